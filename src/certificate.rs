@@ -1,0 +1,262 @@
+//! The service's certificate: a key made here, a request, and what Vault made of it.
+
+mod check;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData, RsaKeySize, SanType,
+};
+use rustls::pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+use crate::config::{Certificate, KeyType, TrustAnchors};
+use crate::pem;
+use crate::secret::Secret;
+use crate::vault::{self, Session, SignRequest, Value};
+
+pub use check::{Answer, Clocks, check};
+
+/// A certificate with its key, checked.
+pub struct Issued {
+    /// PKCS#8, DER.
+    pub private_key: Secret<Vec<u8>>,
+    /// Leaf first, then intermediates, no root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Whom the service trusts.
+    pub trust_anchors: Vec<CertificateDer<'static>>,
+    /// Colon-separated hexadecimal.
+    pub serial_number: String,
+    /// End of the leaf's validity.
+    pub not_after: OffsetDateTime,
+}
+
+/// A key and the request for its certificate, made before any token is used.
+pub struct Request {
+    /// PKCS#8, DER.
+    pub private_key: Secret<Vec<u8>>,
+    /// SubjectPublicKeyInfo, DER.
+    pub public_key: Vec<u8>,
+    csr: String,
+    anchors: Option<Vec<CertificateDer<'static>>>,
+}
+
+/// The certificate could not be had.
+#[derive(Debug)]
+pub enum Error {
+    /// Making the key or the request failed.
+    Request {
+        /// What the library said.
+        reason: String,
+    },
+    /// The file with the trust anchors cannot be used.
+    AnchorFile {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Vault did not sign it, or did not answer the trust anchors.
+    Vault(vault::Error),
+    /// The certificate is not what was asked for.
+    Check {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Request { reason } => {
+                write!(f, "cannot make a key and a certificate request: {reason}")
+            }
+            Error::AnchorFile { path, reason } => {
+                write!(
+                    f,
+                    "the trust anchors in {} cannot be used: {reason}",
+                    path.display()
+                )
+            }
+            Error::Vault(error) => write!(f, "the certificate: {error}"),
+            Error::Check { reason } => {
+                write!(f, "the certificate that Vault signed is refused: {reason}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<rcgen::Error> for Error {
+    fn from(error: rcgen::Error) -> Self {
+        Error::Request {
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Makes a key of the kind asked for.
+pub fn make_key(kind: KeyType) -> Result<KeyPair, rcgen::Error> {
+    match kind {
+        KeyType::EcP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+        KeyType::EcP384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
+        KeyType::Ed25519 => KeyPair::generate_for(&rcgen::PKCS_ED25519),
+        KeyType::Rsa2048 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),
+        KeyType::Rsa3072 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_3072),
+        KeyType::Rsa4096 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_4096),
+    }
+}
+
+/// The key as PKCS#8 version 1, which every reader knows.
+pub fn pkcs8(key: &KeyPair, kind: KeyType) -> Secret<Vec<u8>> {
+    let der = Secret::new(key.serialize_der());
+    if kind != KeyType::Ed25519 {
+        return der;
+    }
+    // OpenSSL 3.0 does not read version 2 (RFC 5958), which the library writes for this kind: the seed stands at
+    // 16..48, and the prefix is that of RFC 8410, section 7.
+    let mut version_1 = Vec::with_capacity(48);
+    version_1
+        .extend_from_slice(b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20");
+    version_1.extend_from_slice(&der.expose()[16..48]);
+    Secret::new(version_1)
+}
+
+/// Subject and alternative names, for a request or a certificate.
+pub fn params(config: &Certificate) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, config.common_name.as_str());
+    for name in &config.dns_names {
+        params
+            .subject_alt_names
+            .push(SanType::DnsName(name.as_str().try_into()?));
+    }
+    for address in &config.ip_addresses {
+        params.subject_alt_names.push(SanType::IpAddress(*address));
+    }
+    for uri in &config.uris {
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.as_str().try_into()?));
+    }
+    Ok(params)
+}
+
+/// Makes the key and the request, and reads the trust anchors if they lie in a file.
+pub fn prepare(config: &Certificate) -> Result<Request, Error> {
+    let anchors = match &config.trust_anchors {
+        TrustAnchors::File(path) => Some(read_anchors(path)?),
+        TrustAnchors::Answer | TrustAnchors::Path(_) => None,
+    };
+    let key = make_key(config.key_type)?;
+    let csr = params(config)?.serialize_request(&key)?.pem()?;
+    Ok(Request {
+        private_key: pkcs8(&key, config.key_type),
+        public_key: key.subject_public_key_info(),
+        csr,
+        anchors,
+    })
+}
+
+fn read_anchors(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let wrong = |reason: String| Error::AnchorFile {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let found = pem::read(&text).map_err(wrong)?;
+    match found.certificates {
+        certificates if certificates.is_empty() => {
+            Err(wrong("it holds no PEM certificate".to_owned()))
+        }
+        certificates => Ok(certificates),
+    }
+}
+
+/// Has the request signed and checks what comes back.
+pub fn obtain(
+    request: Request,
+    config: &Certificate,
+    session: &Session,
+    clocks: impl FnOnce() -> Clocks,
+) -> Result<Issued, Error> {
+    let signed = session
+        .sign(
+            &config.mount,
+            &config.role,
+            &SignRequest {
+                csr: &request.csr,
+                common_name: &config.common_name,
+                alt_names: config.dns_names.join(","),
+                ip_sans: joined(&config.ip_addresses),
+                uri_sans: config.uris.join(","),
+                ttl: config.ttl.map(|ttl| format!("{}s", ttl.as_secs().max(1))),
+                format: "pem",
+            },
+        )
+        .map_err(Error::Vault)?;
+    let anchors = match (&config.trust_anchors, request.anchors) {
+        (TrustAnchors::Path(path), _) => Some(fetch_anchors(session, path)?),
+        (_, anchors) => anchors,
+    };
+    let mut issuers = signed.ca_chain.unwrap_or_default();
+    issuers.push(signed.issuing_ca);
+    let answer = Answer {
+        certificate: &signed.certificate,
+        issuers: &issuers,
+        anchors,
+    };
+    let checked = check(answer, config, &request.public_key, clocks())
+        .map_err(|reason| Error::Check { reason })?;
+    Ok(Issued {
+        private_key: request.private_key,
+        chain: checked.chain,
+        trust_anchors: checked.trust_anchors,
+        serial_number: checked.serial_number,
+        not_after: checked.not_after,
+    })
+}
+
+fn joined(values: &[impl ToString]) -> String {
+    values
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// Reads the trust anchors from a path such as `pki/cert/ca_chain`.
+fn fetch_anchors(session: &Session, path: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let reply = session.read(path).map_err(Error::Vault)?;
+    let mut anchors = Vec::new();
+    for (name, value) in reply.data {
+        if !["certificate", "ca_chain", "issuing_ca"].contains(&name.as_str()) {
+            continue;
+        }
+        let texts = match value {
+            Value::Text(text) => vec![text],
+            Value::List(values) => values.into_iter().filter_map(Value::into_text).collect(),
+            _ => Vec::new(),
+        };
+        for text in texts {
+            let found =
+                pem::read(text.expose().as_bytes()).map_err(|reason| Error::Check { reason })?;
+            for certificate in found.certificates {
+                if !anchors.contains(&certificate) {
+                    anchors.push(certificate);
+                }
+            }
+        }
+    }
+    if anchors.is_empty() {
+        return Err(Error::Check {
+            reason: format!("{path} answered no trust anchors"),
+        });
+    }
+    Ok(anchors)
+}

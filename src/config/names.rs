@@ -1,0 +1,324 @@
+//! Which texts may become a URL, a Vault path, a file name or a duration.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Where Vault answers: scheme, host and port, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// TLS or not.
+    pub https: bool,
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Address {
+    /// Reads a URL; a trailing slash is dropped, a path or user info is refused.
+    pub fn parse(text: &str) -> Result<Address, String> {
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or("an address needs a scheme, as in https://vault.example.io:8200")?;
+        let https = match scheme {
+            "https" => true,
+            "http" => false,
+            other => {
+                return Err(format!(
+                    "the scheme `{}` is not https",
+                    other.escape_default()
+                ));
+            }
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains('@') {
+            return Err("an address must not hold a user or password".to_owned());
+        }
+        if authority.contains(['/', '?', '#']) {
+            return Err("an address must not have a path; Vault's API is at the root".to_owned());
+        }
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (host, rest) = rest.split_once(']').ok_or("`[` without `]`")?;
+                if !matches!(host.parse(), Ok(IpAddr::V6(_))) {
+                    return Err("between brackets stands no IPv6 address".to_owned());
+                }
+                (
+                    host,
+                    rest.strip_prefix(':')
+                        .or(rest.is_empty().then_some(""))
+                        .ok_or("after `]` comes `:` and the port")?,
+                )
+            }
+            None => authority.split_once(':').unwrap_or((authority, "")),
+        };
+        let port = match port {
+            "" if authority.ends_with(':') => {
+                return Err("the port is missing after `:`".to_owned());
+            }
+            "" if https => 443,
+            "" => 80,
+            text => text
+                .parse()
+                .ok()
+                .filter(|&port| port > 0)
+                .ok_or("the port is not a number from 1 to 65535")?,
+        };
+        if host.parse::<IpAddr>().is_err() && !is_host_name(host) {
+            return Err("the host is neither a name nor an IP address".to_owned());
+        }
+        Ok(Address {
+            https,
+            host: host.to_ascii_lowercase(),
+            port,
+        })
+    }
+
+    /// It can only be this machine.
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => ip.is_loopback(),
+            Err(_) => self.host == "localhost",
+        }
+    }
+
+    /// As a URL without a trailing slash.
+    pub fn url(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        if self.host.contains(':') {
+            format!("{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            format!("{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A DNS name (RFC 1123), with an optional leading wildcard label left to others.
+pub(super) fn is_host_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+        })
+}
+
+/// A Vault path without `/v1/`, such as `database/creds/timeline`.
+pub(super) fn vault_path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') || text.starts_with("v1/") {
+        return Err("a Vault path begins with its mount, without `/` or `/v1/`".to_owned());
+    }
+    // Vault answers such paths with a redirect to another one, or with somebody else's secret.
+    if text
+        .split('/')
+        .any(|segment| segment.is_empty() || segment == ".." || segment == ".")
+    {
+        return Err("a Vault path has no empty, `.` or `..` part".to_owned());
+    }
+    if text.ends_with('.') {
+        return Err("a Vault path does not end in a dot".to_owned());
+    }
+    if !text
+        .chars()
+        .all(|c| c.is_ascii_graphic() && !"?#%\\\"<>`{}|^".contains(c))
+    {
+        return Err(
+            "a Vault path holds only ASCII characters that need no escaping in a URL".to_owned(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// A namespace, without the slashes around it; none for the root namespace.
+pub(super) fn namespace(text: &str) -> Result<Option<String>, String> {
+    let text = text.trim_matches('/');
+    if text.is_empty() || text == "root" {
+        return Ok(None);
+    }
+    vault_path(text)
+        .map(Some)
+        .map_err(|error| error.replace("Vault path", "namespace"))
+}
+
+/// The name of one file or directory.
+pub fn file_name(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("a file name must not be empty".to_owned());
+    }
+    if text.contains('/') || text.starts_with("..") || text == "." {
+        return Err("a file name must stay in its directory: no `/`, no leading `..`".to_owned());
+    }
+    if text.len() > 255 {
+        return Err("a file name has at most 255 bytes".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("a file name must not hold control characters".to_owned());
+    }
+    Ok(())
+}
+
+/// A duration in Go's notation, which Vault's users know: `25s`, `1h30m`, `500ms`; a bare number is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!(
+            "`{}` is not a duration such as 25s, 1h30m or 500ms",
+            text.escape_default()
+        )
+    };
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u32 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let unit_len = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let unit = match &rest[..unit_len] {
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            "d" => Duration::from_secs(86400),
+            _ => return Err(wrong()),
+        };
+        total += unit * number;
+        rest = &rest[unit_len..];
+    }
+    if text.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_normalised_or_refused_b16_b18() {
+        for (text, url) in [
+            ("https://vault.example.io", "https://vault.example.io:443"),
+            (
+                "https://Vault.example.io:8200/",
+                "https://vault.example.io:8200",
+            ),
+            ("http://[::1]:8200", "http://[::1]:8200"),
+            ("http://127.0.0.1", "http://127.0.0.1:80"),
+        ] {
+            assert_eq!(Address::parse(text).expect(text).url(), url);
+        }
+        for text in [
+            "",
+            "vault:8200",
+            "ftp://vault",
+            "https://",
+            "https:///",
+            "https://u:p@vault",
+            "https://vault/prefix",
+            "https://vault%zz",
+            "https://va ult",
+            "https://vault\n",
+            "https://vault:",
+            "https://vault:0",
+            "https://vault:99999",
+            "https://[::1",
+            "https://[vault]",
+            "https://[::1]8200",
+            "https://vault?x",
+            "https://vault#x",
+        ] {
+            assert!(Address::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for (text, loopback) in [
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost:1", true),
+            ("http://localhost.example.io:1", false),
+            ("http://10.0.0.1:1", false),
+        ] {
+            assert_eq!(
+                Address::parse(text).expect(text).is_loopback(),
+                loopback,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn vault_paths_that_mean_another_path_are_refused_b22() {
+        assert!(vault_path("database/creds/time-line_1.0").is_ok());
+        for text in [
+            "",
+            "/secret/x",
+            "v1/secret/x",
+            "secret/../x",
+            "secret//x",
+            "secret/x.",
+            "secret/x/",
+            "secret/x?list=true",
+            "secret/é",
+            "secret/%2e%2e/x",
+            "secret/x y",
+            "secret/x\n",
+            "./x",
+        ] {
+            assert!(vault_path(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn namespaces_lose_their_outer_slashes_b21() {
+        assert_eq!(
+            namespace("/payments/eu/").expect("valid").as_deref(),
+            Some("payments/eu")
+        );
+        assert_eq!(namespace("").expect("valid"), None);
+        assert_eq!(namespace("root").expect("valid"), None);
+        assert!(namespace("a/../b").is_err());
+        assert!(namespace("a//b").is_err());
+    }
+
+    #[test]
+    fn file_names_stay_in_their_directory_b23() {
+        for text in [
+            "",
+            "/etc/passwd",
+            "a/b",
+            "..",
+            ".",
+            "..data",
+            "a\nb",
+            &"x".repeat(256),
+        ] {
+            assert!(file_name(text).is_err(), "{text:?}");
+        }
+        assert!(file_name(".pgpass").is_ok());
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        assert_eq!(duration("1h30m").expect("valid"), Duration::from_secs(5400));
+        assert_eq!(
+            duration("500ms").expect("valid"),
+            Duration::from_millis(500)
+        );
+        assert_eq!(duration("60").expect("valid"), Duration::from_secs(60));
+        for text in ["", "s", "1", "5x", "-1s", "1.5h", "99999999999s", "1s2"] {
+            assert!(text == "1" || duration(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One credential for each dependency, from any engine that answers `data`.
+
+use std::fmt;
+
+use crate::config::{Dependency, Method};
+use crate::files::{Credential, Lease};
+use crate::log::{self, Level, Log};
+use crate::vault::{self, Session, Value};
+
+/// A credential could not be had.
+#[derive(Debug)]
+pub enum Error {
+    /// Vault did not give it.
+    Vault {
+        /// The dependency.
+        dependency: String,
+        /// Why not.
+        error: vault::Error,
+    },
+    /// The secret's version was deleted.
+    Deleted {
+        /// The dependency.
+        dependency: String,
+        /// Its Vault path.
+        path: String,
+    },
+    /// A field is `null`.
+    Null {
+        /// The dependency.
+        dependency: String,
+        /// Its Vault path.
+        path: String,
+        /// The field.
+        field: String,
+    },
+    /// There is no field at all.
+    Empty {
+        /// The dependency.
+        dependency: String,
+        /// Its Vault path.
+        path: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Vault { dependency, error } => write!(f, "dependency {dependency}: {error}"),
+            Error::Deleted { dependency, path } => write!(
+                f,
+                "dependency {dependency}: the secret at {path} was deleted"
+            ),
+            Error::Null {
+                dependency,
+                path,
+                field,
+            } => {
+                write!(
+                    f,
+                    "dependency {dependency}: the field `{}` of {path} is null",
+                    field.escape_default()
+                )
+            }
+            Error::Empty { dependency, path } => {
+                write!(f, "dependency {dependency}: {path} holds no field")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Fetches one credential.
+pub fn fetch(session: &Session, dependency: &Dependency, log: Log) -> Result<Credential, Error> {
+    let name = || dependency.name.clone();
+    let path = || dependency.path.clone();
+    let reply = match &dependency.method {
+        Method::Read => session.read(&dependency.path),
+        Method::Write(fields) => session.write(&dependency.path, fields),
+    };
+    let reply = reply.map_err(|error| match error {
+        vault::Error::Status {
+            status: 404,
+            has_data: true,
+            ..
+        } => Error::Deleted {
+            dependency: name(),
+            path: path(),
+        },
+        error => Error::Vault {
+            dependency: name(),
+            error,
+        },
+    })?;
+    for warning in &reply.warnings {
+        log.event(
+            Level::Warn,
+            "vault_warning",
+            "Vault warns",
+            &[
+                ("path", log::Value::Text(&dependency.path)),
+                ("warning", log::Value::Text(warning)),
+            ],
+        );
+    }
+    let data = match inner_data(reply.data, &dependency.path) {
+        Inner::Fields(fields) => fields,
+        Inner::Deleted => {
+            return Err(Error::Deleted {
+                dependency: name(),
+                path: path(),
+            });
+        }
+    };
+    let mut fields = Vec::new();
+    for (field, value) in data {
+        match value.into_text() {
+            Some(text) => fields.push((field, text)),
+            // Nobody asked for it, so nobody misses it.
+            None if dependency
+                .fields
+                .as_ref()
+                .is_some_and(|wanted| !wanted.contains(&field)) => {}
+            None => {
+                return Err(Error::Null {
+                    dependency: name(),
+                    path: path(),
+                    field,
+                });
+            }
+        }
+    }
+    if fields.is_empty() {
+        return Err(Error::Empty {
+            dependency: name(),
+            path: path(),
+        });
+    }
+    let lease = (!reply.lease_id.is_empty()).then(|| Lease {
+        id: reply.lease_id,
+        duration: reply.lease_duration,
+        renewable: reply.renewable,
+    });
+    Ok(Credential {
+        name: name(),
+        fields,
+        lease,
+    })
+}
+
+enum Inner {
+    Fields(Vec<(String, Value)>),
+    Deleted,
+}
+
+/// KV version 2 answers `data` within `data`, beside `metadata`; a secret of version 1 may have a field of that name, so
+/// path and shape must both speak for version 2.
+fn inner_data(mut data: Vec<(String, Value)>, path: &str) -> Inner {
+    let is_version_2 = path.split('/').skip(1).any(|part| part == "data")
+        && data.len() == 2
+        && data.iter().any(|(name, value)| {
+            name == "metadata"
+                && matches!(value, Value::Object(fields) if fields.iter().any(|(name, _)| name == "version"))
+        });
+    let position = data
+        .iter()
+        .position(|(name, _)| name == "data")
+        .filter(|_| is_version_2);
+    match position.map(|position| data.swap_remove(position).1) {
+        Some(Value::Object(fields)) => Inner::Fields(fields),
+        Some(Value::Null) => Inner::Deleted,
+        Some(other) => {
+            data.push(("data".to_owned(), other));
+            Inner::Fields(data)
+        }
+        None => Inner::Fields(data),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(json: &str, path: &str) -> Vec<String> {
+        let Ok(Value::Object(data)) = serde_json::from_str(json) else {
+            return Vec::new();
+        };
+        match inner_data(data, path) {
+            Inner::Fields(fields) => fields.into_iter().map(|(name, _)| name).collect(),
+            Inner::Deleted => vec!["deleted".to_owned()],
+        }
+    }
+
+    #[test]
+    fn version_2_is_known_by_path_and_shape_b28() {
+        let version_2 = r#"{"data":{"a":"1"},"metadata":{"version":3,"created_time":"x"}}"#;
+        assert_eq!(names(version_2, "secret/data/timeline"), ["a"]);
+        assert_eq!(names(version_2, "kv/timeline"), ["data", "metadata"]);
+        assert_eq!(names(r#"{"data":"1"}"#, "kv/data/timeline"), ["data"]);
+        assert_eq!(
+            names(r#"{"data":{"a":"1"},"other":"2"}"#, "kv/data/timeline"),
+            ["data", "other"]
+        );
+        assert_eq!(
+            names(r#"{"data":null,"metadata":{"version":3}}"#, "secret/data/x"),
+            ["deleted"]
+        );
+    }
+}

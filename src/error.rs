@@ -1,0 +1,323 @@
+//! Every way in which a start can fail: one variant a stage, and the exit code, the event and the hint of each.
+
+use std::fmt;
+
+use crate::{
+    certificate, command, config, dependencies, exec, files, handover, init, secrets_dir, vault,
+    wrapping_token,
+};
+
+/// A start failed.
+#[derive(Debug)]
+pub enum Error {
+    /// The command line is wrong.
+    Usage(String),
+    /// The configuration is wrong.
+    Config(config::Error),
+    /// The wrapping token could not be taken.
+    Token(wrapping_token::Error),
+    /// Vault's CA could not be read.
+    Trust(vault::TrustError),
+    /// The token is not the promised one, or Vault did not answer.
+    HandOver(handover::Error),
+    /// The certificate could not be had.
+    Certificate(certificate::Error),
+    /// A credential could not be had.
+    Dependency(dependencies::Error),
+    /// Something could not be given its form.
+    Files(files::Error),
+    /// The secrets directory cannot be used.
+    SecretsDir(secrets_dir::Error),
+    /// The command cannot become the application.
+    Command(command::Error),
+    /// The operating system, a signal or the keeper ended the start.
+    Init(init::Error),
+    /// The exec failed.
+    Exec(exec::Error),
+    /// PID 1 called the start off and says why itself.
+    CalledOff,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Usage(text) => f.write_str(text),
+            Error::Config(error) => error.fmt(f),
+            Error::Token(error) => error.fmt(f),
+            Error::Trust(error) => error.fmt(f),
+            Error::HandOver(error) => error.fmt(f),
+            Error::Certificate(error) => error.fmt(f),
+            Error::Dependency(error) => error.fmt(f),
+            Error::Files(error) => error.fmt(f),
+            Error::SecretsDir(error) => error.fmt(f),
+            Error::Command(error) => error.fmt(f),
+            Error::Init(error) => error.fmt(f),
+            Error::Exec(error) => error.fmt(f),
+            Error::CalledOff => f.write_str("called off"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+macro_rules! from {
+    ($($stage:ident: $variant:ident),*) => {
+        $(impl From<$stage::Error> for Error {
+            fn from(error: $stage::Error) -> Self {
+                Error::$variant(error)
+            }
+        })*
+    };
+}
+
+from! {
+    config: Config, wrapping_token: Token, handover: HandOver, certificate: Certificate, dependencies: Dependency,
+    files: Files, secrets_dir: SecretsDir, command: Command, init: Init
+}
+
+impl From<vault::TrustError> for Error {
+    fn from(error: vault::TrustError) -> Self {
+        Error::Trust(error)
+    }
+}
+
+impl Error {
+    /// The process's exit code, as the documentation lists them.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) | Error::Token(wrapping_token::Error::Ambiguous) => 64,
+            Error::Token(wrapping_token::Error::Malformed { .. }) => 65,
+            Error::Token(wrapping_token::Error::Missing | wrapping_token::Error::Source { .. }) => {
+                66
+            }
+            Error::Config(_) | Error::Trust(_) => 78,
+            Error::HandOver(handover::Error::NotValid { .. }) => 80,
+            Error::HandOver(handover::Error::NotPromised { .. }) => 81,
+            Error::HandOver(handover::Error::Unknown { .. }) => 82,
+            Error::HandOver(handover::Error::Vault(error)) => of_vault(error),
+            Error::Certificate(certificate::Error::Vault(error)) => of_vault(error),
+            Error::Certificate(certificate::Error::Check { .. }) => 76,
+            Error::Certificate(certificate::Error::AnchorFile { .. }) => 78,
+            Error::Certificate(certificate::Error::Request { .. }) => 70,
+            Error::Dependency(dependencies::Error::Vault { error, .. }) => of_vault(error),
+            Error::Dependency(_) => 78,
+            Error::Files(files::Error::KeyStore { .. }) => 70,
+            Error::Files(_) => 78,
+            Error::SecretsDir(_) => 73,
+            Error::Command(
+                command::Error::NotFound { .. } | command::Error::InterpreterNotFound { .. },
+            ) => 127,
+            Error::Command(command::Error::NotExecutable { .. }) => 126,
+            Error::Command(command::Error::Nul) => 64,
+            Error::Init(init::Error::System { .. }) => 71,
+            Error::Init(init::Error::Interrupted { signal }) => 128 + *signal as u8,
+            Error::Init(init::Error::Late) => 69,
+            Error::Init(init::Error::KeeperKilled { .. } | init::Error::KeeperEnded) => 70,
+            Error::Exec(error) => match error.errno {
+                nix::errno::Errno::ENOENT => 127,
+                _ if error.step == exec::EXEC => 126,
+                _ => 71,
+            },
+            Error::CalledOff => 70,
+        }
+    }
+
+    /// The event's name, for machines; the three of the hand-over are security events.
+    pub fn event(&self) -> &'static str {
+        match self {
+            Error::HandOver(handover::Error::NotValid { .. }) => "wrapping_token_not_valid",
+            Error::HandOver(handover::Error::NotPromised { .. }) => "wrapping_token_not_promised",
+            Error::HandOver(handover::Error::Unknown { .. }) => "unwrap_outcome_unknown",
+            _ => "failed",
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::Usage(_) => {
+                "anteroom --help lists the options; the application stands behind `--`"
+            }
+            Error::Config(config::Error::Unreadable { .. }) => {
+                "bake the manifest into the image, or name it with --manifest"
+            }
+            Error::Config(_) => "`anteroom check` shows all of it without a start",
+            Error::Token(error) => return Some(of_token(error).to_owned()),
+            Error::Trust(_) => {
+                "it is named by `ca_cert` in [vault], VAULT_CACERT or SSL_CERT_FILE, and holds PEM certificates"
+            }
+            Error::HandOver(error) => return of_handover(error),
+            Error::Certificate(certificate::Error::Vault(error)) => {
+                return of_answer(error, "[certificate]");
+            }
+            Error::Certificate(certificate::Error::Check { .. }) => {
+                "compare [certificate] with the PKI role: names it may give, its longest ttl, use_csr_common_name and use_csr_sans"
+            }
+            Error::Certificate(_) => "look at [certificate] in the manifest",
+            Error::Dependency(dependencies::Error::Vault { error, dependency }) => {
+                return of_answer(error, &format!("[dependencies.{dependency}]"));
+            }
+            Error::Dependency(dependencies::Error::Deleted { .. }) => {
+                "write a new version of the secret, or undelete it"
+            }
+            Error::Dependency(_) => {
+                "look at the secret in Vault; `fields` names those that the service needs"
+            }
+            Error::Files(_) => {
+                "compare the manifest's fields and templates with what the path answers"
+            }
+            Error::SecretsDir(error) => return Some(of_secrets_dir(error).to_owned()),
+            Error::Command(command::Error::NotFound { .. }) => {
+                "is it in the image, and in PATH? The token was not touched"
+            }
+            Error::Command(command::Error::InterpreterNotFound { .. }) => {
+                "a script needs its interpreter in the image, a dynamic program its loader. The token was not touched"
+            }
+            Error::Command(_) => "the token was not touched, or was revoked again",
+            Error::Init(init::Error::Interrupted { .. }) => return None,
+            Error::Init(init::Error::KeeperKilled { .. }) => {
+                "SIGKILL mostly means that memory ran out; revoke the token's accessor if the log names one"
+            }
+            Error::Init(_) => "look at the container's limits: processes, open files, memory",
+            Error::Exec(_) => {
+                "no file is left; the client token ends by its ttl, or when the accessor in the log is revoked"
+            }
+            Error::CalledOff => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn of_vault(error: &vault::Error) -> u8 {
+    match error {
+        vault::Error::Unavailable { .. } | vault::Error::Unknown { .. } => 69,
+        vault::Error::Tls { .. } | vault::Error::Malformed { .. } => 76,
+        vault::Error::Status { status: 403, .. } => 77,
+        vault::Error::Status {
+            status: 400 | 404, ..
+        } => 78,
+        vault::Error::Status { .. } => 76,
+        vault::Error::Aborted => 70,
+    }
+}
+
+fn of_token(error: &wrapping_token::Error) -> &'static str {
+    match error {
+        wrapping_token::Error::Missing => {
+            "set ANTEROOM_TOKEN, or --token-file; `vault token create -wrap-ttl=30s -role=ROLE` mints one. Without a Vault: --dry-run"
+        }
+        wrapping_token::Error::Ambiguous => "hand in exactly one",
+        wrapping_token::Error::Source { .. } => {
+            "the file must be a regular file or a pipe that only its owner can read"
+        }
+        wrapping_token::Error::Malformed { .. } => {
+            "hand in the wrapping token alone, or the JSON that `vault` and `bao` print"
+        }
+    }
+}
+
+fn of_handover(error: &handover::Error) -> Option<String> {
+    let revoke = |accessor: &Option<String>| match accessor {
+        Some(accessor) => format!("revoke the client token by its accessor {accessor}"),
+        None => {
+            "revoke the client token by the wrapped_accessor that the minting side holds".to_owned()
+        }
+    };
+    Some(match error {
+        handover::Error::NotValid { wrapped_accessor, .. } => format!(
+            "if this container was restarted, it was given the same token again: mint one for each start. If not, look in Vault's audit log for who unwrapped it, and {}",
+            revoke(wrapped_accessor)
+        ),
+        handover::Error::NotPromised { .. } => {
+            "do not retry: either [token] in the manifest is wrong, or somebody has put another token in the place of the right one. Look in Vault's audit log".to_owned()
+        }
+        handover::Error::Unknown { wrapped_accessor, .. } => {
+            format!("start again with a new wrapping token, and {}", revoke(wrapped_accessor))
+        }
+        handover::Error::Vault(error) => return of_answer(error, "[vault]"),
+    })
+}
+
+fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
+    Some(match error {
+        vault::Error::Unavailable { .. } => {
+            "is Vault up, unsealed and reachable from this container? Start again with a new wrapping token".to_owned()
+        }
+        vault::Error::Tls { .. } => {
+            "is `ca_cert` the CA of this Vault, the address the name on its certificate, and this machine's clock right?".to_owned()
+        }
+        vault::Error::Status { status: 403, .. } => {
+            "add the capability to the service's policy; a token that was revoked is refused in the same way".to_owned()
+        }
+        vault::Error::Status { status: 404, .. } => {
+            format!("is the path in {table} right? A secret of KV version 2 has `data/` behind its mount")
+        }
+        vault::Error::Status { status: 400, .. } => format!("compare {table} with the role in Vault"),
+        vault::Error::Status { .. } | vault::Error::Malformed { .. } => {
+            "is it a Vault that answers at this address, and not a proxy?".to_owned()
+        }
+        vault::Error::Unknown { .. } | vault::Error::Aborted => return None,
+    })
+}
+
+fn of_secrets_dir(error: &secrets_dir::Error) -> &'static str {
+    match error {
+        secrets_dir::Error::NotTmpfs { .. } => {
+            "mount one: docker run --tmpfs /run/secrets. `allow_disk = true` in [secrets] does without"
+        }
+        secrets_dir::Error::Taken { .. } => {
+            "what is there is left alone; choose another name in the manifest, or another --secrets-dir"
+        }
+        secrets_dir::Error::Unusable { .. } => {
+            "it must exist, belong to root or this user, and be writable: docker run --tmpfs /run/secrets"
+        }
+        secrets_dir::Error::Write { .. } => "is the tmpfs full? Its size is an option of the mount",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(status: u16) -> vault::Error {
+        vault::Error::Status {
+            request: "GET x".to_owned(),
+            status,
+            errors: Vec::new(),
+            has_data: false,
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_table() {
+        for (code, exit) in [
+            (400, 78),
+            (403, 77),
+            (404, 78),
+            (405, 76),
+            (413, 76),
+            (418, 76),
+        ] {
+            let error = Error::HandOver(handover::Error::Vault(status(code)));
+            assert_eq!(error.exit_code(), exit, "{code}");
+            assert!(error.hint().is_some(), "{code}");
+        }
+        let interrupted = Error::Init(init::Error::Interrupted {
+            signal: nix::sys::signal::Signal::SIGTERM,
+        });
+        assert_eq!(interrupted.exit_code(), 143);
+    }
+
+    #[test]
+    fn the_hint_of_80_names_the_restart_and_the_accessor_f42() {
+        let error = Error::HandOver(handover::Error::NotValid {
+            after_lookup: false,
+            wrapped_accessor: Some("accessor-1".to_owned()),
+        });
+        let hint = error.hint().expect("a hint");
+        assert!(
+            hint.contains("restarted") && hint.contains("accessor-1") && hint.contains("audit log"),
+            "{hint}"
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! Becoming the application, so that it finds the process as anteroom found it.
+
+#![expect(
+    unsafe_code,
+    reason = "execve, close_range and prctl are system calls; each use says why it is sound"
+)]
+
+use std::convert::Infallible;
+use std::ffi::{CString, c_char};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+
+use crate::command::Command;
+use crate::signal::Received;
+use crate::user::User;
+
+/// The step that fails when the file itself is why.
+pub const EXEC: &str = "exec the command";
+
+/// There is no application.
+#[derive(Debug)]
+pub struct Error {
+    /// What was tried.
+    pub step: &'static str,
+    /// What the system said.
+    pub errno: Errno,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.step, self.errno.desc())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Makes this process readable by nobody but root: no core, no debugger, no `/proc/PID/environ` (prctl(2)).
+///
+/// It is kept over fork and undone by exec, so that the application is as it would be without anteroom.
+pub fn make_non_dumpable() -> Result<(), Error> {
+    // SAFETY: PR_SET_DUMPABLE takes one integer and touches no memory of ours.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
+        .map(drop)
+        .map_err(|errno| Error {
+            step: "make this process non-dumpable",
+            errno,
+        })
+}
+
+/// Becomes the application; it returns only when that did not happen.
+pub fn exec(
+    command: &Command,
+    environment: &[CString],
+    user: Option<&User>,
+    passed_descriptors: u32,
+    received: &Received,
+) -> Result<Infallible, Error> {
+    let step = |step: &'static str| move |errno: Errno| Error { step, errno };
+    if let Some(user) = user {
+        let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
+        // Groups first: without root they cannot be changed any more.
+        setgroups(&groups).map_err(step("set the supplementary groups"))?;
+        setgid(Gid::from_raw(user.gid)).map_err(step("set the group"))?;
+        setuid(Uid::from_raw(user.uid)).map_err(step("set the user"))?;
+    }
+    close_descriptors(3 + passed_descriptors);
+    let path = CString::new(command.path.as_os_str().as_bytes()).map_err(|_| Error {
+        step: "name the command",
+        errno: Errno::EINVAL,
+    })?;
+    let pointers = |strings: &[CString]| -> Vec<*const c_char> {
+        strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain([ptr::null()])
+            .collect()
+    };
+    let (arguments, variables) = (pointers(&command.arguments), pointers(environment));
+    received.restore();
+    // SAFETY: path is a C string, and both lists are of C strings that outlive the call and end in a null pointer.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };
+    let errno = Errno::last();
+    received.take_back();
+    Err(Error { step: EXEC, errno })
+}
+
+/// Has every descriptor from `first` on closed by the exec (close_range(2)).
+fn close_descriptors(first: u32) {
+    // musl has no wrapper for it, hence the number.
+    // SAFETY: with CLOSE_RANGE_CLOEXEC no descriptor is closed now; only a flag is set on each.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        return;
+    }
+    // Linux before 5.11, or a seccomp filter that does not know the call.
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        .map_or(1024, |(soft, _)| soft);
+    for descriptor in first..u32::try_from(limit.min(65536)).unwrap_or(65536) {
+        // SAFETY: setting a flag on a descriptor that is not open fails and changes nothing.
+        unsafe { libc::fcntl(descriptor as libc::c_int, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}

@@ -1,0 +1,276 @@
+//! From secrets to the bytes of files: pure, so that a dry run and a start write the same formats.
+
+pub mod keystore;
+pub mod status;
+pub mod template;
+
+use std::fmt;
+
+use crate::certificate::Issued;
+use crate::config::{self, Config, Dependency, file};
+use crate::pem;
+use crate::secret::Secret;
+
+use template::Scope;
+
+/// One file of a generation.
+pub struct File {
+    /// Path below the secrets directory: a name, or a dependency's name and a name.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// What is in it.
+    pub contents: Secret<Vec<u8>>,
+}
+
+/// The answer for one dependency, whatever engine gave it.
+pub struct Credential {
+    /// The dependency's name.
+    pub name: String,
+    /// Field names and values.
+    pub fields: Vec<(String, Secret)>,
+    /// The lease it lives under, when it has one.
+    pub lease: Option<Lease>,
+}
+
+impl Credential {
+    /// The value of a field.
+    pub fn field(&self, name: &str) -> Option<&Secret> {
+        self.fields
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+}
+
+/// A lease, as Vault names it.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// Its id.
+    pub id: String,
+    /// Seconds from the answer on.
+    pub duration: u64,
+    /// It can be renewed.
+    pub renewable: bool,
+}
+
+/// Everything that was fetched, before it has a form.
+pub struct Material {
+    /// The certificate with its key.
+    pub certificate: Option<Issued>,
+    /// The credentials, in the order of the manifest.
+    pub credentials: Vec<Credential>,
+    /// Opens the Java stores.
+    pub store_password: Option<Secret>,
+}
+
+/// What a start hands out: files for the secrets directory and variables for the application.
+pub struct Rendered {
+    /// The files of one generation.
+    pub files: Vec<File>,
+    /// What is added to the application's environment.
+    pub variables: Vec<(String, Secret)>,
+}
+
+/// Something could not be given its form.
+#[derive(Debug)]
+pub enum Error {
+    /// A field that the manifest wants is not in the answer.
+    MissingField {
+        /// The dependency.
+        dependency: String,
+        /// Its Vault path.
+        path: String,
+        /// The field.
+        field: String,
+        /// The fields that are there.
+        present: Vec<String>,
+    },
+    /// A field's name cannot be the name of a file.
+    FieldName {
+        /// The dependency.
+        dependency: String,
+        /// The field.
+        field: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A template asks for something that is not there, or does something that cannot be done.
+    Template {
+        /// The file or variable that it makes.
+        target: String,
+        /// What is wrong, without any value.
+        reason: String,
+    },
+    /// The stores could not be written.
+    KeyStore {
+        /// What the library said.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::MissingField {
+                dependency,
+                path,
+                field,
+                present,
+            } => {
+                write!(
+                    f,
+                    "{path} (dependency {dependency}) has no field `{field}`; it has {}",
+                    present.join(", ")
+                )
+            }
+            Error::FieldName {
+                dependency,
+                field,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "the field `{}` of dependency {dependency} cannot be a file: {reason}",
+                    field.escape_default()
+                )
+            }
+            Error::Template { target, reason } => write!(f, "the template of {target}: {reason}"),
+            Error::KeyStore { reason } => write!(f, "cannot write the Java stores: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+const PUBLIC: u32 = 0o444;
+const PRIVATE: u32 = 0o400;
+
+/// Gives everything its form; `secrets_dir` is the path that readers will use.
+pub fn render(config: &Config, material: &Material, secrets_dir: &str) -> Result<Rendered, Error> {
+    let mut files = Vec::new();
+    if let Some(issued) = &material.certificate {
+        files.push(public(file::CERTIFICATE, pem::certificates(&issued.chain)));
+        files.push(private(
+            file::PRIVATE_KEY,
+            pem::private_key(&issued.private_key),
+        ));
+        files.push(public(
+            file::TRUST_ANCHORS,
+            pem::certificates(&issued.trust_anchors),
+        ));
+        if let (Some(java), Some(password)) = (&config.java, &material.store_password) {
+            let stores = keystore::encode(issued, &config.app, password, java.profile)?;
+            files.push(private(&java.keystore, stores.keystore));
+            files.push(private(&java.truststore, stores.truststore));
+            files.push(private(
+                file::STORE_PASSWORD,
+                Secret::new(password.expose().as_bytes().to_vec()),
+            ));
+            files.push(private(
+                file::JAVA_ARGUMENTS,
+                keystore::java_arguments(java, secrets_dir, password),
+            ));
+        }
+    }
+    let scope = Scope::new(config, &material.credentials, secrets_dir);
+    for (dependency, credential) in config.dependencies.iter().zip(&material.credentials) {
+        files.extend(fields(dependency, credential)?);
+        for (name, template) in &dependency.templates {
+            let path = format!("{}/{name}", dependency.name);
+            if files.iter().any(|file| file.path == path) {
+                let reason = "the answer has a field of that name".to_owned();
+                return Err(Error::Template {
+                    target: path,
+                    reason,
+                });
+            }
+            let text = template
+                .render(&scope.within(credential))
+                .map_err(|reason| Error::Template {
+                    target: path.clone(),
+                    reason,
+                })?;
+            files.push(private(
+                &path,
+                Secret::new(text.expose().as_bytes().to_vec()),
+            ));
+        }
+    }
+    let mut variables = Vec::new();
+    for variable in &config.variables {
+        let value = variable
+            .template
+            .render(&scope.all())
+            .map_err(|reason| Error::Template {
+                target: format!("the variable {}", variable.name),
+                reason,
+            })?;
+        if value.expose().contains('\0') {
+            let reason = "the value holds a NUL byte, which no variable can".to_owned();
+            return Err(Error::Template {
+                target: format!("the variable {}", variable.name),
+                reason,
+            });
+        }
+        variables.push((variable.name.clone(), value));
+    }
+    Ok(Rendered { files, variables })
+}
+
+fn public(path: &str, contents: Vec<u8>) -> File {
+    File {
+        path: path.to_owned(),
+        mode: PUBLIC,
+        contents: Secret::new(contents),
+    }
+}
+
+fn private(path: &str, contents: Secret<Vec<u8>>) -> File {
+    File {
+        path: path.to_owned(),
+        mode: PRIVATE,
+        contents,
+    }
+}
+
+/// The status file: it holds no secret.
+pub fn status_file(status: &status::Status) -> File {
+    public(file::STATUS, status.to_json())
+}
+
+fn fields(dependency: &Dependency, credential: &Credential) -> Result<Vec<File>, Error> {
+    let wanted: Vec<&String> = match &dependency.fields {
+        Some(fields) => fields.iter().collect(),
+        None => credential.fields.iter().map(|(name, _)| name).collect(),
+    };
+    let mut files = Vec::new();
+    for name in wanted {
+        let value = credential.field(name).ok_or_else(|| Error::MissingField {
+            dependency: dependency.name.clone(),
+            path: dependency.path.clone(),
+            field: name.clone(),
+            present: credential
+                .fields
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
+        })?;
+        config::file_name(name).map_err(|reason| Error::FieldName {
+            dependency: dependency.name.clone(),
+            field: name.clone(),
+            reason,
+        })?;
+        if name.contains('=') {
+            let reason = "it holds `=`".to_owned();
+            return Err(Error::FieldName {
+                dependency: dependency.name.clone(),
+                field: name.clone(),
+                reason,
+            });
+        }
+        let contents = Secret::new(value.expose().as_bytes().to_vec());
+        files.push(private(&format!("{}/{name}", dependency.name), contents));
+    }
+    Ok(files)
+}

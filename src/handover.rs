@@ -1,0 +1,234 @@
+//! The hand-over: is this the token that was promised, and is what comes out of it the promised identity?
+//!
+//! The order is that of Vault's documentation on response wrapping: look up, compare, unwrap once, compare again.
+
+use std::fmt;
+
+use crate::config::Promise;
+use crate::log::{Level, Log, Value};
+use crate::vault::{self, Auth, Client, Session, TokenProperties, Unwrapped, Wrapping};
+use crate::wrapping_token::WrappingToken;
+
+/// The hand-over failed.
+#[derive(Debug)]
+pub enum Error {
+    /// The wrapping token does not exist, or does not exist any more.
+    NotValid {
+        /// It still did when it was looked up a moment before.
+        after_lookup: bool,
+        /// By which the client token can be revoked, when it was handed in.
+        wrapped_accessor: Option<String>,
+    },
+    /// It is another token than the promised one.
+    NotPromised {
+        /// What differs.
+        what: String,
+    },
+    /// Nobody knows whether the unwrap was done.
+    Unknown {
+        /// What happened instead of an answer.
+        reason: String,
+        /// By which the client token can be revoked, when it was handed in.
+        wrapped_accessor: Option<String>,
+    },
+    /// Vault did not answer, or not as it should.
+    Vault(vault::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NotValid { after_lookup: false, .. } => f.write_str(
+                "the wrapping token is not valid: it has expired, was used already (by an earlier start of this container, or by a thief), is unknown to this Vault, or is an ordinary token",
+            ),
+            Error::NotValid { after_lookup: true, .. } => f.write_str(
+                "the wrapping token was valid a moment ago and is not any more: it has expired in between, or somebody else has just unwrapped it",
+            ),
+            Error::NotPromised { what } => write!(f, "this is not the token that was promised: {what}"),
+            Error::Unknown { reason, .. } => {
+                write!(f, "the unwrap was sent, but whether it was done is not known ({reason}), and the wrapping token is used up or gone")
+            }
+            Error::Vault(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<vault::Error> for Error {
+    fn from(error: vault::Error) -> Self {
+        Error::Vault(error)
+    }
+}
+
+/// Looks the token up and compares what it promises; the token is not used.
+pub fn inspect(
+    client: &Client,
+    token: &WrappingToken,
+    promise: &Promise,
+    log: Log,
+) -> Result<Wrapping, Error> {
+    let wrapping = client.lookup(token)?.ok_or_else(|| Error::NotValid {
+        after_lookup: false,
+        wrapped_accessor: token.wrapped_accessor.clone(),
+    })?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the age is reported, nothing is decided on it"
+    )]
+    let now = time::OffsetDateTime::from(std::time::SystemTime::now());
+    if let Some(age) = wrapping.age(now) {
+        log.event(
+            Level::Info,
+            "lookup",
+            "the wrapping token is valid",
+            &[
+                ("age_ms", Value::Number((age * 1000.0).max(0.0) as u64)),
+                ("ttl_s", Value::Number(wrapping.creation_ttl)),
+            ],
+        );
+    }
+    if wrapping.creation_path != promise.creation_path {
+        return Err(not_promised(
+            "it was made at",
+            &wrapping.creation_path,
+            &promise.creation_path,
+        ));
+    }
+    if wrapping.creation_ttl > promise.max_wrap_ttl.as_secs() {
+        return Err(Error::NotPromised {
+            what: format!(
+                "its life is {} s, and `max_wrap_ttl` permits {} s",
+                wrapping.creation_ttl,
+                promise.max_wrap_ttl.as_secs()
+            ),
+        });
+    }
+    Ok(wrapping)
+}
+
+/// Unwraps the token, once.
+pub fn unwrap(client: Client, token: WrappingToken) -> Result<(Session, Auth), Error> {
+    let wrapped_accessor = token.wrapped_accessor.clone();
+    match client.unwrap(token)? {
+        Unwrapped::Token { session, auth } => Ok((session, auth)),
+        Unwrapped::NoToken { found } => Err(Error::NotPromised {
+            what: format!("it wraps {found}, not a client token"),
+        }),
+        Unwrapped::NotValid => Err(Error::NotValid {
+            after_lookup: true,
+            wrapped_accessor,
+        }),
+        Unwrapped::Unknown { reason } => Err(Error::Unknown {
+            reason,
+            wrapped_accessor,
+        }),
+    }
+}
+
+/// Compares the client token with the promise.
+pub fn verify(session: &Session, auth: &Auth, promise: &Promise) -> Result<(), Error> {
+    check_auth(auth, promise)?;
+    let properties = session.lookup_self()?;
+    check_properties(&properties, promise)
+}
+
+fn check_auth(auth: &Auth, promise: &Promise) -> Result<(), Error> {
+    let differs = |what: String| Err(Error::NotPromised { what });
+    if !auth.renewable {
+        return differs("the client token cannot be renewed".to_owned());
+    }
+    if auth.num_uses != 0 {
+        return differs(format!(
+            "the client token works only {} times",
+            auth.num_uses
+        ));
+    }
+    if auth.lease_duration < promise.min_ttl.as_secs() {
+        return differs(format!(
+            "the client token lives {} s, and `min_ttl` asks for {} s",
+            auth.lease_duration,
+            promise.min_ttl.as_secs()
+        ));
+    }
+    check_policies(auth.policies.as_deref().unwrap_or_default(), promise)?;
+    let metadata = auth.metadata.as_ref();
+    for (label, expected) in [("app", &promise.app), ("environment", &promise.environment)] {
+        if let Some(found) = metadata.and_then(|metadata| metadata.get(label))
+            && found != expected
+        {
+            return Err(not_promised(&format!("its `{label}` is"), found, expected));
+        }
+    }
+    Ok(())
+}
+
+fn check_policies(found: &[String], promise: &Promise) -> Result<(), Error> {
+    let mut found: Vec<&str> = found
+        .iter()
+        .map(String::as_str)
+        .filter(|policy| *policy != "default")
+        .collect();
+    if found.contains(&"root") {
+        return Err(Error::NotPromised {
+            what: "it is a root token".to_owned(),
+        });
+    }
+    if let Some(expected) = &promise.policies {
+        let mut expected: Vec<&str> = expected
+            .iter()
+            .map(String::as_str)
+            .filter(|policy| *policy != "default")
+            .collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        if found != expected {
+            return Err(not_promised(
+                "its policies are",
+                &found.join(", "),
+                &expected.join(", "),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_properties(properties: &TokenProperties, promise: &Promise) -> Result<(), Error> {
+    let namespace = properties
+        .namespace_path
+        .as_deref()
+        .unwrap_or_default()
+        .trim_matches('/');
+    let expected = promise.namespace.as_deref().unwrap_or_default();
+    // Vault Enterprise calls the root namespace by that name in some answers.
+    if namespace != expected && !(expected.is_empty() && namespace == "root") {
+        return Err(not_promised("its namespace is", namespace, expected));
+    }
+    if properties.path != promise.creation_path {
+        return Err(not_promised(
+            "the client token was made at",
+            &properties.path,
+            &promise.creation_path,
+        ));
+    }
+    let role = promise.creation_path.strip_prefix("auth/token/create/");
+    if let (Some(expected), Some(found)) = (
+        role,
+        properties.role.as_deref().filter(|role| !role.is_empty()),
+    ) && found != expected
+    {
+        return Err(not_promised("its token role is", found, expected));
+    }
+    if properties.num_uses != 0 {
+        return Err(Error::NotPromised {
+            what: format!("the client token works only {} times", properties.num_uses),
+        });
+    }
+    check_policies(&properties.policies, promise)
+}
+
+fn not_promised(what: &str, found: &str, expected: &str) -> Error {
+    Error::NotPromised {
+        what: format!("{what} `{found}`, and `{expected}` was expected"),
+    }
+}

@@ -1,0 +1,400 @@
+//! PID 1: it forks the keeper first, waits for it and for signals, then becomes the application.
+//!
+//! This process opens no socket to the network and reads no secret but the variables that the application gets.
+
+#![expect(
+    unsafe_code,
+    reason = "fork is a system call; its use says why it is sound"
+)]
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{
+    ForkResult, Gid, Pid, Uid, fork, getgroups, getpid, setegid, seteuid, setgroups, setsid,
+};
+
+use crate::command::{self, Command};
+use crate::config::{Config, Purpose};
+use crate::error::Error as CrateError;
+use crate::exec;
+use crate::keeper;
+use crate::link::{self, News, Parent};
+use crate::log::Log;
+use crate::secret::Secret;
+use crate::secrets_dir::{self, Owner, SecretsDir};
+use crate::signal::{self, Received};
+use crate::user::User;
+use crate::wrapping_token::Source;
+
+/// How long the keeper may take to give back what it has, once a start is called off: an unwrap that is under way may
+/// take 0.8 s, the revocation 1.5 s.
+const LAST_WORDS: Duration = Duration::from_millis(2500);
+
+/// Something of the operating system failed, or the start was ended.
+#[derive(Debug)]
+pub enum Error {
+    /// A system call failed.
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        reason: String,
+    },
+    /// A signal ended the start.
+    Interrupted {
+        /// Which one.
+        signal: Signal,
+    },
+    /// The keeper did not end in time by itself.
+    Late,
+    /// The keeper was killed.
+    KeeperKilled {
+        /// By which signal.
+        signal: Signal,
+    },
+    /// The keeper ended without a word.
+    KeeperEnded,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::System { step, reason } => write!(f, "cannot {step}: {reason}"),
+            Error::Interrupted { signal } => {
+                write!(f, "ended by {signal} before the application was started")
+            }
+            Error::Late => {
+                f.write_str("the deadline has passed, and the keeper did not end by itself")
+            }
+            Error::KeeperKilled { signal } => {
+                write!(f, "the keeper was killed by {signal} before it was ready")
+            }
+            Error::KeeperEnded => f.write_str("the keeper ended before it was ready"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn system(step: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::System {
+        step,
+        reason: errno.desc().to_owned(),
+    }
+}
+
+/// Starts the application; returns only when there is none, with the exit code if the keeper has told why already.
+pub fn run(
+    mut config: Config,
+    source: Option<Source>,
+    log: Log,
+    began: Instant,
+) -> Result<u8, CrateError> {
+    exec::make_non_dumpable().map_err(CrateError::Exec)?;
+    let received = signal::received();
+    let command = as_user(config.user.as_ref(), || {
+        Command::resolve(&config.command, config.received.value("PATH"))
+    })??;
+    command.check_size(&environment(&config, &[])?, stack_limit())?;
+    let secrets_dir = match &config.secrets_dir {
+        Some(path) => path.clone(),
+        None => {
+            let runtime_dir = config.received.text("XDG_RUNTIME_DIR").map(PathBuf::from);
+            secrets_dir::private(runtime_dir.as_deref())?
+        }
+    };
+    config.secrets_dir = Some(secrets_dir.clone());
+    let owner = config.user.as_ref().map(|user| Owner {
+        uid: user.uid,
+        gid: user.gid,
+    });
+    let replaces_stdin = matches!(source, Some(Source::StandardInput));
+
+    let (parent, keeper) = link::pair().map_err(|error| Error::System {
+        step: "connect to the keeper",
+        reason: error.to_string(),
+    })?;
+    let signals = received.listen().map_err(system("listen for signals"))?;
+    let application = getpid();
+    // SAFETY: no thread has been started yet, so that the child may do whatever the parent may.
+    let child = match unsafe { fork() }.map_err(system("fork"))? {
+        ForkResult::Child => {
+            drop((parent, signals));
+            // Signals of the terminal are the application's, and no file is made for others than its owner.
+            let _ = setsid();
+            umask(Mode::S_IRWXG | Mode::S_IRWXO);
+            return keeper::run(&config, source, keeper, application, log, began).map(|()| 0);
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop((keeper, source));
+    let withdraw = || {
+        if let Ok(directory) = SecretsDir::open(&secrets_dir, true, owner) {
+            directory.withdraw();
+        }
+        if config.purpose == Purpose::DryRun {
+            let _ = std::fs::remove_dir(&secrets_dir);
+        }
+    };
+    let mut start = Start {
+        parent,
+        signals,
+        child,
+        until: began + config.deadline + LAST_WORDS,
+    };
+    let variables = match start.wait()? {
+        Ok(variables) => variables,
+        Err(ended) => {
+            withdraw();
+            return ended;
+        }
+    };
+    // Whatever fails from here on until the keeper is let go, the keeper gives back what it has.
+    let ready = as_user(config.user.as_ref(), || command.check())
+        .and_then(|checked| checked.map_err(CrateError::from))
+        .and_then(|()| environment(&config, &variables))
+        .and_then(|environment| {
+            command.check_size(&environment, stack_limit())?;
+            match signal::pending(&start.signals) {
+                Some(signal) => Err(Error::Interrupted { signal }.into()),
+                None => Ok(environment),
+            }
+        });
+    let environment = match ready {
+        Ok(environment) => environment,
+        Err(error) => {
+            start.call_off();
+            withdraw();
+            return Err(error);
+        }
+    };
+    if let Some(code) = start.release()? {
+        withdraw();
+        return Ok(code);
+    }
+    if let Some(signal) = signal::pending(&start.signals) {
+        withdraw();
+        return Err(Error::Interrupted { signal }.into());
+    }
+    if replaces_stdin {
+        let null = std::fs::File::open("/dev/null").map_err(|error| Error::System {
+            step: "open /dev/null",
+            reason: error.to_string(),
+        })?;
+        nix::unistd::dup2_stdin(&null).map_err(system("replace standard input"))?;
+    }
+    become_application(&command, &environment, &config, received).inspect_err(|_| withdraw())
+}
+
+fn become_application(
+    command: &Command,
+    environment: &[CString],
+    config: &Config,
+    received: &Received,
+) -> Result<u8, CrateError> {
+    let passed = passed_descriptors(config);
+    match exec::exec(command, environment, config.user.as_ref(), passed, received) {
+        Ok(never) => match never {},
+        Err(error) => Err(CrateError::Exec(error)),
+    }
+}
+
+/// The keeper and what can be heard while it works.
+struct Start {
+    parent: Parent,
+    signals: SignalFd,
+    child: Pid,
+    until: Instant,
+}
+
+impl Start {
+    /// Waits for the keeper's message; the inner error is how the start ended without one.
+    #[expect(
+        clippy::type_complexity,
+        reason = "the outer error is this process's own"
+    )]
+    fn wait(&mut self) -> Result<Result<Vec<Secret<Vec<u8>>>, Result<u8, CrateError>>, CrateError> {
+        loop {
+            if let Some(signal) = signal::pending(&self.signals) {
+                self.call_off();
+                return Ok(Err(Err(Error::Interrupted { signal }.into())));
+            }
+            match self.parent.read().map_err(link_failed)? {
+                News::Ready(variables) => return Ok(Ok(variables)),
+                News::Ended => {
+                    return Ok(Err(match self.reap()? {
+                        WaitStatus::Exited(_, 0) => Err(Error::KeeperEnded.into()),
+                        WaitStatus::Exited(_, code) => Ok(u8::try_from(code).unwrap_or(70)),
+                        WaitStatus::Signaled(_, signal, _) => {
+                            Err(Error::KeeperKilled { signal }.into())
+                        }
+                        _ => Err(Error::KeeperEnded.into()),
+                    }));
+                }
+                News::Nothing => {}
+            }
+            if !self.poll(self.until, true)? {
+                self.call_off();
+                return Ok(Err(Err(Error::Late.into())));
+            }
+        }
+    }
+
+    /// Waits for news of the keeper, and for signals if they count; false when it is too late.
+    fn poll(&self, until: Instant, with_signals: bool) -> Result<bool, Error> {
+        let left = until.saturating_duration_since(Instant::now());
+        let left =
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let mut ready = vec![PollFd::new(self.parent.as_fd(), PollFlags::POLLIN)];
+        if with_signals {
+            ready.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut ready, left) {
+            Ok(0) => Ok(Instant::now() < until),
+            Ok(_) | Err(Errno::EINTR) => Ok(true),
+            Err(errno) => Err(system("wait for the keeper")(errno)),
+        }
+    }
+
+    /// Ends the keeper: it gets time to give back what it has.
+    fn call_off(&mut self) {
+        self.parent.call_off();
+        let _ = self.await_end();
+    }
+
+    /// Lets the keeper end; an exit code when it could not.
+    fn release(&mut self) -> Result<Option<u8>, CrateError> {
+        self.parent.release().map_err(link_failed)?;
+        match self.await_end()? {
+            WaitStatus::Exited(_, 0) => Ok(None),
+            WaitStatus::Exited(_, code) => Ok(Some(u8::try_from(code).unwrap_or(70))),
+            WaitStatus::Signaled(_, signal, _) => Err(Error::KeeperKilled { signal }.into()),
+            _ => Err(Error::KeeperEnded.into()),
+        }
+    }
+
+    fn await_end(&mut self) -> Result<WaitStatus, Error> {
+        let until = Instant::now() + LAST_WORDS;
+        // A message that is still under way does not matter any more.
+        while !matches!(self.parent.read(), Ok(News::Ended) | Err(_)) {
+            if !self.poll(until, false)? {
+                let _ = kill(self.child, Signal::SIGKILL);
+                break;
+            }
+        }
+        self.reap()
+    }
+
+    fn reap(&self) -> Result<WaitStatus, Error> {
+        loop {
+            match waitpid(self.child, None) {
+                Err(Errno::EINTR) => {}
+                status => return status.map_err(system("wait for the keeper")),
+            }
+        }
+    }
+}
+
+fn link_failed(error: std::io::Error) -> Error {
+    Error::System {
+        step: "hear from the keeper",
+        reason: error.to_string(),
+    }
+}
+
+/// What the application gets: what was received without tokens, then what the keeper added.
+fn environment(config: &Config, variables: &[Secret<Vec<u8>>]) -> Result<Vec<CString>, CrateError> {
+    let home = config.user.as_ref().and_then(|user| user.home.as_deref());
+    let mut environment = Vec::new();
+    for (name, value) in config.received.without_tokens() {
+        if home.is_some() && name == "HOME" {
+            continue;
+        }
+        environment.push([name.as_bytes(), b"=", value.as_bytes()].concat());
+    }
+    environment.extend(home.map(|home| format!("HOME={home}").into_bytes()));
+    environment.extend(variables.iter().map(|variable| variable.expose().clone()));
+    environment
+        .into_iter()
+        .map(|variable| CString::new(variable).map_err(|_| command::Error::Nul.into()))
+        .collect()
+}
+
+/// Descriptors behind standard error that were handed in for the application (sd_listen_fds(3)).
+fn passed_descriptors(config: &Config) -> u32 {
+    let number = |name| {
+        config
+            .received
+            .text(name)
+            .and_then(|text| text.parse::<u32>().ok())
+    };
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if i64::from(pid) == i64::from(getpid().as_raw()) => {
+            count.min(1024)
+        }
+        _ => 0,
+    }
+}
+
+fn stack_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_STACK).map_or(8 << 20, |(soft, _)| soft)
+}
+
+/// Looks at the file system with the rights that the application will have.
+fn as_user<T>(user: Option<&User>, look: impl FnOnce() -> T) -> Result<T, CrateError> {
+    let Some(user) = user else { return Ok(look()) };
+    let failed = |errno| CrateError::from(system("become the application's user")(errno));
+    let groups = getgroups().map_err(failed)?;
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let theirs: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&theirs).map_err(failed)?;
+    setegid(Gid::from_raw(user.gid)).map_err(failed)?;
+    seteuid(Uid::from_raw(user.uid)).map_err(failed)?;
+    let seen = look();
+    seteuid(uid).map_err(failed)?;
+    setegid(gid).map_err(failed)?;
+    setgroups(&groups).map_err(failed)?;
+    // A change of user undoes it (prctl(2), PR_SET_DUMPABLE).
+    exec::make_non_dumpable().map_err(CrateError::Exec)?;
+    Ok(seen)
+}
+
+/// Leaves a process behind that outlives the application and then runs `sweep`; for a dry run outside a container,
+/// where nobody else tidies up. Not a child of the application, which must find no child that it did not start.
+pub fn leave_behind(sweep: impl FnOnce()) {
+    // SAFETY: in a dry run the keeper starts no thread, so that the child may do whatever it may.
+    if let Ok(ForkResult::Child) = unsafe { fork() } {
+        sweep();
+    }
+}
+
+/// Waits for the end of a process that need not be a child (pidfd_open(2)).
+pub fn await_end(process: Pid) -> Result<(), Errno> {
+    // SAFETY: the call takes two integers and returns a new descriptor or an error.
+    let descriptor =
+        Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) };
+    loop {
+        match poll(
+            &mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)],
+            PollTimeout::NONE,
+        ) {
+            Err(Errno::EINTR) => {}
+            ended => return ended.map(drop),
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! The keeper: the process that talks to Vault and holds every secret.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::unistd::Pid;
+use rustls::crypto::aws_lc_rs;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::certificate::{self, Clocks, Issued};
+use crate::config::{Config, Promise, Vault};
+use crate::dependencies;
+use crate::dry_run;
+use crate::error::Error;
+use crate::files::{self, Credential, Material, Rendered, status};
+use crate::handover;
+use crate::link::Keeper;
+use crate::log::{Level, Log, Value};
+use crate::secret::Secret;
+use crate::secrets_dir::{Generation, Owner, SecretsDir};
+use crate::vault::{Auth, Client, Endpoint, Limits, Roots, Session};
+use crate::wrapping_token::{self, Source};
+
+/// How long a revocation may take when a start fails.
+const REVOCATION: Duration = Duration::from_millis(1500);
+/// Requests under way at once; more would only queue in the server.
+const WORKERS: usize = 4;
+
+/// Fetches, publishes and reports, then waits for leave to end.
+pub fn run(
+    config: &Config,
+    source: Option<Source>,
+    mut link: Keeper,
+    application: Pid,
+    log: Log,
+    began: Instant,
+) -> Result<(), Error> {
+    let path = config
+        .secrets_dir
+        .as_deref()
+        .unwrap_or(Path::new("/run/secrets"));
+    let owner = config.user.as_ref().map(|user| Owner {
+        uid: user.uid,
+        gid: user.gid,
+    });
+    let is_dry = config.vault.is_none();
+    let directory = SecretsDir::open(path, config.allow_disk || is_dry, owner)?;
+    warn_of_swap(&directory, log);
+    let mut steps = Steps::new(began);
+    let generation = directory.prepare(&config.visible_names())?;
+    let done = match (&config.vault, &config.promise, source) {
+        (Some(vault), Some(promise), Some(source)) => {
+            let abort = link.abort().map_err(|error| crate::init::Error::System {
+                step: "listen to PID 1",
+                reason: error.to_string(),
+            })?;
+            let start = Start {
+                config,
+                directory: &directory,
+                abort,
+                log,
+                deadline: began + config.deadline,
+            };
+            start.with_vault(vault, promise, source, generation, &mut link, &mut steps)
+        }
+        _ => without_vault(config, &directory, generation, &mut link, &mut steps, log),
+    };
+    // PID 1 takes the end of the link for the end of the keeper, and whoever stays behind must not hold it open.
+    drop(link);
+    if done.is_err() {
+        directory.withdraw();
+    } else if is_dry {
+        tidy_up_after(application, directory);
+    }
+    done
+}
+
+struct Start<'a> {
+    config: &'a Config,
+    directory: &'a SecretsDir,
+    abort: Arc<OwnedFd>,
+    log: Log,
+    deadline: Instant,
+}
+
+impl Start<'_> {
+    /// The story of a start.
+    fn with_vault(
+        &self,
+        vault: &Vault,
+        promise: &Promise,
+        source: Source,
+        generation: Generation,
+        link: &mut Keeper,
+        steps: &mut Steps,
+    ) -> Result<(), Error> {
+        let request = self
+            .config
+            .certificate
+            .as_ref()
+            .map(certificate::prepare)
+            .transpose()?;
+        let client = self.client(vault)?;
+        steps.mark("key");
+
+        let taken = wrapping_token::take(source, self.deadline)?;
+        if let Some(warning) = taken.warning {
+            self.log
+                .event(Level::Warn, "token_file_kept", &warning, &[]);
+        }
+        handover::inspect(&client, &taken.token, promise, self.log)?;
+        steps.mark("lookup");
+        let (session, auth) = handover::unwrap(client, taken.token)?;
+        steps.mark("unwrap");
+
+        let done = self.with_session(&session, &auth, promise, request, generation, link, steps);
+        if done.is_err() {
+            self.give_back(&session);
+        }
+        done
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the rest of the story, split where the token begins to need a revocation"
+    )]
+    fn with_session(
+        &self,
+        session: &Session,
+        auth: &Auth,
+        promise: &Promise,
+        request: Option<certificate::Request>,
+        generation: Generation,
+        link: &mut Keeper,
+        steps: &mut Steps,
+    ) -> Result<(), Error> {
+        self.log.event(
+            Level::Info,
+            "unwrapped",
+            "unwrapped the client token",
+            &[
+                ("accessor", Value::Text(session.accessor())),
+                ("ttl_s", Value::Number(auth.lease_duration)),
+            ],
+        );
+        handover::verify(session, auth, promise)?;
+        steps.mark("verify");
+        let material = self.fetch(session, request)?;
+        steps.mark("secrets");
+        let token = status::Token {
+            lease_duration: auth.lease_duration,
+            expires: rfc3339(now() + Duration::from_secs(auth.lease_duration)),
+        };
+        publish(
+            self.config,
+            &material,
+            Some(token),
+            self.directory,
+            generation,
+            link,
+            steps,
+            self.log,
+        )
+    }
+
+    fn client(&self, vault: &Vault) -> Result<Client, Error> {
+        let roots = match (&vault.ca_cert, &vault.system_bundle) {
+            (Some(file), _) => Roots::File(file),
+            (None, bundle) => Roots::System(bundle.as_deref()),
+        };
+        let endpoint = Endpoint {
+            url: vault.address.url(),
+            namespace: vault.namespace.clone(),
+            tls_server_name: vault.tls_server_name.clone(),
+            client_timeout: vault.client_timeout,
+            standby_hosts: vault.standby_hosts.clone(),
+        };
+        let limits = Limits {
+            deadline: self.deadline,
+            abort: Some(Arc::clone(&self.abort)),
+            grace: Duration::ZERO,
+        };
+        Ok(Client::new(endpoint, roots, limits, self.log)?)
+    }
+
+    /// Certificate and credentials, several at once: over a network each answer takes its way, and database engines
+    /// take their time.
+    fn fetch(
+        &self,
+        session: &Session,
+        request: Option<certificate::Request>,
+    ) -> Result<Material, Error> {
+        let dependencies = &self.config.dependencies;
+        let request = Mutex::new(request);
+        let issued: Mutex<Option<Issued>> = Mutex::default();
+        let credentials: Vec<Mutex<Option<Credential>>> =
+            dependencies.iter().map(|_| Mutex::default()).collect();
+        let failure: Mutex<Option<Error>> = Mutex::default();
+        let failed = AtomicBool::new(false);
+        let next = AtomicUsize::new(0);
+        let jobs = dependencies.len() + usize::from(self.config.certificate.is_some());
+        let job = |index: usize| -> Result<(), Error> {
+            match dependencies.get(index) {
+                Some(dependency) => {
+                    *lock(&credentials[index]) =
+                        Some(dependencies::fetch(session, dependency, self.log)?);
+                }
+                None => {
+                    let request = lock(&request).take();
+                    if let (Some(request), Some(config)) = (request, &self.config.certificate) {
+                        let clocks = || clocks(session.clock_skew());
+                        *lock(&issued) =
+                            Some(certificate::obtain(request, config, session, clocks)?);
+                    }
+                }
+            }
+            Ok(())
+        };
+        let work = || {
+            while !failed.load(Ordering::Relaxed) {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= jobs {
+                    break;
+                }
+                if let Err(error) = job(index) {
+                    failed.store(true, Ordering::Relaxed);
+                    lock(&failure).get_or_insert(error);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..jobs.min(WORKERS) {
+                // Without a thread the others do its work.
+                let _ = std::thread::Builder::new()
+                    .stack_size(256 << 10)
+                    .spawn_scoped(scope, work);
+            }
+            work();
+        });
+        if let Some(error) = lock(&failure).take() {
+            return Err(error);
+        }
+        let issued = lock(&issued).take();
+        let credentials = credentials
+            .into_iter()
+            .filter_map(|slot| lock(&slot).take())
+            .collect();
+        Ok(Material {
+            certificate: issued,
+            credentials,
+            store_password: self.config.java.as_ref().map(|_| password()),
+        })
+    }
+
+    /// Revokes the token and with it all its leases.
+    fn give_back(&self, session: &Session) {
+        let accessor = [("accessor", Value::Text(session.accessor()))];
+        match session.revoke_self(REVOCATION) {
+            Ok(()) => self.log.event(
+                Level::Info,
+                "revoked",
+                "revoked the client token",
+                &accessor,
+            ),
+            Err(error) => {
+                let text = format!(
+                    "cannot revoke the client token ({error}); revoke its accessor {}",
+                    session.accessor()
+                );
+                self.log.event(Level::Warn, "not_revoked", &text, &accessor);
+            }
+        }
+    }
+}
+
+fn without_vault(
+    config: &Config,
+    directory: &SecretsDir,
+    generation: Generation,
+    link: &mut Keeper,
+    steps: &mut Steps,
+    log: Log,
+) -> Result<(), Error> {
+    let material = dry_run::material(config, password)?;
+    steps.mark("samples");
+    publish(
+        config, &material, None, directory, generation, link, steps, log,
+    )
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the last step needs what all steps before it have made"
+)]
+fn publish(
+    config: &Config,
+    material: &Material,
+    token: Option<status::Token>,
+    directory: &SecretsDir,
+    generation: Generation,
+    link: &mut Keeper,
+    steps: &mut Steps,
+    log: Log,
+) -> Result<(), Error> {
+    let path = directory.path().to_string_lossy();
+    let Rendered {
+        mut files,
+        variables,
+    } = files::render(config, material, &path)?;
+    files.push(files::status_file(&status(config, material, token)));
+    directory.publish(generation, &files)?;
+    steps.mark("files");
+    link.ready(&variables).map_err(|_| Error::CalledOff)?;
+    let text = steps.text();
+    log.event(
+        Level::Info,
+        "ready",
+        &text,
+        &[
+            ("directory", Value::Text(&path)),
+            ("files", Value::Number(files.len() as u64)),
+        ],
+    );
+    if link.await_release() {
+        Ok(())
+    } else {
+        Err(Error::CalledOff)
+    }
+}
+
+fn status<'a>(
+    config: &'a Config,
+    material: &'a Material,
+    token: Option<status::Token>,
+) -> status::Status<'a> {
+    let certificate = material
+        .certificate
+        .as_ref()
+        .zip(config.certificate.as_ref())
+        .map(|(issued, asked)| status::Certificate {
+            serial_number: issued.serial_number.clone(),
+            common_name: asked.common_name.clone(),
+            not_after: rfc3339(issued.not_after),
+        });
+    let dependencies = config
+        .dependencies
+        .iter()
+        .zip(&material.credentials)
+        .map(|(dependency, credential)| status::Dependency {
+            name: &dependency.name,
+            path: &dependency.path,
+            fields: credential
+                .fields
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect(),
+            lease_id: credential.lease.as_ref().map(|lease| lease.id.as_str()),
+            lease_duration: credential.lease.as_ref().map(|lease| lease.duration),
+            renewable: credential.lease.as_ref().map(|lease| lease.renewable),
+        })
+        .collect();
+    status::Status {
+        app: &config.app,
+        environment: &config.environment,
+        dry_run: config.vault.is_none(),
+        rendered: rfc3339(now()),
+        token,
+        certificate,
+        dependencies,
+    }
+}
+
+/// Outside a container nobody empties a dry run's directory: somebody stays who does when the application is gone.
+fn tidy_up_after(application: Pid, directory: SecretsDir) {
+    if application == Pid::from_raw(1) {
+        return;
+    }
+    crate::init::leave_behind(move || {
+        // The application's own descriptors are the application's.
+        if let Ok(null) = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+        {
+            let _ = nix::unistd::dup2_stdin(&null);
+            let _ = nix::unistd::dup2_stdout(&null);
+            let _ = nix::unistd::dup2_stderr(&null);
+        }
+        if crate::init::await_end(application).is_ok() {
+            directory.withdraw();
+            let _ = std::fs::remove_dir(directory.path());
+        }
+    });
+}
+
+fn warn_of_swap(directory: &SecretsDir, log: Log) {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    if let Some(warning) =
+        directory.swap_warning(&read("/proc/self/mountinfo"), &read("/proc/swaps"))
+    {
+        log.event(Level::Warn, "swap", &warning, &[]);
+    }
+}
+
+/// 192 random bits, as text that needs no quoting anywhere.
+fn password() -> Secret {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
+    let filled = aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut bytes[..]);
+    assert!(filled.is_ok(), "the kernel gives random bytes");
+    Secret::new(
+        bytes
+            .iter()
+            .map(|byte| char::from(LETTERS[usize::from(byte & 63)]))
+            .collect(),
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the keeper reads the clock and hands the time on"
+)]
+fn now() -> OffsetDateTime {
+    SystemTime::now().into()
+}
+
+fn clocks(skew: Option<i64>) -> Clocks {
+    let here = now().unix_timestamp();
+    Clocks {
+        here,
+        vault: here + skew.unwrap_or(0),
+    }
+}
+
+fn rfc3339(time: OffsetDateTime) -> String {
+    time.replace_nanosecond(0)
+        .unwrap_or(time)
+        .format(&Rfc3339)
+        .unwrap_or_default()
+}
+
+/// How long each step took.
+struct Steps {
+    began: Instant,
+    last: Instant,
+    taken: Vec<(&'static str, Duration)>,
+}
+
+impl Steps {
+    fn new(began: Instant) -> Self {
+        Steps {
+            began,
+            last: Instant::now(),
+            taken: Vec::new(),
+        }
+    }
+
+    fn mark(&mut self, step: &'static str) {
+        let now = Instant::now();
+        self.taken.push((step, now - self.last));
+        self.last = now;
+    }
+
+    fn text(&self) -> String {
+        let steps: Vec<String> = self
+            .taken
+            .iter()
+            .map(|(step, taken)| format!("{step} {}", taken.as_millis()))
+            .collect();
+        format!(
+            "ready in {} ms: {}",
+            self.began.elapsed().as_millis(),
+            steps.join(", ")
+        )
+    }
+}

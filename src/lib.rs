@@ -1,0 +1,52 @@
+//! anteroom turns a one-use wrapping token into the secrets of one service, then becomes the service.
+//!
+//! The modules in the order in which data flows:
+//!
+//! | stage | module |
+//! |---|---|
+//! | what was typed | [`cli`] |
+//! | what the image says it needs | [`manifest`] |
+//! | what will happen, everything resolved and checked | [`config`], with [`user`] |
+//! | PID 1: fork the keeper, wait, become the application | [`init`], with [`signal`], [`command`], [`exec`] |
+//! | the message between the two processes | [`link`] |
+//! | the keeper: the story of a start | [`keeper`] |
+//! | the wrapping token, taken once | [`wrapping_token`] |
+//! | is it the promised one? | [`handover`] |
+//! | Vault's HTTP API | [`vault`] |
+//! | key, request, check of the answer | [`certificate`], with [`pem`] |
+//! | one credential for each dependency | [`dependencies`] |
+//! | secrets to bytes | [`files`] |
+//! | bytes to the tmpfs, a generation at a time | [`secrets_dir`] |
+//! | all of it without a Vault | [`dry_run`] |
+//! | what a start would do | [`plan`] |
+//! | why it failed | [`error`] |
+//! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
+//!
+//! Rules that hold it together: only [`wrapping_token`], [`vault`], [`secrets_dir`], [`init`] and [`exec`] touch the
+//! world; `unsafe` lives in [`init`], [`exec`] and [`signal`]; a wrapping token is moved into the unwrap, only that
+//! makes a session, and only a session can ask for secrets.
+
+pub mod certificate;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod dependencies;
+pub mod dry_run;
+pub mod error;
+pub mod exec;
+pub mod files;
+pub mod handover;
+pub mod init;
+pub mod keeper;
+pub mod link;
+pub mod log;
+pub mod manifest;
+pub mod pem;
+pub mod plan;
+pub mod secret;
+pub mod secrets_dir;
+pub mod signal;
+pub mod start;
+pub mod user;
+pub mod vault;
+pub mod wrapping_token;

@@ -1,0 +1,203 @@
+//! One event a line on standard error, for people or for machines.
+//!
+//! Values pass through [`sanitised`], so that nothing a server, an environment or a file says can forge a line or
+//! drive a terminal (CWE-117, CWE-150). There is no way to hand a [`Secret`](crate::secret::Secret) to this module.
+
+use std::fmt::Write as _;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::SystemTime;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// How lines look: `human` or one JSON object a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For a terminal.
+    Human,
+    /// For a log collector.
+    Json,
+}
+
+/// How much is said; each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Level {
+    /// Why it failed.
+    Error,
+    /// What should be looked at although it went on.
+    Warn,
+    /// The steps of a start.
+    Info,
+    /// Each request.
+    Debug,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+}
+
+/// One field of an event; numbers stay numbers in JSON.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    /// Text, sanitised when written.
+    Text(&'a str),
+    /// A count, a duration in milliseconds, an exit code.
+    Number(u64),
+}
+
+/// The log: a format and a level.
+#[derive(Debug, Clone, Copy)]
+pub struct Log {
+    /// How lines look.
+    pub format: Format,
+    /// The last level that is written.
+    pub level: Level,
+}
+
+/// A line is written whole or not at all: a pipe takes this much in one piece (`PIPE_BUF`, pipe(7)).
+const LINE_MAX: usize = 4096;
+
+/// How long a full pipe may hold the start up for one line before that line is dropped.
+const PATIENCE_MS: u16 = 50;
+
+impl Log {
+    /// Writes one event: a short name for machines, a sentence for people, and fields for both.
+    pub fn event(&self, level: Level, name: &str, text: &str, fields: &[(&str, Value<'_>)]) {
+        if level > self.level {
+            return;
+        }
+        let line = match self.format {
+            Format::Human => human(level, text, fields),
+            Format::Json => json(level, name, text, fields, SystemTime::now().into()),
+        };
+        write_line(&line);
+    }
+}
+
+fn human(level: Level, text: &str, fields: &[(&str, Value<'_>)]) -> String {
+    let mut line = String::from("anteroom: ");
+    if level <= Level::Warn {
+        line.push_str(level.name());
+        line.push_str(": ");
+    }
+    line.push_str(&sanitised(text, LINE_MAX / 2));
+    // An error's text says all that a person needs; the fields of the others carry the particulars.
+    if level > Level::Error {
+        for (name, value) in fields {
+            let _ = match value {
+                Value::Text(text) => write!(line, " {name}={}", sanitised(text, 256)),
+                Value::Number(number) => write!(line, " {name}={number}"),
+            };
+        }
+    }
+    line
+}
+
+fn json(
+    level: Level,
+    name: &str,
+    text: &str,
+    fields: &[(&str, Value<'_>)],
+    time: OffsetDateTime,
+) -> String {
+    let mut object = serde_json::Map::new();
+    let time = time.format(&Rfc3339).unwrap_or_default();
+    object.insert("time".into(), time.into());
+    object.insert("level".into(), level.name().into());
+    object.insert("event".into(), name.into());
+    object.insert("message".into(), sanitised(text, LINE_MAX / 2).into());
+    for (name, value) in fields {
+        let value = match value {
+            Value::Text(text) => sanitised(text, 512).into(),
+            Value::Number(number) => (*number).into(),
+        };
+        object.insert((*name).into(), value);
+    }
+    serde_json::Value::Object(object).to_string()
+}
+
+/// Escapes control characters and those that change the direction of text, and caps the length in bytes.
+pub fn sanitised(text: &str, max: usize) -> String {
+    let mut clean = String::with_capacity(text.len().min(max));
+    for c in text.chars() {
+        if clean.len() >= max {
+            clean.push('…');
+            break;
+        }
+        let bidirectional = matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || bidirectional || matches!(c, '\u{2028}' | '\u{2029}') {
+            let _ = write!(clean, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            clean.push(c);
+        }
+    }
+    clean
+}
+
+/// Writes a line to standard error, unless nobody reads it: a full pipe must not hold up a start.
+pub fn write_line(line: &str) {
+    let mut bytes = line.as_bytes().to_vec();
+    if bytes.len() >= LINE_MAX {
+        bytes.truncate(line.floor_char_boundary(LINE_MAX - 1));
+    }
+    bytes.push(b'\n');
+    let stderr = io::stderr();
+    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if matches!(poll(&mut ready, PollTimeout::from(PATIENCE_MS)), Ok(n) if n > 0) {
+        // Past the buffer of std, so that the line is one write; a closed standard error is nobody's concern.
+        let _ = nix::unistd::write(stderr.as_fd(), &bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_and_direction_characters_are_escaped_b44() {
+        assert_eq!(
+            sanitised("a\r\nb\u{1b}[31m\u{202e}c\u{9b}", 100),
+            "a\\u{d}\\u{a}b\\u{1b}[31m\\u{202e}c\\u{9b}"
+        );
+    }
+
+    #[test]
+    fn long_text_is_cut_b44() {
+        assert!(sanitised(&"x".repeat(1 << 20), 100).len() < 110);
+    }
+
+    #[test]
+    fn a_json_event_is_one_object_on_one_line() {
+        let line = json(
+            Level::Info,
+            "lookup",
+            "looked up\nthe token",
+            &[("ms", Value::Number(3)), ("path", Value::Text("a\u{7}"))],
+            OffsetDateTime::UNIX_EPOCH,
+        );
+        assert!(!line.contains('\n'));
+        let value: serde_json::Value = serde_json::from_str(&line).expect("an object");
+        assert_eq!(value["ms"], 3);
+        assert_eq!(value["path"], "a\\u{7}");
+        assert_eq!(value["time"], "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_human_error_carries_no_fields() {
+        let line = human(
+            Level::Error,
+            "it broke",
+            &[("exit_code", Value::Number(70))],
+        );
+        assert_eq!(line, "anteroom: error: it broke");
+    }
+}

@@ -1,0 +1,58 @@
+//! The entrypoint: parse, run, say once why not, exit code.
+
+use std::panic::PanicHookInfo;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anteroom::cli::Cli;
+use anteroom::{log, start};
+use clap::Parser;
+use clap::error::ErrorKind;
+
+/// The command line is wrong (sysexits(3)).
+const USAGE: u8 = 64;
+/// A defect of ours (sysexits(3)).
+const INTERNAL: i32 = 70;
+
+fn main() -> ExitCode {
+    let began = Instant::now();
+    std::panic::set_hook(Box::new(report_panic));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let asked = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
+            return if asked {
+                ExitCode::SUCCESS
+            } else {
+                USAGE.into()
+            };
+        }
+    };
+    let log = start::log(&cli);
+    match start::run(&cli, log, began) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            start::report(&error, log);
+            error.exit_code().into()
+        }
+    }
+}
+
+/// Says where, and nothing of what: a panic's message may hold anything.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic
+        .location()
+        .map_or_else(String::new, ToString::to_string);
+    log::write_line(&format!(
+        "anteroom: error: internal error at {place}; please report it"
+    ));
+    #[expect(
+        clippy::exit,
+        reason = "nothing may run after a panic, and the exit code is part of the interface"
+    )]
+    std::process::exit(INTERNAL);
+}

@@ -1,0 +1,352 @@
+//! What the image says it needs: `anteroom.toml`, read as written.
+//!
+//! Every value keeps its place, and every mistake is collected, so that one run names them all. Nothing is resolved
+//! here: `${NAME}` and templates are text until [`config`](crate::config) looks at them.
+
+mod table;
+
+use std::fmt;
+
+use table::Table;
+
+/// Where in the manifest something stands, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub place: Place,
+}
+
+/// One thing that is wrong with the configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The place in the manifest, or none for the environment and the command line.
+    pub place: Option<Place>,
+    /// What is wrong and what would be right.
+    pub text: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some(place) => write!(
+                f,
+                "line {}, column {}: {}",
+                place.line, place.column, self.text
+            ),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+/// The whole manifest.
+#[derive(Debug, Default)]
+pub struct Manifest {
+    /// `[service]`
+    pub service: Service,
+    /// `[vault]`
+    pub vault: Vault,
+    /// `[token]`
+    pub token: Token,
+    /// `[certificate]`
+    pub certificate: Option<Certificate>,
+    /// `[java]`
+    pub java: Option<Java>,
+    /// `[dependencies.NAME]`, in the order of the file.
+    pub dependencies: Vec<Dependency>,
+    /// `[environment]`: name and template.
+    pub environment: Vec<(At<String>, At<String>)>,
+    /// `[secrets]`
+    pub secrets: Secrets,
+    /// `[process]`
+    pub process: Process,
+}
+
+/// The identity labels.
+#[derive(Debug, Default)]
+pub struct Service {
+    /// The service's name.
+    pub app: Option<At<String>>,
+    /// The environment it runs in.
+    pub environment: Option<At<String>>,
+}
+
+/// Where Vault is.
+#[derive(Debug, Default)]
+pub struct Vault {
+    /// Its URL.
+    pub address: Option<At<String>>,
+    /// PEM file of the CA that signed its certificate.
+    pub ca_cert: Option<At<String>>,
+    /// The name on its certificate, when that is not the host of the address.
+    pub tls_server_name: Option<At<String>>,
+    /// Vault Enterprise or OpenBao namespace.
+    pub namespace: Option<At<String>>,
+    /// From start to exec.
+    pub deadline: Option<At<String>>,
+    /// Longest wait for one answer.
+    pub client_timeout: Option<At<String>>,
+    /// Other hosts that a standby may redirect to.
+    pub standby_hosts: Vec<At<String>>,
+    /// Plain http to another machine is all right.
+    pub allow_http: bool,
+    /// This table wins over the environment.
+    pub pin: bool,
+}
+
+/// What the handed-in token must be.
+#[derive(Debug, Default)]
+pub struct Token {
+    /// The path at which it was wrapped.
+    pub creation_path: Option<At<String>>,
+    /// Longest life of the wrapping token.
+    pub max_wrap_ttl: Option<At<String>>,
+    /// Shortest life of the client token.
+    pub min_ttl: Option<At<String>>,
+    /// Exactly these besides `default`.
+    pub policies: Option<Vec<At<String>>>,
+}
+
+/// The certificate to ask for.
+#[derive(Debug, Default)]
+pub struct Certificate {
+    /// Mount of the PKI engine.
+    pub mount: Option<At<String>>,
+    /// Role of the PKI engine.
+    pub role: Option<At<String>>,
+    /// Subject common name.
+    pub common_name: Option<At<String>>,
+    /// Subject alternative names of type DNS.
+    pub dns_names: Vec<At<String>>,
+    /// Subject alternative names of type IP address.
+    pub ip_addresses: Vec<At<String>>,
+    /// Subject alternative names of type URI.
+    pub uris: Vec<At<String>>,
+    /// Life to ask for.
+    pub ttl: Option<At<String>>,
+    /// Kind of key.
+    pub key_type: Option<At<String>>,
+    /// File with the trust anchors.
+    pub ca_file: Option<At<String>>,
+    /// Vault path that answers the trust anchors.
+    pub ca_path: Option<At<String>>,
+}
+
+/// The Java stores.
+#[derive(Debug, Default)]
+pub struct Java {
+    /// File name of the key store.
+    pub keystore: Option<At<String>>,
+    /// File name of the trust store.
+    pub truststore: Option<At<String>>,
+    /// Which encryption.
+    pub profile: Option<At<String>>,
+}
+
+/// One credential.
+#[derive(Debug)]
+pub struct Dependency {
+    /// Its name, also that of its directory.
+    pub name: At<String>,
+    /// Vault path.
+    pub path: Option<At<String>>,
+    /// `read` or `write`.
+    pub method: Option<At<String>>,
+    /// What a `write` sends.
+    pub data: Vec<(At<String>, At<String>)>,
+    /// Fields that must be there; others are not written.
+    pub fields: Option<Vec<At<String>>>,
+    /// Extra files: name and template.
+    pub files: Vec<(At<String>, At<String>)>,
+    /// What a dry run puts in place of the answer.
+    pub sample: Vec<(At<String>, At<String>)>,
+}
+
+/// The secrets directory.
+#[derive(Debug, Default)]
+pub struct Secrets {
+    /// Its path.
+    pub directory: Option<At<String>>,
+    /// It may lie on a disk.
+    pub allow_disk: bool,
+}
+
+/// The application's process.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// How anteroom lives on.
+    pub lifecycle: Option<At<String>>,
+    /// Whom the application runs as.
+    pub user: Option<At<String>>,
+}
+
+/// Reads a manifest; what could not be read is missing from it and named in the mistakes.
+pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
+    let (mut root, mut mistakes) = table::read(text);
+    let mut manifest = Manifest::default();
+
+    if let Some(mut t) = root.table("service") {
+        manifest.service = Service {
+            app: t.text("app"),
+            environment: t.text("environment"),
+        };
+        t.finish(&mut mistakes);
+    }
+    if let Some(mut t) = root.table("vault") {
+        manifest.vault = Vault {
+            address: t.text("address"),
+            ca_cert: t.text("ca_cert"),
+            tls_server_name: t.text("tls_server_name"),
+            namespace: t.text("namespace"),
+            deadline: t.text("deadline"),
+            client_timeout: t.text("client_timeout"),
+            standby_hosts: t.texts("standby_hosts").unwrap_or_default(),
+            allow_http: t.flag("allow_http"),
+            pin: t.flag("pin"),
+        };
+        t.finish(&mut mistakes);
+    }
+    if let Some(mut t) = root.table("token") {
+        manifest.token = Token {
+            creation_path: t.text("creation_path"),
+            max_wrap_ttl: t.text("max_wrap_ttl"),
+            min_ttl: t.text("min_ttl"),
+            policies: t.texts("policies"),
+        };
+        t.finish(&mut mistakes);
+    }
+    if let Some(mut t) = root.table("certificate") {
+        manifest.certificate = Some(Certificate {
+            mount: t.text("mount"),
+            role: t.text("role"),
+            common_name: t.text("common_name"),
+            dns_names: t.texts("dns_names").unwrap_or_default(),
+            ip_addresses: t.texts("ip_addresses").unwrap_or_default(),
+            uris: t.texts("uris").unwrap_or_default(),
+            ttl: t.text("ttl"),
+            key_type: t.text("key_type"),
+            ca_file: t.text("ca_file"),
+            ca_path: t.text("ca_path"),
+        });
+        t.finish(&mut mistakes);
+    }
+    if let Some(mut t) = root.table("java") {
+        manifest.java = Some(Java {
+            keystore: t.text("keystore"),
+            truststore: t.text("truststore"),
+            profile: t.text("profile"),
+        });
+        t.finish(&mut mistakes);
+    }
+    if let Some(mut t) = root.table("dependencies") {
+        for (name, dependency) in t.tables() {
+            manifest
+                .dependencies
+                .push(read_dependency(name, dependency, &mut mistakes));
+        }
+        t.finish(&mut mistakes);
+    }
+    if let Some(mut t) = root.table("environment") {
+        manifest.environment = t.entries();
+        t.finish(&mut mistakes);
+    }
+    if let Some(mut t) = root.table("secrets") {
+        manifest.secrets = Secrets {
+            directory: t.text("directory"),
+            allow_disk: t.flag("allow_disk"),
+        };
+        t.finish(&mut mistakes);
+    }
+    if let Some(mut t) = root.table("process") {
+        manifest.process = Process {
+            lifecycle: t.text("lifecycle"),
+            user: t.text("user"),
+        };
+        t.finish(&mut mistakes);
+    }
+    root.finish(&mut mistakes);
+    mistakes.sort_by_key(|mistake| mistake.place);
+    (manifest, mistakes)
+}
+
+fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistake>) -> Dependency {
+    let mut entries = |key| {
+        t.table(key).map(|mut inner| {
+            let entries = inner.entries();
+            inner.finish(mistakes);
+            entries
+        })
+    };
+    let data = entries("data").unwrap_or_default();
+    let files = entries("files").unwrap_or_default();
+    let sample = entries("sample").unwrap_or_default();
+    let dependency = Dependency {
+        name,
+        path: t.text("path"),
+        method: t.text("method"),
+        data,
+        fields: t.texts("fields"),
+        files,
+        sample,
+    };
+    t.finish(mistakes);
+    dependency
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        parse(text).1.iter().map(Mistake::to_string).collect()
+    }
+
+    #[test]
+    fn values_keep_their_place() {
+        let (manifest, mistakes) = parse("[service]\napp = \"timeline\"\n");
+        assert!(mistakes.is_empty());
+        let app = manifest.service.app.expect("set");
+        assert_eq!(app.value, "timeline");
+        assert_eq!(app.place, Place { line: 2, column: 7 });
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_place_f4() {
+        let found = mistakes(
+            "[service]\napp = 3\nnmae = \"x\"\n[certificate]\ndns_names = [\"a\", 1]\n[nonsense]\n[vault]\npin = \"yes\"\n",
+        );
+        assert_eq!(
+            found,
+            [
+                "line 2, column 7: `app` in [service] must be a string, not an integer",
+                "line 3, column 1: unknown key `nmae` in [service]; known are app, environment",
+                "line 5, column 19: `dns_names` in [certificate] must be a list of strings; this entry is an integer",
+                "line 6, column 2: unknown table [nonsense]; known are certificate, dependencies, environment, java, process, secrets, service, token, vault",
+                "line 8, column 7: `pin` in [vault] must be true or false, not a string",
+            ]
+        );
+    }
+
+    #[test]
+    fn broken_toml_is_one_clear_mistake_with_its_place() {
+        let found = mistakes("[service\napp = \"x\"\n");
+        assert!(found[0].starts_with("line 1, column "), "{found:?}");
+    }
+
+    #[test]
+    fn duplicate_keys_are_refused() {
+        let found = mistakes("[service]\napp = \"a\"\napp = \"b\"\n");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("line 3"), "{found:?}");
+    }
+}

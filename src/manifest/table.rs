@@ -1,0 +1,254 @@
+//! A TOML table that is taken apart key by key; what is left at the end was unknown.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::{At, Mistake, Place};
+
+/// The document's text and the mistakes found so far, shared by all tables of one document.
+struct Document<'a> {
+    text: &'a str,
+    mistakes: RefCell<Vec<Mistake>>,
+}
+
+impl Document<'_> {
+    fn place(&self, span: Range<usize>) -> Place {
+        let before = &self.text[..self.text.floor_char_boundary(span.start)];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Place {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+
+    fn mistake(&self, span: Range<usize>, text: String) {
+        let place = Some(self.place(span));
+        self.mistakes.borrow_mut().push(Mistake { place, text });
+    }
+}
+
+/// One table of the document.
+pub(super) struct Table<'a> {
+    document: Rc<Document<'a>>,
+    /// As written between brackets; empty for the document itself.
+    name: String,
+    entries: Vec<(Spanned<DeString<'a>>, Spanned<DeValue<'a>>)>,
+    known: Vec<&'static str>,
+}
+
+/// Reads the document; the mistakes of its syntax come with it, those of its content with [`Table::finish`].
+pub(super) fn read(text: &str) -> (Table<'_>, Vec<Mistake>) {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let document = Rc::new(Document {
+        text,
+        mistakes: RefCell::default(),
+    });
+    let mistakes = errors
+        .iter()
+        .map(|error| Mistake {
+            place: error.span().map(|span| document.place(span)),
+            text: error.message().to_owned(),
+        })
+        .collect();
+    (
+        Table::new(document, String::new(), root.into_inner()),
+        mistakes,
+    )
+}
+
+impl<'a> Table<'a> {
+    fn new(document: Rc<Document<'a>>, name: String, table: DeTable<'a>) -> Self {
+        Table {
+            document,
+            name,
+            entries: table.into_iter().collect(),
+            known: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'a>>> {
+        self.known.push(key);
+        let position = self
+            .entries
+            .iter()
+            .position(|(name, _)| name.get_ref() == key)?;
+        Some(self.entries.swap_remove(position).1)
+    }
+
+    fn wrong(&self, key: &str, wanted: &str, value: &Spanned<DeValue<'_>>) {
+        let text = format!(
+            "`{key}` in [{}] must be {wanted}, not {}",
+            self.name,
+            kind(value.get_ref())
+        );
+        self.document.mistake(value.span(), text);
+    }
+
+    /// A string.
+    pub(super) fn text(&mut self, key: &'static str) -> Option<At<String>> {
+        let value = self.take(key)?;
+        let text = self.as_text(&value);
+        if text.is_none() {
+            self.wrong(key, "a string", &value);
+        }
+        text
+    }
+
+    fn as_text(&self, value: &Spanned<DeValue<'_>>) -> Option<At<String>> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(At {
+                value: text.to_string(),
+                place: self.document.place(value.span()),
+            }),
+            _ => None,
+        }
+    }
+
+    /// A boolean; false when it is not there.
+    pub(super) fn flag(&mut self, key: &'static str) -> bool {
+        match self.take(key) {
+            None => false,
+            Some(value) => match value.get_ref() {
+                DeValue::Boolean(flag) => *flag,
+                _ => {
+                    self.wrong(key, "true or false", &value);
+                    false
+                }
+            },
+        }
+    }
+
+    /// A list of strings.
+    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<At<String>>> {
+        let value = self.take(key)?;
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong(key, "a list of strings", &value);
+            return None;
+        };
+        let mut texts = Vec::new();
+        for entry in array.iter() {
+            match self.as_text(entry) {
+                Some(text) => texts.push(text),
+                None => {
+                    let text = format!(
+                        "`{key}` in [{}] must be a list of strings; this entry is {}",
+                        self.name,
+                        kind(entry.get_ref())
+                    );
+                    self.document.mistake(entry.span(), text);
+                }
+            }
+        }
+        Some(texts)
+    }
+
+    /// An inner table.
+    pub(super) fn table(&mut self, key: &'static str) -> Option<Table<'a>> {
+        let value = self.take(key)?;
+        self.inner(key, value)
+    }
+
+    fn inner(&self, key: &str, value: Spanned<DeValue<'a>>) -> Option<Table<'a>> {
+        let name = if self.name.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.name)
+        };
+        if let DeValue::Table(_) = value.get_ref() {
+            let DeValue::Table(table) = value.into_inner() else {
+                return None;
+            };
+            return Some(Table::new(Rc::clone(&self.document), name, table));
+        }
+        let text = format!("[{name}] must be a table, not {}", kind(value.get_ref()));
+        self.document.mistake(value.span(), text);
+        None
+    }
+
+    fn rest(&mut self) -> Vec<(At<String>, Spanned<DeValue<'a>>)> {
+        let mut rest: Vec<_> = std::mem::take(&mut self.entries)
+            .into_iter()
+            .map(|(key, value)| {
+                let place = self.document.place(key.span());
+                (
+                    At {
+                        value: key.get_ref().to_string(),
+                        place,
+                    },
+                    value,
+                )
+            })
+            .collect();
+        rest.sort_by_key(|(key, _)| key.place);
+        rest
+    }
+
+    /// All inner tables, whatever their names.
+    pub(super) fn tables(&mut self) -> Vec<(At<String>, Table<'a>)> {
+        self.rest()
+            .into_iter()
+            .filter_map(|(key, value)| {
+                let table = self.inner(&key.value, value)?;
+                Some((key, table))
+            })
+            .collect()
+    }
+
+    /// All entries, whatever their names: strings, and numbers and booleans in their own text.
+    pub(super) fn entries(&mut self) -> Vec<(At<String>, At<String>)> {
+        self.rest()
+            .into_iter()
+            .filter_map(|(key, value)| {
+                let place = self.document.place(value.span());
+                let text = match value.get_ref() {
+                    DeValue::String(text) => text.to_string(),
+                    DeValue::Integer(number) => number.to_string(),
+                    DeValue::Float(number) => number.to_string(),
+                    DeValue::Boolean(flag) => flag.to_string(),
+                    _ => {
+                        self.wrong(&key.value, "a string", &value);
+                        return None;
+                    }
+                };
+                Some((key, At { value: text, place }))
+            })
+            .collect()
+    }
+
+    /// Names what is left as unknown, and hands all mistakes of the document over.
+    pub(super) fn finish(mut self, mistakes: &mut Vec<Mistake>) {
+        self.known.sort_unstable();
+        let known = self.known.join(", ");
+        for (key, value) in &self.entries {
+            let text = if self.name.is_empty() && matches!(value.get_ref(), DeValue::Table(_)) {
+                format!("unknown table [{}]; known are {known}", key.get_ref())
+            } else if self.name.is_empty() {
+                format!("unknown key `{}` outside any table", key.get_ref())
+            } else {
+                format!(
+                    "unknown key `{}` in [{}]; known are {known}",
+                    key.get_ref(),
+                    self.name
+                )
+            };
+            self.document.mistake(key.span(), text);
+        }
+        mistakes.append(&mut self.document.mistakes.borrow_mut());
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

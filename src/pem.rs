@@ -1,0 +1,116 @@
+//! PEM (RFC 7468): read from answers and files, written for the application.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
+
+/// Certificates, one after another.
+pub fn certificates(chain: &[CertificateDer<'static>]) -> Vec<u8> {
+    let mut pem = Vec::new();
+    for certificate in chain {
+        pem.extend_from_slice(encoded("CERTIFICATE", certificate).as_bytes());
+    }
+    pem
+}
+
+/// A PKCS#8 private key.
+pub fn private_key(pkcs8: &Secret<Vec<u8>>) -> Secret<Vec<u8>> {
+    Secret::new(encoded("PRIVATE KEY", pkcs8.expose()).as_bytes().to_vec())
+}
+
+/// What a text that should hold certificates holds.
+pub struct Found {
+    /// Its certificates, in their order; text around them, line ends and a missing last newline do not matter.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// It also holds a private key.
+    pub has_private_key: bool,
+}
+
+/// Reads all sections of a PEM text.
+pub fn read(pem: &[u8]) -> Result<Found, String> {
+    let mut found = Found {
+        certificates: Vec::new(),
+        has_private_key: false,
+    };
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
+        let (kind, der) = section.map_err(|error| error.to_string())?;
+        match kind {
+            SectionKind::Certificate => found.certificates.push(der.into()),
+            SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
+                drop(Zeroizing::new(der));
+                found.has_private_key = true;
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn encoded(label: &str, der: &[u8]) -> Zeroizing<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    // 48 bytes are one line of 64 characters. The buffer never grows, so no copy of a key is left behind.
+    let mut pem = Zeroizing::new(String::with_capacity(
+        der.len() * 4 / 3 + der.len() / 48 + 2 * label.len() + 64,
+    ));
+    pem.push_str("-----BEGIN ");
+    pem.push_str(label);
+    pem.push_str("-----\n");
+    for line in der.chunks(48) {
+        for group in line.chunks(3) {
+            let bits = group
+                .iter()
+                .fold(0, |bits, &byte| bits << 8 | u32::from(byte))
+                << (8 * (3 - group.len()));
+            for position in 0..4 {
+                let index = (bits >> (18 - 6 * position) & 63) as usize;
+                pem.push(if position > group.len() {
+                    '='
+                } else {
+                    ALPHABET[index].into()
+                });
+            }
+        }
+        pem.push('\n');
+    }
+    pem.push_str("-----END ");
+    pem.push_str(label);
+    pem.push_str("-----\n");
+    pem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read_back() {
+        for length in [1_usize, 2, 3, 47, 48, 49, 1000] {
+            let der: Vec<u8> = (0..length).map(|n| (n * 7 % 256) as u8).collect();
+            let pem = certificates(&[der.clone().into()]);
+            assert!(
+                std::str::from_utf8(&pem)
+                    .expect("ascii")
+                    .lines()
+                    .all(|line| line.len() <= 64)
+            );
+            let found = read(&pem).expect("pem");
+            assert_eq!(found.certificates, [CertificateDer::from(der)]);
+        }
+    }
+
+    #[test]
+    fn line_ends_text_around_and_a_missing_newline_do_not_matter_b45() {
+        let pem = String::from_utf8(certificates(&[vec![1; 60].into(), vec![2; 3].into()]))
+            .expect("ascii");
+        let odd = format!("subject=x\r\n{}", pem.trim_end().replace('\n', "\r\n"));
+        assert_eq!(read(odd.as_bytes()).expect("pem").certificates.len(), 2);
+    }
+
+    #[test]
+    fn a_private_key_is_noticed_b19() {
+        let pem = private_key(&Secret::new(vec![1, 2, 3]));
+        assert!(read(pem.expose()).expect("pem").has_private_key);
+    }
+}

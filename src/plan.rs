@@ -1,0 +1,120 @@
+//! The plan: what a start would fetch and write, as a table without a single value.
+
+use std::fmt::Write as _;
+
+use crate::config::{Config, Method, TrustAnchors, file};
+use crate::log::sanitised;
+
+/// Writes the plan for people.
+pub fn text(config: &Config) -> String {
+    let mut plan = String::new();
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(plan, "{name:<14}{}", sanitised(value, 1024));
+    };
+    row(
+        "service",
+        &format!("{} in {}", config.app, config.environment),
+    );
+    for notice in &config.notices {
+        row("note", notice);
+    }
+    if let Some(certificate) = &config.certificate {
+        let ttl = certificate.ttl.map_or_else(
+            || "the role's ttl".to_owned(),
+            |ttl| format!("{} s", ttl.as_secs()),
+        );
+        row(
+            "certificate",
+            &format!(
+                "{}/sign/{} for CN {}, key {}, {ttl}",
+                certificate.mount,
+                certificate.role,
+                certificate.common_name,
+                certificate.key_type.name()
+            ),
+        );
+        let addresses: Vec<String> = certificate
+            .ip_addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let names = [
+            certificate.dns_names.join(", "),
+            addresses.join(", "),
+            certificate.uris.join(", "),
+        ];
+        row(
+            "  names",
+            &names
+                .into_iter()
+                .filter(|names| !names.is_empty())
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
+        row(
+            "  trusts",
+            &match &certificate.trust_anchors {
+                TrustAnchors::Answer => "the root of its own chain".to_owned(),
+                TrustAnchors::File(path) => path.display().to_string(),
+                TrustAnchors::Path(path) => path.clone(),
+            },
+        );
+    }
+    for dependency in &config.dependencies {
+        let method = match &dependency.method {
+            Method::Read => "read".to_owned(),
+            Method::Write(fields) => {
+                let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+                format!("write ({})", names.join(", "))
+            }
+        };
+        row(
+            "dependency",
+            &format!("{}: {method} {}", dependency.name, dependency.path),
+        );
+    }
+    let directory = config.secrets_dir.as_ref().map_or_else(
+        || "a new private directory".to_owned(),
+        |path| path.display().to_string(),
+    );
+    row("directory", &directory);
+    for (path, mode) in files(config) {
+        row("  file", &format!("{mode:04o} {path}"));
+    }
+    for variable in &config.variables {
+        row("variable", &variable.name);
+    }
+    row("deadline", &format!("{} s", config.deadline.as_secs_f64()));
+    plan
+}
+
+fn files(config: &Config) -> Vec<(String, u32)> {
+    let mut files = Vec::new();
+    for name in config.visible_names() {
+        let Some(dependency) = config
+            .dependencies
+            .iter()
+            .find(|dependency| dependency.name == name)
+        else {
+            let public =
+                [file::CERTIFICATE, file::TRUST_ANCHORS, file::STATUS].contains(&name.as_str());
+            files.push((name, if public { 0o444 } else { 0o400 }));
+            continue;
+        };
+        match &dependency.fields {
+            Some(fields) => files.extend(
+                fields
+                    .iter()
+                    .map(|field| (format!("{name}/{field}"), 0o400)),
+            ),
+            None => files.push((format!("{name}/ one file for each field"), 0o400)),
+        }
+        files.extend(
+            dependency
+                .templates
+                .iter()
+                .map(|(template, _)| (format!("{name}/{template}"), 0o400)),
+        );
+    }
+    files
+}

@@ -1,0 +1,542 @@
+//! The secrets directory: the only place that files are written to, and the only module that writes them.
+//!
+//! A generation is written whole into a hidden directory; then one symbolic link, `..data`, is swung to it. Each visible
+//! name is a link through `..data`, so that a reader sees one generation or the other and never a mixture.
+
+use std::fmt;
+use std::fs::File as Descriptor;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::statfs::{FsType, fstatfs};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat};
+
+use crate::files::File;
+
+/// The link that is swung.
+const DATA: &str = "..data";
+/// Its successor, before it takes the name.
+const DATA_NEXT: &str = "..data.next";
+/// Hidden directories of generations begin with this.
+const GENERATION: &str = "..generation-";
+/// `RAMFS_MAGIC`, which nix does not name (statfs(2)).
+const RAMFS: i64 = 0x8584_58f6;
+/// Room that a start needs at the least.
+const ROOM_MIN: u64 = 256 << 10;
+
+/// The directory cannot be used or written.
+#[derive(Debug)]
+pub enum Error {
+    /// It is missing, no directory, or out of reach.
+    Unusable {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is on a disk.
+    NotTmpfs {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A name that is wanted belongs to somebody else.
+    Taken {
+        /// Its path.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A file could not be written.
+    Write {
+        /// The file's path.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Unusable { path, reason } => {
+                write!(
+                    f,
+                    "the secrets directory {} cannot be used: {reason}",
+                    path.display()
+                )
+            }
+            Error::NotTmpfs { path } => {
+                write!(
+                    f,
+                    "the secrets directory {} is not a tmpfs: secrets would reach a disk",
+                    path.display()
+                )
+            }
+            Error::Taken { path, name } => {
+                write!(
+                    f,
+                    "in the secrets directory {} the name `{name}` is taken by something else",
+                    path.display()
+                )
+            }
+            Error::Write { path, reason } => write!(f, "cannot write {}: {reason}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Whom the files shall belong to, when that is not who writes them.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// The directory, opened once: nothing is looked up by its path again.
+pub struct SecretsDir {
+    path: PathBuf,
+    directory: OwnedFd,
+    owner: Option<Owner>,
+}
+
+/// A generation that nobody sees yet.
+pub struct Generation {
+    name: String,
+    directory: OwnedFd,
+}
+
+impl SecretsDir {
+    /// Opens the directory and checks that only its owner can write it and that it is not on a disk.
+    pub fn open(path: &Path, allow_disk: bool, owner: Option<Owner>) -> Result<SecretsDir, Error> {
+        let unusable = |reason: String| Error::Unusable {
+            path: path.to_owned(),
+            reason,
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = open(path, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::ENOENT => unusable("it does not exist".to_owned()),
+            Errno::ENOTDIR | Errno::ELOOP => {
+                unusable("it is not a directory, or a symbolic link to one".to_owned())
+            }
+            errno => unusable(errno.desc().to_owned()),
+        })?;
+        let failed = |errno: Errno| unusable(errno.desc().to_owned());
+        let stat = fstat(&directory).map_err(failed)?;
+        let euid = geteuid().as_raw();
+        if ![0, euid, owner.map_or(euid, |owner| owner.uid)].contains(&stat.st_uid) {
+            return Err(unusable(format!(
+                "it belongs to the user {}, who could change what is in it",
+                stat.st_uid
+            )));
+        }
+        let filesystem = fstatfs(&directory).map_err(failed)?;
+        let kind = filesystem.filesystem_type();
+        if kind != nix::sys::statfs::TMPFS_MAGIC && kind != FsType(RAMFS) && !allow_disk {
+            return Err(Error::NotTmpfs {
+                path: path.to_owned(),
+            });
+        }
+        let shared = stat.st_mode & 0o022 != 0;
+        if shared && stat.st_uid == euid && stat.st_mode & Mode::S_ISVTX.bits() == 0 {
+            let mode = Mode::from_bits_truncate(stat.st_mode & 0o7755);
+            fchmod(&directory, mode).map_err(failed)?;
+        } else if shared && stat.st_mode & Mode::S_ISVTX.bits() == 0 {
+            return Err(unusable("others than its owner can write it".to_owned()));
+        }
+        if filesystem.blocks() > 0 {
+            let room =
+                filesystem.blocks_available() * u64::try_from(filesystem.block_size()).unwrap_or(0);
+            if room < ROOM_MIN {
+                return Err(unusable(format!("it has room for {room} bytes only")));
+            }
+        }
+        Ok(SecretsDir {
+            path: path.to_owned(),
+            directory,
+            owner,
+        })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the place for a generation, after whatever an earlier start left behind is gone; a wanted name that
+    /// belongs to somebody else is an error.
+    pub fn prepare(&self, names: &[String]) -> Result<Generation, Error> {
+        for name in names {
+            if !self.is_free(name)? {
+                return Err(Error::Taken {
+                    path: self.path.clone(),
+                    name: name.clone(),
+                });
+            }
+        }
+        if self.exists(DATA)? && self.current().is_none() {
+            return Err(Error::Taken {
+                path: self.path.clone(),
+                name: DATA.to_owned(),
+            });
+        }
+        self.withdraw();
+        let name = format!("{GENERATION}{:016x}", random());
+        let unusable = |errno: Errno| Error::Unusable {
+            path: self.path.clone(),
+            reason: format!("cannot write it: {}", errno.desc()),
+        };
+        mkdirat(&self.directory, name.as_str(), Mode::S_IRWXU).map_err(unusable)?;
+        let directory = self
+            .open_directory(&self.directory, &name)
+            .map_err(unusable)?;
+        Ok(Generation { name, directory })
+    }
+
+    /// Writes the files of a generation and makes it the one that readers see.
+    pub fn publish(&self, generation: Generation, files: &[File]) -> Result<(), Error> {
+        for file in files {
+            self.write(&generation.directory, file)?;
+        }
+        let failed = |name: &str, errno: Errno| Error::Write {
+            path: self.path.join(name),
+            reason: errno.desc().to_owned(),
+        };
+        symlinkat(generation.name.as_str(), &self.directory, DATA_NEXT)
+            .map_err(|errno| failed(DATA_NEXT, errno))?;
+        renameat(&self.directory, DATA_NEXT, &self.directory, DATA)
+            .map_err(|errno| failed(DATA, errno))?;
+        let mut names: Vec<&str> = files.iter().map(|file| top(&file.path)).collect();
+        names.dedup();
+        for name in names {
+            match symlinkat(target(name).as_str(), &self.directory, name) {
+                Ok(()) => {}
+                Err(Errno::EEXIST) if self.is_free(name)? => {}
+                Err(errno) => return Err(failed(name, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything that is anteroom's and leaves the rest alone; what cannot be removed stays.
+    pub fn withdraw(&self) {
+        for name in self.names() {
+            if self.exists(&name).is_ok_and(|exists| exists) && self.is_ours(&name) {
+                let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::NoRemoveDir);
+            }
+        }
+        for name in [DATA, DATA_NEXT] {
+            if self
+                .link(name)
+                .is_some_and(|link| link.starts_with(GENERATION))
+            {
+                let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
+            }
+        }
+        for name in self
+            .names()
+            .into_iter()
+            .filter(|name| name.starts_with(GENERATION))
+        {
+            remove_tree(&self.directory, &name);
+        }
+    }
+
+    /// Things about the file system that somebody should look at, from the texts of `/proc/self/mountinfo` and
+    /// `/proc/swaps`.
+    pub fn swap_warning(&self, mountinfo: &str, swaps: &str) -> Option<String> {
+        let path = self.path.to_str()?;
+        let options = mountinfo
+            .lines()
+            .filter_map(|line| {
+                let fields: Vec<&str> = line.split(' ').collect();
+                let (mount, options) = (*fields.get(4)?, *fields.last()?);
+                let below = path.strip_prefix(mount.trim_end_matches('/'))?;
+                (below.is_empty() || below.starts_with('/')).then_some((mount.len(), options))
+            })
+            .max_by_key(|(length, _)| *length)?
+            .1;
+        let swap_is_on = swaps.lines().count() > 1;
+        (swap_is_on && !options.split(',').any(|option| option == "noswap"))
+            .then(|| format!("{path} is mounted without `noswap` and this machine swaps: secrets can reach a disk"))
+    }
+
+    fn write(&self, generation: &OwnedFd, file: &File) -> Result<(), Error> {
+        let failed = |reason: String| Error::Write {
+            path: self.path.join(&file.path),
+            reason,
+        };
+        let errno = |errno: Errno| failed(errno.desc().to_owned());
+        let inner;
+        let (directory, name) = match file.path.split_once('/') {
+            Some((parent, name)) => {
+                match mkdirat(generation, parent, Mode::S_IRWXU) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(error) => return Err(errno(error)),
+                }
+                inner = self.open_directory(generation, parent).map_err(errno)?;
+                (&inner, name)
+            }
+            None => (generation, file.path.as_str()),
+        };
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(errno)?;
+        let mut written = Descriptor::from(fd);
+        written
+            .write_all(file.contents.expose())
+            .map_err(|error| failed(error.to_string()))?;
+        // On the descriptor and after the last byte: whoever may read it finds it whole.
+        self.give(&written).map_err(errno)?;
+        fchmod(&written, Mode::from_bits_truncate(file.mode)).map_err(errno)
+    }
+
+    fn give(&self, file: impl AsFd) -> Result<(), Errno> {
+        match self.owner {
+            Some(owner) => fchown(
+                file,
+                Some(Uid::from_raw(owner.uid)),
+                Some(Gid::from_raw(owner.gid)),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a directory that was made just now, and hands it to its owner.
+    fn open_directory(&self, parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = openat(parent, name, flags, Mode::empty())?;
+        fchmod(&directory, Mode::S_IRWXU)?;
+        self.give(&directory)?;
+        Ok(directory)
+    }
+
+    fn stat(&self, name: &str) -> Result<Option<FileStat>, Errno> {
+        match fstatat(&self.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn exists(&self, name: &str) -> Result<bool, Error> {
+        self.stat(name)
+            .map(|stat| stat.is_some())
+            .map_err(|errno| Error::Unusable {
+                path: self.path.clone(),
+                reason: errno.desc().to_owned(),
+            })
+    }
+
+    fn link(&self, name: &str) -> Option<String> {
+        readlinkat(&self.directory, name).ok()?.into_string().ok()
+    }
+
+    /// The generation that readers see.
+    fn current(&self) -> Option<String> {
+        self.link(DATA).filter(|link| link.starts_with(GENERATION))
+    }
+
+    fn is_ours(&self, name: &str) -> bool {
+        self.link(name).is_some_and(|link| link == target(name))
+    }
+
+    fn is_free(&self, name: &str) -> Result<bool, Error> {
+        Ok(!self.exists(name)? || self.is_ours(name))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let Ok(mut listing) = Dir::openat(&self.directory, ".", flags, Mode::empty()) else {
+            return Vec::new();
+        };
+        listing
+            .iter()
+            .filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned))
+            .filter(|name| name != "." && name != "..")
+            .collect()
+    }
+}
+
+/// Where a visible name points.
+fn target(name: &str) -> String {
+    format!("{DATA}/{name}")
+}
+
+fn top(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
+}
+
+/// Removes a directory of ours, which holds files and at most one more level of directories.
+fn remove_tree(parent: &OwnedFd, name: &str) {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Ok(directory) = openat(parent, name, flags, Mode::empty()) else {
+        return;
+    };
+    let Ok(mut listing) = Dir::openat(&directory, ".", flags, Mode::empty()) else {
+        return;
+    };
+    for entry in listing.iter().filter_map(Result::ok) {
+        let Ok(entry) = entry.file_name().to_str() else {
+            continue;
+        };
+        if entry == "." || entry == ".." {
+            continue;
+        }
+        let is_directory = fstatat(&directory, entry, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits());
+        if is_directory {
+            remove_tree(&directory, entry);
+        } else {
+            let _ = unlinkat(&directory, entry, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+    let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // A name that repeats is noticed by mkdirat, so that nothing depends on this.
+    let _ = rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+/// A new private directory for a dry run, on a tmpfs where there is one.
+pub fn private(runtime_dir: Option<&Path>) -> Result<PathBuf, Error> {
+    let mut last = Errno::ENOENT;
+    for parent in runtime_dir
+        .into_iter()
+        .chain([Path::new("/dev/shm"), Path::new("/tmp")])
+    {
+        match nix::unistd::mkdtemp(&parent.join("anteroom-XXXXXX")) {
+            Ok(path) => return Ok(path),
+            Err(errno) => last = errno,
+        }
+    }
+    Err(Error::Unusable {
+        path: "/tmp".into(),
+        reason: last.desc().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn scratch() -> (PathBuf, SecretsDir) {
+        let path = private(None).expect("a directory");
+        let directory = SecretsDir::open(&path, true, None).expect("usable");
+        (path, directory)
+    }
+
+    fn file(path: &str, text: &str) -> File {
+        File {
+            path: path.to_owned(),
+            mode: 0o400,
+            contents: Secret::new(text.as_bytes().to_vec()),
+        }
+    }
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path).expect("readable")
+    }
+
+    #[test]
+    fn a_new_generation_replaces_the_old_one_whole() {
+        let (path, directory) = scratch();
+        for round in ["1", "2"] {
+            let names = ["a".to_owned(), "db".to_owned()];
+            let generation = directory.prepare(&names).expect("free");
+            directory
+                .publish(generation, &[file("a", round), file("db/user", round)])
+                .expect("written");
+            assert_eq!(read(&path.join("a")), round);
+            assert_eq!(read(&path.join("db/user")), round);
+        }
+        let generations = directory
+            .names()
+            .iter()
+            .filter(|name| name.starts_with(GENERATION))
+            .count();
+        assert_eq!(generations, 1);
+        directory.withdraw();
+        assert_eq!(directory.names(), Vec::<String>::new());
+        std::fs::remove_dir(path).expect("empty");
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone_f43() {
+        let (path, directory) = scratch();
+        for plant in ["file", "link", "directory"] {
+            let name = format!("taken-{plant}");
+            match plant {
+                "file" => drop(std::fs::File::create(path.join(&name)).expect("made")),
+                "link" => {
+                    std::os::unix::fs::symlink("/etc/passwd", path.join(&name)).expect("made")
+                }
+                _ => std::fs::create_dir(path.join(&name)).expect("made"),
+            }
+            assert!(
+                matches!(
+                    directory.prepare(std::slice::from_ref(&name)),
+                    Err(Error::Taken { .. })
+                ),
+                "{plant}"
+            );
+        }
+        let generation = directory.prepare(&["mine".to_owned()]).expect("free");
+        directory
+            .publish(generation, &[file("mine", "x")])
+            .expect("written");
+        directory.withdraw();
+        let mut left = directory.names();
+        left.sort();
+        assert_eq!(left, ["taken-directory", "taken-file", "taken-link"]);
+        std::fs::remove_dir_all(path).expect("removed");
+    }
+
+    #[test]
+    fn swap_is_warned_of_unless_the_mount_forbids_it_t9() {
+        let (path, directory) = scratch();
+        let swaps = "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n";
+        let mountinfo = |options: &str| {
+            format!(
+                "1 0 0:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:2 / {} rw - tmpfs tmpfs {options}\n",
+                path.display()
+            )
+        };
+        assert!(directory.swap_warning(&mountinfo("rw"), swaps).is_some());
+        assert!(
+            directory
+                .swap_warning(&mountinfo("rw,noswap"), swaps)
+                .is_none()
+        );
+        assert!(
+            directory
+                .swap_warning(&mountinfo("rw"), "Filename\n")
+                .is_none()
+        );
+        std::fs::remove_dir(&path).expect("empty");
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_is_closed_or_refused_t11() {
+        use std::os::unix::fs::PermissionsExt;
+        let (path, _) = scratch();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).expect("set");
+        let directory = SecretsDir::open(&path, true, None).expect("closed");
+        let mode = fstat(&directory.directory).expect("open").st_mode;
+        assert_eq!(mode & 0o777, 0o755);
+        std::fs::remove_dir(path).expect("empty");
+    }
+}

@@ -1,0 +1,142 @@
+//! Signals: what anteroom received, what it listens to while it waits, and how the application gets it all back.
+//!
+//! Signals are blocked, not handled: nothing but the mask has to be put back, a signal that comes early is kept, and
+//! PID 1, which is deaf to every signal without a handler, still gets those it has blocked.
+
+#![expect(
+    unsafe_code,
+    reason = "dispositions can be read and set only through libc; each use says why it is sound"
+)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::ptr;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// Signals that end a start, unless they were blocked or ignored already.
+const ENDING: [Signal; 4] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+];
+
+/// The mask and those dispositions that anteroom, or Rust's runtime, changes.
+#[derive(Debug)]
+pub struct Received {
+    mask: SigSet,
+    pipe_was_ignored: bool,
+    child_was_ignored: bool,
+    ending: SigSet,
+}
+
+static RECEIVED: OnceLock<Received> = OnceLock::new();
+
+/// Runs before `main`, and so before Rust's runtime sets SIGPIPE to ignore: nobody could tell later how it came.
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_RUNTIME: extern "C" fn() = {
+    extern "C" fn receive() {
+        received();
+    }
+    receive
+};
+
+/// What was received; the first call blocks what is listened to, and SIGCHLD can be waited for from then on.
+pub fn received() -> &'static Received {
+    RECEIVED.get_or_init(|| {
+        let mut listened = SigSet::empty();
+        listened.add(Signal::SIGCHLD);
+        let mut ending = SigSet::empty();
+        let mask = SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
+        for signal in ENDING {
+            if !is_ignored(signal) && !mask.contains(signal) {
+                ending.add(signal);
+                listened.add(signal);
+            }
+        }
+        let _ = listened.thread_block();
+        let received = Received {
+            mask,
+            pipe_was_ignored: is_ignored(Signal::SIGPIPE),
+            child_was_ignored: is_ignored(Signal::SIGCHLD),
+            ending,
+        };
+        if received.child_was_ignored {
+            // Else the kernel would reap the keeper, and nobody would learn how it ended.
+            set(Signal::SIGCHLD, SigHandler::SigDfl);
+        }
+        received
+    })
+}
+
+impl Received {
+    /// A descriptor that is readable when a signal has come that ends the start.
+    pub fn listen(&self) -> Result<SignalFd, Errno> {
+        SignalFd::with_flags(&self.ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+    }
+
+    /// Gives the application what was received; to be called when nothing but the exec follows.
+    pub fn restore(&self) {
+        if !self.pipe_was_ignored {
+            set(Signal::SIGPIPE, SigHandler::SigDfl);
+        }
+        if self.child_was_ignored {
+            set(Signal::SIGCHLD, SigHandler::SigIgn);
+        }
+        discard_child_signal();
+        let _ = self.mask.thread_set_mask();
+    }
+
+    /// Undoes [`Received::restore`] when there was no exec after all.
+    pub fn take_back(&self) {
+        set(Signal::SIGPIPE, SigHandler::SigIgn);
+        let mut listened = self.ending;
+        listened.add(Signal::SIGCHLD);
+        let _ = listened.thread_block();
+    }
+}
+
+/// The end of the keeper is no news to the application.
+fn discard_child_signal() {
+    let mut child = SigSet::empty();
+    child.add(Signal::SIGCHLD);
+    let Ok(pending) = SignalFd::with_flags(&child, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+    else {
+        return;
+    };
+    while matches!(pending.read_signal(), Ok(Some(_))) {}
+}
+
+/// The signal that has come, if one has.
+pub fn pending(signals: &SignalFd) -> Option<Signal> {
+    let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut ready, PollTimeout::ZERO) {
+        Ok(n) if n > 0 => {
+            let info = signals.read_signal().ok()??;
+            Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
+        }
+        _ => None,
+    }
+}
+
+fn set(number: Signal, handler: SigHandler) {
+    // SAFETY: the handlers given are SIG_DFL and SIG_IGN, which run no code of ours.
+    let _ = unsafe { signal(number, handler) };
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: with a null new action sigaction(2) changes nothing and fills `action` in when it succeeds.
+    unsafe {
+        libc::sigaction(signal as libc::c_int, ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}

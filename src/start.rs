@@ -1,0 +1,114 @@
+//! From the command line to a plan or a start.
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
+
+use crate::cli::{Cli, Task};
+use crate::config::{self, Config, Environment, Purpose, Surroundings};
+use crate::error::Error;
+use crate::init;
+use crate::log::{Format, Level, Log, Value};
+use crate::plan;
+use crate::secret::Secret;
+use crate::wrapping_token::Source;
+
+/// The log that was asked for.
+pub fn log(cli: &Cli) -> Log {
+    let format = cli.log.unwrap_or(if std::io::stderr().is_terminal() {
+        Format::Human
+    } else {
+        Format::Json
+    });
+    Log {
+        format,
+        level: cli.log_level,
+    }
+}
+
+/// Does what was typed; on success it returns only when there was no application to become.
+pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
+    let purpose = match (&cli.task, cli.dry_run) {
+        (Some(Task::Check), _) => Purpose::Check,
+        (None, true) => Purpose::DryRun,
+        (None, false) => Purpose::Start,
+    };
+    if purpose == Purpose::Start && cli.command.is_empty() {
+        return Err(Error::Usage("there is no command to become".to_owned()));
+    }
+    let config = configuration(cli, purpose)?;
+    if purpose == Purpose::Check || cli.command.is_empty() {
+        return print_plan(&config);
+    }
+    for notice in &config.notices {
+        log.event(Level::Warn, "notice", notice, &[]);
+    }
+    let source = match purpose {
+        Purpose::Start => {
+            let variable = config.received.value("ANTEROOM_TOKEN");
+            let variable = variable.map(|value| Secret::new(value.as_bytes().to_vec()));
+            Some(Source::choose(variable, cli.token_file.as_deref())?)
+        }
+        _ => None,
+    };
+    init::run(config, source, log, began)
+}
+
+fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
+    let text =
+        std::fs::read_to_string(&cli.manifest).map_err(|error| config::Error::Unreadable {
+            manifest: cli.manifest.clone(),
+            reason: error.to_string(),
+        })?;
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let surroundings = Surroundings {
+        environment: Environment::new(std::env::vars_os()),
+        passwd: read("/etc/passwd"),
+        group: read("/etc/group"),
+        is_root: nix::unistd::geteuid().is_root(),
+    };
+    Ok(config::resolve(cli, &text, surroundings, purpose)?)
+}
+
+fn print_plan(config: &Config) -> Result<u8, Error> {
+    match std::io::stdout().write_all(plan::text(config).as_bytes()) {
+        // Whoever reads only the first lines has seen what they wanted.
+        Ok(()) => Ok(0),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        Err(error) => Err(init::Error::System {
+            step: "write the plan",
+            reason: error.to_string(),
+        }
+        .into()),
+    }
+}
+
+/// Says why it failed, once.
+pub fn report(error: &Error, log: Log) {
+    if matches!(error, Error::CalledOff) {
+        return;
+    }
+    let code = error.exit_code();
+    if let (Format::Human, Error::Config(config::Error::Mistakes { manifest, mistakes })) =
+        (log.format, error)
+    {
+        for mistake in mistakes {
+            log.event(
+                Level::Error,
+                error.event(),
+                &format!("{}: {mistake}", manifest.display()),
+                &[],
+            );
+        }
+    } else {
+        let hint = error.hint().unwrap_or_default();
+        let mut fields = vec![("exit_code", Value::Number(code.into()))];
+        if !hint.is_empty() {
+            fields.push(("hint", Value::Text(&hint)));
+        }
+        log.event(Level::Error, error.event(), &error.to_string(), &fields);
+    }
+    if let (Format::Human, Some(hint)) = (log.format, error.hint()) {
+        crate::log::write_line(&format!("anteroom: hint: {hint}"));
+    }
+}

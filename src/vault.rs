@@ -1,0 +1,26 @@
+//! Vault's and OpenBao's HTTP API, as far as a start needs it.
+//!
+//! [`Client`] has no token and can look up and unwrap; unwrapping consumes it and makes a [`Session`], which has a token
+//! and can do the rest. Nothing here knows the manifest or the file system's layout: plain values come in and go out.
+
+mod answer;
+mod client;
+mod error;
+mod logical;
+mod pki;
+mod tls;
+mod token;
+mod transport;
+mod value;
+mod wrapping;
+
+pub use answer::{Auth, Envelope};
+pub use client::{Client, Endpoint, Session};
+pub use error::Error;
+pub use logical::Reply;
+pub use pki::{SignRequest, Signed};
+pub use tls::{Error as TrustError, Roots};
+pub use token::TokenProperties;
+pub use transport::Limits;
+pub use value::Value;
+pub use wrapping::{Unwrapped, Wrapping};

@@ -1,0 +1,83 @@
+//! The envelope that every answer of the API comes in.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::value::Value;
+use crate::secret::Secret;
+
+/// One answer.
+#[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+pub struct Envelope<T> {
+    /// Names the request in Vault's audit log.
+    #[serde(default)]
+    pub request_id: String,
+    /// Empty when there is no lease.
+    #[serde(default)]
+    pub lease_id: String,
+    /// Seconds.
+    #[serde(default)]
+    pub lease_duration: u64,
+    /// The lease can be renewed.
+    #[serde(default)]
+    pub renewable: bool,
+    /// The engine's own answer.
+    #[serde(default = "none")]
+    pub data: Option<T>,
+    /// A wrapping token where the answer should be.
+    #[serde(default)]
+    pub wrap_info: Option<IgnoredAny>,
+    /// A client token.
+    #[serde(default)]
+    pub auth: Option<Auth>,
+    /// What the server wants to say.
+    #[serde(default)]
+    pub warnings: Option<Vec<String>>,
+    /// What was wrong; not expected in an answer that succeeded.
+    #[serde(default)]
+    pub errors: Option<Vec<String>>,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+/// A client token with its properties.
+#[derive(Deserialize)]
+pub struct Auth {
+    /// The token itself.
+    #[serde(deserialize_with = "secret")]
+    pub client_token: Secret,
+    /// Names the token without being one.
+    #[serde(default)]
+    pub accessor: String,
+    /// All policies, those of an identity included.
+    #[serde(default)]
+    pub policies: Option<Vec<String>>,
+    /// Set by whoever minted it.
+    #[serde(default)]
+    pub metadata: Option<std::collections::BTreeMap<String, String>>,
+    /// Seconds.
+    #[serde(default)]
+    pub lease_duration: u64,
+    /// It can be renewed.
+    #[serde(default)]
+    pub renewable: bool,
+    /// 0 is without limit.
+    #[serde(default)]
+    pub num_uses: u64,
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    String::deserialize(deserializer).map(Secret::new)
+}
+
+/// The `errors` of a failed request, whatever else its body holds.
+#[derive(Deserialize)]
+pub(super) struct Failure {
+    #[serde(default)]
+    pub(super) errors: Vec<String>,
+    #[serde(default)]
+    pub(super) data: Option<Value>,
+}

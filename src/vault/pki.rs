@@ -1,0 +1,72 @@
+//! `pki/sign`: a certificate for a key that never leaves this machine.
+
+use serde::{Deserialize, Serialize};
+use ureq::http::Method;
+use zeroize::Zeroizing;
+
+use super::client::{Call, Repeat, Session};
+use super::error::Error;
+
+/// What is asked for. Names stand in the CSR too: which of the two counts is the role's choice.
+#[derive(Debug, Serialize)]
+pub struct SignRequest<'a> {
+    /// PEM.
+    pub csr: &'a str,
+    /// Subject common name.
+    pub common_name: &'a str,
+    /// DNS names, separated by commas.
+    pub alt_names: String,
+    /// IP addresses, separated by commas.
+    pub ip_sans: String,
+    /// URIs, separated by commas.
+    pub uri_sans: String,
+    /// Such as `86400s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// `pem`
+    pub format: &'a str,
+}
+
+/// What came back, not checked yet.
+#[derive(Debug, Deserialize)]
+pub struct Signed {
+    /// The leaf, PEM.
+    pub certificate: String,
+    /// Whose signature it bears, PEM.
+    #[serde(default)]
+    pub issuing_ca: String,
+    /// Its chain, PEM; may be missing.
+    #[serde(default)]
+    pub ca_chain: Option<Vec<String>>,
+    /// As Vault writes it.
+    #[serde(default)]
+    pub serial_number: String,
+}
+
+impl Session {
+    /// Has a CSR signed (`MOUNT/sign/ROLE`).
+    pub fn sign(
+        &self,
+        mount: &str,
+        role: &str,
+        request: &SignRequest<'_>,
+    ) -> Result<Signed, Error> {
+        let path = format!("{mount}/sign/{role}");
+        let body = serde_json::to_vec(request).map_err(|error| Error::Malformed {
+            request: format!("POST {path}"),
+            reason: error.to_string(),
+        })?;
+        let call = Call {
+            method: Method::POST,
+            path: &path,
+            body: Some(Zeroizing::new(body)),
+            repeat: Repeat::AFewTimes,
+        };
+        self.call::<Signed>(&call)?
+            .data
+            .ok_or_else(|| Error::Malformed {
+                request: format!("POST {path}"),
+                reason: "it holds no data".to_owned(),
+            })
+    }
+}

@@ -1,0 +1,381 @@
+//! TLS to the server: whom to trust, and what to say about a certificate that is not trusted.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
+};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
+    TransportAdapter,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::transport::Socket;
+use crate::pem;
+
+/// Where Linux distributions keep the CAs they trust.
+const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// More than any organisation's own bundle, fewer than would slow a start down.
+const CERTIFICATES_MAX: usize = 1000;
+const BUNDLE_MAX: u64 = 4 << 20;
+
+/// Whose signature on the server's certificate counts.
+#[derive(Debug, Clone, Copy)]
+pub enum Roots<'a> {
+    /// This file's alone.
+    File(&'a Path),
+    /// The system's: the bundle named, else one at the well-known places, else Mozilla's as built in.
+    System(Option<&'a Path>),
+}
+
+/// The CA file cannot be used.
+#[derive(Debug)]
+pub struct Error {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the CA file {} cannot be used: {}",
+            self.path.display(),
+            self.reason
+        )
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn load(roots: Roots<'_>) -> Result<RootCertStore, Error> {
+    match roots {
+        Roots::File(path) => read_file(path),
+        Roots::System(Some(path)) => read_bundle(path),
+        Roots::System(None) => {
+            for path in BUNDLES.map(Path::new) {
+                if path.exists() {
+                    return read_bundle(path);
+                }
+            }
+            Ok(RootCertStore {
+                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+            })
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let wrong = |reason: String| Error {
+        path: path.to_owned(),
+        reason,
+    };
+    let length = std::fs::metadata(path)
+        .map_err(|error| wrong(error.to_string()))?
+        .len();
+    if length > BUNDLE_MAX {
+        return Err(wrong(format!("it is larger than {} MiB", BUNDLE_MAX >> 20)));
+    }
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let found = pem::read(&text).map_err(wrong)?;
+    if found.has_private_key {
+        return Err(wrong(
+            "it holds a private key; take that out of the image".to_owned(),
+        ));
+    }
+    if found.certificates.is_empty() {
+        return Err(wrong(match text.first() {
+            None => "it is empty".to_owned(),
+            Some(0x30) => "it is DER; convert it with `openssl x509 -inform der`".to_owned(),
+            Some(_) => "it holds no PEM certificate".to_owned(),
+        }));
+    }
+    if found.certificates.len() > CERTIFICATES_MAX {
+        return Err(wrong(format!(
+            "it holds more than {CERTIFICATES_MAX} certificates"
+        )));
+    }
+    Ok(found.certificates)
+}
+
+/// A file of our own choosing: each certificate in it must be usable.
+fn read_file(path: &Path) -> Result<RootCertStore, Error> {
+    let wrong = |reason: String| Error {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut store = RootCertStore::empty();
+    let mut expired = Vec::new();
+    let certificates = read(path)?;
+    let count = certificates.len();
+    for der in certificates {
+        let (_, certificate) =
+            X509Certificate::from_der(&der).map_err(|error| wrong(error.to_string()))?;
+        if certificate.validity().not_after.timestamp() < UnixTime::now().as_secs() as i64 {
+            expired.push(format!(
+                "{} (until {})",
+                certificate.subject(),
+                certificate.validity().not_after
+            ));
+        }
+        store.add(der).map_err(|error| wrong(error.to_string()))?;
+    }
+    if expired.len() == count {
+        return Err(wrong(format!(
+            "every certificate in it has expired: {}",
+            expired.join(", ")
+        )));
+    }
+    Ok(store)
+}
+
+/// A bundle of the system: one certificate that this library cannot read does not make the others useless.
+fn read_bundle(path: &Path) -> Result<RootCertStore, Error> {
+    let mut store = RootCertStore::empty();
+    let (added, _) = store.add_parsable_certificates(read(path)?);
+    if added == 0 {
+        return Err(Error {
+            path: path.to_owned(),
+            reason: "none of its certificates can be read".to_owned(),
+        });
+    }
+    Ok(store)
+}
+
+/// Wraps connections to https addresses in TLS 1.2 or newer.
+#[derive(Clone)]
+pub(super) struct Tls {
+    config: Arc<ClientConfig>,
+    server_name: Option<String>,
+    refused: Arc<Mutex<Option<String>>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// `server_name` stands for the address's host when the certificate bears another name.
+    pub(super) fn new(roots: Roots<'_>, server_name: Option<&str>) -> Result<Tls, Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let refused = Arc::default();
+        let origin = match roots {
+            Roots::File(path) | Roots::System(Some(path)) => path.to_owned(),
+            Roots::System(None) => PathBuf::from("the system's CAs"),
+        };
+        let failed = |error: &dyn fmt::Display| Error {
+            path: origin.clone(),
+            reason: error.to_string(),
+        };
+        let inner = WebPkiServerVerifier::builder_with_provider(
+            Arc::new(load(roots)?),
+            Arc::clone(&provider),
+        )
+        .build()
+        .map_err(|error| failed(&error))?;
+        let verifier = Verifier {
+            inner,
+            refused: Arc::clone(&refused),
+        };
+        let config = client_config(provider, verifier).map_err(|error| failed(&error))?;
+        Ok(Tls {
+            config: Arc::new(config),
+            server_name: server_name.map(str::to_owned),
+            refused,
+        })
+    }
+
+    /// What was wrong with the certificate that the last handshake saw.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refused
+            .lock()
+            .ok()
+            .and_then(|mut refused| refused.take())
+    }
+}
+
+fn client_config(
+    provider: Arc<CryptoProvider>,
+    verifier: Verifier,
+) -> Result<ClientConfig, rustls::Error> {
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
+}
+
+/// The library's verifier, which also notes who was refused: its error alone does not say whose certificate it was.
+#[derive(Debug)]
+struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    refused: Arc<Mutex<Option<String>>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.inner
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .inspect_err(|error| {
+                if let Ok(mut refused) = self.refused.lock() {
+                    *refused = Some(describe(end_entity, server_name, now, error));
+                }
+            })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+fn describe(
+    der: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+    error: &rustls::Error,
+) -> String {
+    let clock = time::OffsetDateTime::from_unix_timestamp(now.as_secs() as i64)
+        .ok()
+        .and_then(|now| {
+            now.format(&time::format_description::well_known::Rfc3339)
+                .ok()
+        })
+        .unwrap_or_default();
+    match X509Certificate::from_der(der) {
+        Ok((_, certificate)) => format!(
+            "{error}; asked for {}, subject {}, issuer {}, valid {} to {}, this machine's clock {clock}",
+            name.to_str(),
+            certificate.subject(),
+            certificate.issuer(),
+            certificate.validity().not_before,
+            certificate.validity().not_after,
+        ),
+        Err(_) => format!("{error}; it cannot be read"),
+    }
+}
+
+impl Connector<Socket> for Tls {
+    type Out = Either<Socket, TlsSocket>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<Socket>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        let Some(socket) = chained else {
+            return Ok(None);
+        };
+        if !details.needs_tls() {
+            return Ok(Some(Either::A(socket)));
+        }
+        let host = match &self.server_name {
+            Some(name) => name.as_str(),
+            None => details
+                .uri
+                .host()
+                .unwrap_or_default()
+                .trim_start_matches('[')
+                .trim_end_matches(']'),
+        };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| ureq::Error::Tls("not a name for TLS"))?;
+        let mut connection =
+            ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
+        let mut adapter = TransportAdapter::new(socket.boxed(), Arc::clone(&details.current_time));
+        adapter.set_timeout(details.timeout);
+        while connection.is_handshaking() {
+            connection.complete_io(&mut adapter)?;
+        }
+        Ok(Some(Either::B(TlsSocket {
+            stream: StreamOwned::new(connection, adapter),
+            buffers: LazyBuffers::new(
+                details.config.input_buffer_size(),
+                details.config.output_buffer_size(),
+            ),
+        })))
+    }
+}
+
+/// A connection within TLS.
+pub(super) struct TlsSocket {
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+    buffers: LazyBuffers,
+}
+
+impl fmt::Debug for TlsSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsSocket")
+    }
+}
+
+impl Transport for TlsSocket {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.stream.sock.set_timeout(timeout);
+        io::Write::write_all(&mut self.stream, &self.buffers.output()[..amount])?;
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.stream.sock.set_timeout(timeout);
+        let amount = io::Read::read(&mut self.stream, self.buffers.input_append_buf())?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.sock.get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}

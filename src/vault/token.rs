@@ -1,0 +1,73 @@
+//! `auth/token`: what the client token is, and its end.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use ureq::http::Method;
+
+use super::client::{Call, Repeat, Session};
+use super::error::Error;
+use super::transport::Limits;
+
+/// What Vault says about the session's own token.
+#[derive(Debug, Deserialize)]
+pub struct TokenProperties {
+    /// Where it was made.
+    #[serde(default)]
+    pub path: String,
+    /// The token role it was made with.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// With a slash behind; empty or absent for the root namespace.
+    #[serde(default)]
+    pub namespace_path: Option<String>,
+    /// All its policies.
+    #[serde(default)]
+    pub policies: Vec<String>,
+    /// 0 is without limit.
+    #[serde(default)]
+    pub num_uses: u64,
+    /// Seconds; 0 is none.
+    #[serde(default)]
+    pub explicit_max_ttl: u64,
+}
+
+impl Session {
+    /// Asks what the token is (`auth/token/lookup-self`).
+    pub fn lookup_self(&self) -> Result<TokenProperties, Error> {
+        let call = Call {
+            method: Method::GET,
+            path: "auth/token/lookup-self",
+            body: None,
+            repeat: Repeat::Freely,
+        };
+        self.call::<TokenProperties>(&call)?
+            .data
+            .ok_or_else(|| Error::Malformed {
+                request: "GET auth/token/lookup-self".to_owned(),
+                reason: "it holds no data".to_owned(),
+            })
+    }
+
+    /// Ends the token and all its leases (`auth/token/revoke-self`), within `budget` and whatever was called off.
+    pub fn revoke_self(&self, budget: Duration) -> Result<(), Error> {
+        let limits = Limits {
+            deadline: Instant::now() + budget,
+            abort: None,
+            grace: Duration::ZERO,
+        };
+        let client = self.client.with_limits(limits);
+        let call = Call {
+            method: Method::POST,
+            path: "auth/token/revoke-self",
+            body: None,
+            repeat: Repeat::Freely,
+        };
+        match client.call_alone::<serde::de::IgnoredAny>(&call, self.token.expose(), Duration::ZERO)
+        {
+            // Denied to a token that could do it a moment ago: it is gone already.
+            Ok(_) | Err(Error::Status { status: 403, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

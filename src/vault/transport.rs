@@ -1,0 +1,337 @@
+//! Bytes to and from the server, under one deadline, and given up at once when the start is called off.
+//!
+//! ureq's own resolver starts a thread for each lookup and its own sockets cannot be interrupted, hence these two.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockopt, setsockopt, socket,
+    sockopt,
+};
+use ureq::Timeout;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+
+/// What ends a request besides its answer.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The end of everything.
+    pub deadline: Instant,
+    /// Readable or closed when the start is called off.
+    pub abort: Option<Arc<OwnedFd>>,
+    /// How long an answer is still waited for after that.
+    pub grace: Duration,
+}
+
+impl Limits {
+    /// Time left.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The start was called off.
+    pub fn is_aborted(&self) -> bool {
+        let Some(abort) = &self.abort else {
+            return false;
+        };
+        let mut ready = [PollFd::new(abort.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut ready, PollTimeout::ZERO), Ok(n) if n > 0)
+    }
+
+    /// Sleeps, but not beyond the deadline or the end of the start; says whether there is time for another try.
+    pub fn pause(&self, duration: Duration) -> bool {
+        let until = Instant::now() + duration;
+        if until >= self.deadline {
+            return false;
+        }
+        loop {
+            let left = PollTimeout::try_from(until.saturating_duration_since(Instant::now()))
+                .unwrap_or(PollTimeout::MAX);
+            let answer = match &self.abort {
+                Some(abort) => poll(&mut [PollFd::new(abort.as_fd(), PollFlags::POLLIN)], left),
+                None => poll(&mut [], left),
+            };
+            match answer {
+                Ok(0) => return true,
+                Ok(_) => return false,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// What became of a request that got no answer; shared by a connection and its request.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// A connection stood, so that bytes of the request may have gone out.
+    pub(super) connected: AtomicBool,
+    /// The start was called off meanwhile.
+    pub(super) aborted: AtomicBool,
+}
+
+/// Resolves a host once, in the calling thread, through the container's own files and DNS.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lookup {
+    known: Arc<Mutex<Vec<(String, Vec<SocketAddr>)>>>,
+}
+
+impl Resolver for Lookup {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &ureq::config::Config,
+        _timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = uri.port_u16().ok_or(ureq::Error::HostNotFound)?;
+        let key = format!("{host}:{port}");
+        let mut known = self
+            .known
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let found = match known.iter().find(|(name, _)| *name == key) {
+            Some((_, found)) => found.clone(),
+            None => {
+                let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+                known.push((key, found.clone()));
+                found
+            }
+        };
+        let mut addresses = self.empty();
+        for address in found.into_iter().take(16) {
+            addresses.push(address);
+        }
+        if addresses.is_empty() {
+            Err(ureq::Error::HostNotFound)
+        } else {
+            Ok(addresses)
+        }
+    }
+}
+
+/// Opens TCP connections.
+#[derive(Debug)]
+pub(super) struct Tcp {
+    pub(super) limits: Limits,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Connector<()> for Tcp {
+    type Out = Socket;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        _: Option<()>,
+    ) -> Result<Option<Socket>, ureq::Error> {
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let count = details.addrs.len() as u32;
+        for (index, address) in (0..).zip(details.addrs.iter()) {
+            // Whoever does not answer leaves a share of the time to those after it.
+            let share = self.limits.remaining() / (count - index);
+            match open(*address, share, &self.limits, &self.progress) {
+                Ok(stream) => {
+                    return Ok(Some(Socket {
+                        stream,
+                        buffers: LazyBuffers::new(
+                            details.config.input_buffer_size(),
+                            details.config.output_buffer_size(),
+                        ),
+                        limits: self.limits.clone(),
+                        progress: Arc::clone(&self.progress),
+                    }));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last.into())
+    }
+}
+
+fn open(
+    address: SocketAddr,
+    timeout: Duration,
+    limits: &Limits,
+    progress: &Progress,
+) -> io::Result<TcpStream> {
+    let family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    match connect(
+        std::os::fd::AsRawFd::as_raw_fd(&fd),
+        &SockaddrStorage::from(address),
+    ) {
+        Ok(()) => {}
+        Err(Errno::EINPROGRESS) => {
+            wait(
+                fd.as_fd(),
+                PollFlags::POLLOUT,
+                Some(timeout),
+                limits,
+                progress,
+            )?;
+            match getsockopt(&fd, sockopt::SocketError)? {
+                0 => {}
+                errno => return Err(io::Error::from_raw_os_error(errno)),
+            }
+        }
+        Err(errno) => return Err(errno.into()),
+    }
+    setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+    Ok(TcpStream::from(fd))
+}
+
+/// Waits until the socket is ready; the deadline and the end of the start come as errors.
+fn wait(
+    fd: BorrowedFd<'_>,
+    events: PollFlags,
+    timeout: Option<Duration>,
+    limits: &Limits,
+    progress: &Progress,
+) -> io::Result<()> {
+    let mut until = limits.deadline;
+    if let Some(timeout) = timeout {
+        until = until.min(Instant::now() + timeout);
+    }
+    let mut abort = limits.abort.as_ref();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // One more millisecond: a timeout that is rounded down would spin at the end.
+        let left =
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let mut ready = vec![PollFd::new(fd, events)];
+        ready.extend(abort.map(|abort| PollFd::new(abort.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut ready, left) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let has = |entry: Option<&PollFd<'_>>| {
+            entry
+                .and_then(|entry| entry.revents())
+                .is_some_and(|revents| !revents.is_empty())
+        };
+        if has(ready.first()) {
+            return Ok(());
+        }
+        if has(ready.get(1)) {
+            progress.aborted.store(true, Ordering::Relaxed);
+            if limits.grace.is_zero() {
+                return Err(io::Error::other("called off"));
+            }
+            until = until.min(Instant::now() + limits.grace);
+            abort = None;
+        }
+    }
+}
+
+/// One TCP connection.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+    limits: Limits,
+    progress: Arc<Progress>,
+}
+
+impl Socket {
+    fn wait(&self, events: PollFlags, timeout: NextTimeout) -> io::Result<()> {
+        let timeout = (!timeout.after.is_not_happening()).then_some(*timeout.after);
+        wait(
+            self.stream.as_fd(),
+            events,
+            timeout,
+            &self.limits,
+            &self.progress,
+        )
+    }
+}
+
+fn timed_out(error: io::Error) -> ureq::Error {
+    if error.kind() == io::ErrorKind::TimedOut {
+        ureq::Error::Timeout(Timeout::Global)
+    } else {
+        error.into()
+    }
+}
+
+impl Transport for Socket {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let mut sent = 0;
+        while sent < amount {
+            match self.stream.write(&self.buffers.output()[sent..amount]) {
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(PollFlags::POLLOUT, timeout).map_err(timed_out)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        loop {
+            self.wait(PollFlags::POLLIN, timeout).map_err(timed_out)?;
+            match self.stream.read(self.buffers.input_append_buf()) {
+                Ok(n) => {
+                    self.buffers.input_appended(n);
+                    return Ok(n > 0);
+                }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        // An idle connection that is readable was closed, or holds bytes that nobody asked for.
+        let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut ready, PollTimeout::ZERO), Ok(0))
+    }
+}
+
+/// Notes that a connection stands; the last link of the chain, behind TLS.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) progress: Arc<Progress>,
+}
+
+impl<In: Transport> Connector<In> for Connected {
+    type Out = In;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<In>, ureq::Error> {
+        self.progress.connected.store(true, Ordering::Relaxed);
+        Ok(chained)
+    }
+}

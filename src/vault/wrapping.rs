@@ -1,0 +1,137 @@
+//! `sys/wrapping`: look a wrapping token up, and unwrap it once.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use ureq::http::Method;
+
+use super::answer::{Auth, Envelope};
+use super::client::{Call, Client, Repeat, Session};
+use super::error::Error;
+use crate::wrapping_token::WrappingToken;
+
+/// How long the answer to an unwrap is still waited for after the start was called off: whoever stops listening
+/// in between leaves a token behind that nobody can revoke.
+const GRACE: Duration = Duration::from_millis(800);
+
+/// What a lookup tells about a wrapping token.
+#[derive(Debug, Deserialize)]
+pub struct Wrapping {
+    /// Where what it wraps was made.
+    pub creation_path: String,
+    /// RFC 3339.
+    #[serde(default)]
+    pub creation_time: String,
+    /// Seconds.
+    pub creation_ttl: u64,
+}
+
+impl Wrapping {
+    /// Seconds since it was minted, by the server's clock where that is known.
+    pub fn age(&self, now: OffsetDateTime) -> Option<f64> {
+        let created = OffsetDateTime::parse(&self.creation_time, &Rfc3339).ok()?;
+        Some((now - created).as_seconds_f64())
+    }
+}
+
+/// How an unwrap ended.
+pub enum Unwrapped {
+    /// A client token, as it came.
+    Token {
+        /// With it, requests can be made.
+        session: Session,
+        /// What was said about it.
+        auth: Auth,
+    },
+    /// Something came out, but no client token.
+    NoToken {
+        /// What came instead.
+        found: &'static str,
+    },
+    /// The wrapping token did not exist any more.
+    NotValid,
+    /// It is not known whether the token was used up, and it does not exist any more.
+    Unknown {
+        /// What happened instead of an answer.
+        reason: String,
+    },
+}
+
+impl Client {
+    /// Looks a wrapping token up, which does not use it up; none when it is not valid (`sys/wrapping/lookup`).
+    pub fn lookup(&self, token: &WrappingToken) -> Result<Option<Wrapping>, Error> {
+        let call = Call {
+            method: Method::POST,
+            path: "sys/wrapping/lookup",
+            body: None,
+            repeat: Repeat::Freely,
+        };
+        match self.call_alone::<Wrapping>(&call, token.expose(), Duration::ZERO) {
+            Ok(envelope) => envelope.data.map(Some).ok_or_else(|| Error::Malformed {
+                request: "POST sys/wrapping/lookup".to_owned(),
+                reason: "it holds no data".to_owned(),
+            }),
+            Err(Error::Status { status: 400, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Unwraps the token (`sys/wrapping/unwrap`): one request, and a second one only when a lookup has shown that the
+    /// first did not arrive.
+    pub fn unwrap(self, token: WrappingToken) -> Result<Unwrapped, Error> {
+        let mut reason = match self.unwrap_once(&token) {
+            Ok(envelope) => return Ok(self.unwrapped(envelope)),
+            Err(Error::Status { status: 400, .. }) => return Ok(Unwrapped::NotValid),
+            Err(error) => unclear(error)?,
+        };
+        if self.limits.is_aborted() || matches!(self.lookup(&token), Ok(None) | Err(_)) {
+            return Ok(Unwrapped::Unknown { reason });
+        }
+        match self.unwrap_once(&token) {
+            Ok(envelope) => Ok(self.unwrapped(envelope)),
+            // The first request may have arrived late, so this is no proof of somebody else.
+            Err(Error::Status { status: 400, .. }) => Ok(Unwrapped::Unknown { reason }),
+            Err(error) => {
+                reason = unclear(error)?;
+                Ok(Unwrapped::Unknown { reason })
+            }
+        }
+    }
+
+    fn unwrap_once(&self, token: &WrappingToken) -> Result<Envelope<IgnoredAny>, Error> {
+        let call = Call {
+            method: Method::POST,
+            path: "sys/wrapping/unwrap",
+            body: None,
+            repeat: Repeat::Never,
+        };
+        self.call_alone(&call, token.expose(), GRACE)
+    }
+
+    fn unwrapped(self, envelope: Envelope<IgnoredAny>) -> Unwrapped {
+        if envelope.wrap_info.is_some() {
+            return Unwrapped::NoToken {
+                found: "another wrapping token",
+            };
+        }
+        match envelope.auth {
+            Some(auth) if !auth.client_token.expose().is_empty() => Unwrapped::Token {
+                session: self.into_session(auth.client_token.clone(), auth.accessor.clone()),
+                auth,
+            },
+            _ if envelope.data.is_some() => Unwrapped::NoToken { found: "data" },
+            _ => Unwrapped::NoToken { found: "nothing" },
+        }
+    }
+}
+
+/// An answer that cannot be read leaves it open whether the token was used up; other failures do not.
+fn unclear(error: Error) -> Result<String, Error> {
+    match error {
+        Error::Unknown { reason, .. } | Error::Malformed { reason, .. } => Ok(reason),
+        other => Err(other),
+    }
+}

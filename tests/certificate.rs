@@ -1,0 +1,1 @@
+//! The certificate: key types, names, chain and the checks of the answer.

@@ -1,0 +1,1 @@
+//! The static binary in containers of every kind.

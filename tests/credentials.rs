@@ -1,0 +1,1 @@
+//! Credentials from every engine, and answers that are none.

@@ -1,0 +1,1 @@
+//! A start without a Vault, and the plan.

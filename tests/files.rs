@@ -1,0 +1,1 @@
+//! The secrets directory: modes, owners, generations.

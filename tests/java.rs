@@ -1,0 +1,1 @@
+//! What real JREs make of the stores.

@@ -1,0 +1,17 @@
+//! Black-box tests of the binary against real servers.
+
+mod certificate;
+mod config;
+mod container;
+mod credentials;
+mod dry_run;
+mod files;
+mod handover;
+mod java;
+mod network;
+mod process;
+mod secrecy;
+mod signals;
+mod start;
+mod support;
+mod token;

@@ -1,0 +1,1 @@
+//! The way to Vault: TLS, redirects, retries, hostile answers.

@@ -1,0 +1,1 @@
+//! PID 1, the keeper and the exec: what the application finds.

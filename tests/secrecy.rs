@@ -1,0 +1,1 @@
+//! No secret in any output, environment or command line.

@@ -1,0 +1,1 @@
+//! Signals, deadlines and the two processes' ends.

@@ -1,0 +1,677 @@
+//! Runs the binary and shows what came of it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::{TempDir, lock, tmpfs_dir};
+
+type PreExec = Box<dyn FnMut() -> io::Result<()> + Send + Sync>;
+
+/// A call of the binary that is being put together; its environment is empty but for PATH.
+#[must_use]
+pub struct Anteroom {
+    program: PathBuf,
+    manifest: Option<String>,
+    args: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    command: Option<Vec<OsString>>,
+    stdin: Option<Vec<u8>>,
+    secrets_dir: Option<PathBuf>,
+    pass_secrets_dir: bool,
+    uid: Option<u32>,
+    current_dir: Option<PathBuf>,
+    pre_exec: Vec<PreExec>,
+    limit: Duration,
+}
+
+impl Default for Anteroom {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Anteroom {
+    /// A call without arguments but `--secrets-dir`.
+    pub fn new() -> Self {
+        Self {
+            program: env!("CARGO_BIN_EXE_anteroom").into(),
+            manifest: None,
+            args: Vec::new(),
+            environment: Vec::new(),
+            command: None,
+            stdin: None,
+            secrets_dir: None,
+            pass_secrets_dir: true,
+            uid: None,
+            current_dir: None,
+            pre_exec: Vec::new(),
+            limit: Duration::from_secs(60),
+        }
+    }
+
+    /// Runs this program instead, for instance a copy or `strace`; the rest stays.
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = path.into();
+        self
+    }
+
+    /// The manifest's text, handed in as a file with `--manifest`.
+    pub fn manifest(mut self, text: impl Into<String>) -> Self {
+        self.manifest = Some(text.into());
+        self
+    }
+
+    /// The wrapping token, handed in with `ANTEROOM_TOKEN`.
+    pub fn token(self, token: impl AsRef<OsStr>) -> Self {
+        self.env("ANTEROOM_TOKEN", token)
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds an argument before `--`.
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.args.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments before `--`.
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(
+            arguments
+                .into_iter()
+                .map(|argument| argument.as_ref().to_owned()),
+        );
+        self
+    }
+
+    /// The command after `--`; an empty one leaves a lone `--`.
+    pub fn command<A: AsRef<OsStr>>(mut self, command: impl IntoIterator<Item = A>) -> Self {
+        self.command = Some(
+            command
+                .into_iter()
+                .map(|word| word.as_ref().to_owned())
+                .collect(),
+        );
+        self
+    }
+
+    /// A shell script as the command.
+    pub fn shell(self, script: &str) -> Self {
+        self.command(["/bin/sh", "-c", script])
+    }
+
+    /// What is to be read from standard input; without it that is `/dev/null`.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// The secrets directory instead of a fresh one on a tmpfs.
+    pub fn secrets_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.secrets_dir = Some(path.into());
+        self
+    }
+
+    /// Leaves `--secrets-dir` out, for commands that do not know it.
+    pub fn without_secrets_dir(mut self) -> Self {
+        self.pass_secrets_dir = false;
+        self
+    }
+
+    /// The user (and group of the same number) to run as; the fresh secrets directory is given to it.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// The working directory.
+    pub fn current_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.current_dir = Some(path.into());
+        self
+    }
+
+    /// Something to do in the child before it becomes anteroom; only async-signal-safe calls, no allocation.
+    pub fn pre_exec(
+        mut self,
+        action: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.pre_exec.push(Box::new(action));
+        self
+    }
+
+    /// How long it may run until the test fails; 60 s by default.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Run {
+        self.spawn().wait()
+    }
+
+    /// Starts it.
+    #[allow(unsafe_code, reason = "a test sets up the child's process state")]
+    pub fn spawn(self) -> Running {
+        let scratch = TempDir::new();
+        let own_secrets_dir = self.secrets_dir.is_none().then(tmpfs_dir);
+        let secrets_dir = match (&self.secrets_dir, &own_secrets_dir) {
+            (Some(path), _) => path.clone(),
+            (None, Some(fresh)) => fresh.path().to_owned(),
+            (None, None) => unreachable!("a fresh one is made when none is given"),
+        };
+        let mut command = Command::new(&self.program);
+        command.env_clear();
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(text) = &self.manifest {
+            command
+                .arg("--manifest")
+                .arg(scratch.write("anteroom.toml", text));
+        }
+        if self.pass_secrets_dir {
+            command.arg("--secrets-dir").arg(&secrets_dir);
+        }
+        command.args(&self.args);
+        if let Some(words) = &self.command {
+            command.arg("--").args(words);
+        }
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+            if let Some(fresh) = &own_secrets_dir {
+                chown(fresh.path(), Some(uid), Some(uid)).expect("root can give directories away");
+            }
+        }
+        if let Some(path) = &self.current_dir {
+            command.current_dir(path);
+        }
+        command
+            .stdin(if self.stdin.is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that Drop can end whatever is left of it.
+            .process_group(0);
+        for action in self.pre_exec {
+            // SAFETY: the documentation of `Anteroom::pre_exec` asks for async-signal-safe calls only.
+            unsafe {
+                command.pre_exec(action);
+            }
+        }
+        let started = Instant::now();
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!("{} cannot be started: {error}", self.program.display())
+        });
+        if let (Some(bytes), Some(mut pipe)) = (self.stdin, child.stdin.take()) {
+            std::thread::spawn(move || {
+                // Whoever does not read its input gets none.
+                let _ = pipe.write_all(&bytes);
+            });
+        }
+        let stdout = Collector::of(child.stdout.take().expect("it is piped"));
+        let stderr = Collector::of(child.stderr.take().expect("it is piped"));
+        Running {
+            group: Some(Group(child.id().cast_signed())),
+            child,
+            stdout,
+            stderr,
+            started,
+            limit: self.limit,
+            secrets_dir,
+            own_secrets_dir,
+            scratch: Some(scratch),
+        }
+    }
+}
+
+/// Reads a pipe to its end in a thread.
+#[derive(Clone)]
+struct Collector {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    open: Arc<AtomicBool>,
+}
+
+impl Collector {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let collector = Self {
+            bytes: Arc::default(),
+            open: Arc::new(AtomicBool::new(true)),
+        };
+        let writer = collector.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16 * 1024];
+            loop {
+                match pipe.read(&mut buffer) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => lock(&writer.bytes).extend_from_slice(&buffer[..count]),
+                }
+            }
+            writer.open.store(false, Ordering::Release);
+        });
+        collector
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.bytes)).into_owned()
+    }
+}
+
+/// A process group that is killed on Drop.
+struct Group(i32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // An empty group gives an error that means nothing.
+        let _ = killpg(Pid::from_raw(self.0), Signal::SIGKILL);
+    }
+}
+
+/// The binary while it runs; killed with its process group on Drop.
+pub struct Running {
+    child: Child,
+    group: Option<Group>,
+    stdout: Collector,
+    stderr: Collector,
+    started: Instant,
+    limit: Duration,
+    secrets_dir: PathBuf,
+    own_secrets_dir: Option<TempDir>,
+    scratch: Option<TempDir>,
+}
+
+impl Running {
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Where it puts the files.
+    pub fn secrets_dir(&self) -> &Path {
+        &self.secrets_dir
+    }
+
+    /// Sends it a signal.
+    pub fn kill(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("our own child can be signalled");
+    }
+
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Whether it is still running.
+    pub fn is_running(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("our own child can be waited for")
+            .is_none()
+    }
+
+    /// The process ids of its children.
+    pub fn children(&self) -> Vec<i32> {
+        children(self.pid())
+    }
+
+    /// Waits until standard output holds `text`.
+    pub fn wait_for_stdout(&mut self, text: &str) {
+        self.wait_until(&format!("{text:?} on standard output"), |run| {
+            run.stdout().contains(text)
+        });
+    }
+
+    /// Waits until standard error holds `text`.
+    pub fn wait_for_stderr(&mut self, text: &str) {
+        self.wait_until(&format!("{text:?} on standard error"), |run| {
+            run.stderr().contains(text)
+        });
+    }
+
+    /// Waits until `done`; panics with the output when it ends before, or at the limit.
+    pub fn wait_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        while !done(self) {
+            let ended = !self.is_running() && !self.stdout.is_open() && !self.stderr.is_open();
+            // What was written last may have come between the two looks.
+            if (ended && !done(self)) || self.started.elapsed() > self.limit {
+                panic!("waited in vain for {what}\n{}", self.outputs());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until it ends.
+    pub fn wait(mut self) -> Run {
+        let status = loop {
+            if let Some(status) = self
+                .child
+                .try_wait()
+                .expect("our own child can be waited for")
+            {
+                break status;
+            }
+            if self.started.elapsed() > self.limit {
+                panic!("it did not end within {:?}\n{}", self.limit, self.outputs());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let elapsed = self.started.elapsed();
+        // Somebody who outlives it may hold the pipes; that is a finding, not a reason to hang.
+        let patience = Instant::now() + Duration::from_secs(1);
+        while (self.stdout.is_open() || self.stderr.is_open()) && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Run {
+            status,
+            code: status.code(),
+            signal: status.signal(),
+            stdout: self.stdout.text(),
+            stderr: self.stderr.text(),
+            elapsed,
+            output_closed: !self.stdout.is_open() && !self.stderr.is_open(),
+            secrets_dir: self.secrets_dir.clone(),
+            pid: self.pid(),
+            group: self.group.take(),
+            own_secrets_dir: self.own_secrets_dir.take(),
+            scratch: self.scratch.take(),
+        }
+    }
+
+    fn outputs(&self) -> String {
+        format!(
+            "--- stdout\n{}\n--- stderr\n{}",
+            self.stdout(),
+            self.stderr()
+        )
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // None after `wait`: then the child is reaped and the group belongs to the Run.
+        if self.group.take().is_some() {
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The process ids of all in this process group.
+pub fn group_members(group: i32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").expect("/proc is mounted");
+    processes
+        .filter_map(Result::ok)
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // The command name, in brackets, may hold anything: state, parent and group follow it.
+            let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            after_name.split(' ').nth(2) == Some(&group.to_string())
+        })
+        .collect()
+}
+
+/// The process ids of the children of `pid`.
+pub fn children(pid: i32) -> Vec<i32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    threads
+        .filter_map(Result::ok)
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|word| word.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// A file or symlink in the secrets directory.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The content; empty for a directory.
+    pub bytes: Vec<u8>,
+    /// The permission bits.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Where it points, if it is a symlink.
+    pub link: Option<PathBuf>,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+impl Entry {
+    /// The content as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes).expect("the file is text")
+    }
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let size = self.bytes.len();
+        write!(
+            out,
+            "{:04o} {}:{} {size} bytes",
+            self.mode, self.uid, self.gid
+        )?;
+        match &self.link {
+            Some(link) => write!(out, " -> {}", link.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a reader of this secrets directory sees: every file by its visible path, symlinks followed.
+pub fn files_in(directory: &Path) -> BTreeMap<String, Entry> {
+    let mut found = BTreeMap::new();
+    walk(directory, directory, true, &mut found);
+    found.retain(|_, entry| !entry.is_dir);
+    found
+}
+
+/// Everything in this secrets directory as it lies there: hidden generations too, symlinks not followed.
+pub fn entries_in(directory: &Path) -> BTreeMap<String, Entry> {
+    let mut found = BTreeMap::new();
+    walk(directory, directory, false, &mut found);
+    found
+}
+
+fn walk(root: &Path, directory: &Path, follow: bool, found: &mut BTreeMap<String, Entry>) {
+    let Ok(list) = fs::read_dir(directory) else {
+        return;
+    };
+    for item in list.filter_map(Result::ok) {
+        let path = item.path();
+        let is_hidden = item.file_name().as_encoded_bytes().starts_with(b"..");
+        if follow && is_hidden {
+            continue;
+        }
+        let metadata = if follow {
+            fs::metadata(&path)
+        } else {
+            fs::symlink_metadata(&path)
+        };
+        // A generation may be swapped away while we look.
+        let Ok(metadata) = metadata else { continue };
+        let bytes = if metadata.is_file() {
+            fs::read(&path).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let name = path.strip_prefix(root).expect("it lies below the root");
+        let entry = Entry {
+            bytes,
+            mode: metadata.mode() & 0o7777,
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            link: fs::read_link(&path).ok(),
+            is_dir: metadata.is_dir(),
+        };
+        found.insert(name.to_string_lossy().into_owned(), entry);
+        if metadata.is_dir() {
+            walk(root, &path, follow, found);
+        }
+    }
+}
+
+/// What came of a run; on Drop what is left of its process group is killed and its fresh secrets directory removed.
+pub struct Run {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its exit code, if no signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    /// From its start to its end.
+    pub elapsed: Duration,
+    /// Whether nobody held its standard output and error any more soon after its end.
+    pub output_closed: bool,
+    /// Where it put the files.
+    pub secrets_dir: PathBuf,
+    /// The process id that it had.
+    pub pid: i32,
+    group: Option<Group>,
+    own_secrets_dir: Option<TempDir>,
+    scratch: Option<TempDir>,
+}
+
+impl Run {
+    /// Fails with both outputs unless it ended with this exit code.
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) -> &Self {
+        assert!(
+            self.code == Some(code),
+            "exit code {code} was expected, it was {}\n{self:?}",
+            self.status
+        );
+        self
+    }
+
+    /// Fails with both outputs unless this signal ended it.
+    #[track_caller]
+    pub fn assert_signal(&self, signal: Signal) -> &Self {
+        assert!(
+            self.signal == Some(signal as i32),
+            "an end by {signal} was expected, it was {}\n{self:?}",
+            self.status
+        );
+        self
+    }
+
+    /// Fails with both outputs unless standard error holds `text`.
+    #[track_caller]
+    pub fn assert_stderr(&self, text: &str) -> &Self {
+        assert!(
+            self.stderr.contains(text),
+            "{text:?} is missing on standard error\n{self:?}"
+        );
+        self
+    }
+
+    /// Fails when an output holds one of these secrets.
+    #[track_caller]
+    pub fn assert_no<C: AsRef<str>>(&self, canaries: impl IntoIterator<Item = C>) -> &Self {
+        for canary in canaries {
+            let canary = canary.as_ref();
+            assert!(!canary.is_empty(), "an empty canary proves nothing");
+            for (name, output) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+                assert!(
+                    !output.contains(canary),
+                    "{name} holds the secret {canary:?}\n{self:?}"
+                );
+            }
+        }
+        self
+    }
+
+    /// Fails unless the secrets directory is empty, hidden names included.
+    #[track_caller]
+    pub fn assert_no_files(&self) -> &Self {
+        let entries = self.entries();
+        assert!(
+            entries.is_empty(),
+            "files were left: {entries:#?}\n{self:?}"
+        );
+        self
+    }
+
+    /// The process ids of those in its process group that are still there.
+    pub fn survivors(&self) -> Vec<i32> {
+        group_members(self.pid)
+    }
+
+    /// What a reader of the secrets directory sees: every file by its visible path, symlinks followed.
+    pub fn files(&self) -> BTreeMap<String, Entry> {
+        files_in(&self.secrets_dir)
+    }
+
+    /// One file by its visible path.
+    #[track_caller]
+    pub fn file(&self, name: &str) -> Entry {
+        let mut files = self.files();
+        files
+            .remove(name)
+            .unwrap_or_else(|| panic!("there is no file {name} among {:?}\n{self:?}", files.keys()))
+    }
+
+    /// Everything in the secrets directory as it lies there.
+    pub fn entries(&self) -> BTreeMap<String, Entry> {
+        entries_in(&self.secrets_dir)
+    }
+
+    /// The JSON log lines on standard error.
+    pub fn events(&self) -> Vec<Value> {
+        self.stderr
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(out, "--- {} after {:?}", self.status, self.elapsed)?;
+        writeln!(out, "--- stdout\n{}", self.stdout)?;
+        writeln!(out, "--- stderr\n{}", self.stderr)
+    }
+}

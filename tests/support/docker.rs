@@ -1,0 +1,233 @@
+//! A real Docker engine: images from nothing, containers that are removed again.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{TempDir, unique, wait_for};
+
+/// Whether the tests that need Docker can run: panics when they should but cannot.
+///
+/// `ANTEROOM_TEST_NO_DOCKER=1` says that they need not; then this prints that they did not run and gives `false`.
+pub fn available() -> bool {
+    static VERSION: LazyLock<Result<(), String>> = LazyLock::new(|| {
+        let output = Command::new("docker")
+            .arg("version")
+            .stdin(Stdio::null())
+            .output();
+        match output {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+            Err(error) => Err(format!("docker cannot be started: {error}")),
+        }
+    });
+    if std::env::var_os("ANTEROOM_TEST_NO_DOCKER").is_some_and(|value| value == "1") {
+        eprintln!("not run: ANTEROOM_TEST_NO_DOCKER is set");
+        return false;
+    }
+    match &*VERSION {
+        Ok(()) => true,
+        Err(error) => {
+            panic!("no Docker engine (ANTEROOM_TEST_NO_DOCKER=1 leaves these tests out): {error}")
+        }
+    }
+}
+
+/// The result of a `docker` command.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// Runs `docker` with these arguments.
+pub fn docker<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Outcome {
+    let output = Command::new("docker")
+        // Images come from nothing and no registry is asked: the classic builder is enough and always there.
+        .env("DOCKER_BUILDKIT", "0")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("docker can be started");
+    outcome(&output)
+}
+
+fn outcome(output: &Output) -> Outcome {
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn must<A: AsRef<std::ffi::OsStr>>(what: &str, arguments: impl IntoIterator<Item = A>) -> Outcome {
+    let outcome = docker(arguments);
+    assert!(outcome.code == 0, "docker {what} failed: {outcome:#?}");
+    outcome
+}
+
+/// An image built from nothing; removed on Drop.
+#[derive(Debug)]
+pub struct Image {
+    tag: String,
+}
+
+impl Image {
+    /// Builds `FROM scratch`: `files` are (path in the image, file on this machine, mode), then come `lines`.
+    pub fn build(name: &str, files: &[(&str, &Path, u32)], lines: &[&str]) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+
+        let context = TempDir::new();
+        let mut dockerfile = String::from("FROM scratch\n");
+        for (number, (target, source, mode)) in files.iter().enumerate() {
+            let staged = context.join(format!("file-{number}"));
+            std::fs::copy(source, &staged)
+                .unwrap_or_else(|error| panic!("{} cannot be copied: {error}", source.display()));
+            std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(*mode))
+                .expect("chmod of our own file");
+            dockerfile.push_str(&format!("COPY [\"file-{number}\", \"{target}\"]\n"));
+        }
+        for line in lines {
+            dockerfile.push_str(line);
+            dockerfile.push('\n');
+        }
+        context.write("Dockerfile", dockerfile);
+        let tag = unique(&format!("anteroom-test-{name}"));
+        let context = context.path().to_str().expect("our own paths are text");
+        must(
+            "build",
+            [
+                "build",
+                "--quiet",
+                "--pull=false",
+                "--network=none",
+                "--force-rm",
+                "--tag",
+                &tag,
+                context,
+            ],
+        );
+        Self { tag }
+    }
+
+    /// Its name for `docker run`.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        docker(["rmi", "--force", &self.tag]);
+    }
+}
+
+/// A container; removed on Drop.
+#[derive(Debug)]
+pub struct Container {
+    name: String,
+}
+
+impl Container {
+    /// Starts one in the background: `options` for `docker run`, then the image, then `command`.
+    pub fn run(image: &Image, options: &[&str], command: &[&str]) -> Self {
+        let container = Self::create(image, options, command);
+        container.start();
+        container
+    }
+
+    /// Makes one without starting it.
+    pub fn create(image: &Image, options: &[&str], command: &[&str]) -> Self {
+        let name = unique("anteroom-test");
+        let mut arguments = vec!["create", "--pull=never", "--name", &name];
+        arguments.extend(options);
+        arguments.push(image.tag());
+        arguments.extend(command);
+        must("create", arguments);
+        Self { name }
+    }
+
+    /// Starts it, also a second time.
+    pub fn start(&self) {
+        must("start", ["start", &self.name]);
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it wrote so far to standard output and standard error.
+    pub fn logs(&self) -> Outcome {
+        must("logs", ["logs", &self.name])
+    }
+
+    /// Waits until it ends and gives its exit code.
+    pub fn wait(&self) -> i32 {
+        wait_for("the container to end", Duration::from_secs(60), || {
+            let state = self.inspect("{{json .State}}");
+            let ended = !matches!(
+                state["Status"].as_str(),
+                Some("running" | "created" | "restarting")
+            );
+            ended.then(|| {
+                state["ExitCode"]
+                    .as_i64()
+                    .expect("an ended container has an exit code")
+            })
+        })
+        .try_into()
+        .expect("exit codes are small")
+    }
+
+    /// Runs a command in it.
+    pub fn exec(&self, command: &[&str]) -> Outcome {
+        docker(["exec", &self.name].iter().chain(command))
+    }
+
+    /// `docker stop` with this patience.
+    pub fn stop(&self, patience: Duration) {
+        must(
+            "stop",
+            [
+                "stop",
+                "--time",
+                &patience.as_secs().to_string(),
+                &self.name,
+            ],
+        );
+    }
+
+    /// Sends a signal to its first process.
+    pub fn kill(&self, signal: &str) {
+        must("kill", ["kill", "--signal", signal, &self.name]);
+    }
+
+    /// What `docker inspect` says; `format` must give JSON, for instance `{{json .State}}`.
+    pub fn inspect(&self, format: &str) -> Value {
+        let outcome = must("inspect", ["inspect", "--format", format, &self.name]);
+        serde_json::from_str(&outcome.stdout).expect("the format gives JSON")
+    }
+
+    /// Its status as HEALTHCHECK sees it: `starting`, `healthy` or `unhealthy`.
+    pub fn health(&self) -> String {
+        let status = self.inspect("{{json .State.Health.Status}}");
+        status
+            .as_str()
+            .expect("the image has a HEALTHCHECK")
+            .to_owned()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        docker(["rm", "--force", "--volumes", &self.name]);
+    }
+}

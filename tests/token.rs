@@ -1,0 +1,1 @@
+//! Token intake: one source, read once and removed.
