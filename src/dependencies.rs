@@ -136,7 +136,7 @@ pub fn fetch(session: &Session, dependency: &Dependency, log: Log) -> Result<Cre
             path: path(),
         });
     }
-    let lease = (!reply.lease_id.is_empty()).then(|| Lease {
+    let lease = (!reply.lease_id.is_empty()).then_some(Lease {
         id: reply.lease_id,
         duration: reply.lease_duration,
         renewable: reply.renewable,

@@ -175,10 +175,10 @@ impl Resolver<'_> {
             &manifest.token,
             vault.as_ref().and_then(|vault| vault.namespace.clone()),
         );
-        let certificate = match &manifest.certificate {
-            Some(certificate) => Some(self.certificate(certificate)),
-            None => None,
-        };
+        let certificate = manifest
+            .certificate
+            .as_ref()
+            .map(|table| self.certificate(table));
         let java = match &manifest.java {
             Some(java) => self.java(java, manifest.certificate.is_some()),
             None => None,
