@@ -111,7 +111,7 @@ pub fn inspect(
 pub fn unwrap(client: Client, token: WrappingToken) -> Result<(Session, Auth), Error> {
     let wrapped_accessor = token.wrapped_accessor.clone();
     match client.unwrap(token)? {
-        Unwrapped::Token { session, auth } => Ok((session, auth)),
+        Unwrapped::Token { session, auth } => Ok((*session, auth)),
         Unwrapped::NoToken { found } => Err(Error::NotPromised {
             what: format!("it wraps {found}, not a client token"),
         }),

@@ -17,7 +17,7 @@ struct Document<'a> {
 
 impl Document<'_> {
     fn place(&self, span: Range<usize>) -> Place {
-        let before = &self.text[..self.text.floor_char_boundary(span.start)];
+        let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Place {
             line: before.matches('\n').count() + 1,

@@ -2,6 +2,7 @@
 //!
 //! ureq's own resolver starts a thread for each lookup and its own sockets cannot be interrupted, hence these two.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -82,7 +83,7 @@ pub(super) struct Progress {
 /// Resolves a host once, in the calling thread, through the container's own files and DNS.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lookup {
-    known: Arc<Mutex<Vec<(String, Vec<SocketAddr>)>>>,
+    known: Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>,
 }
 
 impl Resolver for Lookup {
@@ -100,11 +101,11 @@ impl Resolver for Lookup {
             .known
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let found = match known.iter().find(|(name, _)| *name == key) {
-            Some((_, found)) => found.clone(),
+        let found = match known.get(&key) {
+            Some(found) => found.clone(),
             None => {
                 let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
-                known.push((key, found.clone()));
+                known.insert(key, found.clone());
                 found
             }
         };

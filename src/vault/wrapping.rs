@@ -42,7 +42,7 @@ pub enum Unwrapped {
     /// A client token, as it came.
     Token {
         /// With it, requests can be made.
-        session: Session,
+        session: Box<Session>,
         /// What was said about it.
         auth: Auth,
     },
@@ -119,7 +119,9 @@ impl Client {
         }
         match envelope.auth {
             Some(auth) if !auth.client_token.expose().is_empty() => Unwrapped::Token {
-                session: self.into_session(auth.client_token.clone(), auth.accessor.clone()),
+                session: Box::new(
+                    self.into_session(auth.client_token.clone(), auth.accessor.clone()),
+                ),
                 auth,
             },
             _ if envelope.data.is_some() => Unwrapped::NoToken { found: "data" },
