@@ -55,6 +55,8 @@ pub struct Config {
     pub variables: Vec<Variable>,
     /// Where the files go; none is a new private directory (dry run only).
     pub secrets_dir: Option<PathBuf>,
+    /// The secrets directory was made for this run and goes with it.
+    pub is_private_dir: bool,
     /// The secrets directory may lie on a disk.
     pub allow_disk: bool,
     /// Whom the application runs as, when that is not who anteroom runs as.

@@ -246,8 +246,10 @@ fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
         vault::Error::Tls { .. } => {
             "is `ca_cert` the CA of this Vault, the address the name on its certificate, and this machine's clock right?".to_owned()
         }
-        vault::Error::Status { status: 403, .. } => {
-            "add the capability to the service's policy; a token that was revoked is refused in the same way".to_owned()
+        vault::Error::Status { status: 403, request, .. } => {
+            let (method, path) = request.split_once(' ').unwrap_or(("GET", request));
+            let capability = if method == "GET" { "read" } else { "update" };
+            format!("the service's policy must grant `{capability}` on {path}; a token that was revoked is refused in the same way")
         }
         vault::Error::Status { status: 404, .. } => {
             format!("is the path in {table} right? A secret of KV version 2 has `data/` behind its mount")

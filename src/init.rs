@@ -28,7 +28,7 @@ use nix::unistd::{
 };
 
 use crate::command::{self, Command};
-use crate::config::{Config, Purpose};
+use crate::config::Config;
 use crate::error::Error as CrateError;
 use crate::exec;
 use crate::keeper;
@@ -110,18 +110,19 @@ pub fn run(
         Command::resolve(&config.command, config.received.value("PATH"))
     })??;
     command.check_size(&environment(&config, &[])?, stack_limit())?;
-    let secrets_dir = match &config.secrets_dir {
-        Some(path) => path.clone(),
-        None => {
-            let runtime_dir = config.received.text("XDG_RUNTIME_DIR").map(PathBuf::from);
-            secrets_dir::private(runtime_dir.as_deref())?
-        }
-    };
-    config.secrets_dir = Some(secrets_dir.clone());
     let owner = config.user.as_ref().map(|user| Owner {
         uid: user.uid,
         gid: user.gid,
     });
+    let secrets_dir = match config.secrets_dir.take() {
+        Some(path) => path,
+        None => {
+            config.is_private_dir = true;
+            let runtime_dir = config.received.text("XDG_RUNTIME_DIR").map(PathBuf::from);
+            secrets_dir::private(runtime_dir.as_deref(), owner)?
+        }
+    };
+    config.secrets_dir = Some(secrets_dir.clone());
     let replaces_stdin = matches!(source, Some(Source::StandardInput));
 
     let (parent, keeper) = link::pair().map_err(|error| Error::System {
@@ -137,6 +138,8 @@ pub fn run(
             // Signals of the terminal are the application's, and no file is made for others than its owner.
             let _ = setsid();
             umask(Mode::S_IRWXG | Mode::S_IRWXO);
+            #[cfg(target_env = "gnu")]
+            settle_name_lookup(config.received.value("RES_OPTIONS").is_some());
             return keeper::run(&config, source, keeper, application, log, began).map(|()| 0);
         }
         ForkResult::Parent { child } => child,
@@ -146,7 +149,7 @@ pub fn run(
         if let Ok(directory) = SecretsDir::open(&secrets_dir, true, owner) {
             directory.withdraw();
         }
-        if config.purpose == Purpose::DryRun {
+        if config.is_private_dir {
             let _ = std::fs::remove_dir(&secrets_dir);
         }
     };
@@ -382,20 +385,49 @@ pub fn leave_behind(sweep: impl FnOnce()) {
     }
 }
 
-/// Waits for the end of a process that need not be a child (pidfd_open(2)).
-pub fn await_end(process: Pid) -> Result<(), Errno> {
+/// A descriptor that becomes readable when the process ends, which need not be a child (pidfd_open(2)).
+pub fn watch(process: Pid) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two integers and returns a new descriptor or an error.
     let descriptor =
         Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) })?;
     // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) };
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) })
+}
+
+/// Waits for the end of a process that is watched.
+pub fn await_end(watched: &OwnedFd) -> Result<(), Errno> {
     loop {
         match poll(
-            &mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)],
+            &mut [PollFd::new(watched.as_fd(), PollFlags::POLLIN)],
             PollTimeout::NONE,
         ) {
             Err(Errno::EINTR) => {}
             ended => return ended.map(drop),
         }
+    }
+}
+
+/// Has the C library look names up in `/etc/hosts` and DNS alone, and not wait longer for a dead DNS server than the
+/// token lives.
+///
+/// A static program must not load the modules that the image's `nsswitch.conf` names: they are built for the image's
+/// own C library, and two of them in one process crash.
+#[cfg(target_env = "gnu")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the C library takes this from the environment alone; it is the keeper's, the application gets its own"
+)]
+fn settle_name_lookup(options_are_set: bool) {
+    unsafe extern "C" {
+        fn __nss_configure_lookup(
+            database: *const libc::c_char,
+            services: *const libc::c_char,
+        ) -> libc::c_int;
+    }
+    // SAFETY: both are C strings that live for ever, the call copies them, and there is one thread only.
+    unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+    if !options_are_set {
+        // SAFETY: there is one thread only, so that nobody reads the environment meanwhile.
+        unsafe { std::env::set_var("RES_OPTIONS", "timeout:1 attempts:1") };
     }
 }

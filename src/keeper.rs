@@ -3,8 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::unistd::Pid;
@@ -12,12 +10,12 @@ use rustls::crypto::aws_lc_rs;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::certificate::{self, Clocks, Issued};
+use crate::certificate::{self, Clocks};
 use crate::config::{Config, Promise, Vault};
-use crate::dependencies;
 use crate::dry_run;
 use crate::error::Error;
-use crate::files::{self, Credential, Material, Rendered, status};
+use crate::fetch::fetch;
+use crate::files::{self, Material, Rendered, status};
 use crate::handover;
 use crate::link::Keeper;
 use crate::log::{Level, Log, Value};
@@ -28,8 +26,6 @@ use crate::wrapping_token::{self, Source};
 
 /// How long a revocation may take when a start fails.
 const REVOCATION: Duration = Duration::from_millis(1500);
-/// Requests under way at once; more would only queue in the server.
-const WORKERS: usize = 4;
 
 /// Fetches, publishes and reports, then waits for leave to end.
 pub fn run(
@@ -70,12 +66,17 @@ pub fn run(
         }
         _ => without_vault(config, &directory, generation, &mut link, &mut steps, log),
     };
+    let done = done.map_err(|error| silenced(error, &link));
+    // Now, while it cannot have ended yet. In a container of its own the directory ends with it.
+    let watched = (config.is_private_dir && application != Pid::from_raw(1))
+        .then(|| crate::init::watch(application).ok())
+        .flatten();
     // PID 1 takes the end of the link for the end of the keeper, and whoever stays behind must not hold it open.
     drop(link);
-    if done.is_err() {
-        directory.withdraw();
-    } else if is_dry {
-        tidy_up_after(application, directory);
+    match watched {
+        _ if done.is_err() => directory.withdraw(),
+        Some(watched) => tidy_up_after(watched, directory),
+        None => {}
     }
     done
 }
@@ -150,8 +151,17 @@ impl Start<'_> {
         );
         handover::verify(session, auth, promise)?;
         steps.mark("verify");
-        let material = self.fetch(session, request)?;
-        steps.mark("secrets");
+        let clocks = || clocks(session.clock_skew());
+        let fetched = fetch(session, self.config, request, clocks, self.log)?;
+        steps.mark_parallel(&[
+            ("certificate", fetched.certificate_took),
+            ("dependencies", fetched.credentials_took),
+        ]);
+        let material = Material {
+            certificate: fetched.certificate,
+            credentials: fetched.credentials,
+            store_password: self.config.java.as_ref().map(|_| password()),
+        };
         let token = status::Token {
             lease_duration: auth.lease_duration,
             expires: rfc3339(now() + Duration::from_secs(auth.lease_duration)),
@@ -186,75 +196,6 @@ impl Start<'_> {
             grace: Duration::ZERO,
         };
         Ok(Client::new(endpoint, roots, limits, self.log)?)
-    }
-
-    /// Certificate and credentials, several at once: over a network each answer takes its way, and database engines
-    /// take their time.
-    fn fetch(
-        &self,
-        session: &Session,
-        request: Option<certificate::Request>,
-    ) -> Result<Material, Error> {
-        let dependencies = &self.config.dependencies;
-        let request = Mutex::new(request);
-        let issued: Mutex<Option<Issued>> = Mutex::default();
-        let credentials: Vec<Mutex<Option<Credential>>> =
-            dependencies.iter().map(|_| Mutex::default()).collect();
-        let failure: Mutex<Option<Error>> = Mutex::default();
-        let failed = AtomicBool::new(false);
-        let next = AtomicUsize::new(0);
-        let jobs = dependencies.len() + usize::from(self.config.certificate.is_some());
-        let job = |index: usize| -> Result<(), Error> {
-            match dependencies.get(index) {
-                Some(dependency) => {
-                    *lock(&credentials[index]) =
-                        Some(dependencies::fetch(session, dependency, self.log)?);
-                }
-                None => {
-                    let request = lock(&request).take();
-                    if let (Some(request), Some(config)) = (request, &self.config.certificate) {
-                        let clocks = || clocks(session.clock_skew());
-                        *lock(&issued) =
-                            Some(certificate::obtain(request, config, session, clocks)?);
-                    }
-                }
-            }
-            Ok(())
-        };
-        let work = || {
-            while !failed.load(Ordering::Relaxed) {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= jobs {
-                    break;
-                }
-                if let Err(error) = job(index) {
-                    failed.store(true, Ordering::Relaxed);
-                    lock(&failure).get_or_insert(error);
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..jobs.min(WORKERS) {
-                // Without a thread the others do its work.
-                let _ = std::thread::Builder::new()
-                    .stack_size(256 << 10)
-                    .spawn_scoped(scope, work);
-            }
-            work();
-        });
-        if let Some(error) = lock(&failure).take() {
-            return Err(error);
-        }
-        let issued = lock(&issued).take();
-        let credentials = credentials
-            .into_iter()
-            .filter_map(|slot| lock(&slot).take())
-            .collect();
-        Ok(Material {
-            certificate: issued,
-            credentials,
-            store_password: self.config.java.as_ref().map(|_| password()),
-        })
     }
 
     /// Revokes the token and with it all its leases.
@@ -376,10 +317,7 @@ fn status<'a>(
 }
 
 /// Outside a container nobody empties a dry run's directory: somebody stays who does when the application is gone.
-fn tidy_up_after(application: Pid, directory: SecretsDir) {
-    if application == Pid::from_raw(1) {
-        return;
-    }
+fn tidy_up_after(application: OwnedFd, directory: SecretsDir) {
     crate::init::leave_behind(move || {
         // The application's own descriptors are the application's.
         if let Ok(null) = std::fs::OpenOptions::new()
@@ -391,11 +329,21 @@ fn tidy_up_after(application: Pid, directory: SecretsDir) {
             let _ = nix::unistd::dup2_stdout(&null);
             let _ = nix::unistd::dup2_stderr(&null);
         }
-        if crate::init::await_end(application).is_ok() {
+        if crate::init::await_end(&application).is_ok() {
             directory.withdraw();
             let _ = std::fs::remove_dir(directory.path());
         }
     });
+}
+
+/// When PID 1 has called the start off it says why; of the errors that follow from that, only an unwrap whose outcome
+/// is not known is worth a word.
+fn silenced(error: Error, link: &Keeper) -> Error {
+    match error {
+        Error::HandOver(handover::Error::Unknown { .. }) => error,
+        _ if link.is_called_off() => Error::CalledOff,
+        error => error,
+    }
 }
 
 fn warn_of_swap(directory: &SecretsDir, log: Log) {
@@ -421,12 +369,6 @@ fn password() -> Secret {
             .map(|byte| char::from(LETTERS[usize::from(byte & 63)]))
             .collect(),
     )
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[expect(
@@ -472,6 +414,13 @@ impl Steps {
         let now = Instant::now();
         self.taken.push((step, now - self.last));
         self.last = now;
+    }
+
+    /// Steps that ran beside one another.
+    fn mark_parallel(&mut self, steps: &[(&'static str, Duration)]) {
+        self.taken
+            .extend(steps.iter().filter(|(_, took)| !took.is_zero()));
+        self.last = Instant::now();
     }
 
     fn text(&self) -> String {

@@ -15,6 +15,7 @@
 //! | Vault's HTTP API | [`vault`] |
 //! | key, request, check of the answer | [`certificate`], with [`pem`] |
 //! | one credential for each dependency | [`dependencies`] |
+//! | certificate and credentials at once | [`fetch`] |
 //! | secrets to bytes | [`files`] |
 //! | bytes to the tmpfs, a generation at a time | [`secrets_dir`] |
 //! | all of it without a Vault | [`dry_run`] |
@@ -34,6 +35,7 @@ pub mod dependencies;
 pub mod dry_run;
 pub mod error;
 pub mod exec;
+pub mod fetch;
 pub mod files;
 pub mod handover;
 pub mod init;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -127,6 +128,12 @@ impl Keeper {
             message.push(0);
         }
         self.stream.write_all(&message)
+    }
+
+    /// The start was called off.
+    pub fn is_called_off(&self) -> bool {
+        let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut ready, PollTimeout::ZERO), Ok(n) if n > 0)
     }
 
     /// Waits for leave to end; false when the start was called off.

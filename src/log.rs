@@ -78,7 +78,15 @@ impl Log {
         }
         let line = match self.format {
             Format::Human => human(level, text, fields),
-            Format::Json => json(level, name, text, fields, SystemTime::now().into()),
+            Format::Json => {
+                let now = SystemTime::now().into();
+                // JSON escapes in its turn: what would be cut off would be no JSON any more.
+                [LINE_MAX / 2, LINE_MAX / 8, LINE_MAX / 32]
+                    .iter()
+                    .map(|&max| json(level, name, text, fields, now, max))
+                    .find(|line| line.len() < LINE_MAX)
+                    .unwrap_or_else(|| json(level, name, "", &[], now, 0))
+            }
         };
         write_line(&line);
     }
@@ -109,16 +117,17 @@ fn json(
     text: &str,
     fields: &[(&str, Value<'_>)],
     time: OffsetDateTime,
+    max: usize,
 ) -> String {
     let mut object = serde_json::Map::new();
     let time = time.format(&Rfc3339).unwrap_or_default();
     object.insert("time".into(), time.into());
     object.insert("level".into(), level.name().into());
     object.insert("event".into(), name.into());
-    object.insert("message".into(), sanitised(text, LINE_MAX / 2).into());
+    object.insert("message".into(), sanitised(text, max).into());
     for (name, value) in fields {
         let value = match value {
-            Value::Text(text) => sanitised(text, 512).into(),
+            Value::Text(text) => sanitised(text, max.min(512)).into(),
             Value::Number(number) => (*number).into(),
         };
         object.insert((*name).into(), value);
@@ -182,6 +191,7 @@ mod tests {
             "looked up\nthe token",
             &[("ms", Value::Number(3)), ("path", Value::Text("a\u{7}"))],
             OffsetDateTime::UNIX_EPOCH,
+            100,
         );
         assert!(!line.contains('\n'));
         let value: serde_json::Value = serde_json::from_str(&line).expect("an object");

@@ -181,11 +181,16 @@ impl SecretsDir {
                 });
             }
         }
-        if self.exists(DATA)? && self.current().is_none() {
-            return Err(Error::Taken {
-                path: self.path.clone(),
-                name: DATA.to_owned(),
-            });
+        for name in [DATA, DATA_NEXT] {
+            let is_ours = self
+                .link(name)
+                .is_some_and(|link| link.starts_with(GENERATION));
+            if self.exists(name)? && !is_ours {
+                return Err(Error::Taken {
+                    path: self.path.clone(),
+                    name: name.to_owned(),
+                });
+            }
         }
         self.withdraw();
         let name = format!("{GENERATION}{:016x}", random());
@@ -339,11 +344,6 @@ impl SecretsDir {
         readlinkat(&self.directory, name).ok()?.into_string().ok()
     }
 
-    /// The generation that readers see.
-    fn current(&self) -> Option<String> {
-        self.link(DATA).filter(|link| link.starts_with(GENERATION))
-    }
-
     fn is_ours(&self, name: &str) -> bool {
         self.link(name).is_some_and(|link| link == target(name))
     }
@@ -410,15 +410,27 @@ fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// A new private directory for a dry run, on a tmpfs where there is one.
-pub fn private(runtime_dir: Option<&Path>) -> Result<PathBuf, Error> {
+/// A new private directory for a dry run, on a tmpfs where there is one; the application must get into it.
+pub fn private(runtime_dir: Option<&Path>, owner: Option<Owner>) -> Result<PathBuf, Error> {
+    let owner = owner.map(|owner| (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid)));
     let mut last = Errno::ENOENT;
     for parent in runtime_dir
         .into_iter()
         .chain([Path::new("/dev/shm"), Path::new("/tmp")])
     {
         match nix::unistd::mkdtemp(&parent.join("anteroom-XXXXXX")) {
-            Ok(path) => return Ok(path),
+            Ok(path) => {
+                let Some((uid, gid)) = owner else {
+                    return Ok(path);
+                };
+                match nix::unistd::chown(&path, Some(uid), Some(gid)) {
+                    Ok(()) => return Ok(path),
+                    Err(errno) => {
+                        let _ = std::fs::remove_dir(&path);
+                        last = errno;
+                    }
+                }
+            }
             Err(errno) => last = errno,
         }
     }
@@ -434,7 +446,7 @@ mod tests {
     use crate::secret::Secret;
 
     fn scratch() -> (PathBuf, SecretsDir) {
-        let path = private(None).expect("a directory");
+        let path = private(None, None).expect("a directory");
         let directory = SecretsDir::open(&path, true, None).expect("usable");
         (path, directory)
     }

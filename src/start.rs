@@ -109,6 +109,7 @@ pub fn report(error: &Error, log: Log) {
         log.event(Level::Error, error.event(), &error.to_string(), &fields);
     }
     if let (Format::Human, Some(hint)) = (log.format, error.hint()) {
+        let hint = crate::log::sanitised(&hint, 2048);
         crate::log::write_line(&format!("anteroom: hint: {hint}"));
     }
 }

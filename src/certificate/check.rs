@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use webpki::{
     EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert,
 };
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::Certificate;
@@ -71,10 +71,20 @@ pub fn check(
     loop {
         let last = parse(&chain[chain.len() - 1])?;
         let issuer = last.issuer().as_raw().to_vec();
-        let next = issuers.iter().find(|der| {
-            !chain.contains(der)
-                && parse(der).is_ok_and(|certificate| certificate.subject().as_raw() == issuer)
-        });
+        let key = authority_key(&last);
+        let named: Vec<&CertificateDer<'static>> = issuers
+            .iter()
+            .filter(|der| {
+                !chain.contains(der)
+                    && parse(der).is_ok_and(|certificate| certificate.subject().as_raw() == issuer)
+            })
+            .collect();
+        // A CA that was made anew has the name of the old one; the key tells them apart.
+        let next = named
+            .iter()
+            .find(|der| key.is_some() && parse(der).is_ok_and(|found| subject_key(&found) == key))
+            .or(named.first())
+            .copied();
         match next {
             Some(der) if is_self_signed(der) => {
                 roots.push(der.clone());
@@ -92,17 +102,22 @@ pub fn check(
     if trust_anchors.is_empty() {
         return Err("neither a chain nor an issuing CA came with it".to_owned());
     }
-    for anchor in &trust_anchors {
-        let anchor = parse(anchor)?;
-        if !clocks.any(|now| now <= anchor.validity().not_after.timestamp()) {
-            return Err(format!(
-                "its trust anchor {} expired {}",
+    let mut good = Vec::new();
+    let mut expired = String::new();
+    for der in &trust_anchors {
+        let anchor = parse(der)?;
+        if clocks.any(|now| now <= anchor.validity().not_after.timestamp()) {
+            good.push(der.clone());
+        } else {
+            expired.push_str(&format!(
+                "; its trust anchor {} expired {}",
                 anchor.subject(),
                 anchor.validity().not_after
             ));
         }
     }
-    verify_chain(&leaf, &chain[1..], &trust_anchors, now)?;
+    // An anchor that has had its time may still lie beside the one that counts.
+    verify_chain(&leaf, &chain[1..], &good, now).map_err(|error| error + &expired)?;
     let not_after = OffsetDateTime::from_unix_timestamp(parsed.validity().not_after.timestamp())
         .map_err(|_| "its end lies outside the calendar")?;
     Ok(Checked {
@@ -123,6 +138,26 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String>
     X509Certificate::from_der(der)
         .map(|(_, certificate)| certificate)
         .map_err(|_| "it cannot be read".to_owned())
+}
+
+fn subject_key(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
+    certificate
+        .iter_extensions()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+            _ => None,
+        })
+}
+
+fn authority_key(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
+    certificate
+        .iter_extensions()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => {
+                id.key_identifier.as_ref().map(|id| id.0.to_vec())
+            }
+            _ => None,
+        })
 }
 
 fn is_self_signed(der: &CertificateDer<'_>) -> bool {

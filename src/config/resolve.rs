@@ -208,6 +208,7 @@ impl Resolver<'_> {
             dependencies,
             variables,
             secrets_dir,
+            is_private_dir: false,
             allow_disk: manifest.secrets.allow_disk,
             user,
             deadline: deadline?,

@@ -343,16 +343,24 @@ impl Client {
                 );
                 Ok(answer)
             }
-            Err(error) => Err(self.silence(error, progress)),
+            Err(error) => Err(self.silence(call, error, progress)),
         }
     }
 
-    fn silence(&self, error: ureq::Error, progress: &Progress) -> Silence {
+    fn silence(&self, call: &Call<'_>, error: ureq::Error, progress: &Progress) -> Silence {
         if progress.aborted.load(Ordering::Relaxed) && !progress.connected.load(Ordering::Relaxed) {
             return Silence::Final(Error::Aborted);
         }
         if let Some(reason) = tls_reason(&error) {
-            let reason = self.tls.as_ref().and_then(Tls::refusal).unwrap_or(reason);
+            let refusal = self.tls.as_ref().and_then(Tls::refusal);
+            // Behind the handshake the request may have gone out, whatever broke the connection.
+            if refusal.is_none()
+                && call.repeat == Repeat::Never
+                && progress.connected.load(Ordering::Relaxed)
+            {
+                return Silence::Unknown(reason);
+            }
+            let reason = refusal.unwrap_or(reason);
             return Silence::Final(Error::Tls {
                 server: self.endpoint.url.clone(),
                 reason,
@@ -363,6 +371,18 @@ impl Client {
         }
         let reason = match &error {
             ureq::Error::Timeout(_) => "it did not answer in time".to_owned(),
+            ureq::Error::BodyExceedsLimit(_) | ureq::Error::Protocol(_) | ureq::Error::Http(_) => {
+                let reason = match &error {
+                    ureq::Error::BodyExceedsLimit(_) => {
+                        format!("it is larger than {} MiB", BODY_MAX >> 20)
+                    }
+                    other => format!("it is no HTTP ({other})"),
+                };
+                return Silence::Final(Error::Malformed {
+                    request: format!("{} {}", call.method, call.path),
+                    reason,
+                });
+            }
             other => other.to_string(),
         };
         let not_sent = match &error {
@@ -462,7 +482,7 @@ impl Client {
             .flatten();
         let errors = vaults
             .as_ref()
-            .map_or_else(Vec::new, |failure| failure.errors.clone());
+            .map_or_else(Vec::new, |failure| readable(&failure.errors));
         let said = || match errors.is_empty() {
             true => format!("status {}", answer.status),
             false => format!("status {}: {}", answer.status, errors.join(", ")),
@@ -478,7 +498,8 @@ impl Client {
                 reason: said(),
                 wait: Some(retry_after(&answer.headers)),
             },
-            503 if vaults.is_some() => Verdict::Again {
+            // Vault always says why; a load balancer may have passed the request on before.
+            503 if !errors.is_empty() => Verdict::Again {
                 reason: said(),
                 wait: None,
             },
@@ -590,10 +611,31 @@ fn parse<T: DeserializeOwned>(
     match &envelope.errors {
         Some(errors) if !errors.is_empty() => Err(malformed(format!(
             "it succeeded with errors: {}",
-            errors.join(", ")
+            readable(errors).join(", ")
         ))),
         _ => Ok(envelope),
     }
+}
+
+/// Vault's errors without the layout of a list, as in `1 error occurred:\n\t* permission denied\n\n`.
+fn readable(errors: &[String]) -> Vec<String> {
+    errors
+        .iter()
+        .flat_map(|error| error.lines())
+        .map(|line| {
+            let line = line.trim();
+            line.strip_prefix("* ").unwrap_or(line).trim_start()
+        })
+        .filter(|line| !line.is_empty() && !is_count_of_errors(line))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_count_of_errors(line: &str) -> bool {
+    line.split_once(' ').is_some_and(|(count, rest)| {
+        count.bytes().all(|byte| byte.is_ascii_digit())
+            && ["error occurred:", "errors occurred:"].contains(&rest)
+    })
 }
 
 /// Whole seconds; anything else, a date among it, counts as none.
@@ -648,6 +690,16 @@ mod tests {
         ] {
             assert_eq!(parsed(text), PAUSE_LIMITED, "{text}");
         }
+    }
+
+    #[test]
+    fn errors_in_the_layout_of_a_list_become_plain_texts() {
+        let lists = [
+            "1 error occurred:\n\t* permission denied\n\n".to_owned(),
+            "2 errors occurred:\n\t* a: b\n\t* c\n\n".to_owned(),
+            "plain".to_owned(),
+        ];
+        assert_eq!(readable(&lists), ["permission denied", "a: b", "c", "plain"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub enum Error {
         /// What the last try met.
         reason: String,
     },
-    /// The server's certificate was refused.
+    /// The server's certificate was refused, or its TLS is none that is spoken here.
     Tls {
         /// Host and port.
         server: String,
@@ -55,7 +55,7 @@ impl fmt::Display for Error {
                 write!(f, "Vault is not available ({request}): {reason}")
             }
             Error::Tls { server, reason } => {
-                write!(f, "the certificate of {server} is refused: {reason}")
+                write!(f, "no safe connection to {server}: {reason}")
             }
             Error::Status {
                 request,

@@ -288,14 +288,14 @@ fn describe(
         .unwrap_or_default();
     match X509Certificate::from_der(der) {
         Ok((_, certificate)) => format!(
-            "{error}; asked for {}, subject {}, issuer {}, valid {} to {}, this machine's clock {clock}",
+            "its certificate is refused: {error}; asked for {}, subject {}, issuer {}, valid {} to {}, this machine's clock {clock}",
             name.to_str(),
             certificate.subject(),
             certificate.issuer(),
             certificate.validity().not_before,
             certificate.validity().not_after,
         ),
-        Err(_) => format!("{error}; it cannot be read"),
+        Err(_) => format!("its certificate is refused: {error}; it cannot be read"),
     }
 }
 

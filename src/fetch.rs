@@ -1,0 +1,128 @@
+//! Certificate and credentials, several at once: over a network each answer takes its way, and database engines take
+//! their time.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::certificate::{self, Clocks, Issued, Request};
+use crate::config::{self, Config, Dependency};
+use crate::dependencies;
+use crate::error::Error;
+use crate::files::Credential;
+use crate::log::Log;
+use crate::vault::Session;
+
+/// Requests under way at once; more would only queue in the server.
+const WORKERS: usize = 4;
+/// The work is a request and a signature check.
+const STACK: usize = 256 << 10;
+
+/// Everything that the manifest asks for.
+pub struct Fetched {
+    /// The certificate.
+    pub certificate: Option<Issued>,
+    /// The credentials, in the order of the manifest.
+    pub credentials: Vec<Credential>,
+    /// How long it was until the certificate was there.
+    pub certificate_took: Duration,
+    /// How long it was until the last credential was there.
+    pub credentials_took: Duration,
+}
+
+enum Job<'a> {
+    Certificate(Request, &'a config::Certificate),
+    Credential(usize, &'a Dependency),
+}
+
+enum Product {
+    Certificate(Box<Issued>),
+    Credential(usize, Credential),
+}
+
+/// Fetches everything; the first failure ends it.
+pub fn fetch(
+    session: &Session,
+    config: &Config,
+    request: Option<Request>,
+    clocks: impl Fn() -> Clocks + Sync,
+    log: Log,
+) -> Result<Fetched, Error> {
+    let began = Instant::now();
+    let certificate = request.zip(config.certificate.as_ref());
+    let jobs: Vec<Job<'_>> = certificate
+        .map(|(request, certificate)| Job::Certificate(request, certificate))
+        .into_iter()
+        .chain(
+            (0..)
+                .zip(&config.dependencies)
+                .map(|(index, dependency)| Job::Credential(index, dependency)),
+        )
+        .collect();
+    let workers = jobs.len().min(WORKERS);
+    let jobs = Mutex::new(jobs.into_iter());
+    let done: Mutex<Vec<Result<(Product, Duration), Error>>> = Mutex::default();
+    let work = || {
+        // A statement of its own, so that the lock is not held while the job is done.
+        while let Some(job) = { lock(&jobs).next() } {
+            let product = match job {
+                Job::Certificate(request, certificate) => {
+                    certificate::obtain(request, certificate, session, &clocks)
+                        .map(|issued| Product::Certificate(Box::new(issued)))
+                        .map_err(Error::from)
+                }
+                Job::Credential(index, dependency) => dependencies::fetch(session, dependency, log)
+                    .map(|credential| Product::Credential(index, credential))
+                    .map_err(Error::from),
+            };
+            if product.is_err() {
+                // Nobody needs the rest.
+                lock(&jobs).by_ref().for_each(drop);
+            }
+            lock(&done).push(product.map(|product| (product, began.elapsed())));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..workers {
+            // Without a thread the others do its work.
+            let _ = std::thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, work);
+        }
+        work();
+    });
+
+    let mut fetched = Fetched {
+        certificate: None,
+        credentials: Vec::new(),
+        certificate_took: Duration::ZERO,
+        credentials_took: Duration::ZERO,
+    };
+    let mut credentials = Vec::new();
+    for product in done
+        .into_inner()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    {
+        match product? {
+            (Product::Certificate(issued), took) => {
+                fetched.certificate = Some(*issued);
+                fetched.certificate_took = took;
+            }
+            (Product::Credential(index, credential), took) => {
+                credentials.push((index, credential));
+                fetched.credentials_took = fetched.credentials_took.max(took);
+            }
+        }
+    }
+    credentials.sort_by_key(|(index, _)| *index);
+    fetched.credentials = credentials
+        .into_iter()
+        .map(|(_, credential)| credential)
+        .collect();
+    Ok(fetched)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
