@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
 use super::Credential;
@@ -95,8 +96,9 @@ impl Values {
     fn known(&self) -> String {
         let mut names = Vec::new();
         for (name, value) in &self.0 {
+            // A map's iterator gives its keys; that of anything else gives values, which must not be named.
             match value.try_iter() {
-                Ok(fields) if name != "env" => {
+                Ok(fields) if value.kind() == ValueKind::Map && name != "env" => {
                     names.extend(fields.map(|field| format!("{name}.{field}")))
                 }
                 _ => names.push(name.clone()),
@@ -126,12 +128,9 @@ impl Scope {
                 Some((name.to_str()?.to_owned(), Value::from(value.to_str()?)))
             })
             .collect();
-        values.insert("env".to_owned(), Value::from_iter(environment));
+        values.insert("env".to_owned(), map(environment));
         for (dependency, credential) in config.dependencies.iter().zip(credentials) {
-            values.insert(
-                dependency.identifier(),
-                Value::from_iter(fields(credential)),
-            );
+            values.insert(dependency.identifier(), map(fields(credential)));
         }
         Scope(values)
     }
@@ -155,6 +154,11 @@ fn fields(credential: &Credential) -> BTreeMap<String, Value> {
         .iter()
         .map(|(name, value)| (name.clone(), Value::from(value.expose().as_str())))
         .collect()
+}
+
+/// Collected from an iterator it would be a list of pairs instead.
+fn map(values: BTreeMap<String, Value>) -> Value {
+    Value::from_object(values)
 }
 
 #[cfg(test)]
@@ -187,6 +191,26 @@ mod tests {
             .expect_err("unknown");
         assert!(
             error.contains("password") && !error.contains("canary"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_dependency_is_reached_by_its_fields_and_what_is_missing_names_no_value_t15() {
+        let credential = Credential {
+            name: "orders-db".to_owned(),
+            fields: vec![("password".to_owned(), Secret::new("canary".to_owned()))],
+            lease: None,
+        };
+        let mut values = values(&[("app", "timeline")]);
+        let fields = map(fields(&credential));
+        values.0.insert("orders_db".to_owned(), fields);
+        let render = |source| Template::parse(source).expect("valid").render(&values);
+        let rendered = render("{{ orders_db.password }}").expect("known");
+        assert_eq!(rendered.expose(), "canary");
+        let error = render("{{ orders_db.pasword }}").expect_err("unknown");
+        assert!(
+            error.ends_with("known are app, orders_db.password"),
             "{error}"
         );
     }
