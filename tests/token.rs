@@ -1,1 +1,566 @@
-//! Token intake: one source, read once and removed.
+//! Where the wrapping token comes from, and what is not accepted as one.
+
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use crate::support::{
+    Anteroom, Cut, Fault, FaultProxy, Reply, Run, Service, TempDir, Wrapped, openbao, wait_for,
+};
+
+static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
+
+const APPLICATION: &str = "echo the application runs";
+
+/// A start that needs nothing but its token; requests go to `address`.
+fn start_at(address: &str) -> Anteroom {
+    let manifest = SERVICE.manifest_for(address);
+    Anteroom::new()
+        .manifest(manifest.remove("certificate").remove("dependencies"))
+        .shell(APPLICATION)
+}
+
+fn start() -> Anteroom {
+    start_at(SERVICE.admin.address())
+}
+
+fn mint() -> Wrapped {
+    // As long as the manifest permits, for tests that run many starts with one token.
+    SERVICE.mint_with("60s", serde_json::Value::Null)
+}
+
+#[track_caller]
+fn assert_started(run: &Run, what: &str) {
+    assert_eq!(
+        (run.code, run.stdout.as_str()),
+        (Some(0), "the application runs\n"),
+        "{what}\n{run:?}"
+    );
+}
+
+/// Refused with this code, nothing sent to Vault, nothing started, nothing left.
+#[track_caller]
+fn assert_refused_unheard(run: &Run, proxy: &FaultProxy, code: i32, what: &str) {
+    assert_eq!(run.code, Some(code), "{what}\n{run:?}");
+    run.assert_refused(code);
+    assert_eq!(proxy.connections(), 0, "{what}: Vault was spoken to");
+}
+
+#[track_caller]
+fn assert_unused(wrapped: &Wrapped, what: &str) {
+    let status = SERVICE.admin.lookup_wrapping(&wrapped.token);
+    assert_eq!(status, 200, "{what}: the wrapping token was used up");
+}
+
+fn recorder() -> FaultProxy {
+    FaultProxy::recording(SERVICE.admin.address())
+}
+
+/// A token file as an agent writes it: only its owner may read it.
+fn token_file(directory: &TempDir, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = directory.write("token", content);
+    set_mode(&path, 0o400);
+    path
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("chmod of our own file");
+}
+
+fn is_there(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
+}
+
+#[test]
+fn without_a_token_nothing_is_sent_and_the_hint_names_the_sources_f1() {
+    let proxy = recorder();
+    let run = start_at(&proxy.address()).run();
+    assert_refused_unheard(&run, &proxy, 66, "no source");
+    run.assert_stderr("no wrapping token was handed in")
+        .assert_stderr("ANTEROOM_TOKEN")
+        .assert_stderr("--token-file");
+}
+
+#[test]
+fn a_token_file_that_is_not_there_is_no_token_f1() {
+    let directory = TempDir::new();
+    let path = directory.join("token");
+    let by_flag: fn(Anteroom, &Path) -> Anteroom =
+        |start, path| start.arg("--token-file").arg(path);
+    let by_variable: fn(Anteroom, &Path) -> Anteroom =
+        |start, path| start.env("ANTEROOM_TOKEN_FILE", path);
+    for (what, name) in [("flag", by_flag), ("variable", by_variable)] {
+        let proxy = recorder();
+        let run = name(start_at(&proxy.address()), &path).run();
+        assert_refused_unheard(&run, &proxy, 66, what);
+        run.assert_stderr(&path.display().to_string());
+    }
+}
+
+#[test]
+fn what_is_no_token_is_refused_unsent_and_never_echoed_f2_b1_b3_b4_b5_b12() {
+    let long = format!("s.canary{}", "x".repeat(4096));
+    let longer = format!("s.canary{}", "x".repeat(100_000));
+    let table = "Key               Value\n---               -----\nwrapping_token:   s.canary\n";
+    let inputs: &[(&str, &[u8])] = &[
+        ("empty", b""),
+        ("a blank", b" "),
+        ("blanks", b" \t  "),
+        ("a line end", b"\n"),
+        ("two line ends", b"s.canary\n\n"),
+        ("a leading line end", b"\ns.canary"),
+        ("an inner blank", b"s.can ary-canary"),
+        ("a trailing blank", b"s.canary "),
+        ("an inner line end", b"s.canary\nx"),
+        ("a carriage return alone inside", b"s.canary\rx"),
+        ("ESC", b"s.canary\x1b[31m"),
+        ("DEL", b"s.canary\x7f"),
+        ("not ASCII", "s.canary\u{e9}".as_bytes()),
+        ("not UTF-8", b"s.canary\xff"),
+        ("Bearer", b"Bearer s.canary"),
+        ("bearer", b"bearer s.canary"),
+        ("too long", long.as_bytes()),
+        ("much too long", longer.as_bytes()),
+        ("the command line tool's table", table.as_bytes()),
+    ];
+    for (what, input) in inputs {
+        let proxy = recorder();
+        let run = start_at(&proxy.address())
+            .arg("--token-file")
+            .arg("-")
+            .stdin(*input)
+            .run();
+        assert_refused_unheard(&run, &proxy, 65, what);
+        run.assert_no(["canary"]);
+        if input.len() < 10_000 {
+            run.assert_stderr(&format!("({} bytes)", input.len()));
+        }
+    }
+}
+
+#[test]
+fn every_source_refuses_what_is_no_token_f2_b1_b3() {
+    let directory = TempDir::new();
+    for input in [&b"s.canary\x01"[..], b"s.canary\0", b""] {
+        let proxy = recorder();
+        let path = token_file(&directory, input);
+        let run = start_at(&proxy.address())
+            .env("ANTEROOM_TOKEN_FILE", &path)
+            .run();
+        assert_refused_unheard(&run, &proxy, 65, &format!("a file with {input:?}"));
+        run.assert_no(["canary"]);
+        assert!(!is_there(&path), "read once and removed, whatever it holds");
+    }
+    for input in ["", " ", "s.canary\x01", "Bearer s.canary"] {
+        let proxy = recorder();
+        let run = start_at(&proxy.address()).token(input).run();
+        assert_refused_unheard(&run, &proxy, 65, &format!("the variable with {input:?}"));
+        run.assert_no(["canary"]);
+    }
+}
+
+#[test]
+fn one_trailing_line_end_is_dropped_from_every_source_b2() {
+    let directory = TempDir::new();
+    for end in ["", "\n", "\r\n"] {
+        let token = || format!("{}{end}", mint().token);
+        assert_started(&start().token(token()).run(), &format!("variable {end:?}"));
+        let path = token_file(&directory, token());
+        let run = start().arg("--token-file").arg(&path).run();
+        assert_started(&run, &format!("file {end:?}"));
+        let run = start().args(["--token-file", "-"]).stdin(token()).run();
+        assert_started(&run, &format!("standard input {end:?}"));
+    }
+}
+
+#[test]
+fn the_json_of_a_wrapped_answer_is_a_token_b6() {
+    let directory = TempDir::new();
+    // As the command line tools print it, and as an agent's sink with `wrap_ttl` writes it.
+    let pretty = |wrapped: &Wrapped| {
+        format!(
+            "{}\n",
+            serde_json::to_string_pretty(&wrapped.json).expect("JSON")
+        )
+    };
+    let sink = |wrapped: &Wrapped| wrapped.json["wrap_info"].to_string();
+    assert_started(&start().token(pretty(&mint())).run(), "variable");
+    assert_started(&start().token(sink(&mint())).run(), "sink");
+    let path = token_file(&directory, pretty(&mint()));
+    let run = start().arg("--token-file").arg(&path).run();
+    assert_started(&run, "file");
+}
+
+#[test]
+fn json_that_holds_no_wrapping_token_is_refused_by_name_b6() {
+    for (input, reason) in [
+        (
+            r#"{"auth":{"client_token":"s.canary"},"wrap_info":null}"#,
+            "not wrapped",
+        ),
+        (
+            r#"{"data":{"x":"canary"},"wrap_info":null}"#,
+            "no wrapping token",
+        ),
+        (r#"{"wrap_info":{"token":"s.canary"}"#, "begins like JSON"),
+        (
+            r#"{"wrap_info":{"token":"s.can ary-canary"}}"#,
+            "holds a blank",
+        ),
+        (r#"{"wrap_info":{"token":""}}"#, "empty"),
+    ] {
+        let proxy = recorder();
+        let run = start_at(&proxy.address()).token(input).run();
+        assert_refused_unheard(&run, &proxy, 65, input);
+        run.assert_stderr(reason).assert_no(["canary"]);
+    }
+}
+
+#[test]
+fn a_token_file_is_read_once_and_removed_before_the_token_is_used() {
+    let directory = TempDir::new();
+    let path = token_file(&directory, mint().token);
+    let seen = path.clone();
+    let proxy = FaultProxy::start(SERVICE.admin.address(), move |_| {
+        if is_there(&seen) {
+            Fault::Answer(Reply::text(418, "text/plain", "the file is still there"))
+        } else {
+            Fault::Pass
+        }
+    });
+    let run = start_at(&proxy.address())
+        .arg("--token-file")
+        .arg(&path)
+        .run();
+    assert_started(&run, "the file is gone in time");
+    assert!(!is_there(&path));
+    assert!(!run.stderr.contains("token_file_kept"), "{run:?}");
+}
+
+#[test]
+fn what_is_neither_file_nor_pipe_is_refused_b8() {
+    let directory = TempDir::new();
+    let socket = directory.join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    for path in [directory.path(), Path::new("/dev/zero"), &socket] {
+        let proxy = recorder();
+        let run = start_at(&proxy.address())
+            .arg("--token-file")
+            .arg(path)
+            .run();
+        assert_refused_unheard(&run, &proxy, 66, &path.display().to_string());
+        assert!(is_there(path), "{} was removed", path.display());
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_given_up_after_five_seconds_b9() {
+    let directory = TempDir::new();
+    let path = directory.join("pipe");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
+    let proxy = recorder();
+    let run = start_at(&proxy.address())
+        .arg("--token-file")
+        .arg(&path)
+        .run();
+    assert_refused_unheard(&run, &proxy, 66, "no writer");
+    assert!(
+        run.elapsed > Duration::from_secs(4),
+        "a writer may be late\n{run:?}"
+    );
+}
+
+#[test]
+fn a_pipe_that_never_ends_is_given_up_at_the_deadline_b9() {
+    let directory = TempDir::new();
+    let path = directory.join("pipe");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
+    // Read and write: an open of the writing end alone would wait for a reader.
+    let mut writer = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .expect("our own FIFO");
+    writer
+        .write_all(b"s.canary")
+        .expect("a FIFO takes a few bytes");
+    let proxy = recorder();
+    let run = start_at(&proxy.address())
+        .args(["--deadline", "300ms", "--token-file"])
+        .arg(&path)
+        .run();
+    assert_refused_unheard(&run, &proxy, 66, "the writer never closes");
+    run.assert_no(["canary"]);
+}
+
+#[test]
+fn a_token_that_comes_late_through_a_pipe_is_taken() {
+    let directory = TempDir::new();
+    let path = directory.join("pipe");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
+    let running = start().arg("--token-file").arg(&path).spawn();
+    // This waits for the reader.
+    std::fs::write(&path, mint().token).expect("somebody reads");
+    assert_started(&running.wait(), "a late token");
+    assert!(!is_there(&path), "a pipe is removed like a file");
+}
+
+#[test]
+fn a_symlink_is_refused_and_what_it_names_is_left_alone_b10() {
+    let directory = TempDir::new();
+    let wrapped = mint();
+    let file = token_file(&directory, &wrapped.token);
+    let link = directory.join("link");
+    symlink(&file, &link).expect("a symlink can be made");
+    let proxy = recorder();
+    let run = start_at(&proxy.address())
+        .arg("--token-file")
+        .arg(&link)
+        .run();
+    assert_refused_unheard(&run, &proxy, 66, "a symlink");
+    run.assert_stderr("symbolic link");
+    assert!(is_there(&link) && is_there(&file));
+    assert_unused(&wrapped, "a symlink");
+}
+
+#[test]
+fn a_file_that_others_may_touch_is_refused_and_stays_b11() {
+    let directory = TempDir::new();
+    let wrapped = mint();
+    let path = token_file(&directory, &wrapped.token);
+    for mode in [0o644, 0o640, 0o604, 0o420, 0o402, 0o410, 0o666] {
+        set_mode(&path, mode);
+        let proxy = recorder();
+        let run = start_at(&proxy.address())
+            .arg("--token-file")
+            .arg(&path)
+            .run();
+        assert_refused_unheard(&run, &proxy, 66, &format!("mode {mode:o}"));
+        run.assert_stderr(&format!("{mode:04o}"));
+        assert!(is_there(&path), "mode {mode:o}");
+    }
+    assert_unused(&wrapped, "a file for all");
+    set_mode(&path, 0o600);
+    assert_started(
+        &start().arg("--token-file").arg(&path).run(),
+        "mode 600 is all right",
+    );
+}
+
+#[test]
+fn a_file_that_only_somebody_else_can_read_is_no_token() {
+    if !nix::unistd::getuid().is_root() {
+        return;
+    }
+    let directory = TempDir::new();
+    let wrapped = mint();
+    let path = token_file(&directory, &wrapped.token);
+    let proxy = recorder();
+    let run = start_at(&proxy.address())
+        .uid(1000)
+        .arg("--token-file")
+        .arg(&path)
+        .run();
+    assert_refused_unheard(&run, &proxy, 66, "another owner");
+    assert!(is_there(&path));
+    assert_unused(&wrapped, "another owner");
+}
+
+#[test]
+fn a_file_of_a_gibibyte_is_refused_b12() {
+    let directory = TempDir::new();
+    let path = token_file(&directory, "");
+    let file = std::fs::File::options()
+        .write(true)
+        .open({
+            set_mode(&path, 0o600);
+            &path
+        })
+        .expect("our own file");
+    file.set_len(1 << 30).expect("a sparse file takes no room");
+    let proxy = recorder();
+    let run = start_at(&proxy.address())
+        .arg("--token-file")
+        .arg(&path)
+        .run();
+    assert_refused_unheard(&run, &proxy, 65, "1 GiB");
+}
+
+#[test]
+fn reading_stops_at_the_cap_b12() {
+    let directory = TempDir::new();
+    let path = directory.join("pipe");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
+    let proxy = recorder();
+    let running = start_at(&proxy.address())
+        .arg("--token-file")
+        .arg(&path)
+        .spawn();
+    let mut pipe = std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("our own FIFO");
+    let mut written = 0;
+    // Rust ignores SIGPIPE: the write fails when the reader has had enough.
+    while let Ok(count) = pipe.write(&[b'x'; 4096]) {
+        written += count;
+        assert!(written < 1 << 20, "it reads and reads");
+    }
+    assert_refused_unheard(&running.wait(), &proxy, 65, "an endless pipe");
+}
+
+/// Runs the binary in a mount namespace where `directory` is read-only.
+fn read_only(directory: &TempDir, scratch: &TempDir) -> PathBuf {
+    let quoted = |path: &Path| format!("'{}'", path.display());
+    let of_a_user = match nix::unistd::getuid().is_root() {
+        true => "",
+        false => "--map-root-user",
+    };
+    let inner = format!(
+        "d={}; mount --bind \"$d\" \"$d\" && mount -o remount,bind,ro \"$d\" && exec \"$0\" \"$@\"",
+        directory.path().display()
+    );
+    let script = scratch.write(
+        "run",
+        format!(
+            "#!/bin/sh\nexec unshare --mount {of_a_user} /bin/sh -c {} {} \"$@\"\n",
+            quoted(Path::new(&inner)),
+            quoted(Path::new(env!("CARGO_BIN_EXE_anteroom")))
+        ),
+    );
+    set_mode(&script, 0o755);
+    script
+}
+
+#[test]
+fn a_token_file_on_a_read_only_mount_is_used_with_a_warning_b13() {
+    let (directory, scratch) = (TempDir::new(), TempDir::new());
+    let path = token_file(&directory, mint().token);
+    let run = start()
+        .program(read_only(&directory, &scratch))
+        .arg("--token-file")
+        .arg(&path)
+        .run();
+    assert_started(&run, "a read-only mount");
+    assert!(is_there(&path), "it was not read-only");
+    let kept: Vec<_> = run
+        .events()
+        .into_iter()
+        .filter(|event| event["event"] == "token_file_kept")
+        .collect();
+    assert_eq!(kept.len(), 1, "{run:?}");
+    assert_eq!(kept[0]["level"], "warn");
+    let message = openbao::text(&kept[0]["message"]);
+    assert!(
+        message.contains(&path.display().to_string()) && message.contains("cannot remove"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_token_file_in_a_directory_of_somebody_else_is_used_with_a_warning_b13() {
+    if !nix::unistd::getuid().is_root() {
+        return;
+    }
+    let directory = TempDir::new();
+    let path = token_file(&directory, mint().token);
+    chown(&path, Some(1000), Some(1000)).expect("root can give files away");
+    let run = start().uid(1000).arg("--token-file").arg(&path).run();
+    assert_started(&run, "a directory of root's");
+    run.assert_stderr("token_file_kept");
+    assert!(is_there(&path));
+}
+
+#[test]
+fn two_sources_at_once_are_ambiguous_and_neither_is_touched_b14() {
+    let directory = TempDir::new();
+    let (one, other) = (mint(), mint());
+    let path = token_file(&directory, &other.token);
+    let text = path.display().to_string();
+    for (what, arguments, environment) in [
+        ("variable and flag", vec!["--token-file", &text], vec![]),
+        (
+            "two variables",
+            vec![],
+            vec![("ANTEROOM_TOKEN_FILE", text.as_str())],
+        ),
+        (
+            "variable and standard input",
+            vec!["--token-file", "-"],
+            vec![],
+        ),
+    ] {
+        let proxy = recorder();
+        let mut start = start_at(&proxy.address()).token(&one).args(arguments);
+        for (name, value) in environment {
+            start = start.env(name, value);
+        }
+        let run = start.stdin(other.token.as_str()).run();
+        assert_refused_unheard(&run, &proxy, 64, what);
+        run.assert_stderr("two wrapping tokens");
+    }
+    assert!(is_there(&path));
+    assert_unused(&one, "two sources");
+    assert_unused(&other, "two sources");
+}
+
+#[test]
+fn the_flag_names_another_file_than_the_variable_and_wins() {
+    let directory = TempDir::new();
+    let path = token_file(&directory, mint().token);
+    let run = start()
+        .env("ANTEROOM_TOKEN_FILE", directory.join("nowhere"))
+        .arg("--token-file")
+        .arg(&path)
+        .run();
+    assert_started(&run, "the flag wins");
+}
+
+#[test]
+fn after_a_token_from_standard_input_the_application_reads_nothing_b15() {
+    let run = start()
+        .args(["--token-file", "-"])
+        .stdin(mint().token)
+        .shell("readlink /proc/self/fd/0; cat")
+        .run();
+    run.assert_code(0);
+    assert_eq!(run.stdout, "/dev/null\n");
+}
+
+#[test]
+fn standard_input_is_the_applications_when_the_token_comes_otherwise_b15() {
+    let run = start().token(mint()).stdin("for you").shell("cat").run();
+    run.assert_code(0);
+    assert_eq!(run.stdout, "for you");
+}
+
+#[test]
+fn a_closed_standard_input_is_no_token_b15() {
+    let proxy = recorder();
+    let run = start_at(&proxy.address())
+        .args(["--token-file", "-"])
+        .pre_exec(|| {
+            let _ = nix::unistd::close(0);
+            Ok(())
+        })
+        .run();
+    // std opens /dev/null in its place.
+    assert_refused_unheard(&run, &proxy, 65, "closed");
+}
+
+#[test]
+fn the_token_stays_good_while_the_start_waits_for_vault() {
+    let wrapped = mint();
+    let proxy = FaultProxy::start(SERVICE.admin.address(), |_| Fault::CutBefore(Cut::Reset));
+    let run = start_at(&proxy.address())
+        .args(["--deadline", "500ms"])
+        .token(&wrapped)
+        .run();
+    run.assert_refused(69);
+    assert_unused(&wrapped, "Vault was away");
+}

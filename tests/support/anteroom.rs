@@ -24,6 +24,7 @@ type PreExec = Box<dyn FnMut() -> io::Result<()> + Send + Sync>;
 #[must_use]
 pub struct Anteroom {
     program: PathBuf,
+    under: Vec<OsString>,
     manifest: Option<String>,
     args: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -48,6 +49,7 @@ impl Anteroom {
     pub fn new() -> Self {
         Self {
             program: env!("CARGO_BIN_EXE_anteroom").into(),
+            under: Vec::new(),
             manifest: None,
             args: Vec::new(),
             environment: Vec::new(),
@@ -65,6 +67,15 @@ impl Anteroom {
     /// Runs this program instead, for instance a copy or `strace`; the rest stays.
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = path.into();
+        self
+    }
+
+    /// Starts it through these words, which become it: `strace -f`, or a shell's `-c` and `exec "$0" "$@"`.
+    pub fn under<A: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = A>) -> Self {
+        self.under = words
+            .into_iter()
+            .map(|word| word.as_ref().to_owned())
+            .collect();
         self
     }
 
@@ -178,7 +189,11 @@ impl Anteroom {
             (None, Some(fresh)) => fresh.path().to_owned(),
             (None, None) => unreachable!("a fresh one is made when none is given"),
         };
-        let mut command = Command::new(&self.program);
+        let mut words = self.under.iter().map(OsString::as_os_str);
+        let mut command = Command::new(words.next().unwrap_or(self.program.as_os_str()));
+        if !self.under.is_empty() {
+            command.args(words).arg(&self.program);
+        }
         command.env_clear();
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
@@ -632,6 +647,18 @@ impl Run {
             "files were left: {entries:#?}\n{self:?}"
         );
         self
+    }
+
+    /// Fails unless it ended with this exit code, started no application and left no file; for runs whose application
+    /// would write to standard output.
+    #[track_caller]
+    pub fn assert_refused(&self, code: i32) -> &Self {
+        self.assert_code(code);
+        assert!(
+            self.stdout.is_empty(),
+            "the application was started\n{self:?}"
+        );
+        self.assert_no_files()
     }
 
     /// The process ids of those in its process group that are still there.
