@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anteroom::cli::Cli;
-use anteroom::{log, start};
+use anteroom::{log, signal, start};
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -13,6 +13,16 @@ use clap::error::ErrorKind;
 const USAGE: u8 = 64;
 /// A defect of ours (sysexits(3)).
 const INTERNAL: i32 = 70;
+
+/// The first instruction that is ours.
+#[expect(
+    unsafe_code,
+    reason = "a function that is called before main has to be named to the linker"
+)]
+// SAFETY: the function reads and sets the mask and dispositions, and needs nothing that Rust's runtime sets up.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_RUNTIME: extern "C" fn() = signal::receive;
 
 fn main() -> ExitCode {
     let began = Instant::now();

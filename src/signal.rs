@@ -38,16 +38,11 @@ pub struct Received {
 
 static RECEIVED: OnceLock<Received> = OnceLock::new();
 
-/// Runs before `main`, and so before Rust's runtime sets SIGPIPE to ignore: nobody could tell later how it came.
-#[cfg(not(test))]
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_RUNTIME: extern "C" fn() = {
-    extern "C" fn receive() {
-        received();
-    }
-    receive
-};
+/// For the binary's `.init_array`, which runs before Rust's runtime sets SIGPIPE to ignore: nobody could tell later how
+/// it came. Not in the library's: whatever links that would find its own signals blocked.
+pub extern "C" fn receive() {
+    received();
+}
 
 /// What was received; the first call blocks what is listened to, and SIGCHLD can be waited for from then on.
 pub fn received() -> &'static Received {
