@@ -65,11 +65,19 @@ fn issue(config: &Certificate, now: OffsetDateTime) -> Result<Issued, certificat
             .min(Duration::days(29));
     let not_after = leaf.not_after;
     let leaf = leaf.signed_by(&key, &authority)?;
+    let serial_number = x509_parser::parse_x509_certificate(leaf.der()).map_or_else(
+        |_| String::new(),
+        |(_, leaf)| {
+            let bytes = leaf.serial.to_bytes_be();
+            let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            bytes.join(":")
+        },
+    );
     Ok(Issued {
         private_key: pkcs8(&key, config.key_type),
         chain: vec![leaf.der().clone()],
         trust_anchors: vec![authority.der().clone()],
-        serial_number: "00".to_owned(),
+        serial_number,
         not_after,
     })
 }

@@ -137,6 +137,17 @@ impl SecretsDir {
                 stat.st_uid
             )));
         }
+        if let Some(owner) = owner
+            && !lets_in(&stat, owner)
+        {
+            return Err(unusable(format!(
+                "the application's user {} cannot enter it: it belongs to {}:{} and has mode {:04o}",
+                owner.uid,
+                stat.st_uid,
+                stat.st_gid,
+                stat.st_mode & 0o7777
+            )));
+        }
         let filesystem = fstatfs(&directory).map_err(failed)?;
         let kind = filesystem.filesystem_type();
         if kind != nix::sys::statfs::TMPFS_MAGIC && kind != FsType(RAMFS) && !allow_disk {
@@ -362,6 +373,20 @@ impl SecretsDir {
             .filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned))
             .filter(|name| name != "." && name != "..")
             .collect()
+    }
+}
+
+/// Whether the mode lets this user pass through; a group besides its own may let it in, so that any group counts.
+fn lets_in(stat: &FileStat, owner: Owner) -> bool {
+    let passes = |bit: Mode| stat.st_mode & bit.bits() != 0;
+    if owner.uid == 0 {
+        true
+    } else if owner.uid == stat.st_uid {
+        passes(Mode::S_IXUSR)
+    } else if owner.gid == stat.st_gid {
+        passes(Mode::S_IXGRP)
+    } else {
+        passes(Mode::S_IXOTH) || passes(Mode::S_IXGRP)
     }
 }
 

@@ -1,1 +1,880 @@
-//! The secrets directory: modes, owners, generations.
+//! The secrets directory and what lies in it: modes, layout, planted names, a full tmpfs, readers beside a start.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test plants files and says what it saw"
+)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, umask};
+use serde_json::{Value, json};
+
+use crate::support::openbao::text;
+use crate::support::{
+    Anteroom, Fault, FaultProxy, Manifest, Run, Service, TempDir, Wrapped, tmpfs_dir,
+};
+
+const APPLICATION: &str = "echo the application runs";
+
+/// Every file of a service with stores, and its mode.
+const FILES: &[(&str, u32)] = &[
+    ("ca.crt", 0o444),
+    ("java.args", 0o400),
+    ("keystore.p12", 0o400),
+    ("keystore.password", 0o400),
+    ("legacy/password", 0o400),
+    ("legacy/username", 0o400),
+    ("payment/api_key", 0o400),
+    ("payment/conf", 0o400),
+    ("status.json", 0o444),
+    ("tls.crt", 0o444),
+    ("tls.key", 0o400),
+    ("truststore.p12", 0o400),
+];
+
+/// What stands at the top of the directory for a reader.
+const VISIBLE: &[&str] = &[
+    "ca.crt",
+    "java.args",
+    "keystore.p12",
+    "keystore.password",
+    "legacy",
+    "payment",
+    "status.json",
+    "tls.crt",
+    "tls.key",
+    "truststore.p12",
+];
+
+fn manifest(service: &Service) -> Manifest {
+    service.manifest().set("java", json!({})).set_at(
+        &["dependencies", "payment", "files", "conf"],
+        "key={{ api_key }}",
+    )
+}
+
+#[track_caller]
+fn assert_refused(run: &Run, what: &str) {
+    assert_eq!(run.code, Some(73), "{what}: {run:?}");
+    assert_eq!(run.stdout, "", "{what}: the application was started");
+}
+
+#[track_caller]
+fn assert_untouched(service: &Service, token: &Wrapped, what: &str) {
+    let status = service.admin.lookup_wrapping(&token.token);
+    assert_eq!(status, 200, "{what}: the wrapping token is gone");
+}
+
+#[track_caller]
+fn assert_revoked(service: &Service, token: &Wrapped, what: &str) {
+    let status = service.admin.lookup_wrapping(&token.token);
+    assert_eq!(status, 400, "{what}: the token was never unwrapped");
+    let lives = service.admin.accessor_exists(&token.wrapped_accessor);
+    assert!(!lives, "{what}: the client token lives on");
+}
+
+#[test]
+fn modes_and_owner_do_not_depend_on_the_umask_t11() {
+    let service = Service::new();
+    for mask in [0o000, 0o022, 0o077, 0o777] {
+        for (uid, user) in [(0, None), (1000, None), (1234, Some("1234:1234"))] {
+            let what = format!("umask {mask:03o}, uid {uid}, user {user:?}");
+            let directory = tmpfs_dir();
+            let mut manifest = manifest(&service);
+            if let Some(user) = user {
+                manifest = manifest.set("process.user", user);
+            }
+            let mut call = Anteroom::new();
+            if user.is_none() && uid != 0 {
+                call = call.uid(uid);
+            }
+            chown(directory.path(), Some(uid), Some(uid)).expect("root can give directories away");
+            let run = call
+                .secrets_dir(directory.path())
+                .manifest(manifest)
+                .token(service.mint())
+                .pre_exec(move || {
+                    umask(Mode::from_bits_truncate(mask));
+                    Ok(())
+                })
+                .shell(&format!(
+                    "umask; test -r {}/tls.key",
+                    directory.path().display()
+                ))
+                .run();
+            assert_eq!(run.code, Some(0), "{what}: {run:?}");
+            assert_eq!(
+                run.stdout.lines().next(),
+                Some(&*format!("{mask:04o}")),
+                "{what}"
+            );
+            let files = run.files();
+            let modes: Vec<(&str, u32)> = files
+                .iter()
+                .map(|(name, entry)| (name.as_str(), entry.mode))
+                .collect();
+            assert_eq!(modes, FILES, "{what}");
+            for (name, entry) in run.entries() {
+                if entry.link.is_some() {
+                    continue;
+                }
+                assert_eq!((entry.uid, entry.gid), (uid, uid), "{what}: {name}");
+                if entry.is_dir {
+                    assert_eq!(entry.mode, 0o700, "{what}: {name}");
+                }
+            }
+            let mode = fs::metadata(directory.path()).expect("ours").mode();
+            assert_eq!(mode & 0o7777, 0o700, "{what}");
+        }
+    }
+}
+
+#[test]
+fn the_application_reads_its_files_as_its_own_user() {
+    let service = Service::new();
+    let directory = tmpfs_dir();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("ours");
+    let script = format!(
+        "id -u; cat {0}/payment/api_key; test -r {0}/tls.key",
+        directory.path().display()
+    );
+    let run = Anteroom::new()
+        .secrets_dir(directory.path())
+        .manifest(manifest(&service).set("process.user", "1234:1234"))
+        .token(service.mint())
+        .shell(&script)
+        .run();
+    run.assert_code(0);
+    assert_eq!(run.stdout, format!("1234\n{}", Service::API_KEY));
+}
+
+#[test]
+fn a_directory_that_the_user_cannot_enter_is_refused_before_the_token_f26() {
+    let service = Service::new();
+    let token = service.mint();
+    let run = Anteroom::new()
+        .manifest(manifest(&service).set("process.user", "1234:1234"))
+        .token(&token)
+        .shell(APPLICATION)
+        .run();
+    assert_refused(&run, "0700 of root");
+    run.assert_stderr("cannot enter it").assert_no_files();
+    assert_untouched(&service, &token, "0700 of root");
+}
+
+#[test]
+fn every_visible_name_is_a_link_through_one_generation() {
+    let service = Service::new();
+    let run = Anteroom::new()
+        .manifest(manifest(&service))
+        .token(service.mint())
+        .shell(APPLICATION)
+        .run();
+    run.assert_code(0);
+    let entries = run.entries();
+    let top: BTreeMap<&str, Option<&Path>> = entries
+        .iter()
+        .filter(|(name, _)| !name.contains('/'))
+        .map(|(name, entry)| (name.as_str(), entry.link.as_deref()))
+        .collect();
+    let generation = top["..data"].expect("..data is a link").to_owned();
+    let generation = generation.to_str().expect("our names are text");
+    assert!(generation.starts_with("..generation-"), "{generation}");
+    assert!(entries[generation].is_dir);
+    let mut wanted: Vec<String> = VISIBLE.iter().map(|name| (*name).to_owned()).collect();
+    wanted.extend(["..data".to_owned(), generation.to_owned()]);
+    wanted.sort();
+    assert_eq!(top.keys().copied().collect::<Vec<_>>(), wanted);
+    for name in VISIBLE {
+        let target = format!("..data/{name}");
+        assert_eq!(top[name], Some(Path::new(&target)), "{name}");
+    }
+}
+
+/// Something that somebody else has put at a name, and a file outside that must stay as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Plant {
+    Symlink,
+    HardLink,
+    Fifo,
+    Directory,
+    File,
+}
+
+const PLANTS: [Plant; 5] = [
+    Plant::Symlink,
+    Plant::HardLink,
+    Plant::Fifo,
+    Plant::Directory,
+    Plant::File,
+];
+
+impl Plant {
+    fn at(self, path: &Path, victim: &Path) -> std::io::Result<()> {
+        match self {
+            Plant::Symlink => symlink(victim, path),
+            Plant::HardLink => fs::hard_link(victim, path),
+            Plant::Fifo => Ok(nix::unistd::mkfifo(path, Mode::S_IRWXU)?),
+            Plant::Directory => fs::create_dir(path),
+            Plant::File => fs::File::create_new(path).map(drop),
+        }
+    }
+}
+
+/// A file on the same tmpfs that planted links lead to.
+struct Victim {
+    directory: TempDir,
+    mode: u32,
+}
+
+impl Victim {
+    fn new() -> Self {
+        let directory = tmpfs_dir();
+        let path = directory.write("victim", "untouched");
+        let mode = fs::metadata(path).expect("just written").mode();
+        Self { directory, mode }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("victim")
+    }
+
+    #[track_caller]
+    fn assert_untouched(&self, what: &str) {
+        let found = fs::metadata(self.path()).expect("nobody removes it");
+        let content = fs::read_to_string(self.path()).expect("nobody removes it");
+        assert_eq!(content, "untouched", "{what}");
+        assert_eq!((found.mode(), found.uid()), (self.mode, 0), "{what}");
+        let names = fs::read_dir(self.directory.path()).expect("ours").count();
+        assert_eq!(names, 1, "{what}: something was written beside it");
+    }
+}
+
+#[test]
+fn whatever_is_planted_at_a_name_is_left_alone_and_the_token_too_t10_f43() {
+    let service = Service::new();
+    let manifest = manifest(&service).to_string();
+    let victim = Victim::new();
+    for name in VISIBLE.iter().chain(&["..data", "..data.next"]) {
+        let token = service.mint();
+        for plant in PLANTS {
+            let what = format!("{plant:?} at {name}");
+            let directory = tmpfs_dir();
+            plant
+                .at(&directory.join(name), &victim.path())
+                .expect("an empty directory");
+            let run = Anteroom::new()
+                .secrets_dir(directory.path())
+                .manifest(&*manifest)
+                .token(&token)
+                .shell(APPLICATION)
+                .run();
+            assert_refused(&run, &what);
+            assert!(run.stderr.contains(&format!("`{name}`")), "{what}: {run:?}");
+            victim.assert_untouched(&what);
+            let left: Vec<String> = run.entries().into_keys().collect();
+            assert_eq!(left, [name.to_string()], "{what}");
+            assert_untouched(&service, &token, &what);
+        }
+    }
+}
+
+#[test]
+fn what_is_planted_between_check_and_publication_is_never_written_through_t10() {
+    let service = Service::new();
+    let victim = Victim::new();
+    for (number, name) in VISIBLE.iter().chain(&["..data", "..data.next"]).enumerate() {
+        // Each name with two kinds, and all kinds in turn.
+        for plant in [PLANTS[number % 5], PLANTS[(number + 2) % 5]] {
+            let what = format!("{plant:?} at {name} during the unwrap");
+            let directory = tmpfs_dir();
+            let (place, target) = (directory.join(name), victim.path());
+            let proxy = FaultProxy::start(service.admin.address(), move |seen| {
+                if seen.is("sys/wrapping/unwrap") {
+                    plant.at(&place, &target).expect("nothing is published yet");
+                }
+                Fault::Pass
+            });
+            let token = service.mint();
+            let run = Anteroom::new()
+                .secrets_dir(directory.path())
+                .manifest(manifest(&service).set("vault.address", proxy.address()))
+                .token(&token)
+                .shell(APPLICATION)
+                .run();
+            victim.assert_untouched(&what);
+            // The swing of `..data` replaces what is no directory, as rename does, and follows nothing.
+            if *name == "..data" && plant != Plant::Directory {
+                assert_eq!(run.code, Some(0), "{what}: {run:?}");
+                assert_eq!(run.files().len(), FILES.len(), "{what}");
+                continue;
+            }
+            assert_refused(&run, &what);
+            assert_revoked(&service, &token, &what);
+            let left: Vec<String> = run.entries().into_keys().collect();
+            assert_eq!(left, [name.to_string()], "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_planter_who_races_with_starts_never_has_anything_written_through_t10() {
+    let victim = Victim::new();
+    let manifest = dry_manifest();
+    let (mut refused, rounds) = (0, 60);
+    for round in 0..rounds {
+        let directory = tmpfs_dir();
+        let begin = Arc::new(Barrier::new(2));
+        let done = Arc::new(AtomicBool::new(false));
+        let planter = {
+            let (path, victim) = (directory.path().to_owned(), victim.path());
+            let (begin, done) = (Arc::clone(&begin), Arc::clone(&done));
+            std::thread::spawn(move || {
+                begin.wait();
+                // As soon as a generation is under way: the check of the names is over, the publication is not.
+                while !done.load(Ordering::Relaxed)
+                    && fs::read_dir(&path).is_ok_and(|mut names| names.next().is_none())
+                {
+                    std::thread::yield_now();
+                }
+                let names = ["tls.key", "..data.next", "tls.crt", "db", "status.json"];
+                for step in 0..names.len() {
+                    let name = names[(round + step) % names.len()];
+                    let _ = PLANTS[(round + step) % 5].at(&path.join(name), &victim);
+                }
+            })
+        };
+        begin.wait();
+        let run = Anteroom::new()
+            .arg("--dry-run")
+            .secrets_dir(directory.path())
+            .manifest(&*manifest)
+            .shell(APPLICATION)
+            .run();
+        done.store(true, Ordering::Relaxed);
+        planter.join().expect("the planter does not panic");
+        victim.assert_untouched(&format!("round {round}"));
+        match run.code {
+            Some(0) => {}
+            Some(73) => {
+                refused += 1;
+                assert_eq!(run.stdout, "", "round {round}");
+                let ours: Vec<String> = run
+                    .entries()
+                    .into_keys()
+                    .filter(|name| name.starts_with("..generation-"))
+                    .collect();
+                assert!(ours.is_empty(), "round {round} left {ours:?}");
+            }
+            _ => panic!("round {round}: {run:?}"),
+        }
+    }
+    println!("the planter won {refused} of {rounds} races");
+}
+
+#[test]
+fn a_secrets_directory_that_is_none_is_refused_before_the_token_t10_f26() {
+    let service = Service::new();
+    let token = service.mint();
+    let scratch = tmpfs_dir();
+    let real = scratch.join("real");
+    fs::create_dir(&real).expect("ours");
+    let foreign = scratch.join("foreign");
+    fs::create_dir(&foreign).expect("ours");
+    chown(&foreign, Some(1000), Some(1000)).expect("root can give directories away");
+    symlink(&real, scratch.join("link")).expect("ours");
+    scratch.write("file", "");
+    nix::unistd::mkfifo(&scratch.join("fifo"), Mode::S_IRWXU).expect("ours");
+    for (name, reason) in [
+        ("link", "symbolic link"),
+        ("file", "not a directory"),
+        ("fifo", "not a directory"),
+        ("missing", "does not exist"),
+        ("foreign", "belongs to the user 1000"),
+    ] {
+        let run = Anteroom::new()
+            .secrets_dir(scratch.join(name))
+            .manifest(service.manifest())
+            .token(&token)
+            .shell(APPLICATION)
+            .run();
+        assert_refused(&run, name);
+        assert!(run.stderr.contains(reason), "{name}: {run:?}");
+        assert_untouched(&service, &token, name);
+    }
+    assert_eq!(fs::read_dir(real).expect("ours").count(), 0);
+}
+
+#[test]
+fn a_directory_on_a_disk_is_refused_with_the_way_out_unless_the_manifest_allows_it_f26_t9() {
+    let service = Service::new();
+    let token = service.mint();
+    let disk = TempDir::new();
+    let start = |manifest: Manifest| {
+        Anteroom::new()
+            .secrets_dir(disk.path())
+            .manifest(manifest)
+            .token(&token)
+            .shell(APPLICATION)
+            .run()
+    };
+    let run = start(service.manifest());
+    assert_refused(&run, "a disk");
+    run.assert_stderr("is not a tmpfs")
+        .assert_stderr("--tmpfs /run/secrets")
+        .assert_no_files();
+    assert_untouched(&service, &token, "a disk");
+    let run = start(service.manifest().set("secrets.allow_disk", true));
+    run.assert_code(0);
+    assert_eq!(run.file("payment/api_key").text(), Service::API_KEY);
+}
+
+#[test]
+fn a_directory_without_permission_is_refused_before_the_token_f26() {
+    let service = Service::new();
+    let token = service.mint();
+    for (mode, reason) in [(0o700, "Permission denied"), (0o755, "cannot write it")] {
+        let what = format!("root's directory with {mode:o}");
+        let directory = tmpfs_dir();
+        fs::set_permissions(directory.path(), Permissions::from_mode(mode)).expect("ours");
+        let run = Anteroom::new()
+            .uid(1000)
+            .secrets_dir(directory.path())
+            .manifest(service.manifest())
+            .token(&token)
+            .shell(APPLICATION)
+            .run();
+        assert_refused(&run, &what);
+        assert!(run.stderr.contains(reason), "{what}: {run:?}");
+        assert_untouched(&service, &token, &what);
+    }
+}
+
+/// A way to run the binary with a tmpfs of these options mounted for it alone; needs root.
+struct Mounted {
+    scratch: TempDir,
+}
+
+impl Mounted {
+    fn new(options: &str) -> Self {
+        let scratch = TempDir::new();
+        let directory = scratch.join("secrets");
+        fs::create_dir(&directory).expect("ours");
+        let script = format!(
+            "#!/bin/sh\n\
+             if test -z \"$INSIDE\"; then INSIDE=1 exec unshare --mount \"$0\" \"$@\"; fi\n\
+             unset INSIDE\n\
+             mount -t tmpfs -o {options} none {directory} || exit 99\n\
+             {anteroom} \"$@\"\n\
+             code=$?\n\
+             ls -A {directory} >{left}\n\
+             exit $code\n",
+            directory = directory.display(),
+            anteroom = env!("CARGO_BIN_EXE_anteroom"),
+            left = scratch.join("left").display(),
+        );
+        let program = scratch.write("program", script);
+        fs::set_permissions(program, Permissions::from_mode(0o755)).expect("ours");
+        Self { scratch }
+    }
+
+    fn start(&self, manifest: Manifest, token: &Wrapped) -> Run {
+        Anteroom::new()
+            .program(self.scratch.join("program"))
+            .secrets_dir(self.scratch.join("secrets"))
+            .manifest(manifest)
+            .token(token)
+            .shell(APPLICATION)
+            .run()
+    }
+
+    /// The names in the directory after the end.
+    fn left(&self) -> String {
+        fs::read_to_string(self.scratch.join("left")).expect("the script got to its end")
+    }
+}
+
+#[test]
+fn a_tmpfs_that_cannot_take_the_files_is_found_before_the_token_f26() {
+    let service = Service::new();
+    let token = service.mint();
+    for (options, reason) in [
+        ("ro", "Read-only file system"),
+        ("size=64k", "room for 65536 bytes only"),
+        ("nr_inodes=1", "cannot write it"),
+    ] {
+        let mounted = Mounted::new(options);
+        let run = mounted.start(service.manifest(), &token);
+        assert_refused(&run, options);
+        assert!(run.stderr.contains(reason), "{options}: {run:?}");
+        assert_eq!(mounted.left(), "", "{options}");
+        assert_untouched(&service, &token, options);
+    }
+}
+
+#[test]
+fn a_tmpfs_that_gets_full_after_the_unwrap_leaves_no_file_and_no_token_f26() {
+    let service = Service::new();
+    service.admin.kv_put(
+        &service.legacy_path(),
+        json!({"password": Service::LEGACY_PASSWORD.repeat(30_000)}),
+    );
+    for options in ["size=300k", "nr_inodes=7"] {
+        let mounted = Mounted::new(options);
+        let token = service.mint();
+        let run = mounted.start(service.manifest(), &token);
+        assert_refused(&run, options);
+        run.assert_stderr("No space left on device")
+            .assert_stderr("is the tmpfs full?")
+            .assert_no(Service::CANARIES);
+        assert_eq!(mounted.left(), "", "{options}");
+        assert_revoked(&service, &token, options);
+    }
+}
+
+#[test]
+fn secrets_of_the_swarm_are_left_alone_and_can_be_read_f43() {
+    let service = Service::new();
+    let directory = tmpfs_dir();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("ours");
+    let swarm = directory.write("db_password", "from the swarm");
+    fs::set_permissions(&swarm, Permissions::from_mode(0o444)).expect("ours");
+    let before = fs::metadata(&swarm).expect("ours");
+    let script = format!("cat {}", swarm.display());
+    let start = |manifest: Manifest| {
+        Anteroom::new()
+            .secrets_dir(directory.path())
+            .manifest(manifest)
+            .token(service.mint())
+            .shell(&script)
+            .run()
+    };
+    let run = start(service.manifest());
+    run.assert_code(0);
+    assert_eq!(run.stdout, "from the swarm");
+    // A failure after the files of the first start were withdrawn.
+    let run = start(
+        service
+            .manifest()
+            .set("dependencies.payment.fields", json!(["no_such_field"])),
+    );
+    run.assert_code(78);
+    let left: Vec<String> = run.entries().into_keys().collect();
+    assert_eq!(left, ["db_password"]);
+    let after = fs::metadata(&swarm).expect("it is still there");
+    assert_eq!(
+        (before.ino(), before.mode(), before.mtime()),
+        (after.ino(), after.mode(), after.mtime())
+    );
+}
+
+#[test]
+fn what_an_earlier_start_left_is_replaced_whole() {
+    let service = Service::new();
+    let directory = tmpfs_dir();
+    let start = |manifest: Manifest| {
+        let run = Anteroom::new()
+            .secrets_dir(directory.path())
+            .manifest(manifest)
+            .token(service.mint())
+            .shell(APPLICATION)
+            .run();
+        run.assert_code(0);
+        run
+    };
+    let first = start(manifest(&service));
+    let old_key = first.file("tls.key");
+    // And what a start leaves that was killed before it published.
+    let half = directory.join("..generation-0123456789abcdef");
+    fs::create_dir_all(half.join("db")).expect("ours");
+    fs::write(half.join("tls.key"), "half a key").expect("ours");
+    fs::write(half.join("db/password"), "half").expect("ours");
+    symlink(
+        "..generation-0123456789abcdef",
+        directory.join("..data.next"),
+    )
+    .expect("ours");
+
+    let second = start(service.manifest().remove("dependencies.legacy"));
+    let names: Vec<String> = second.files().into_keys().collect();
+    assert_eq!(
+        names,
+        [
+            "ca.crt",
+            "payment/api_key",
+            "status.json",
+            "tls.crt",
+            "tls.key"
+        ]
+    );
+    assert_ne!(second.file("tls.key"), old_key);
+    let hidden: Vec<String> = second
+        .entries()
+        .into_keys()
+        .filter(|name| name.starts_with("..") && !name.contains('/'))
+        .collect();
+    assert_eq!(
+        hidden.len(),
+        2,
+        "one generation and the link to it: {hidden:?}"
+    );
+}
+
+fn dry_manifest() -> String {
+    Manifest::empty()
+        .set("service.app", "timeline")
+        .set("service.environment", "test")
+        .set("vault.address", "https://vault.example.io:8200")
+        .set("token.creation_path", "auth/token/create/timeline-test")
+        .set("certificate.role", "timeline")
+        .set("certificate.common_name", "timeline.test.example.io")
+        .set("dependencies.db.path", "database/creds/timeline")
+        .to_string()
+}
+
+/// Reads a file of the generation that is visible now; none between two starts.
+fn read_in(generation: &impl std::os::fd::AsFd, name: &str) -> Option<String> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(generation, name, flags, Mode::empty()).ok()?;
+    std::io::read_to_string(fs::File::from(file))
+        .ok()
+        .filter(|text| !text.is_empty())
+}
+
+fn is_pair(certificate: &str, key: &str) -> bool {
+    let (_, pem) =
+        x509_parser::pem::parse_x509_pem(certificate.as_bytes()).expect("a whole PEM file");
+    let leaf = pem.parse_x509().expect("a whole certificate");
+    let key = rcgen::KeyPair::from_pem(key).expect("a whole key");
+    use rcgen::PublicKeyData;
+    leaf.public_key().raw == key.subject_public_key_info()
+}
+
+#[test]
+fn a_reader_never_sees_a_certificate_beside_another_key_t12() {
+    const STARTS: usize = 300;
+    let directory = tmpfs_dir();
+    let manifest = dry_manifest();
+    let done = Arc::new(AtomicBool::new(false));
+    let pairs = Arc::new(AtomicUsize::new(0));
+    let reader = {
+        let (path, done, pairs) = (
+            directory.path().to_owned(),
+            Arc::clone(&done),
+            Arc::clone(&pairs),
+        );
+        std::thread::spawn(move || {
+            let mut generations = std::collections::BTreeSet::new();
+            while !done.load(Ordering::Relaxed) {
+                // As a reader of a Kubernetes volume does it: one look at the link, then everything from there.
+                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                if let Ok(generation) = open(&path.join("..data"), flags, Mode::empty())
+                    && let (Some(certificate), Some(key)) = (
+                        read_in(&generation, "tls.crt"),
+                        read_in(&generation, "tls.key"),
+                    )
+                {
+                    assert!(is_pair(&certificate, &key), "through one generation");
+                    pairs.fetch_add(1, Ordering::Relaxed);
+                    generations.insert(key);
+                }
+                // And by the visible names; two looks are one only while the link stays.
+                let link = || fs::read_link(path.join("..data")).ok();
+                let read = |name| fs::read_to_string(path.join(name)).ok();
+                let before = link();
+                if let (Some(certificate), Some(key)) = (read("tls.crt"), read("tls.key"))
+                    && before.is_some()
+                    && before == link()
+                {
+                    assert!(is_pair(&certificate, &key), "by the visible names");
+                    pairs.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::yield_now();
+            }
+            generations.len()
+        })
+    };
+    for start in 0..STARTS {
+        let run = Anteroom::new()
+            .arg("--dry-run")
+            .secrets_dir(directory.path())
+            .manifest(&*manifest)
+            .command(["/bin/true"])
+            .run();
+        assert_eq!(run.code, Some(0), "start {start}: {run:?}");
+        assert!(!reader.is_finished(), "the reader found a mismatch");
+        assert!(is_pair(
+            run.file("tls.crt").text(),
+            run.file("tls.key").text()
+        ));
+    }
+    done.store(true, Ordering::Relaxed);
+    let generations = reader.join().expect("the reader found a mismatch");
+    println!(
+        "{STARTS} starts, {} pairs read, of {generations} generations",
+        pairs.load(Ordering::Relaxed)
+    );
+    assert!(
+        generations > 10,
+        "the reader hardly saw anything: {generations} generations"
+    );
+}
+
+#[test]
+fn status_json_says_what_was_fetched_and_no_secret() {
+    let service = Service::with_database();
+    let token = service.mint();
+    let run = Anteroom::new()
+        .manifest(service.manifest())
+        .token(&token)
+        .shell(APPLICATION)
+        .run();
+    run.assert_code(0);
+    let file = run.file("status.json");
+    assert_eq!(file.mode, 0o444);
+    let status: Value = serde_json::from_slice(&file.bytes).expect("it is JSON");
+    assert_eq!(status["app"], service.app.as_str());
+    assert_eq!(status["environment"], "test");
+    assert_eq!(status["dry_run"], false);
+    assert_eq!(status["token"]["lease_duration"], 3600);
+    assert_eq!(status["certificate"]["common_name"], service.common_name());
+    let serial = text(&status["certificate"]["serial_number"]);
+    let answer = service.admin.ok(
+        "GET",
+        &format!("{}/cert/{serial}", service.pki.mount),
+        Value::Null,
+    );
+    let issued = text(&answer["data"]["certificate"]);
+    assert!(
+        run.file("tls.crt").text().starts_with(issued.trim()),
+        "{serial} is another certificate"
+    );
+    for time in [
+        &status["rendered"],
+        &status["token"]["expires"],
+        &status["certificate"]["not_after"],
+    ] {
+        let time = text(time);
+        let format = &time::format_description::well_known::Rfc3339;
+        assert!(time::OffsetDateTime::parse(&time, format).is_ok(), "{time}");
+    }
+    let dependencies: Vec<(String, String, &Value)> = status["dependencies"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| (text(&one["name"]), text(&one["path"]), &one["fields"]))
+        .collect();
+    let mut sorted = dependencies.clone();
+    sorted.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(
+        sorted,
+        [
+            (
+                "db".to_owned(),
+                service.database_path(),
+                &json!(["password", "username"])
+            ),
+            (
+                "legacy".to_owned(),
+                service.legacy_path(),
+                &json!(["password", "username"])
+            ),
+            (
+                "payment".to_owned(),
+                service.payment_path(),
+                &json!(["api_key", "endpoint"])
+            ),
+        ]
+    );
+    let db = status["dependencies"]
+        .as_array()
+        .and_then(|list| list.iter().find(|one| one["name"] == "db"))
+        .expect("it is there");
+    let lease = text(&db["lease_id"]);
+    let leases = service.admin.leases(&service.database_path());
+    assert_eq!(
+        leases
+            .iter()
+            .map(|id| format!("{}/{id}", service.database_path()))
+            .collect::<Vec<_>>(),
+        [lease]
+    );
+    assert_eq!(
+        (&db["lease_duration"], &db["renewable"]),
+        (&json!(3600), &json!(true))
+    );
+
+    let status = file.text();
+    let mut secrets: Vec<String> = Service::CANARIES
+        .iter()
+        .map(|secret| (*secret).to_owned())
+        .collect();
+    secrets.extend([
+        token.token.clone(),
+        run.file("db/password").text().to_owned(),
+    ]);
+    secrets.push(
+        run.file("tls.key")
+            .text()
+            .lines()
+            .nth(1)
+            .expect("a PEM file")
+            .to_owned(),
+    );
+    for secret in secrets {
+        assert!(!status.contains(&secret), "{secret} in {status}");
+    }
+}
+
+#[test]
+fn fields_and_templates_are_written_byte_for_byte_b34_b35() {
+    let service = Service::new();
+    let values = json!({
+        "plain": "value",
+        "newline": "ends with one\n",
+        "crlf": "a\r\nb",
+        "text": "ü€ \u{0} \u{1f}",
+        "markup": "<&\"'>{{ app }}",
+        "empty": "",
+    });
+    service.admin.kv_put(&service.legacy_path(), values.clone());
+    let templates = [
+        ("none", "db:5432:{{ plain }}", "db:5432:value"),
+        ("one", "{{ plain }}\n", "value\n"),
+        ("two", "\n  {{ newline }}\n\n", "\n  ends with one\n\n\n"),
+        ("crlf-file", "a={{ crlf }}\r\n", "a=a\r\nb\r\n"),
+        ("markup-file", "{{ markup }}", "<&\"'>{{ app }}"),
+        ("other", "{{ payment.api_key }}|{{ app }}", ""),
+        ("blank", "", ""),
+    ];
+    let mut manifest = service.manifest();
+    for (name, template, _) in templates {
+        manifest = manifest.set_at(&["dependencies", "legacy", "files", name], template);
+    }
+    let run = Anteroom::new()
+        .manifest(manifest)
+        .token(service.mint())
+        .shell(APPLICATION)
+        .run();
+    run.assert_code(0);
+    for (name, value) in values.as_object().expect("an object") {
+        let file = run.file(&format!("legacy/{name}"));
+        assert_eq!(file.text(), text(value), "{name}");
+    }
+    let other = format!("{}|{}", Service::API_KEY, service.app);
+    for (name, _, expected) in templates {
+        let expected = if name == "other" { &other } else { expected };
+        assert_eq!(
+            run.file(&format!("legacy/{name}")).text(),
+            expected,
+            "{name}"
+        );
+    }
+}
