@@ -1,1 +1,789 @@
-//! The hand-over: is it the promised token, and is what comes out of it the promised identity?
+//! Is the token the promised one, and what happens when it is not, or when nobody can tell?
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Admin, Anteroom, Cut, Fault, FaultProxy, Manifest, OpenBao, Reply, Run, Seen, Service, Wrapped,
+    openbao, unique, wait_for,
+};
+
+const LOOKUP: &str = "sys/wrapping/lookup";
+const UNWRAP: &str = "sys/wrapping/unwrap";
+
+static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
+
+/// The manifest of a service that needs nothing but its token.
+fn bare(service: &Service, address: &str) -> Manifest {
+    let manifest = service.manifest_for(address);
+    manifest.remove("certificate").remove("dependencies")
+}
+
+fn start_with(manifest: Manifest) -> Anteroom {
+    Anteroom::new()
+        .manifest(manifest)
+        .shell("echo the application runs")
+}
+
+fn start() -> Anteroom {
+    start_with(bare(&SERVICE, SERVICE.admin.address()))
+}
+
+fn start_at(proxy: &FaultProxy) -> Anteroom {
+    start_with(bare(&SERVICE, &proxy.address()))
+}
+
+/// A proxy that does this to the unwraps and lets everything else pass.
+fn at_unwrap(mut script: impl FnMut(&Seen) -> Fault + Send + 'static) -> FaultProxy {
+    FaultProxy::start(SERVICE.admin.address(), move |seen| {
+        if seen.is(UNWRAP) {
+            script(seen)
+        } else {
+            Fault::Pass
+        }
+    })
+}
+
+#[track_caller]
+fn assert_started(run: &Run, what: &str) {
+    assert_eq!(
+        (run.code, run.stdout.as_str()),
+        (Some(0), "the application runs\n"),
+        "{what}\n{run:?}"
+    );
+}
+
+/// Refused with this code, nothing started, nothing left, and one event of this name that carries the code and a hint.
+#[track_caller]
+fn assert_refused(run: &Run, code: i32, event: &str, what: &str) -> Value {
+    assert_eq!(run.code, Some(code), "{what}\n{run:?}");
+    run.assert_refused(code);
+    let mut errors: Vec<Value> = run.events();
+    errors.retain(|event| event["level"] == "error");
+    assert_eq!(errors.len(), 1, "{what}: one event\n{run:?}");
+    assert_eq!(errors[0]["event"], event, "{what}\n{run:?}");
+    assert_eq!(errors[0]["exit_code"], code, "{what}\n{run:?}");
+    assert!(errors[0]["hint"].is_string(), "{what}\n{run:?}");
+    errors.remove(0)
+}
+
+#[track_caller]
+fn assert_not_valid(run: &Run, what: &str) -> Value {
+    assert_refused(run, 80, "wrapping_token_not_valid", what)
+}
+
+#[track_caller]
+fn assert_not_promised(run: &Run, what: &str) -> Value {
+    assert_refused(run, 81, "wrapping_token_not_promised", what)
+}
+
+#[track_caller]
+fn assert_unknown(run: &Run, what: &str) -> Value {
+    assert_refused(run, 82, "unwrap_outcome_unknown", what)
+}
+
+#[track_caller]
+fn assert_unused(wrapped: &Wrapped, what: &str) {
+    let status = SERVICE.admin.lookup_wrapping(&wrapped.token);
+    assert_eq!(status, 200, "{what}: the wrapping token was used up");
+}
+
+#[track_caller]
+fn assert_revoked(admin: &Admin, wrapped: &Wrapped, what: &str) {
+    assert!(
+        !wrapped.wrapped_accessor.is_empty() && !admin.accessor_exists(&wrapped.wrapped_accessor),
+        "{what}: the client token is still alive"
+    );
+}
+
+fn expired() -> String {
+    let wrapped = SERVICE.mint_with("1s", Value::Null);
+    wait_for("the token to expire", Duration::from_secs(20), || {
+        (SERVICE.admin.lookup_wrapping(&wrapped.token) == 400).then_some(())
+    });
+    wrapped.token
+}
+
+fn used() -> String {
+    let wrapped = SERVICE.mint();
+    assert_eq!(SERVICE.admin.unwrap(&wrapped.token).status, 200);
+    wrapped.token
+}
+
+fn changed() -> String {
+    let mut token = SERVICE.mint().token;
+    let last = token.pop().expect("a token is not empty");
+    token.push(if last == 'x' { 'y' } else { 'x' });
+    token
+}
+
+#[test]
+fn a_token_that_is_not_valid_stops_the_start_with_80_and_all_its_causes_t1_f17() {
+    for (what, token) in [
+        ("used by somebody else", used()),
+        ("expired", expired()),
+        ("one character changed", changed()),
+        ("made up", "s.0123456789abcdefghijklmn".to_owned()),
+        ("no token at all", "garbage".to_owned()),
+    ] {
+        let proxy = FaultProxy::recording(SERVICE.admin.address());
+        let run = start_at(&proxy).token(&token).run();
+        let event = assert_not_valid(&run, what);
+        let message = openbao::text(&event["message"]);
+        for cause in ["expired", "used already", "unknown", "ordinary token"] {
+            assert!(message.contains(cause), "{what}: {message}");
+        }
+        let hint = openbao::text(&event["hint"]);
+        assert!(hint.contains("restarted"), "{what}: {hint}");
+        assert!(hint.contains("audit log"), "{what}: {hint}");
+        assert_eq!(proxy.count(LOOKUP), 1, "{what}: no retry");
+        assert_eq!(proxy.requests().len(), 1, "{what}: nothing but the lookup");
+        run.assert_no([&token]);
+    }
+}
+
+#[test]
+fn a_restart_with_the_same_token_is_told_so_f42() {
+    let wrapped = SERVICE.mint();
+    assert_started(&start().token(&wrapped).run(), "the first start");
+    let run = start().args(["--log", "human"]).token(&wrapped).run();
+    run.assert_refused(80);
+    run.assert_stderr("an earlier start of this container")
+        .assert_stderr("hint: if this container was restarted");
+}
+
+#[test]
+fn an_ordinary_token_is_refused_and_not_harmed_b7() {
+    let token = SERVICE.admin.client_token(&SERVICE.mint().token);
+    assert_not_valid(&start().token(&token).run(), "an ordinary token");
+    let answer = SERVICE
+        .admin
+        .api("GET", "auth/token/lookup-self")
+        .token(&token)
+        .send();
+    assert_eq!(answer.status, 200, "the ordinary token was harmed");
+}
+
+#[test]
+fn the_hint_of_80_names_the_accessor_that_was_handed_in_t1() {
+    let wrapped = SERVICE.mint();
+    assert_eq!(SERVICE.admin.unwrap(&wrapped.token).status, 200);
+    let run = start().token(wrapped.json.to_string()).run();
+    let event = assert_not_valid(&run, "the JSON of a used token");
+    let hint = openbao::text(&event["hint"]);
+    assert!(hint.contains(&wrapped.wrapped_accessor), "{hint}");
+}
+
+#[test]
+fn a_token_that_was_made_elsewhere_is_refused_and_stays_valid_t2_f18() {
+    let admin = &SERVICE.admin;
+    let forged_auth = json!({"auth": {
+        "client_token": "s.canary", "accessor": "a", "policies": [SERVICE.policy], "renewable": true,
+        "lease_duration": 3600, "num_uses": 0,
+    }});
+    let thief = admin.client_token(&SERVICE.mint().token);
+    let cubbyhole = |path: &str| {
+        let stored = admin
+            .api("POST", path)
+            .token(&thief)
+            .body(forged_auth.clone())
+            .send();
+        assert_eq!(stored.status, 204, "{}", stored.json);
+        let answer = admin
+            .api("GET", path)
+            .token(&thief)
+            .header("X-Vault-Wrap-TTL", "30s")
+            .send();
+        openbao::text(&answer.json["wrap_info"]["token"])
+    };
+    let longer = format!("{}-2", SERVICE.token_role);
+    let role = json!({"orphan": true, "allowed_policies": [SERVICE.policy]});
+    admin.token_role(&longer, role);
+    let mint = json!({"policies": [SERVICE.policy]});
+    for (what, token) in [
+        (
+            "sys/wrapping/wrap",
+            admin
+                .wrap("sys/wrapping/wrap", "30s", forged_auth.clone())
+                .token,
+        ),
+        ("the cubbyhole", cubbyhole("cubbyhole/response")),
+        (
+            "the cubbyhole under the promised name",
+            cubbyhole(&format!(
+                "cubbyhole/auth/token/create/{}",
+                SERVICE.token_role
+            )),
+        ),
+        (
+            "a role whose name begins the same",
+            admin.mint(&longer, "30s", mint.clone()).token,
+        ),
+        (
+            "no role",
+            admin.wrap("auth/token/create", "30s", mint.clone()).token,
+        ),
+        (
+            "an orphan without a role",
+            admin.wrap("auth/token/create-orphan", "30s", mint).token,
+        ),
+    ] {
+        let proxy = FaultProxy::recording(admin.address());
+        let run = start_at(&proxy).token(&token).run();
+        let event = assert_not_promised(&run, what);
+        let message = openbao::text(&event["message"]);
+        assert!(message.contains("it was made at"), "{what}: {message}");
+        assert_eq!(proxy.count(UNWRAP), 0, "{what}");
+        assert_eq!(proxy.requests().len(), 1, "{what}: nothing but the lookup");
+        assert_eq!(admin.lookup_wrapping(&token), 200, "{what}: it was used up");
+        run.assert_no(["canary"]);
+    }
+}
+
+#[test]
+fn a_wrapping_token_that_lives_too_long_is_refused_and_stays_valid_f18() {
+    let wrapped = SERVICE.mint_with("61s", Value::Null);
+    let event = assert_not_promised(&start().token(&wrapped).run(), "61 s");
+    let message = openbao::text(&event["message"]);
+    assert!(
+        message.contains("61 s") && message.contains("max_wrap_ttl"),
+        "{message}"
+    );
+    assert_unused(&wrapped, "61 s");
+
+    let shorter = bare(&SERVICE, SERVICE.admin.address()).set("token.max_wrap_ttl", "29s");
+    let wrapped = SERVICE.mint();
+    assert_not_promised(&start_with(shorter).token(&wrapped).run(), "30 s of 29 s");
+    assert_unused(&wrapped, "30 s of 29 s");
+
+    let exact = SERVICE.mint_with("60s", Value::Null);
+    assert_started(&start().token(&exact).run(), "60 s of 60 s");
+}
+
+#[test]
+fn the_token_travels_in_one_header_alone_and_never_elsewhere() {
+    let proxy = FaultProxy::recording(SERVICE.admin.address());
+    let wrapped = SERVICE.mint();
+    assert_started(&start_at(&proxy).token(&wrapped).run(), "a sound token");
+    let requests = proxy.requests();
+    let shown: Vec<String> = requests
+        .iter()
+        .map(|seen| format!("{} {}", seen.method, seen.path))
+        .collect();
+    let expected = [
+        "POST /v1/sys/wrapping/lookup",
+        "POST /v1/sys/wrapping/unwrap",
+        "GET /v1/auth/token/lookup-self",
+    ];
+    assert_eq!(shown, expected);
+    for seen in &requests[..2] {
+        assert_eq!(seen.header("x-vault-token"), Some(wrapped.token.as_str()));
+        assert_eq!(seen.header("x-vault-request"), Some("true"));
+        assert!(seen.body.is_empty() && seen.header("authorization").is_none());
+    }
+    assert_ne!(
+        requests[2].header("x-vault-token"),
+        Some(wrapped.token.as_str()),
+        "a wrapping token anywhere else is burnt"
+    );
+}
+
+/// Every way in which an answer to an unwrap can fail to say whether it was done, when the server has done it.
+fn done_but_unclear() -> Vec<(&'static str, Fault)> {
+    let html = |status| Reply::text(status, "text/html", "<html>an error</html>");
+    let errors = |status| Reply::json(status, &json!({"errors": ["internal error"]}));
+    let raw = |change: fn(&mut Reply)| Fault::Alter(Box::new(change));
+    vec![
+        ("a reset", Fault::CutAfter(Cut::Reset)),
+        ("an early end", Fault::CutAfter(Cut::Close)),
+        ("a cut in the head", Fault::CutInside(20, Cut::Close)),
+        ("a cut in the body", Fault::CutInside(400, Cut::Close)),
+        ("a reset in the body", Fault::CutInside(400, Cut::Reset)),
+        ("no answer", Fault::HangAfter),
+        ("500", Fault::AnswerAfter(errors(500))),
+        ("502", Fault::AnswerAfter(html(502))),
+        ("502 in JSON", Fault::AnswerAfter(errors(502))),
+        ("503 in HTML", Fault::AnswerAfter(html(503))),
+        (
+            "503 in the JSON of somebody else",
+            Fault::AnswerAfter(Reply::json(503, &json!({"message": "no upstream"}))),
+        ),
+        ("504", Fault::AnswerAfter(html(504))),
+        ("200 in HTML", Fault::AnswerAfter(html(200))),
+        (
+            "200 with nothing",
+            Fault::AnswerAfter(Reply::text(200, "application/json", "")),
+        ),
+        (
+            "200 with errors",
+            Fault::AnswerAfter(Reply::json(200, &json!({"errors": ["no"]}))),
+        ),
+        (
+            "truncated JSON",
+            raw(|reply| reply.body.truncate(reply.body.len() / 2)),
+        ),
+        (
+            "JSON that is not UTF-8",
+            raw(|reply| {
+                let end = reply.body.len() - 2;
+                reply.body.splice(end..end, *b",\"x\":\"\xff\"");
+            }),
+        ),
+        (
+            "a key twice",
+            raw(|reply| {
+                reply
+                    .body
+                    .truncate(reply.body.iter().rposition(|b| *b == b'}').unwrap_or(0));
+                reply
+                    .body
+                    .extend_from_slice(b",\"auth\":{\"client_token\":\"s.canary\"}}");
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn an_unwrap_whose_answer_is_lost_is_never_repeated_and_ends_with_82_f16_b37() {
+    for (what, fault) in done_but_unclear() {
+        let mut fault = Some(fault);
+        let proxy = at_unwrap(move |_| fault.take().unwrap_or(Fault::Pass));
+        let wrapped = SERVICE.mint();
+        let run = start_at(&proxy)
+            .env("VAULT_CLIENT_TIMEOUT", "2s")
+            .token(wrapped.json.to_string())
+            .run();
+        let event = assert_unknown(&run, what);
+        assert_eq!(proxy.count(UNWRAP), 1, "{what}: a blind repeat");
+        assert_eq!(proxy.count(LOOKUP), 2, "{what}: the lookup decides");
+        let hint = openbao::text(&event["hint"]);
+        assert!(hint.contains("new wrapping token"), "{what}: {hint}");
+        assert!(hint.contains(&wrapped.wrapped_accessor), "{what}: {hint}");
+        // Nobody but the minting side can end the client token now: the accessor must be the right one.
+        assert!(
+            SERVICE.admin.accessor_exists(&wrapped.wrapped_accessor),
+            "{what}: the fault was not injected after the unwrap"
+        );
+        run.assert_no([wrapped.token.as_str(), "canary"]);
+    }
+}
+
+#[test]
+fn without_the_json_form_82_says_who_knows_the_accessor_f16() {
+    let proxy = at_unwrap(|_| Fault::CutAfter(Cut::Reset));
+    let run = start_at(&proxy).token(SERVICE.mint()).run();
+    let hint = openbao::text(&assert_unknown(&run, "a raw token")["hint"]);
+    assert!(
+        hint.contains("wrapped_accessor") && hint.contains("minting side"),
+        "{hint}"
+    );
+}
+
+/// Every way in which it is unclear whether an unwrap was done, when the server has never seen it.
+fn not_done_and_unclear() -> Vec<(&'static str, Fault)> {
+    let html = |status| Fault::Answer(Reply::text(status, "text/html", "<html></html>"));
+    vec![
+        ("a reset", Fault::CutBefore(Cut::Reset)),
+        ("an early end", Fault::CutBefore(Cut::Close)),
+        ("no answer", Fault::Hang),
+        ("500", html(500)),
+        ("502", html(502)),
+        ("503 in HTML", html(503)),
+        ("504", html(504)),
+        ("400 in HTML", html(400)),
+        ("200 in HTML", html(200)),
+    ]
+}
+
+#[test]
+fn an_unwrap_that_never_arrived_is_sent_once_more_f16() {
+    for (what, fault) in not_done_and_unclear() {
+        let mut fault = Some(fault);
+        let proxy = at_unwrap(move |_| fault.take().unwrap_or(Fault::Pass));
+        let run = start_at(&proxy)
+            .env("VAULT_CLIENT_TIMEOUT", "2s")
+            .token(SERVICE.mint())
+            .run();
+        assert_started(&run, what);
+        assert_eq!(proxy.count(UNWRAP), 2, "{what}");
+        assert_eq!(proxy.count(LOOKUP), 2, "{what}: the lookup decides");
+    }
+}
+
+#[test]
+fn an_unwrap_that_was_surely_not_done_is_repeated_without_a_lookup_f10_f14() {
+    let sealed = || Reply::json(503, &json!({"errors": ["Vault is sealed"]}));
+    let limited = || Reply::json(429, &json!({"errors": ["limit"]})).header("Retry-After", "0");
+    let times: [(&str, fn() -> Reply); 2] = [("sealed", sealed), ("limited", limited)];
+    for (what, reply) in times {
+        let proxy = at_unwrap(move |seen| match seen.nth {
+            1 | 2 => Fault::Answer(reply()),
+            _ => Fault::Pass,
+        });
+        assert_started(&start_at(&proxy).token(SERVICE.mint()).run(), what);
+        assert_eq!((proxy.count(UNWRAP), proxy.count(LOOKUP)), (3, 1), "{what}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_twice_ends_with_82_f16() {
+    let proxy = at_unwrap(|seen| match seen.nth {
+        1 => Fault::CutBefore(Cut::Reset),
+        _ => Fault::CutAfter(Cut::Reset),
+    });
+    assert_unknown(&start_at(&proxy).token(SERVICE.mint()).run(), "lost twice");
+    assert_eq!(proxy.count(UNWRAP), 2, "no third try");
+
+    let proxy = at_unwrap(|_| Fault::CutBefore(Cut::Reset));
+    let wrapped = SERVICE.mint();
+    assert_unknown(&start_at(&proxy).token(&wrapped).run(), "never arrived");
+    assert_eq!(proxy.count(UNWRAP), 2, "no third try");
+    assert_unused(&wrapped, "the server saw neither");
+}
+
+#[test]
+fn a_first_unwrap_that_arrives_late_is_no_proof_of_a_thief_f16() {
+    // The second try finds the token gone because the first one got through after the lookup.
+    let proxy = at_unwrap(|seen| {
+        let token = seen.header("x-vault-token").expect("a token").to_owned();
+        match seen.nth {
+            1 => Fault::CutBefore(Cut::Reset),
+            _ => {
+                SERVICE.admin.unwrap(&token);
+                Fault::Pass
+            }
+        }
+    });
+    assert_unknown(&start_at(&proxy).token(SERVICE.mint()).run(), "late");
+    assert_eq!(proxy.count(UNWRAP), 2);
+}
+
+#[test]
+fn when_the_lookup_cannot_decide_the_unwrap_is_not_repeated_f16() {
+    let proxy = FaultProxy::start(SERVICE.admin.address(), |seen| {
+        match (seen.is(UNWRAP), seen.is(LOOKUP), seen.nth) {
+            (true, ..) => Fault::CutBefore(Cut::Reset),
+            (_, true, 2..) => Fault::Answer(Reply::text(403, "text/html", "<html></html>")),
+            _ => Fault::Pass,
+        }
+    });
+    let run = start_at(&proxy).token(SERVICE.mint()).run();
+    assert_unknown(&run, "no word about the token");
+    assert_eq!(proxy.count(UNWRAP), 1);
+}
+
+#[test]
+fn somebody_who_unwraps_between_lookup_and_unwrap_is_reported_t1_f17() {
+    let proxy = at_unwrap(|seen| {
+        let token = seen.header("x-vault-token").expect("a token").to_owned();
+        assert_eq!(SERVICE.admin.unwrap(&token).status, 200);
+        Fault::Pass
+    });
+    let wrapped = SERVICE.mint();
+    let run = start_at(&proxy).token(wrapped.json.to_string()).run();
+    let event = assert_not_valid(&run, "a thief in between");
+    let message = openbao::text(&event["message"]);
+    assert!(message.contains("somebody else"), "{message}");
+    assert!(openbao::text(&event["hint"]).contains(&wrapped.wrapped_accessor));
+    assert_eq!(proxy.count(UNWRAP), 1, "no retry");
+}
+
+#[test]
+fn an_unknown_namespace_is_a_mistake_of_the_configuration_and_leaves_the_token_f22() {
+    let wrapped = SERVICE.mint();
+    let manifest = bare(&SERVICE, SERVICE.admin.address()).set("vault.namespace", "nowhere");
+    assert_refused(
+        &start_with(manifest).token(&wrapped).run(),
+        78,
+        "failed",
+        "an unknown namespace",
+    );
+    assert_unused(&wrapped, "an unknown namespace");
+}
+
+#[test]
+fn a_client_token_of_another_kind_is_refused_and_revoked_f19() {
+    let (service, rooted) = (Service::new(), Service::new());
+    let other = unique("other");
+    service.admin.policy(&other, &service.policy_hcl());
+    service.set_token_role(json!({"allowed_policies": [service.policy, other]}));
+    // A role that allows root allows nothing else, whatever else it lists.
+    rooted.set_token_role(json!({"allowed_policies": ["root"]}));
+    let rows = [
+        ("one use", json!({"num_uses": 1}), "only 1 times"),
+        ("five uses", json!({"num_uses": 5}), "only 5 times"),
+        (
+            "not renewable",
+            json!({"renewable": false}),
+            "cannot be renewed",
+        ),
+        ("a short life", json!({"ttl": "9s"}), "min_ttl"),
+        (
+            "a short maximum",
+            json!({"explicit_max_ttl": "9s"}),
+            "min_ttl",
+        ),
+        ("root", json!({"policies": ["root"]}), "root token"),
+        ("another policy", json!({"policies": [other]}), "policies"),
+        (
+            "one policy more",
+            json!({"policies": [service.policy, other]}),
+            "policies",
+        ),
+        ("another app", json!({"meta": {"app": "somebody"}}), "`app`"),
+        (
+            "another environment",
+            json!({"meta": {"environment": "production"}}),
+            "`environment`",
+        ),
+    ];
+    for (what, mint, reason) in rows {
+        let service = if what == "root" { &rooted } else { &service };
+        let wrapped = service.mint_with("30s", mint);
+        let manifest = bare(service, service.admin.address());
+        let run = start_with(manifest).token(&wrapped).run();
+        let message = openbao::text(&assert_not_promised(&run, what)["message"]);
+        assert!(message.contains(reason), "{what}: {message}");
+        assert_revoked(&service.admin, &wrapped, what);
+    }
+    let any_policy = bare(&rooted, rooted.admin.address()).remove("token.policies");
+    let wrapped = rooted.mint_with("30s", json!({"policies": ["root"]}));
+    assert_not_promised(
+        &start_with(any_policy).token(&wrapped).run(),
+        "root, no promise",
+    );
+    assert_revoked(&rooted.admin, &wrapped, "root, no promise");
+}
+
+#[test]
+fn what_is_not_promised_is_not_asked_for() {
+    let service = Service::new();
+    let other = unique("other");
+    service.admin.policy(&other, &service.policy_hcl());
+    service.set_token_role(json!({"allowed_policies": [service.policy, other]}));
+    let any_policy = bare(&service, service.admin.address()).remove("token.policies");
+    let wrapped = service.mint_with("30s", json!({"policies": [other], "meta": {}}));
+    assert_started(&start_with(any_policy).token(&wrapped).run(), "no promise");
+    let both = bare(&service, service.admin.address())
+        .set("token.policies", json!([other, "default", service.policy]))
+        .set("token.min_ttl", "1h");
+    let wrapped = service.mint_with("30s", json!({"policies": [service.policy, other]}));
+    assert_started(&start_with(both).token(&wrapped).run(), "both policies");
+}
+
+#[test]
+fn an_answer_without_a_client_token_is_refused_b41_f19() {
+    let wrapping = SERVICE.mint().json["wrap_info"].clone();
+    let cases: Vec<(&str, Value, &str)> = vec![
+        (
+            "data",
+            json!({"auth": null, "data": {"client_token": "s.canary"}}),
+            "data",
+        ),
+        (
+            "another wrapping",
+            json!({"auth": null, "wrap_info": wrapping}),
+            "another wrapping token",
+        ),
+        ("nothing", json!({"auth": null, "data": null}), "nothing"),
+    ];
+    for (what, changes, reason) in cases {
+        let mut changes = Some(changes);
+        let proxy = at_unwrap(move |_| {
+            let changes = changes.take().unwrap_or_default();
+            Fault::alter_json(move |answer| openbao::merge(answer, changes))
+        });
+        let run = start_at(&proxy).token(SERVICE.mint()).run();
+        let message = openbao::text(&assert_not_promised(&run, what)["message"]);
+        assert!(message.contains(reason), "{what}: {message}");
+        assert_eq!(proxy.count(UNWRAP), 1, "{what}");
+        run.assert_no(["canary"]);
+    }
+}
+
+#[test]
+fn an_empty_answer_is_no_client_token_b41() {
+    let proxy = at_unwrap(|_| Fault::AnswerAfter(Reply::text(204, "text/plain", "")));
+    let run = start_at(&proxy).token(SERVICE.mint()).run();
+    assert_not_promised(&run, "204");
+    assert_eq!(proxy.count(UNWRAP), 1);
+}
+
+#[test]
+fn a_400_that_is_not_vaults_is_no_alarm() {
+    let proxy = FaultProxy::start(SERVICE.admin.address(), |_| {
+        Fault::Answer(Reply::text(400, "text/html", "<html>bad request</html>"))
+    });
+    let wrapped = SERVICE.mint();
+    let run = start_at(&proxy).token(&wrapped).run();
+    assert_refused(&run, 76, "failed", "a gateway's 400");
+    assert_unused(&wrapped, "a gateway's 400");
+}
+
+#[test]
+fn an_unwrap_that_is_never_answered_leaves_time_for_the_lookup_f16() {
+    let proxy = at_unwrap(|seen| match seen.nth {
+        1 => Fault::Hang,
+        _ => Fault::Pass,
+    });
+    let run = start_at(&proxy)
+        .args(["--deadline", "4s"])
+        .token(SERVICE.mint())
+        .run();
+    assert_started(&run, "the first unwrap was never answered");
+    assert_eq!((proxy.count(UNWRAP), proxy.count(LOOKUP)), (2, 2));
+}
+
+#[test]
+fn a_client_token_beside_something_else_is_refused_and_revoked_f19() {
+    let wrapping = SERVICE.mint().json["wrap_info"].clone();
+    for (what, changes) in [
+        ("data", json!({"data": {"x": "y"}})),
+        ("another wrapping", json!({"wrap_info": wrapping})),
+    ] {
+        let mut changes = Some(changes);
+        let proxy = at_unwrap(move |_| {
+            let changes = changes.take().unwrap_or_default();
+            Fault::alter_json(move |answer| openbao::merge(answer, changes))
+        });
+        let wrapped = SERVICE.mint();
+        assert_not_promised(&start_at(&proxy).token(&wrapped).run(), what);
+        assert_revoked(&SERVICE.admin, &wrapped, what);
+    }
+}
+
+#[test]
+fn what_the_token_says_of_itself_is_compared_too_t3_f19() {
+    for (what, changes) in [
+        ("path", json!({"path": "auth/token/create/somebody"})),
+        ("no path", json!({"path": ""})),
+        ("role", json!({"role": "somebody"})),
+        ("namespace", json!({"namespace_path": "elsewhere/"})),
+        ("uses", json!({"num_uses": 3})),
+        ("root", json!({"policies": ["root"]})),
+        ("policies", json!({"policies": ["default", "somebody"]})),
+    ] {
+        let proxy = FaultProxy::start(SERVICE.admin.address(), move |seen| {
+            let changes = changes.clone();
+            if seen.is("auth/token/lookup-self") {
+                Fault::alter_json(move |answer| openbao::merge(&mut answer["data"], changes))
+            } else {
+                Fault::Pass
+            }
+        });
+        let wrapped = SERVICE.mint();
+        assert_not_promised(&start_at(&proxy).token(&wrapped).run(), what);
+        assert_revoked(&SERVICE.admin, &wrapped, what);
+    }
+}
+
+#[test]
+fn a_role_of_the_same_name_in_another_namespace_is_refused_and_its_token_revoked_t3() {
+    let root: &Admin = OpenBao::shared();
+    let team = root.namespace(&unique("team"));
+    let rival = root.namespace(&unique("rival"));
+    let inner = team.namespace("inner");
+    let role = unique("svc");
+    for admin in [root, &team, &rival, &inner] {
+        admin.policy(&role, r#"path "secret/x" { capabilities = ["read"] }"#);
+        admin.token_role(&role, json!({"orphan": true, "allowed_policies": [role]}));
+    }
+    let manifest = |promised: &Admin| {
+        let manifest = Manifest::empty()
+            .set("service", json!({"app": "svc", "environment": "test"}))
+            .set("vault", json!({"address": root.address()}))
+            .set(
+                "token",
+                json!({"creation_path": format!("auth/token/create/{role}"), "policies": [role]}),
+            );
+        match promised.namespace_path() {
+            Some(path) => manifest.set("vault.namespace", path),
+            None => manifest,
+        }
+    };
+    let all = [root, &team, &rival, &inner];
+    for promised in all {
+        for minted in all {
+            let what = format!(
+                "promised in {:?}, minted in {:?}",
+                promised.namespace_path(),
+                minted.namespace_path()
+            );
+            let wrapped = minted.mint(&role, "30s", json!({"ttl": "1h", "policies": [role]}));
+            let run = start_with(manifest(promised)).token(&wrapped).run();
+            if promised.namespace_path() == minted.namespace_path() {
+                assert_started(&run, &what);
+                assert!(minted.accessor_exists(&wrapped.wrapped_accessor), "{what}");
+                continue;
+            }
+            let message = openbao::text(&assert_not_promised(&run, &what)["message"]);
+            assert!(message.contains("namespace"), "{what}: {message}");
+            assert_revoked(minted, &wrapped, &what);
+        }
+    }
+}
+
+#[test]
+fn a_client_token_that_was_revoked_before_the_unwrap_is_denied_f20() {
+    let wrapped = SERVICE.mint();
+    SERVICE.admin.ok(
+        "POST",
+        "auth/token/revoke-accessor",
+        json!({"accessor": wrapped.wrapped_accessor}),
+    );
+    let run = start().token(&wrapped).run();
+    let event = assert_refused(&run, 77, "failed", "a dead client token");
+    let hint = openbao::text(&event["hint"]);
+    assert!(hint.contains("revoked"), "{hint}");
+    assert_eq!(SERVICE.admin.lookup_wrapping(&wrapped.token), 400);
+}
+
+#[test]
+fn a_token_that_may_not_revoke_itself_is_named_by_its_accessor_t18() {
+    let service = Service::new();
+    service.set_token_role(json!({"token_no_default_policy": true}));
+    let wrapped = service.mint();
+    let manifest = bare(&service, service.admin.address());
+    let run = start_with(manifest).token(&wrapped).run();
+    assert_refused(&run, 77, "failed", "no right to look itself up");
+    let mut events = run.events();
+    events.retain(|event| event["event"] == "not_revoked");
+    assert_eq!(events.len(), 1, "{run:?}");
+    assert_eq!(events[0]["accessor"], wrapped.wrapped_accessor.as_str());
+    assert!(!run.stderr.contains("\"revoked\""), "{run:?}");
+    assert!(service.admin.accessor_exists(&wrapped.wrapped_accessor));
+}
+
+#[test]
+fn a_token_that_is_refused_while_vault_does_not_answer_is_named_by_its_accessor_t18() {
+    let proxy = FaultProxy::start(SERVICE.admin.address(), |seen| {
+        if seen.is("auth/token/revoke-self") {
+            Fault::CutBefore(Cut::Reset)
+        } else {
+            Fault::Pass
+        }
+    });
+    let wrapped = SERVICE.mint_with("30s", json!({"renewable": false}));
+    let run = start_at(&proxy).token(&wrapped).run();
+    assert_not_promised(&run, "not renewable");
+    run.assert_stderr("not_revoked")
+        .assert_stderr(&wrapped.wrapped_accessor);
+    assert!(
+        proxy.count("auth/token/revoke-self") > 1,
+        "it was tried once only"
+    );
+}
+
+#[test]
+fn of_eight_starts_with_one_token_a_single_one_becomes_the_application_t1() {
+    let wrapped = SERVICE.mint();
+    let running: Vec<_> = (0..8).map(|_| start().token(&wrapped).spawn()).collect();
+    let runs: Vec<Run> = running.into_iter().map(|running| running.wait()).collect();
+    let started = runs.iter().filter(|run| run.code == Some(0)).count();
+    assert_eq!(started, 1, "{runs:#?}");
+    for run in runs.iter().filter(|run| run.code != Some(0)) {
+        assert_not_valid(run, "a loser");
+    }
+}

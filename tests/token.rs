@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::support::{
-    Anteroom, Cut, Fault, FaultProxy, Reply, Run, Service, TempDir, Wrapped, openbao, wait_for,
+    Anteroom, Cut, Fault, FaultProxy, Reply, Run, Service, TempDir, Wrapped, openbao,
 };
 
 static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
