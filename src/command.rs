@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
 
-/// Longest chain of interpreters that the kernel follows (execve(2)).
-const INTERPRETERS_MAX: u32 = 4;
+/// Longest chain of interpreters that the kernel follows (`exec_binprm` in Linux).
+const INTERPRETERS_MAX: u32 = 5;
 /// Longest single argument or variable (`MAX_ARG_STRLEN`, execve(2)).
 const STRING_MAX: usize = 128 << 10;
 /// Where commands are looked for without PATH, as execvp(3) does.
@@ -219,6 +219,10 @@ fn check_format(command: &Path, file: &Path, depth: u32) -> Result<(), Error> {
         Ok(()) if head.starts_with(b"#!") && depth < INTERPRETERS_MAX => {
             check_format(command, &interpreter, depth + 1)
         }
+        Ok(()) if head.starts_with(b"#!") => Err(not_executable(
+            command,
+            "too many scripts are one another's interpreters",
+        )),
         Ok(()) => Ok(()),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Err(Error::InterpreterNotFound {
             command: command.to_owned(),
@@ -245,15 +249,16 @@ fn shebang(line: &[u8]) -> Option<PathBuf> {
     (!word.is_empty()).then(|| OsStr::from_bytes(word).into())
 }
 
-/// `e_machine` of this build (elf(5)).
+/// `e_machine` of this build (elf(5)), and that of the 32-bit programs that its kernel may run too.
 #[cfg(target_arch = "x86_64")]
-const MACHINE: u16 = 62;
+const MACHINES: [u16; 2] = [62, 3];
 #[cfg(target_arch = "aarch64")]
-const MACHINE: u16 = 183;
+const MACHINES: [u16; 2] = [183, 40];
 
-/// `PT_INTERP` of a 64-bit ELF file; others are left to the kernel.
+/// `PT_INTERP` of a 64-bit ELF program; the rest of a 32-bit one is left to the kernel.
 fn elf_interpreter(file: &File, head: &[u8]) -> Result<Option<PathBuf>, &'static str> {
     const CLASS_64: u8 = 2;
+    const EXECUTABLE_OR_SHARED: [u64; 2] = [2, 3];
     const PT_INTERP: u32 = 3;
     let number = |bytes: &[u8], at: usize, length: usize| {
         bytes.get(at..at + length).map(|bytes| {
@@ -264,11 +269,20 @@ fn elf_interpreter(file: &File, head: &[u8]) -> Result<Option<PathBuf>, &'static
         })
     };
     let cut = "its ELF header is cut off";
-    if head.get(4) != Some(&CLASS_64) {
-        return if head.len() < 52 { Err(cut) } else { Ok(None) };
-    }
-    if head.get(5) != Some(&1) || number(head, 18, 2) != Some(MACHINE.into()) {
+    let (kind, machine) = (
+        number(head, 16, 2).ok_or(cut)?,
+        number(head, 18, 2).ok_or(cut)?,
+    );
+    let is_64 = head.get(4) == Some(&CLASS_64);
+    let known = MACHINES.map(u64::from);
+    if head.get(5) != Some(&1) || machine != known[0] && (is_64 || machine != known[1]) {
         return Err("it is built for another kind of machine");
+    }
+    if !EXECUTABLE_OR_SHARED.contains(&kind) {
+        return Err("it is an ELF file, but not a program");
+    }
+    if !is_64 {
+        return if head.len() < 52 { Err(cut) } else { Ok(None) };
     }
     let offset = number(head, 32, 8).ok_or(cut)?;
     let size = number(head, 54, 2).ok_or(cut)?;

@@ -159,11 +159,16 @@ pub fn run(
         child,
         until: began + config.deadline + LAST_WORDS,
     };
-    let variables = match start.wait()? {
-        Ok(variables) => variables,
-        Err(ended) => {
+    let variables = match start.wait() {
+        Ok(Ok(variables)) => variables,
+        Ok(Err(ended)) => {
             withdraw();
             return ended;
+        }
+        Err(error) => {
+            start.call_off();
+            withdraw();
+            return Err(error);
         }
     };
     // Whatever fails from here on until the keeper is let go, the keeper gives back what it has.
@@ -172,6 +177,9 @@ pub fn run(
         .and_then(|()| environment(&config, &variables))
         .and_then(|environment| {
             command.check_size(&environment, stack_limit())?;
+            if replaces_stdin {
+                replace_stdin()?;
+            }
             match signal::pending(&start.signals) {
                 Some(signal) => Err(Error::Interrupted { signal }.into()),
                 None => Ok(environment),
@@ -185,22 +193,31 @@ pub fn run(
             return Err(error);
         }
     };
-    if let Some(code) = start.release()? {
-        withdraw();
-        return Ok(code);
+    match start.release() {
+        Ok(None) => {}
+        Ok(Some(code)) => {
+            withdraw();
+            return Ok(code);
+        }
+        Err(error) => {
+            withdraw();
+            return Err(error);
+        }
     }
     if let Some(signal) = signal::pending(&start.signals) {
         withdraw();
         return Err(Error::Interrupted { signal }.into());
     }
-    if replaces_stdin {
-        let null = std::fs::File::open("/dev/null").map_err(|error| Error::System {
-            step: "open /dev/null",
-            reason: error.to_string(),
-        })?;
-        nix::unistd::dup2_stdin(&null).map_err(system("replace standard input"))?;
-    }
     become_application(&command, &environment, &config, received).inspect_err(|_| withdraw())
+}
+
+/// What is left of standard input belongs to the token, not to the application.
+fn replace_stdin() -> Result<(), Error> {
+    let null = std::fs::File::open("/dev/null").map_err(|error| Error::System {
+        step: "open /dev/null",
+        reason: error.to_string(),
+    })?;
+    nix::unistd::dup2_stdin(&null).map_err(system("replace standard input"))
 }
 
 fn become_application(

@@ -27,13 +27,15 @@ const ENDING: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
-/// The mask and those dispositions that anteroom, or Rust's runtime, changes.
+/// The mask and those dispositions and descriptors that anteroom, or Rust's runtime, changes.
 #[derive(Debug)]
 pub struct Received {
     mask: SigSet,
     pipe_was_ignored: bool,
     child_was_ignored: bool,
     ending: SigSet,
+    /// Standard descriptors that were closed: Rust's runtime opens `/dev/null` in their place.
+    closed: [bool; 3],
 }
 
 static RECEIVED: OnceLock<Received> = OnceLock::new();
@@ -63,6 +65,10 @@ pub fn received() -> &'static Received {
             pipe_was_ignored: is_ignored(Signal::SIGPIPE),
             child_was_ignored: is_ignored(Signal::SIGCHLD),
             ending,
+            closed: [0, 1, 2].map(|descriptor| {
+                // SAFETY: with F_GETFD nothing is changed, and a closed descriptor gives an error.
+                unsafe { libc::fcntl(descriptor, libc::F_GETFD) == -1 }
+            }),
         };
         if received.child_was_ignored {
             // Else the kernel would reap the keeper, and nobody would learn how it ended.
@@ -85,6 +91,12 @@ impl Received {
         }
         if self.child_was_ignored {
             set(Signal::SIGCHLD, SigHandler::SigIgn);
+        }
+        for (descriptor, closed) in (0..).zip(self.closed) {
+            if closed {
+                // SAFETY: only a flag is set; this descriptor is the runtime's `/dev/null`, which nobody owns.
+                unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+            }
         }
         discard_child_signal();
         let _ = self.mask.thread_set_mask();

@@ -1,1 +1,962 @@
-//! PID 1, the keeper and the exec: what the application finds.
+//! What the application finds: the process as it was handed to anteroom, and a command that was known to run.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::support::{
+    Anteroom, Fault, FaultProxy, Running, Service, TempDir, probe, tmpfs_dir, wait_for,
+};
+
+/// Becomes the binary with its arguments, at the end of a script for [`Anteroom::under`].
+const BECOME: &str = r#"exec "$0" "$@""#;
+
+fn script(before: &str) -> [String; 3] {
+    ["/bin/sh".into(), "-c".into(), format!("{before} {BECOME}")]
+}
+
+fn start(service: &Service) -> Anteroom {
+    Anteroom::new()
+        .manifest(service.manifest())
+        .token(service.mint())
+}
+
+/// A proxy that holds the first request for this path until the sender says something, or is dropped.
+fn holding(service: &Service, path: &str) -> (FaultProxy, Sender<()>) {
+    let (release, held) = channel::<()>();
+    let path = path.to_owned();
+    let proxy = FaultProxy::start(service.admin.address(), move |seen| {
+        if seen.is(&path) && seen.nth == 1 {
+            // Whoever waits is let go in either case.
+            let _ = held.recv();
+        }
+        Fault::Pass
+    });
+    (proxy, release)
+}
+
+fn executable(directory: &TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = directory.write(name, content);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod of our own file");
+    path
+}
+
+type Input = (&'static str, Box<dyn Fn(Anteroom) -> Anteroom>);
+
+fn input(name: &'static str, change: impl Fn(Anteroom) -> Anteroom + 'static) -> Input {
+    (name, Box::new(change))
+}
+
+fn inputs(gone: &Path) -> Vec<Input> {
+    let shell = |name, before: &'static str| input(name, move |run| run.under(script(before)));
+    let through = |name, words: &'static str| input(name, move |run| run.under(words.split(' ')));
+    let gone = gone.display().to_string();
+    vec![
+        input("as it comes", |run| run),
+        shell("SIGPIPE ignored (B62)", "trap '' PIPE;"),
+        shell("SIGCHLD ignored (B64)", "trap '' CHLD;"),
+        shell("SIGTERM ignored", "trap '' TERM;"),
+        shell("SIGINT and SIGQUIT ignored", "trap '' INT QUIT;"),
+        shell("SIGHUP ignored", "trap '' HUP;"),
+        shell(
+            "all that can be are ignored",
+            "for n in $(seq 1 64); do case $n in 9|19|32|33) ;; *) trap '' $n ;; esac; done;",
+        ),
+        input("all signals blocked (B63)", |run| {
+            run.under([probe().as_os_str(), OsStr::new("block")])
+        }),
+        shell("umask 000", "umask 000;"),
+        shell("umask 077", "umask 077;"),
+        shell("umask 777", "umask 777;"),
+        shell("standard input closed (B60)", "exec <&-;"),
+        shell("standard output closed (B60)", "exec >&-;"),
+        shell("standard error closed (B60)", "exec 2>&-;"),
+        shell("all three closed (B60)", "exec <&- >&- 2>&-;"),
+        shell(
+            "other limits (B65)",
+            "ulimit -c unlimited; ulimit -n 1000; ulimit -l 0; ulimit -s 4096;",
+        ),
+        through("a nice value", "nice -n 7"),
+        through(
+            "no new privileges, no capabilities",
+            "setpriv --no-new-privs --inh-caps=-all --bounding-set=-all",
+        ),
+        through("supplementary groups", "setpriv --groups 5,29"),
+        through("a death signal", "setpriv --pdeathsig USR1"),
+        shell("another oom score", "echo 123 >/proc/self/oom_score_adj;"),
+        input("another user without an entry or HOME (B67)", |run| {
+            run.uid(54_321)
+        }),
+        input("a working directory that is gone (B68)", move |run| {
+            run.under(script(&format!("mkdir {gone}; cd {gone}; rmdir {gone};")))
+        }),
+        input("variables that are not UTF-8 or empty (B54)", |run| {
+            run.env("EMPTY", "")
+                .env(OsStr::from_bytes(b"N\xff"), OsStr::from_bytes(b"\xfe=\n"))
+        }),
+    ]
+}
+
+#[test]
+fn the_application_finds_the_process_as_anteroom_found_it_t14_b60_b62_b63_b64_b67_b68() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).expect("chmod");
+    let mut differences = Vec::new();
+    for (name, change) in inputs(&directory.join("gone")) {
+        let state = directory.join("state");
+        let look = |run: Anteroom| {
+            let run = change(run).run();
+            assert_eq!(run.code, Some(0), "{name}\n{run:?}");
+            let text = fs::read(&state).unwrap_or_else(|error| panic!("{name}: {error}\n{run:?}"));
+            fs::remove_file(&state).expect("it was read just now");
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let (pid, rest) = text.split_once('\n').expect("a line with the pid");
+            assert_eq!(pid, format!("pid {}", run.pid), "{name}");
+            rest.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let task = [OsStr::new("state"), state.as_os_str()];
+        let without = look(
+            Anteroom::new()
+                .program(probe())
+                .without_secrets_dir()
+                .args(task),
+        );
+        let with = look(start(&service).command([&[probe().as_os_str()], &task[..]].concat()));
+        // What the test runner itself was handed is not declared, and so not handed on (T13).
+        let standard = |line: &String| {
+            !line.starts_with("fd ")
+                || ["fd 0 ", "fd 1 ", "fd 2 "]
+                    .iter()
+                    .any(|fd| line.starts_with(fd))
+        };
+        let without: Vec<String> = without.into_iter().filter(standard).collect();
+        assert!(
+            without.contains(&"children ECHILD".to_owned()),
+            "{name}: {without:?}"
+        );
+        for line in without.iter().filter(|line| !with.contains(line)) {
+            differences.push(format!("{name}: lost  {line}"));
+        }
+        for line in with.iter().filter(|line| !without.contains(line)) {
+            differences.push(format!("{name}: added {line}"));
+        }
+        if differences.is_empty() {
+            assert_eq!(without, with, "{name}: the order");
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn only_descriptors_that_were_declared_reach_the_application_t13() {
+    let service = Service::new();
+    let open = "exec 3</dev/null 4</dev/zero 9</dev/zero;";
+    for (name, declared, expected) in [
+        ("nothing declared", "", "0 1 2"),
+        (
+            "two declared",
+            "export LISTEN_FDS=2 LISTEN_PID=$$;",
+            "0 1 2 3 4",
+        ),
+        (
+            "two declared for somebody else",
+            "export LISTEN_FDS=2 LISTEN_PID=1;",
+            "0 1 2",
+        ),
+        (
+            "nonsense declared",
+            "export LISTEN_FDS=-1 LISTEN_PID=$$;",
+            "0 1 2",
+        ),
+    ] {
+        let run = start(&service)
+            .under(script(&format!("{open} {declared}")))
+            .command(["/bin/ls", "/proc/self/fd"])
+            .run();
+        run.assert_code(0);
+        let mut numbers: Vec<u32> = run
+            .stdout
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        // The last one is that of the listing itself.
+        numbers.sort_unstable();
+        numbers.pop();
+        let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+        assert_eq!(numbers.join(" "), expected, "{name}");
+    }
+}
+
+#[test]
+fn no_secret_lands_on_a_standard_descriptor_that_was_closed_b60() {
+    let service = Service::new();
+    let run = start(&service)
+        .under(script("exec <&- >&- 2>&-;"))
+        .shell("cat <&0; cat /proc/self/mountinfo >&1; echo x >&2")
+        .run();
+    assert_eq!(run.stdout + &run.stderr, "");
+    let (mut files, names) = (run_files(&run.secrets_dir), Service::CANARIES);
+    assert!(
+        names.iter().all(|canary| files.any(canary)),
+        "every secret is in its own file"
+    );
+}
+
+struct Files(Vec<Vec<u8>>);
+
+impl Files {
+    fn any(&mut self, text: &str) -> bool {
+        self.0.iter().any(|bytes| bytes == text.as_bytes())
+    }
+}
+
+fn run_files(directory: &Path) -> Files {
+    let files = crate::support::anteroom::files_in(directory);
+    Files(files.into_values().map(|entry| entry.bytes).collect())
+}
+
+#[test]
+fn the_exit_code_of_the_application_passes_through() {
+    let service = Service::new();
+    for code in [0, 1, 2, 64, 70, 80, 125, 126, 127, 128, 143, 255] {
+        let run = start(&service).shell(&format!("exit {code}")).run();
+        run.assert_code(code);
+    }
+}
+
+#[test]
+fn the_signal_that_ends_the_application_is_seen_by_whoever_started_anteroom() {
+    let service = Service::new();
+    for signal in [
+        Signal::SIGKILL,
+        Signal::SIGTERM,
+        Signal::SIGPIPE,
+        Signal::SIGHUP,
+    ] {
+        let run = start(&service)
+            .shell(&format!("kill -{} $$", signal as i32))
+            .run();
+        run.assert_signal(signal);
+    }
+}
+
+/// Commands that cannot run, the expected exit code, and what the message names.
+fn commands_that_cannot_run(
+    directory: &TempDir,
+) -> Vec<(&'static str, OsString, i32, &'static str)> {
+    let program = fs::read(probe()).expect("it was built");
+    let patched = |at: usize, bytes: &[u8]| {
+        let mut program = program.clone();
+        program[at..at + bytes.len()].copy_from_slice(bytes);
+        program
+    };
+    let nowhere = directory.join("no-loader");
+    crate::support::probe::compile(&["-Wl,--dynamic-linker=/nowhere/ld.so"], &nowhere);
+    let through = executable(directory, "through", format!("#!{}\n", nowhere.display()));
+    let itself = directory.join("itself");
+    executable(directory, "itself", format!("#!{}\n", itself.display()));
+    fs::create_dir(directory.join("directory")).expect("our own directory can be written");
+    let name = |path: PathBuf| path.into_os_string();
+    let made = |name: &str, content: &[u8]| executable(directory, name, content).into_os_string();
+    vec![
+        (
+            "a path that is nowhere",
+            name(directory.join("missing")),
+            127,
+            "missing",
+        ),
+        (
+            "a name that is not in PATH",
+            "no-such-command".into(),
+            127,
+            "no-such-command",
+        ),
+        ("an empty name", "".into(), 127, "not there"),
+        (
+            "a path below a file",
+            name(probe().join("x")),
+            127,
+            "not there",
+        ),
+        (
+            "a script whose interpreter is missing",
+            made("lost", b"#!/nowhere/interpreter -e\n"),
+            127,
+            "/nowhere/interpreter",
+        ),
+        (
+            "a program whose loader is missing",
+            name(nowhere),
+            127,
+            "/nowhere/ld.so",
+        ),
+        (
+            "a script whose interpreter's loader is missing",
+            name(through),
+            127,
+            "/nowhere/ld.so",
+        ),
+        (
+            "a directory",
+            name(directory.join("directory")),
+            126,
+            "directory",
+        ),
+        (
+            "a file without the x bit",
+            name(directory.write("plain", "#!/bin/sh\n")),
+            126,
+            "denied",
+        ),
+        ("a device", "/dev/null".into(), 126, "/dev/null"),
+        (
+            "a script without a #! line",
+            made("bare", b"echo started\n"),
+            126,
+            "#!",
+        ),
+        (
+            "a #! line that names nothing",
+            made("hollow", b"#!\n"),
+            126,
+            "interpreter",
+        ),
+        (
+            "a script that interprets itself",
+            name(itself),
+            126,
+            "interpreter",
+        ),
+        ("an empty file", made("empty", b""), 126, "#!"),
+        (
+            "another architecture",
+            made("arm64", &patched(18, &[183, 0])),
+            126,
+            "machine",
+        ),
+        (
+            "a 32-bit architecture",
+            made(
+                "arm",
+                &patched(4, &[1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 40, 0]),
+            ),
+            126,
+            "machine",
+        ),
+        (
+            "another byte order",
+            made("big", &patched(5, &[2])),
+            126,
+            "machine",
+        ),
+        (
+            "an object file",
+            made("object", &patched(16, &[1, 0])),
+            126,
+            "program",
+        ),
+        (
+            "a program that is cut off",
+            made("cut", &program[..40]),
+            126,
+            "cut off",
+        ),
+    ]
+}
+
+#[test]
+fn a_command_that_cannot_run_is_found_before_the_token_is_touched_f5_f6_b56_b57_b58_b59() {
+    let service = Service::new();
+    let proxy = FaultProxy::recording(service.admin.address());
+    let token = service.mint_with("60s", json!(null)).token;
+    let directory = TempDir::new();
+    let mut wrong = Vec::new();
+    for (name, command, code, text) in commands_that_cannot_run(&directory) {
+        let run = Anteroom::new()
+            .manifest(service.manifest_for(&proxy.address()))
+            .token(&token)
+            .command([command])
+            .run();
+        let still_valid = service.admin.lookup_wrapping(&token) == 200;
+        if run.code != Some(code)
+            || !run.stderr.contains(text)
+            || !run.stdout.is_empty()
+            || !still_valid
+        {
+            wrong.push(format!(
+                "{name}: {code} and {text:?} were expected, token valid: {still_valid}\n{run:?}"
+            ));
+        }
+        run.assert_no_files();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(
+        proxy.connections(),
+        0,
+        "Vault was asked although the command cannot run"
+    );
+}
+
+#[test]
+fn with_an_empty_or_a_missing_path_a_command_is_looked_for_as_execvp_does() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    symlink("/bin/echo", directory.join("here")).expect("our own directory can be written");
+    for (path, command, code) in [
+        ("PATH=;", "here", 0),
+        ("PATH=;", "echo", 127),
+        ("unset PATH;", "echo", 0),
+        ("unset PATH;", "here", 127),
+        ("PATH=/nowhere::/bin;", "here", 0),
+    ] {
+        let run = start(&service)
+            .current_dir(directory.path())
+            .under(script(path))
+            .command([command, "started"])
+            .run();
+        assert_eq!(run.code, Some(code), "{path} {command}\n{run:?}");
+        assert_eq!(run.stdout == "started\n", code == 0, "{path} {command}");
+    }
+}
+
+#[test]
+fn a_command_is_looked_for_once_and_not_again_after_the_fetch_t21() {
+    let service = Service::new();
+    let (early, late) = (TempDir::new(), TempDir::new());
+    symlink("/bin/echo", late.join("app")).expect("our own directory can be written");
+    let (proxy, release) = holding(&service, &service.payment_path());
+    let path = format!("{}:{}", early.path().display(), late.path().display());
+    let mut running = start(&service)
+        .manifest(service.manifest_for(&proxy.address()))
+        .env("PATH", path)
+        .command(["app", "the first one found"])
+        .spawn();
+    running.wait_until("the credential to be asked for", |_| {
+        proxy.count(&service.payment_path()) > 0
+    });
+    symlink("/bin/false", early.join("app")).expect("our own directory can be written");
+    drop(release);
+    let run = running.wait();
+    run.assert_code(0);
+    assert_eq!(run.stdout, "the first one found\n");
+}
+
+#[test]
+fn arguments_reach_the_application_byte_for_byte_b54() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    symlink("/bin/busybox", directory.join("as typed")).expect("our own directory can be written");
+    let words: [&[u8]; 6] = [b"\xff\xfe", b"", b"--manifest", b"--", b"a b\n", b"-x"];
+    let run = start(&service)
+        .command(
+            [
+                OsStr::new("/bin/sh"),
+                OsStr::new("-c"),
+                OsStr::new(r#"tr '\0' '|' </proc/$$/cmdline | od -An -tx1 -v"#),
+            ]
+            .into_iter()
+            .chain(words.map(OsStr::from_bytes)),
+        )
+        .run();
+    run.assert_code(0);
+    let hex: String = run.stdout.split_whitespace().collect();
+    let expected: Vec<u8> = words
+        .iter()
+        .flat_map(|word| [word, &b"|"[..]].concat())
+        .collect();
+    let expected: String = expected.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(hex.ends_with(&expected), "{hex} does not end in {expected}");
+}
+
+#[test]
+fn the_application_gets_its_name_as_typed() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    symlink(probe(), directory.join("app")).expect("our own directory can be written");
+    for typed in ["app", "./app"] {
+        let run = start(&service)
+            .current_dir(directory.path())
+            .env("PATH", directory.path())
+            .command([typed, "state", "state"])
+            .run();
+        run.assert_code(0);
+        let state = fs::read_to_string(directory.join("state")).expect("it was written");
+        assert!(
+            state.contains(&format!("argument 0 {typed}\n")),
+            "{typed}: {state}"
+        );
+    }
+}
+
+/// Arguments of so many bytes.
+fn arguments(bytes: usize) -> Vec<String> {
+    vec!["x".repeat(100 << 10); bytes / (100 << 10)]
+}
+
+#[test]
+fn two_mebibytes_of_arguments_pass_when_the_limit_lets_them_b55() {
+    let service = Service::new();
+    let run = start(&service)
+        .pre_exec(|| Ok(setrlimit(Resource::RLIMIT_STACK, 32 << 20, 32 << 20)?))
+        .command(
+            ["/bin/sh", "-c", "echo $#", "sh"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(arguments(2 << 20)),
+        )
+        .run();
+    run.assert_code(0);
+    assert_eq!(run.stdout, "20\n");
+}
+
+#[test]
+fn what_the_fetch_makes_too_long_for_an_exec_ends_with_126_and_a_revoked_token_f31_b55() {
+    let service = Service::new();
+    for (name, size, before) in [
+        ("one variable is too long", 200 << 10, 0),
+        ("all together are too long", 120 << 10, 2 << 20),
+    ] {
+        let path = format!("{}/data/large", service.kv2);
+        service
+            .admin
+            .kv_put(&path, json!({"data": {"value": "x".repeat(size)}}));
+        service.admin.policy(
+            &service.policy,
+            &format!(
+                "{} path \"{path}\" {{ capabilities = [\"read\"] }}",
+                service.policy_hcl()
+            ),
+        );
+        let wrapped = service.mint();
+        let run = Anteroom::new()
+            .manifest(
+                service
+                    .manifest()
+                    .set("dependencies.large.path", path)
+                    .set("environment.LARGE", "{{ large.value }}"),
+            )
+            .token(&wrapped)
+            .pre_exec(|| Ok(setrlimit(Resource::RLIMIT_STACK, 8 << 20, 32 << 20)?))
+            .command(
+                ["/bin/echo", "started"]
+                    .map(str::to_owned)
+                    .into_iter()
+                    .chain(arguments(before)),
+            )
+            .run();
+        assert_eq!(run.code, Some(126), "{name}\n{run:?}");
+        assert_eq!(run.stdout, "", "{name}");
+        run.assert_no_files();
+        assert!(
+            !service.admin.accessor_exists(&wrapped.wrapped_accessor),
+            "{name}: the token lives"
+        );
+    }
+}
+
+#[test]
+fn a_command_that_vanishes_during_the_fetch_ends_with_127_and_a_revoked_token_f31() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    let command = directory.join("app");
+    symlink("/bin/echo", &command).expect("our own directory can be written");
+    let (proxy, release) = holding(&service, &service.payment_path());
+    let wrapped = service.mint();
+    let mut running = Anteroom::new()
+        .manifest(service.manifest_for(&proxy.address()))
+        .token(&wrapped)
+        .command([command.as_os_str(), OsStr::new("started")])
+        .spawn();
+    running.wait_until("the credential to be asked for", |_| {
+        proxy.count(&service.payment_path()) > 0
+    });
+    fs::remove_file(&command).expect("it is there");
+    drop(release);
+    let run = running.wait();
+    run.assert_refused(127);
+    assert!(
+        !service.admin.accessor_exists(&wrapped.wrapped_accessor),
+        "the token lives"
+    );
+}
+
+/// The words that replace the user database for whoever comes behind them, in a mount namespace.
+fn with_user_database(directory: &TempDir) -> Vec<String> {
+    let passwd = directory.write(
+        "passwd",
+        "root:x:0:0::/root:/bin/sh\napp:x:4711:4712::/home/app:/bin/sh\n",
+    );
+    let group = directory.write(
+        "group",
+        "root:x:0:\napp:x:4712:\naudio:x:29:app\nvideo:x:44:root,app\n",
+    );
+    let mounts = format!(
+        "mount --bind {} /etc/passwd && mount --bind {} /etc/group && ",
+        passwd.display(),
+        group.display()
+    );
+    let mut words = vec!["unshare".to_owned(), "-m".to_owned()];
+    words.extend(script(&mounts));
+    words
+}
+
+/// A secrets directory that other users can go through, as a container's tmpfs is.
+fn open_secrets_dir() -> TempDir {
+    let directory = tmpfs_dir();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
+        .expect("chmod of our own directory");
+    directory
+}
+
+#[test]
+fn the_application_runs_as_the_user_of_the_manifest_and_owns_its_files() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    for (user, ids, home) in [
+        ("app", "4711 4712 4712 29 44", "/home/app"),
+        ("app:app", "4711 4712 4712", "/home/app"),
+        ("app:audio", "4711 29 29", "/home/app"),
+        ("4711", "4711 4712 4712 29 44", "/home/app"),
+        ("1000:1000", "1000 1000 1000", "/root"),
+        ("root", "0 0 0 44", "/root"),
+    ] {
+        let secrets = open_secrets_dir();
+        let run = start(&service)
+            .under(with_user_database(&directory))
+            .env("HOME", "/root")
+            .manifest(service.manifest().set("process.user", user))
+            .secrets_dir(secrets.path())
+            .shell(&format!(
+                "echo $(id -u) $(id -g) $(id -G); echo $HOME; cat {0}/payment/api_key {0}/tls.key >/dev/null && \
+                 cat {0}/payment/api_key; echo; grep CapEff /proc/self/status",
+                secrets.path().display()
+            ))
+            .run();
+        assert_eq!(run.code, Some(0), "{user}\n{run:?}");
+        let lines: Vec<&str> = run.stdout.lines().collect();
+        assert_eq!(lines[..3], [ids, home, Service::API_KEY], "{user}");
+        let uid: u32 = ids
+            .split(' ')
+            .next()
+            .and_then(|id| id.parse().ok())
+            .expect("a number");
+        assert_eq!(
+            lines[3].ends_with("\t0000000000000000"),
+            uid != 0,
+            "{user}: {}",
+            lines[3]
+        );
+        for name in ["tls.key", "tls.crt", "payment/api_key", "status.json"] {
+            assert_eq!(run.file(name).uid, uid, "{user}: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_command_is_checked_with_the_rights_of_the_user_f6() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    let hidden = TempDir::new();
+    fs::set_permissions(hidden.path(), fs::Permissions::from_mode(0o700))
+        .expect("chmod of our own directory");
+    let only_root = executable(&directory, "only-root", "#!/bin/sh\necho started\n");
+    fs::set_permissions(&only_root, fs::Permissions::from_mode(0o700))
+        .expect("chmod of our own file");
+    for command in [
+        only_root,
+        executable(&hidden, "app", "#!/bin/sh\necho started\n"),
+    ] {
+        let wrapped = service.mint();
+        let run = Anteroom::new()
+            .manifest(service.manifest().set("process.user", "1000:1000"))
+            .token(&wrapped)
+            .command([&command])
+            .run();
+        run.assert_refused(126);
+        assert_eq!(
+            service.admin.lookup_wrapping(&wrapped.token),
+            200,
+            "{}",
+            command.display()
+        );
+    }
+}
+
+#[test]
+fn a_user_that_it_is_already_needs_no_root() {
+    let service = Service::new();
+    let run = start(&service)
+        .uid(1000)
+        .manifest(service.manifest().set("process.user", "1000:1000"))
+        .shell("id -u; id -G")
+        .run();
+    run.assert_code(0);
+    assert_eq!(run.stdout, "1000\n1000\n");
+}
+
+#[test]
+fn without_root_nobody_else_can_be_become_and_the_token_is_not_touched_b25() {
+    let service = Service::new();
+    for user in ["1001:1000", "1000:1001", "0:0", "root", "nobody"] {
+        let wrapped = service.mint();
+        let run = Anteroom::new()
+            .uid(1000)
+            .manifest(service.manifest().set("process.user", user))
+            .token(&wrapped)
+            .shell("echo started")
+            .run();
+        assert_eq!(run.code, Some(78), "{user}\n{run:?}");
+        run.assert_refused(78).assert_stderr("only root");
+        assert_eq!(service.admin.lookup_wrapping(&wrapped.token), 200, "{user}");
+    }
+}
+
+#[test]
+fn a_root_that_may_not_change_its_user_says_so_before_the_token_is_touched() {
+    let service = Service::new();
+    let wrapped = service.mint();
+    let run = Anteroom::new()
+        .under(["setpriv", "--inh-caps=-all", "--bounding-set=-all"])
+        .manifest(service.manifest().set("process.user", "1000:1000"))
+        .token(&wrapped)
+        .shell("echo started")
+        .run();
+    run.assert_refused(71)
+        .assert_stderr("become the application's user");
+    assert_eq!(service.admin.lookup_wrapping(&wrapped.token), 200);
+}
+
+/// Starts as this user, and holds the start when it asks for a credential: then both processes hold what they ever do.
+fn held(
+    service: &Service,
+    uid: u32,
+    change: impl FnOnce(Anteroom) -> Anteroom,
+) -> (FaultProxy, Running, Vec<i32>) {
+    let path = service.payment_path();
+    let proxy = FaultProxy::start(service.admin.address(), {
+        let path = path.clone();
+        move |seen| {
+            if seen.is(&path) {
+                Fault::Hang
+            } else {
+                Fault::Pass
+            }
+        }
+    });
+    let run = start(service)
+        .manifest(service.manifest_for(&proxy.address()))
+        .env("VAULT_TOKEN", "canary-vault-token")
+        .uid(uid)
+        .shell("echo started");
+    let mut running = change(run).spawn();
+    running.wait_until("the credential to be asked for", |_| proxy.count(&path) > 0);
+    let both: Vec<i32> = [running.pid()]
+        .into_iter()
+        .chain(running.children())
+        .collect();
+    assert_eq!(both.len(), 2, "PID 1 and the keeper");
+    (proxy, running, both)
+}
+
+/// What the probe gets when it spies on `pid` as the user `uid`.
+fn spy(uid: u32, pid: i32) -> Vec<String> {
+    let output = Command::new("setpriv")
+        .args([
+            "--clear-groups",
+            "--regid",
+            &uid.to_string(),
+            "--reuid",
+            &uid.to_string(),
+        ])
+        .arg(probe())
+        .args(["spy", &pid.to_string()])
+        .output()
+        .expect("setpriv can be started");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn nobody_but_root_reads_either_process_during_a_start_t6_t7() {
+    let service = Service::new();
+    for (uid, spies) in [(1000, [1000, 1001]), (0, [1000, 1001])] {
+        let (_proxy, running, both) = held(&service, uid, |run| run);
+        for pid in both {
+            for spy_uid in spies {
+                let found = spy(spy_uid, pid);
+                assert!(found.len() > 10, "the probe did not run: {found:?}");
+                let refused =
+                    |line: &&String| line.ends_with(" EACCES") || line.ends_with(" EPERM");
+                let open: Vec<_> = found.iter().filter(|line| !refused(line)).collect();
+                assert_eq!(
+                    open,
+                    Vec::<&String>::new(),
+                    "user {spy_uid} spies on {pid} of user {uid}"
+                );
+            }
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it is running");
+            assert!(
+                !line.contains("hvs.") && !line.contains("s."),
+                "{line:?} may hold a token"
+            );
+        }
+        running.kill(Signal::SIGTERM);
+        running.wait().assert_refused(143);
+    }
+}
+
+#[test]
+fn the_spy_of_these_tests_reads_an_ordinary_process_of_its_own_user_t7() {
+    let mut ordinary = Command::new("setpriv")
+        .args([
+            "--clear-groups",
+            "--regid",
+            "1000",
+            "--reuid",
+            "1000",
+            "sleep",
+            "60",
+        ])
+        .spawn()
+        .expect("setpriv can be started");
+    let pid = ordinary.id().cast_signed();
+    wait_for("it to be sleep", Duration::from_secs(10), || {
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .ok()
+            .filter(|name| name == "sleep\n")
+    });
+    let found = spy(1000, pid);
+    for way in ["environ OK", "maps OK", "ptrace OK"] {
+        assert!(
+            found.iter().any(|line| line == way),
+            "{way} is missing from {found:?}"
+        );
+    }
+    ordinary.kill().expect("our own child can be killed");
+    ordinary.wait().expect("our own child can be waited for");
+}
+
+fn core_wanted() -> std::io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_CORE, u64::MAX, u64::MAX)?)
+}
+
+#[test]
+fn a_crash_of_either_process_leaves_no_core_t8() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))
+        .expect("chmod of our own directory");
+    let control = Anteroom::new()
+        .program(probe())
+        .without_secrets_dir()
+        .current_dir(directory.path())
+        .pre_exec(core_wanted)
+        .args(["die"])
+        .run();
+    assert!(
+        control.status.core_dumped(),
+        "a core is possible here: {control:?}"
+    );
+    for core in fs::read_dir(directory.path())
+        .expect("our own directory")
+        .filter_map(Result::ok)
+    {
+        fs::remove_file(core.path()).expect("our own directory");
+    }
+    for (index, victim) in ["PID 1", "the keeper"].into_iter().enumerate() {
+        for signal in [Signal::SIGSEGV, Signal::SIGABRT] {
+            let (_proxy, mut running, both) = held(&service, 1000, |run| {
+                run.current_dir(directory.path()).pre_exec(core_wanted)
+            });
+            running.wait_until(&format!("{victim} to end by {signal}"), |_| {
+                // Rust's own handler takes the first SIGSEGV for a sign of a full stack and lets the next one pass.
+                let _ = kill(Pid::from_raw(both[index]), signal);
+                let state =
+                    fs::read_to_string(format!("/proc/{}/stat", both[index])).unwrap_or_default();
+                state.is_empty() || state.contains(") Z ")
+            });
+            let run = running.wait();
+            let what = format!("{victim} by {signal}\n{run:?}");
+            assert!(!run.status.core_dumped(), "a core: {what}");
+            assert_eq!(run.stdout, "", "{what}");
+            run.assert_no(Service::CANARIES);
+            wait_for("the keeper to end", Duration::from_secs(10), || {
+                (!Path::new(&format!("/proc/{}", both[1])).exists()).then_some(())
+            });
+            run.assert_no_files();
+            let left: Vec<_> = fs::read_dir(directory.path())
+                .expect("our own directory")
+                .filter_map(Result::ok)
+                .collect();
+            assert!(left.is_empty(), "{left:?} was left: {what}");
+        }
+    }
+}
+
+#[test]
+fn no_token_reaches_the_environment_of_the_application_t6() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    for source in ["variable", "file"] {
+        let wrapped = service.mint();
+        let run = Anteroom::new()
+            .manifest(service.manifest())
+            .env("VAULT_TOKEN", "canary-vault-token")
+            .env("BAO_TOKEN", "canary-bao-token")
+            .env("KEPT", "kept");
+        let run = match source {
+            "variable" => run.token(&wrapped),
+            _ => {
+                let path = directory.write("token", &wrapped.token);
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o400))
+                    .expect("chmod of our own file");
+                run.env("ANTEROOM_TOKEN_FILE", path)
+            }
+        };
+        let run = run.shell("tr '\\0' '\\n' </proc/$$/environ").run();
+        run.assert_code(0);
+        assert!(run.stdout.contains("KEPT=kept\n"), "{source}\n{run:?}");
+        run.assert_no([
+            wrapped.token.as_str(),
+            "canary-vault-token",
+            "canary-bao-token",
+            "ANTEROOM_TOKEN",
+            "_TOKEN=",
+        ]);
+    }
+}
+
+#[test]
+fn a_binary_that_its_user_may_run_and_not_read_does_its_work_t7() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    let copy = directory.join("anteroom");
+    // Copied by another process: ours might hold it open for writing while another thread forks.
+    let copied = Command::new("install")
+        .args(["-m", "0711", env!("CARGO_BIN_EXE_anteroom")])
+        .arg(&copy)
+        .status()
+        .expect("install can be started");
+    assert!(copied.success());
+    let run = start(&service)
+        .program(&copy)
+        .uid(1000)
+        .shell("echo started")
+        .run();
+    run.assert_code(0);
+    assert_eq!(run.stdout, "started\n");
+}
