@@ -191,7 +191,9 @@ impl Error {
 fn of_vault(error: &vault::Error) -> u8 {
     match error {
         vault::Error::Unavailable { .. } | vault::Error::Unknown { .. } => 69,
-        vault::Error::Tls { .. } | vault::Error::Malformed { .. } => 76,
+        vault::Error::Tls { .. }
+        | vault::Error::Malformed { .. }
+        | vault::Error::Redirect { .. } => 76,
         vault::Error::Status { status: 403, .. } => 77,
         vault::Error::Status {
             status: 400 | 404, ..
@@ -255,6 +257,9 @@ fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
             format!("is the path in {table} right? A secret of KV version 2 has `data/` behind its mount")
         }
         vault::Error::Status { status: 400, .. } => format!("compare {table} with the role in Vault"),
+        vault::Error::Redirect { .. } => {
+            "a standby may redirect to the address's own host or to one of `standby_hosts`, and an unwrap to the former only".to_owned()
+        }
         vault::Error::Status { .. } | vault::Error::Malformed { .. } => {
             "is it a Vault that answers at this address, and not a proxy?".to_owned()
         }

@@ -67,6 +67,9 @@ pub struct Auth {
     /// 0 is without limit.
     #[serde(default)]
     pub num_uses: u64,
+    /// What came in the same answer, where nothing else should be.
+    #[serde(skip)]
+    pub beside: Option<&'static str>,
 }
 
 fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {

@@ -209,6 +209,7 @@ impl Client {
         let mut unknown = 0;
         let mut pause = PAUSE_FIRST;
         loop {
+            let mut floor = Duration::from_millis(10);
             let (reason, wait) = match send(&format!("{origin}/v1/{}", call.path)) {
                 Ok(answer) => match self.judge(call, &answer) {
                     Verdict::Done => return parse(&answer, request),
@@ -218,8 +219,13 @@ impl Client {
                         continue;
                     }
                     Verdict::Elsewhere => ("a second redirect".to_owned(), pause),
-                    Verdict::Again { reason, wait } => {
-                        (reason, wait.map_or(pause, |wait| wait.max(PAUSE_LIMITED)))
+                    Verdict::Again { reason, wait: None } => (reason, pause),
+                    Verdict::Again {
+                        reason,
+                        wait: Some(wait),
+                    } => {
+                        floor = PAUSE_LIMITED;
+                        (reason, wait)
                     }
                     Verdict::Unknown(reason) => {
                         unknown += 1;
@@ -237,7 +243,9 @@ impl Client {
                 Err(Silence::Final(error)) => return Err(error),
             };
             // Half of what is left: however long a server asks for, there is another try before the deadline.
-            let wait = jittered(wait).min(self.limits.remaining() / 2);
+            let wait = jittered(wait.max(floor))
+                .min(self.limits.remaining() / 2)
+                .max(floor);
             self.log.event(
                 Level::Debug,
                 "retry",
@@ -249,7 +257,7 @@ impl Client {
                 ],
             );
             if self.limits.remaining() < Duration::from_millis(20)
-                || !self.limits.pause(wait.max(Duration::from_millis(10)))
+                || !self.limits.pause(wait)
             {
                 return Err(match self.limits.is_aborted() {
                     true => Error::Aborted,
@@ -432,9 +440,9 @@ impl Client {
     }
 
     fn redirect(&self, call: &Call<'_>, answer: &Answer) -> Result<String, Error> {
-        let refused = |reason: &str| Error::Malformed {
+        let refused = |reason: &str| Error::Redirect {
             request: format!("{} {}", call.method, call.path),
-            reason: format!("a redirect {reason}"),
+            reason: reason.to_owned(),
         };
         let location = answer
             .headers
@@ -463,7 +471,7 @@ impl Client {
         // An unwrap goes where it was meant to go or nowhere: what it sends works once.
         if !same && (!standby || call.repeat == Repeat::Never) {
             return Err(refused(
-                "to another host; `standby_hosts` in [vault] names those that are allowed",
+                "to a host that is not among `standby_hosts` in [vault]",
             ));
         }
         if location.path() != format!("/v1/{}", call.path) {
@@ -593,8 +601,11 @@ fn parse<T: DeserializeOwned>(
             .unwrap_or("not said");
         return Err(malformed(format!("its Content-Type is {kind}")));
     }
+    // What nobody reads the parser would skip without looking at it.
+    let text =
+        std::str::from_utf8(&answer.body).map_err(|_| malformed("it is not UTF-8".to_owned()))?;
     // The library's message names a place and an expectation; a wrong type it would quote with its value.
-    let envelope: Envelope<T> = serde_json::from_slice(&answer.body).map_err(|error| {
+    let envelope: Envelope<T> = serde_json::from_str(text).map_err(|error| {
         let kind = match error.classify() {
             serde_json::error::Category::Eof => "it is cut off",
             serde_json::error::Category::Syntax => {
@@ -699,7 +710,10 @@ mod tests {
             "2 errors occurred:\n\t* a: b\n\t* c\n\n".to_owned(),
             "plain".to_owned(),
         ];
-        assert_eq!(readable(&lists), ["permission denied", "a: b", "c", "plain"]);
+        assert_eq!(
+            readable(&lists),
+            ["permission denied", "a: b", "c", "plain"]
+        );
     }
 
     #[test]

@@ -30,6 +30,13 @@ pub enum Error {
         /// The body holds `data` all the same: a deleted version of KV 2.
         has_data: bool,
     },
+    /// The server sent the request to a place that it may not go to; nothing was done.
+    Redirect {
+        /// Method and path.
+        request: String,
+        /// What is wrong with the place.
+        reason: String,
+    },
     /// The answer is not one of the API's.
     Malformed {
         /// Method and path.
@@ -68,6 +75,9 @@ impl fmt::Display for Error {
                     write!(f, ": {error}")?;
                 }
                 Ok(())
+            }
+            Error::Redirect { request, reason } => {
+                write!(f, "Vault redirected {request} {reason}, and that is not followed")
             }
             Error::Malformed { request, reason } => {
                 write!(f, "the answer to {request} is not Vault's: {reason}")

@@ -1,5 +1,6 @@
 //! `sys/wrapping`: look a wrapping token up, and unwrap it once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use ureq::http::Method;
 
 use super::answer::{Auth, Envelope};
-use super::client::{Call, Client, Repeat, Session};
+use super::client::{Call, Client, Endpoint, Repeat, Session};
 use super::error::Error;
 use crate::wrapping_token::WrappingToken;
 
@@ -74,8 +75,8 @@ impl Client {
                 request: "POST sys/wrapping/lookup".to_owned(),
                 reason: "it holds no data".to_owned(),
             }),
-            Err(Error::Status { status: 400, .. }) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if is_refusal(&error) => Ok(None),
+            Err(error) => Err(clear(error)),
         }
     }
 
@@ -84,7 +85,7 @@ impl Client {
     pub fn unwrap(self, token: WrappingToken) -> Result<Unwrapped, Error> {
         let mut reason = match self.unwrap_once(&token) {
             Ok(envelope) => return Ok(self.unwrapped(envelope)),
-            Err(Error::Status { status: 400, .. }) => return Ok(Unwrapped::NotValid),
+            Err(error) if is_refusal(&error) => return Ok(Unwrapped::NotValid),
             Err(error) => unclear(error)?,
         };
         if self.limits.is_aborted() || matches!(self.lookup(&token), Ok(None) | Err(_)) {
@@ -93,7 +94,7 @@ impl Client {
         match self.unwrap_once(&token) {
             Ok(envelope) => Ok(self.unwrapped(envelope)),
             // The first request may have arrived late, so this is no proof of somebody else.
-            Err(Error::Status { status: 400, .. }) => Ok(Unwrapped::Unknown { reason }),
+            Err(error) if is_refusal(&error) => Ok(Unwrapped::Unknown { reason }),
             Err(error) => {
                 reason = unclear(error)?;
                 Ok(Unwrapped::Unknown { reason })
@@ -108,25 +109,66 @@ impl Client {
             body: None,
             repeat: Repeat::Never,
         };
-        self.call_alone(&call, token.expose(), GRACE)
+        self.hurried()
+            .call_alone(&call, token.expose(), GRACE)
+            .map_err(clear)
+    }
+
+    /// The same way, but so that an answer that never comes leaves time for the lookup that decides.
+    fn hurried(&self) -> Client {
+        let mut client = self.clone();
+        client.endpoint = Arc::new(Endpoint {
+            client_timeout: self
+                .endpoint
+                .client_timeout
+                .min(self.limits.remaining() / 4 * 3),
+            ..Endpoint::clone(&self.endpoint)
+        });
+        client
     }
 
     fn unwrapped(self, envelope: Envelope<IgnoredAny>) -> Unwrapped {
-        if envelope.wrap_info.is_some() {
-            return Unwrapped::NoToken {
-                found: "another wrapping token",
-            };
-        }
+        let other = match (&envelope.wrap_info, &envelope.data) {
+            (Some(_), _) => Some("another wrapping token"),
+            (None, Some(_)) => Some("data"),
+            (None, None) => None,
+        };
         match envelope.auth {
+            // Whatever else is there: a token that is known can be revoked.
             Some(auth) if !auth.client_token.expose().is_empty() => Unwrapped::Token {
                 session: Box::new(
                     self.into_session(auth.client_token.clone(), auth.accessor.clone()),
                 ),
-                auth,
+                auth: Auth {
+                    beside: other,
+                    ..auth
+                },
             },
-            _ if envelope.data.is_some() => Unwrapped::NoToken { found: "data" },
-            _ => Unwrapped::NoToken { found: "nothing" },
+            _ => Unwrapped::NoToken {
+                found: other.unwrap_or("nothing"),
+            },
         }
+    }
+}
+
+/// Vault's own word that the wrapping token is not valid; whatever stands in between says 400 too, in other words.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Status { status: 400, errors, .. } if !errors.is_empty())
+}
+
+/// A 400 that is not Vault's is no answer at all.
+fn clear(error: Error) -> Error {
+    match error {
+        Error::Status {
+            request,
+            status: 400,
+            errors,
+            ..
+        } if errors.is_empty() => Error::Malformed {
+            request,
+            reason: "status 400 without Vault's `errors`".to_owned(),
+        },
+        other => other,
     }
 }
 
