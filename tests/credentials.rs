@@ -1,1 +1,507 @@
-//! Credentials from every engine, and answers that are none.
+//! One credential for each dependency, whatever engine gives it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Anteroom, Fault, FaultProxy, Manifest, Postgres, Reply, Run, Service, Wrapped, wait_for,
+};
+
+/// A manifest with this dependency alone, called `dep`.
+fn manifest(service: &Service, address: &str, dependency: Value) -> Manifest {
+    service
+        .manifest_for(address)
+        .remove("certificate")
+        .set("dependencies", json!({"dep": dependency}))
+}
+
+/// The service may also do this.
+fn allow(service: &Service, path: &str, capability: &str) {
+    let policy = format!(
+        "{}path \"{path}\" {{ capabilities = [\"{capability}\"] }}\n",
+        service.policy_hcl()
+    );
+    service.admin.policy(&service.policy, &policy);
+}
+
+fn start(manifest: Manifest, token: &str) -> Run {
+    Anteroom::new()
+        .manifest(manifest)
+        .token(token)
+        .shell("echo started")
+        .run()
+}
+
+/// Starts with this dependency alone on the real server.
+fn fetch(service: &Service, dependency: Value) -> (Run, Wrapped) {
+    let token = service.mint();
+    let manifest = manifest(service, service.admin.address(), dependency);
+    (start(manifest, &token.token), token)
+}
+
+/// What the files of `dep` hold.
+#[track_caller]
+fn fetched(service: &Service, dependency: Value) -> Vec<(String, Vec<u8>)> {
+    let (run, _) = fetch(service, dependency);
+    run.assert_code(0);
+    assert_eq!(run.stdout, "started\n", "{run:?}");
+    run.files()
+        .into_iter()
+        .filter_map(|(name, entry)| Some((name.strip_prefix("dep/")?.to_owned(), entry.bytes)))
+        .collect()
+}
+
+fn texts(expected: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
+    expected
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+/// Not started, nothing left, and the token is gone.
+#[track_caller]
+fn assert_refused(run: &Run, code: i32, service: &Service, token: &Wrapped) {
+    run.assert_code(code);
+    assert_eq!(run.stdout, "", "the application was started\n{run:?}");
+    run.assert_no_files();
+    assert!(
+        !service.admin.accessor_exists(&token.wrapped_accessor),
+        "the token was not revoked\n{run:?}"
+    );
+}
+
+/// The server ends the leases of a token that is gone in its own time.
+fn assert_leases_end(service: &Service, prefix: &str) {
+    wait_for("the leases to end", Duration::from_secs(20), || {
+        service.admin.leases(prefix).is_empty().then_some(())
+    });
+}
+
+/// Writes a secret of version 1 that the service may read, and gives its path.
+fn secret(service: &Service, name: &str, fields: Value) -> String {
+    let path = format!("{}/{name}", service.kv1);
+    service.admin.kv_put(&path, fields);
+    allow(service, &path, "read");
+    path
+}
+
+// KV
+
+#[test]
+fn both_versions_of_kv_give_their_fields_b28() {
+    let service = Service::new();
+    assert_eq!(
+        fetched(&service, json!({"path": service.legacy_path()})),
+        texts(&[
+            ("password", Service::LEGACY_PASSWORD),
+            ("username", "legacy")
+        ])
+    );
+    assert_eq!(
+        fetched(&service, json!({"path": service.payment_path()})),
+        texts(&[
+            ("api_key", Service::API_KEY),
+            ("endpoint", "https://payment.example.io")
+        ])
+    );
+}
+
+#[test]
+fn a_secret_of_version_1_with_a_field_named_data_is_taken_as_it_is_b28_k2() {
+    let service = Service::new();
+    let path = secret(
+        &service,
+        "data/odd",
+        json!({"data": {"a": "1"}, "metadata": "x"}),
+    );
+    assert_eq!(
+        fetched(&service, json!({"path": path})),
+        texts(&[("data", "{\"a\":\"1\"}"), ("metadata", "x")])
+    );
+}
+
+#[test]
+fn what_is_not_there_is_78_with_path_and_the_token_revoked_f22_b28_b29_k1() {
+    let service = Service::new();
+    let kv2 = &service.kv2;
+    let put = |name: &str| {
+        let path = format!("{kv2}/data/{name}");
+        service
+            .admin
+            .kv_put(&path, json!({"data": {"password": "canary-gone"}}));
+        path
+    };
+    let deleted = put("deleted");
+    service.admin.ok("DELETE", &deleted, Value::Null);
+    let destroyed = put("destroyed");
+    let versions = json!({"versions": [1]});
+    service
+        .admin
+        .ok("PUT", &format!("{kv2}/destroy/destroyed"), versions);
+    for (path, word) in [
+        (deleted, "was deleted"),
+        (destroyed, "was deleted"),
+        (format!("{kv2}/data/missing"), "404"),
+        (format!("{kv2}/payment"), "`data/`"),
+        (format!("{}/data/legacy", service.kv1), "404"),
+        ("no-such-mount/x".to_owned(), "404"),
+    ] {
+        allow(&service, &path, "read");
+        let (run, token) = fetch(&service, json!({"path": path}));
+        assert_refused(&run, 78, &service, &token);
+        assert!(
+            run.stderr.contains(&path) && run.stderr.contains(word),
+            "{path}: {word}\n{run:?}"
+        );
+        run.assert_no(["canary-gone"]);
+    }
+}
+
+#[test]
+fn every_value_has_one_text_b32_b33_b34_b35_k5() {
+    let service = Service::new();
+    let long = "x".repeat(1 << 20);
+    let odd = "line 1\nline 2\r\n\t\u{0}\u{1b}\"\\ü€\u{10ffff}";
+    for fields in [
+        json!({
+            "yes": true,
+            "no": false,
+            "integer": 5432,
+            "negative": -7,
+            // The largest that OpenBao itself does not round in version 2.
+            "large": 9_007_199_254_740_991_u64,
+            "decimal": 1.5,
+        }),
+        json!({"list": ["a", 1, null], "object": {"b": {"c": "d"}, "a": [true]}}),
+        json!({"empty": "", "newline": "\n", "odd": odd, "long": long, "spaces": "  x  "}),
+    ] {
+        let expected: Vec<(String, Vec<u8>)> = fields
+            .as_object()
+            .expect("a table")
+            .iter()
+            .map(|(name, value)| {
+                let text = match value {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                (name.clone(), text.into_bytes())
+            })
+            .collect();
+        let mut expected = expected;
+        expected.sort();
+        let path = secret(&service, "odd", fields.clone());
+        assert!(
+            fetched(&service, json!({"path": path})) == expected,
+            "version 1 of {}",
+            expected[0].0
+        );
+        let path = format!("{}/data/odd", service.kv2);
+        service.admin.kv_put(&path, json!({"data": fields}));
+        allow(&service, &path, "read");
+        assert!(
+            fetched(&service, json!({"path": path})) == expected,
+            "version 2 of {}",
+            expected[0].0
+        );
+    }
+}
+
+#[test]
+fn a_null_is_78_and_never_an_empty_file_b31_k4() {
+    let service = Service::new();
+    let path = secret(
+        &service,
+        "null",
+        json!({"password": null, "user": "canary-user"}),
+    );
+    for dependency in [
+        json!({"path": path}),
+        json!({"path": path, "fields": ["password"]}),
+    ] {
+        let (run, token) = fetch(&service, dependency);
+        assert_refused(&run, 78, &service, &token);
+        run.assert_stderr("`password`")
+            .assert_stderr(&path)
+            .assert_stderr("null")
+            .assert_no(["canary-user"]);
+    }
+    // Nobody asked for the field that is null.
+    assert_eq!(
+        fetched(&service, json!({"path": path, "fields": ["user"]})),
+        texts(&[("user", "canary-user")])
+    );
+}
+
+#[test]
+fn a_wanted_field_that_is_missing_is_78_with_path_and_field_b30() {
+    let service = Service::new();
+    let path = service.legacy_path();
+    let (run, token) = fetch(
+        &service,
+        json!({"path": path, "fields": ["username", "pasword"]}),
+    );
+    assert_refused(&run, 78, &service, &token);
+    run.assert_stderr(&path)
+        .assert_stderr("`pasword`")
+        .assert_stderr("it has password, username")
+        .assert_no(Service::CANARIES);
+}
+
+#[test]
+fn only_wanted_fields_are_written() {
+    let service = Service::new();
+    assert_eq!(
+        fetched(
+            &service,
+            json!({"path": service.legacy_path(), "fields": ["username"]})
+        ),
+        texts(&[("username", "legacy")])
+    );
+}
+
+#[test]
+fn a_field_whose_name_cannot_be_a_file_is_78_b36() {
+    let service = Service::new();
+    for name in [
+        "",
+        "a=b",
+        "a/b",
+        "../../etc/passwd",
+        "..",
+        ".",
+        "a\nb",
+        "\u{1b}[2J",
+        "\u{0}",
+        &"n".repeat(256),
+    ] {
+        let path = secret(&service, "names", json!({name: "canary-value", "ok": "1"}));
+        let (run, token) = fetch(&service, json!({"path": path}));
+        assert!(run.code == Some(78), "{name:?}\n{run:?}");
+        assert_refused(&run, 78, &service, &token);
+        run.assert_stderr("cannot be a file")
+            .assert_no(["canary-value"]);
+        assert!(!run.stderr.contains('\u{1b}'), "{name:?} came out raw");
+        // Nobody asked for it, so it is in nobody's way.
+        assert_eq!(
+            fetched(&service, json!({"path": path, "fields": ["ok"]})),
+            texts(&[("ok", "1")]),
+            "{name:?}"
+        );
+    }
+}
+
+#[test]
+fn a_path_that_vault_would_redirect_or_misread_is_78_before_the_network_b22_k3() {
+    let service = Service::new();
+    let proxy = FaultProxy::recording(service.admin.address());
+    let token = service.mint();
+    for path in [
+        "",
+        "/secret/x",
+        "v1/secret/x",
+        "secret//x",
+        "secret/../x",
+        "secret/./x",
+        "secret/x.",
+        "secret/x/",
+        "secret/x?list=true",
+        "secret/x#y",
+        "secret/%2e%2e/x",
+        "secret/ü",
+        "secret/a b",
+        "secret/a\nb",
+    ] {
+        let manifest = manifest(&service, &proxy.address(), json!({"path": path}));
+        let run = start(manifest, &token.token);
+        assert!(run.code == Some(78), "{path:?}\n{run:?}");
+        assert_eq!(run.stdout, "", "{path:?}");
+    }
+    assert_eq!(proxy.connections(), 0);
+    assert_eq!(service.admin.lookup_wrapping(&token.token), 200);
+}
+
+// Engines
+
+#[test]
+fn a_database_credential_logs_in_with_what_is_written() {
+    let service = Service::with_database();
+    let files = fetched(&service, json!({"path": service.database_path()}));
+    let value = |name: &str| {
+        let found = files.iter().find(|(known, _)| known == name);
+        let (_, bytes) = found.unwrap_or_else(|| panic!("no {name}"));
+        String::from_utf8(bytes.clone()).expect("text")
+    };
+    let (user, password) = (value("username"), value("password"));
+    let answer = Postgres::shared().query_as(&user, &password, "SELECT current_user");
+    assert_eq!(answer.expect("it logs in").trim(), user);
+}
+
+#[test]
+fn a_database_that_fails_is_asked_three_times_at_most_then_69_and_the_token_revoked_f24() {
+    let service = Service::with_database();
+    let path = service.database_path();
+    let proxy = FaultProxy::start(service.admin.address(), move |seen| {
+        if seen.is(&path) {
+            Fault::Answer(Reply::json(502, &json!({"errors": ["database is down"]})))
+        } else {
+            Fault::Pass
+        }
+    });
+    let token = service.mint();
+    let run = start(service.manifest_for(&proxy.address()), &token.token);
+    assert_refused(&run, 69, &service, &token);
+    run.assert_stderr("database is down");
+    assert_eq!(proxy.count(&service.database_path()), 3);
+}
+
+#[test]
+fn a_real_database_error_is_69_and_the_leases_of_the_others_are_revoked_f24_t18() {
+    let service = Service::with_database();
+    let mount = service.database.clone().expect("it has one");
+    let broken = json!({"creation_statements": ["SELECT nonsense FROM nowhere"]});
+    service.admin.database_role(&mount, "broken", broken);
+    let broken = format!("{mount}/creds/broken");
+    allow(&service, &broken, "read");
+    let manifest = service
+        .manifest()
+        .set("dependencies.broken", json!({"path": broken}));
+    let token = service.mint();
+    let run = start(manifest, &token.token);
+    assert_refused(&run, 69, &service, &token);
+    run.assert_stderr(&broken);
+    assert_leases_end(&service, &format!("{mount}/creds/{}", service.app));
+}
+
+#[test]
+fn a_write_sends_its_data_and_gives_the_answer_s_fields() {
+    let service = Service::new();
+    let mount = crate::support::unique("transit");
+    service.admin.mount("transit", &mount, json!({}));
+    service
+        .admin
+        .ok("POST", &format!("{mount}/keys/orders"), json!({}));
+    let path = format!("{mount}/datakey/plaintext/orders");
+    allow(&service, &path, "update");
+    let files = fetched(
+        &service,
+        json!({"path": path, "method": "write", "data": {"bits": "512"}}),
+    );
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["ciphertext", "key_version", "plaintext"]);
+    // 512 bits in base64: the data was heard.
+    assert_eq!(files[2].1.len(), 88);
+    // What was written can be given back to the engine.
+    let ciphertext = String::from_utf8(files[0].1.clone()).expect("text");
+    let answer = service.admin.ok(
+        "POST",
+        &format!("{mount}/decrypt/orders"),
+        json!({"ciphertext": ciphertext}),
+    );
+    assert_eq!(
+        answer["data"]["plaintext"].as_str().map(str::as_bytes),
+        Some(&files[2].1[..])
+    );
+}
+
+#[test]
+fn any_engine_that_answers_data_will_do() {
+    let service = Service::new();
+    let mount = crate::support::unique("totp");
+    service.admin.mount("totp", &mount, json!({}));
+    service.admin.ok(
+        "POST",
+        &format!("{mount}/keys/orders"),
+        json!({"generate": true, "issuer": "example", "account_name": "orders"}),
+    );
+    let path = format!("{mount}/code/orders");
+    allow(&service, &path, "read");
+    let files = fetched(&service, json!({"path": path}));
+    let code = files.iter().find(|(name, _)| name == "code");
+    assert_eq!(code.map(|(_, code)| code.len()), Some(6), "{files:?}");
+}
+
+// Denied
+
+#[test]
+fn a_denied_path_is_77_with_path_and_capability_and_everything_is_revoked_f21() {
+    let service = Service::with_database();
+    for (dependency, capability) in [
+        (json!({"path": "secret/data/denied"}), "`read`"),
+        (
+            json!({"path": "transit/datakey/plaintext/denied", "method": "write"}),
+            "`update`",
+        ),
+    ] {
+        let path = dependency["path"].as_str().expect("a path").to_owned();
+        let manifest = service.manifest().set("dependencies.denied", dependency);
+        let token = service.mint();
+        let run = start(manifest, &token.token);
+        assert_refused(&run, 77, &service, &token);
+        run.assert_stderr(&path)
+            .assert_stderr(capability)
+            .assert_stderr("permission denied");
+        for clutter in ["error occurred", "\\t", "\\u{", "* permission"] {
+            assert!(!run.stderr.contains(clutter), "{clutter}\n{run:?}");
+        }
+        let mount = service.database.as_deref().expect("it has one");
+        assert_leases_end(&service, &format!("{mount}/creds/{}", service.app));
+    }
+}
+
+// Templates
+
+#[test]
+fn templates_make_files_and_variables_from_fields_b26() {
+    let service = Service::new();
+    let manifest = manifest(
+        &service,
+        service.admin.address(),
+        json!({
+            "path": service.legacy_path(),
+            "fields": ["username"],
+            "files": {"pgpass": "db:5432:*:{{ username }}:{{ password }}\n"},
+        }),
+    )
+    .set(
+        "environment",
+        json!({"PGUSER": "{{ dep.username }}@{{ app }}"}),
+    );
+    let run = Anteroom::new()
+        .manifest(manifest)
+        .token(service.mint())
+        .shell("echo $PGUSER")
+        .run();
+    run.assert_code(0);
+    assert_eq!(run.stdout, format!("legacy@{}\n", service.app));
+    assert_eq!(
+        run.file("dep/pgpass").text(),
+        format!("db:5432:*:legacy:{}\n", Service::LEGACY_PASSWORD)
+    );
+}
+
+#[test]
+fn a_template_that_asks_for_what_is_not_there_is_78_without_any_value_b26_t15() {
+    let service = Service::new();
+    for (key, template) in [
+        ("files", "{{ pasword }}"),
+        ("files", "{{ password.length() }}"),
+        ("files", "{{ password + 1 }}"),
+        ("environment", "{{ dep.pasword }}"),
+        ("environment", "{{ dep.password | int }}"),
+    ] {
+        let mut dependency = json!({"path": service.legacy_path()});
+        if key == "files" {
+            dependency["files"] = json!({"made": template});
+        }
+        let mut manifest = manifest(&service, service.admin.address(), dependency);
+        if key == "environment" {
+            manifest = manifest.set("environment", json!({"MADE": template}));
+        }
+        let token = service.mint();
+        let run = start(manifest, &token.token);
+        assert!(run.code == Some(78), "{template}\n{run:?}");
+        assert_refused(&run, 78, &service, &token);
+        run.assert_no(Service::CANARIES);
+    }
+}
