@@ -104,7 +104,11 @@ impl Resolver for Lookup {
         let found = match known.get(&key) {
             Some(found) => found.clone(),
             None => {
-                let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+                let found: Vec<SocketAddr> = (host, port)
+                    .to_socket_addrs()
+                    // Which name it was, the system does not say.
+                    .map_err(|error| io::Error::new(error.kind(), format!("{host}: {error}")))?
+                    .collect();
                 known.insert(key, found.clone());
                 found
             }
