@@ -122,6 +122,18 @@ impl Error {
         }
     }
 
+    /// PID 1 called the start off: it says why itself.
+    pub fn is_called_off(&self) -> bool {
+        use vault::Error::Aborted;
+        matches!(
+            self,
+            Error::CalledOff
+                | Error::HandOver(handover::Error::Vault(Aborted))
+                | Error::Certificate(certificate::Error::Vault(Aborted))
+                | Error::Dependency(dependencies::Error::Vault { error: Aborted, .. })
+        )
+    }
+
     /// The event's name, for machines; the three of the hand-over are security events.
     pub fn event(&self) -> &'static str {
         match self {
@@ -199,6 +211,7 @@ fn of_vault(error: &vault::Error) -> u8 {
             status: 400 | 404, ..
         } => 78,
         vault::Error::Status { .. } => 76,
+        vault::Error::NoDescriptor { .. } => 71,
         vault::Error::Aborted => 70,
     }
 }
@@ -263,6 +276,7 @@ fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
         vault::Error::Status { .. } | vault::Error::Malformed { .. } => {
             "is it a Vault that answers at this address, and not a proxy?".to_owned()
         }
+        vault::Error::NoDescriptor { .. } => "look at the container's limit of open files".to_owned(),
         vault::Error::Unknown { .. } | vault::Error::Aborted => return None,
     })
 }

@@ -40,8 +40,8 @@ use crate::signal::{self, Received};
 use crate::user::User;
 use crate::wrapping_token::Source;
 
-/// How long the keeper may take to give back what it has, once a start is called off: an unwrap that is under way may
-/// take 0.8 s, the revocation 1.5 s.
+/// How long the keeper may take to give back what it has, once a start is called off: a request that is under way
+/// may take 0.8 s, the revocation 1.5 s.
 const LAST_WORDS: Duration = Duration::from_millis(2500);
 
 /// Something of the operating system failed, or the start was ended.

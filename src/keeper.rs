@@ -48,13 +48,14 @@ pub fn run(
     let directory = SecretsDir::open(path, config.allow_disk || is_dry, owner)?;
     warn_of_swap(&directory, log);
     let mut steps = Steps::new(began);
+    let abort = link.abort().map_err(|error| crate::init::Error::System {
+        step: "listen to PID 1",
+        reason: error.to_string(),
+    })?;
+    // From here on, whatever fails has to take back what lies in the directory.
     let generation = directory.prepare(&config.visible_names())?;
     let done = match (&config.vault, &config.promise, source) {
         (Some(vault), Some(promise), Some(source)) => {
-            let abort = link.abort().map_err(|error| crate::init::Error::System {
-                step: "listen to PID 1",
-                reason: error.to_string(),
-            })?;
             let start = Start {
                 config,
                 directory: &directory,

@@ -212,6 +212,10 @@ impl SecretsDir {
         mkdirat(&self.directory, name.as_str(), Mode::S_IRWXU).map_err(unusable)?;
         let directory = self
             .open_directory(&self.directory, &name)
+            .inspect_err(|_| {
+                // Without a descriptor to spare nobody else could remove it either.
+                let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::RemoveDir);
+            })
             .map_err(unusable)?;
         Ok(Generation { name, directory })
     }

@@ -22,6 +22,9 @@ use crate::secret::Secret;
 const BODY_MAX: u64 = 8 << 20;
 /// Most tries of a request that creates something at each try.
 const CREATIONS_MAX: u32 = 3;
+/// How long an answer is still waited for after the start was called off: whoever stops listening to an unwrap leaves a
+/// token behind that nobody can revoke, and a lease that is made after the revocation of its token outlives it.
+pub(super) const GRACE: Duration = Duration::from_millis(800);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(2);
 /// A server that limits rates is left alone for at least this long, whatever it says.
@@ -130,7 +133,7 @@ impl Client {
 
     /// With a token, a client becomes a session with connections of its own.
     pub(super) fn into_session(self, token: Secret, accessor: String) -> Session {
-        let (agent, progress) = self.agent(Duration::ZERO);
+        let (agent, progress) = self.agent(GRACE);
         Session {
             client: self,
             token,
@@ -209,6 +212,9 @@ impl Client {
         let mut unknown = 0;
         let mut pause = PAUSE_FIRST;
         loop {
+            if self.limits.is_aborted() {
+                return Err(Error::Aborted);
+            }
             let mut floor = Duration::from_millis(10);
             let (reason, wait) = match send(&format!("{origin}/v1/{}", call.path)) {
                 Ok(answer) => match self.judge(call, &answer) {
@@ -393,6 +399,11 @@ impl Client {
             }
             other => other.to_string(),
         };
+        if let ureq::Error::Io(error) = &error
+            && error.raw_os_error() == Some(nix::libc::EMFILE)
+        {
+            return Silence::Final(Error::NoDescriptor { reason });
+        }
         let not_sent = match &error {
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
             ureq::Error::Io(error) => matches!(

@@ -51,6 +51,11 @@ pub enum Error {
         /// What happened instead of an answer.
         reason: String,
     },
+    /// This side has no descriptor left for a connection.
+    NoDescriptor {
+        /// What the system said.
+        reason: String,
+    },
     /// The start was called off.
     Aborted,
 }
@@ -86,6 +91,7 @@ impl fmt::Display for Error {
                 f,
                 "no answer to {request} ({reason}), so it may have been done"
             ),
+            Error::NoDescriptor { reason } => write!(f, "cannot connect to Vault: {reason}"),
             Error::Aborted => f.write_str("called off"),
         }
     }

@@ -10,13 +10,9 @@ use time::format_description::well_known::Rfc3339;
 use ureq::http::Method;
 
 use super::answer::{Auth, Envelope};
-use super::client::{Call, Client, Endpoint, Repeat, Session};
+use super::client::{Call, Client, Endpoint, GRACE, Repeat, Session};
 use super::error::Error;
 use crate::wrapping_token::WrappingToken;
-
-/// How long the answer to an unwrap is still waited for after the start was called off: whoever stops listening
-/// in between leaves a token behind that nobody can revoke.
-const GRACE: Duration = Duration::from_millis(800);
 
 /// What a lookup tells about a wrapping token.
 #[derive(Debug, Deserialize)]
