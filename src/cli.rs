@@ -1,10 +1,14 @@
 //! What was typed.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
+use crate::config;
 use crate::log;
 
 /// The command line and those variables that stand for a flag; a flag wins over its variable.
@@ -64,9 +68,10 @@ pub struct Cli {
         global = true,
         value_name = "DURATION",
         env = "ANTEROOM_DEADLINE",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = config::positive
     )]
-    pub deadline: Option<String>,
+    pub deadline: Option<Duration>,
 
     /// How log lines look; default human on a terminal, else json
     #[arg(
@@ -102,6 +107,75 @@ pub struct Cli {
     pub command: Vec<OsString>,
 }
 
+/// Why the command line is not understood.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Mistakes before the last one, a line each.
+    pub others: Vec<String>,
+    /// The last mistake with the usage; or what was asked for, help or version.
+    pub last: clap::Error,
+}
+
+impl Cli {
+    /// Reads the words, the program's name first.
+    ///
+    /// The parser stops at its first mistake: what it names is taken out, and the rest is read again.
+    pub fn read(mut words: Vec<OsString>) -> Result<Cli, Refusal> {
+        let mut others = Vec::new();
+        let mut last: Option<clap::Error> = None;
+        loop {
+            let error = match (Cli::try_parse_from(&words), last.take()) {
+                (Ok(cli), None) => return Ok(cli),
+                (Ok(_), Some(last)) => return Err(Refusal { others, last }),
+                (Err(error), None) => error,
+                (Err(error), Some(before)) => {
+                    others.push(first_line(&before));
+                    error
+                }
+            };
+            if !take_out(&mut words, &error) {
+                return Err(Refusal {
+                    others,
+                    last: error,
+                });
+            }
+            last = Some(error);
+        }
+    }
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Takes the flag out that a mistake names, with its value; false when there is none.
+fn take_out(words: &mut Vec<OsString>, error: &clap::Error) -> bool {
+    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
+        return false;
+    };
+    // As in `--log <FORMAT>`.
+    let flag = named.split([' ', '=']).next().unwrap_or_default();
+    let end = words
+        .iter()
+        .position(|word| word == "--")
+        .unwrap_or(words.len());
+    let Some(at) = words[..end].iter().skip(1).position(|word| {
+        let rest = word.as_bytes().strip_prefix(flag.as_bytes());
+        !flag.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'=')
+    }) else {
+        return false;
+    };
+    let at = at + 1;
+    let has_value = words[at] == flag
+        && matches!(
+            error.kind(),
+            ErrorKind::InvalidValue | ErrorKind::ValueValidation
+        );
+    words.drain(at..(at + 1 + usize::from(has_value)).min(end));
+    true
+}
+
 /// What to do instead of a start.
 #[derive(Debug, Subcommand)]
 pub enum Task {
@@ -129,6 +203,17 @@ mod tests {
         let cli = parse(&["check", "--manifest", "x.toml"]).expect("valid");
         assert!(matches!(cli.task, Some(Task::Check)));
         assert_eq!(cli.manifest, PathBuf::from("x.toml"));
+    }
+
+    #[test]
+    fn every_mistake_is_named_f3() {
+        let words = "anteroom --nonsense --log xml --deadline=soon -y -- --log".split(' ');
+        let refusal = Cli::read(words.map(OsString::from).collect()).expect_err("mistakes");
+        let mut all = refusal.others.join("\n");
+        all.push_str(&refusal.last.to_string());
+        for text in ["--nonsense", "xml", "soon", "-y"] {
+            assert!(all.contains(text), "{text}: {all}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::user::User;
 
 pub use environment::{Environment, TOKEN_VARIABLES};
 pub use names::{Address, file_name};
-pub use resolve::{Surroundings, resolve};
+pub use resolve::{Surroundings, positive, resolve};
 
 /// What the configuration is for; it decides what must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

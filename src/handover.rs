@@ -46,7 +46,7 @@ impl fmt::Display for Error {
             ),
             Error::NotPromised { what } => write!(f, "this is not the token that was promised: {what}"),
             Error::Unknown { reason, .. } => {
-                write!(f, "the unwrap was sent, but whether it was done is not known ({reason}), and the wrapping token is used up or gone")
+                write!(f, "the unwrap was sent, but whether it was done is not known ({reason}); the wrapping token counts as used")
             }
             Error::Vault(error) => error.fmt(f),
         }
@@ -135,6 +135,9 @@ pub fn verify(session: &Session, auth: &Auth, promise: &Promise) -> Result<(), E
 
 fn check_auth(auth: &Auth, promise: &Promise) -> Result<(), Error> {
     let differs = |what: String| Err(Error::NotPromised { what });
+    if let Some(other) = auth.beside {
+        return differs(format!("it wraps {other} beside the client token"));
+    }
     if !auth.renewable {
         return differs("the client token cannot be renewed".to_owned());
     }

@@ -4,9 +4,8 @@ use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anteroom::cli::Cli;
+use anteroom::cli::{Cli, Refusal};
 use anteroom::{log, signal, start};
-use clap::Parser;
 use clap::error::ErrorKind;
 
 /// The command line is wrong (sysexits(3)).
@@ -27,12 +26,15 @@ static BEFORE_RUNTIME: extern "C" fn() = signal::receive;
 fn main() -> ExitCode {
     let began = Instant::now();
     std::panic::set_hook(Box::new(report_panic));
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
+        Err(Refusal { others, last }) => {
+            for text in others {
+                log::write_line(&text);
+            }
+            let _ = last.print();
             let asked = matches!(
-                error.kind(),
+                last.kind(),
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
             );
             return if asked {

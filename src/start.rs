@@ -89,23 +89,23 @@ pub fn report(error: &Error, log: Log) {
         return;
     }
     let code = error.exit_code();
-    if let (Format::Human, Error::Config(config::Error::Mistakes { manifest, mistakes })) =
-        (log.format, error)
-    {
+    let hint = error.hint().unwrap_or_default();
+    let mut fields = vec![("exit_code", Value::Number(code.into()))];
+    if !hint.is_empty() {
+        fields.push(("hint", Value::Text(&hint)));
+    }
+    if let Error::Config(config::Error::Mistakes { manifest, mistakes }) = error {
+        // One line would be cut before the last of many.
         for mistake in mistakes {
-            log.event(
-                Level::Error,
-                error.event(),
-                &format!("{}: {mistake}", manifest.display()),
-                &[],
-            );
+            let text = format!("{}: {mistake}", manifest.display());
+            let mut fields = fields.clone();
+            if let Some(place) = mistake.place {
+                fields.push(("line", Value::Number(place.line as u64)));
+                fields.push(("column", Value::Number(place.column as u64)));
+            }
+            log.event(Level::Error, error.event(), &text, &fields);
         }
     } else {
-        let hint = error.hint().unwrap_or_default();
-        let mut fields = vec![("exit_code", Value::Number(code.into()))];
-        if !hint.is_empty() {
-            fields.push(("hint", Value::Text(&hint)));
-        }
         log.event(Level::Error, error.event(), &error.to_string(), &fields);
     }
     if let (Format::Human, Some(hint)) = (log.format, error.hint()) {

@@ -22,7 +22,7 @@ impl User {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
         };
-        let number: Option<u32> = user.parse().ok();
+        let number = id(user);
         let entry = passwd
             .lines()
             .map(|line| line.split(':').collect::<Vec<_>>())
@@ -64,8 +64,13 @@ impl User {
     }
 }
 
+/// A number that can be a user's or a group's: the highest one means "leave it" to setuid(2).
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| *number != u32::MAX)
+}
+
 fn group_id(text: &str, group: &str) -> Result<u32, String> {
-    if let Ok(number) = text.parse() {
+    if let Some(number) = id(text) {
         return Ok(number);
     }
     group

@@ -1,1 +1,1128 @@
-//! Manifest, environment and flags.
+//! What is configured where, what wins, and that no mistake costs a token.
+
+use std::ffi::CString;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Anteroom, Authority, Defect, Fault, FaultProxy, Manifest, Reply, Run, Service, TempDir,
+    TlsServer, Wrapped, openbao,
+};
+
+static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
+
+/// The manifest of a service that needs nothing but its token.
+fn bare(address: &str) -> Manifest {
+    let manifest = SERVICE.manifest_for(address);
+    manifest.remove("certificate").remove("dependencies")
+}
+
+fn start(manifest: impl Into<String>) -> Anteroom {
+    Anteroom::new()
+        .manifest(manifest)
+        .shell("echo the application runs")
+}
+
+fn check(manifest: impl Into<String>) -> Anteroom {
+    Anteroom::new()
+        .manifest(manifest)
+        .without_secrets_dir()
+        .arg("check")
+}
+
+fn mint() -> Wrapped {
+    // As long as the manifest permits, for tests that run many starts with one token.
+    SERVICE.mint_with("60s", Value::Null)
+}
+
+fn recorder() -> FaultProxy {
+    FaultProxy::recording(SERVICE.admin.address())
+}
+
+/// A server that ends every start at its first request, once it has seen it.
+fn dead_end() -> FaultProxy {
+    FaultProxy::scripted(|_| Fault::Answer(Reply::text(418, "text/plain", "")))
+}
+
+#[track_caller]
+fn assert_started(run: &Run, what: &str) {
+    assert_eq!(
+        (run.code, run.stdout.as_str()),
+        (Some(0), "the application runs\n"),
+        "{what}\n{run:?}"
+    );
+}
+
+#[track_caller]
+fn assert_refused(run: &Run, code: i32, what: &str) {
+    assert_eq!(run.code, Some(code), "{what}\n{run:?}");
+    run.assert_refused(code);
+}
+
+#[track_caller]
+fn assert_unused(wrapped: &Wrapped, what: &str) {
+    let status = SERVICE.admin.lookup_wrapping(&wrapped.token);
+    assert_eq!(status, 200, "{what}: the wrapping token was used up");
+}
+
+/// Manifests with this one value at this key, each of which must be refused with a place and this text.
+#[track_caller]
+fn assert_mistakes(rows: &[(&str, Value, &str)]) {
+    let (wrapped, proxy) = (mint(), recorder());
+    for (key, value, text) in rows {
+        let path: Vec<&str> = key.split('/').collect();
+        let manifest = SERVICE
+            .manifest_for(&proxy.address())
+            .set_at(&path, value.clone());
+        let what = format!("{key} = {value}");
+        let run = start(manifest)
+            .args(["--log", "human"])
+            .token(&wrapped)
+            .run();
+        assert_refused(&run, 78, &what);
+        let found = run.stderr.lines().any(|line| {
+            line.contains(text) && line.contains(": line ") && line.contains(", column ")
+        });
+        assert!(found, "{what}: {text:?} with its place is missing\n{run:?}");
+    }
+    assert_eq!(proxy.connections(), 0, "Vault was spoken to");
+    assert_unused(&wrapped, "a mistake");
+}
+
+#[test]
+fn an_address_that_is_none_is_a_mistake_b16_b17_b18() {
+    assert_mistakes(&[
+        ("vault/address", json!("vault.example.io:8200"), "scheme"),
+        (
+            "vault/address",
+            json!("ftp://vault.example.io"),
+            "not https",
+        ),
+        (
+            "vault/address",
+            json!("https://me:canary@vault.example.io"),
+            "user or password",
+        ),
+        (
+            "vault/address",
+            json!("https://vault%zz.example.io"),
+            "host",
+        ),
+        ("vault/address", json!("https://vault.example.io\n"), "host"),
+        ("vault/address", json!("https://va ult.example.io"), "host"),
+        ("vault/address", json!("https://"), "host"),
+        ("vault/address", json!(""), "scheme"),
+        ("vault/address", json!("https://vault.example.io:0"), "port"),
+        (
+            "vault/address",
+            json!("https://vault.example.io:65536"),
+            "port",
+        ),
+        ("vault/address", json!("https://vault.example.io:"), "port"),
+        (
+            "vault/address",
+            json!("http://vault.example.io:8200"),
+            "allow_http",
+        ),
+        (
+            "vault/address",
+            json!("http://127.0.0.1.example.io:8200"),
+            "allow_http",
+        ),
+        (
+            "vault/address",
+            json!("https://vault.example.io/prefix"),
+            "path",
+        ),
+        (
+            "vault/address",
+            json!("https://vault.example.io/v1/"),
+            "path",
+        ),
+        ("vault/address", json!("https://vault.example.io?x"), "path"),
+        ("vault/address", json!("https://[::1"), "`[` without `]`"),
+        ("vault/address", json!("https://[vault]:8200"), "IPv6"),
+        ("vault/address", json!("https://::1:8200"), "port"),
+        ("vault/address", json!(8200), "must be a string"),
+        ("vault/tls_server_name", json!("not a name"), "host name"),
+        ("vault/standby_hosts", json!(["a b"]), "host name"),
+    ]);
+}
+
+#[test]
+fn a_namespace_that_is_none_is_a_mistake_b21() {
+    assert_mistakes(&[
+        ("vault/namespace", json!("a/../b"), "namespace"),
+        ("vault/namespace", json!(".."), "namespace"),
+        ("vault/namespace", json!("a//b"), "namespace"),
+        ("vault/namespace", json!("a b"), "namespace"),
+        ("vault/namespace", json!("pay\u{e9}"), "namespace"),
+        ("vault/namespace", json!("a\nX-Evil: 1"), "namespace"),
+    ]);
+}
+
+#[test]
+fn a_path_that_means_another_one_is_a_mistake_b22() {
+    let rows: Vec<(&str, Value, &str)> = [
+        "",
+        "/secret/x",
+        "v1/secret/x",
+        "/v1/secret/x",
+        "secret/../x",
+        "..",
+        "secret//x",
+        "secret/x/",
+        "secret/x.",
+        "secret/./x",
+        "secret/x?version=1",
+        "secret/x#y",
+        "secret/%2e%2e/x",
+        "secret/\u{e9}",
+        "secret/x y",
+        "secret/x\ny",
+    ]
+    .iter()
+    .map(|path| ("dependencies/payment/path", json!(path), "Vault path"))
+    .collect();
+    assert_mistakes(&rows);
+    assert_mistakes(&[
+        (
+            "token/creation_path",
+            json!("auth/token/../create"),
+            "Vault path",
+        ),
+        ("certificate/mount", json!("pki/../sys"), "Vault path"),
+        ("certificate/role", json!("../role"), "Vault path"),
+        ("certificate/ca_path", json!("/pki/cert/ca"), "Vault path"),
+    ]);
+}
+
+#[test]
+fn a_name_that_is_no_file_name_is_a_mistake_b23() {
+    let long = "x".repeat(256);
+    for name in [
+        "/etc/passwd",
+        "a/b",
+        "..",
+        "../x",
+        ".",
+        "..data",
+        "a\nb",
+        "",
+        &long,
+    ] {
+        assert_mistakes(&[
+            ("dependencies/payment/fields", json!([name]), "file name"),
+            (
+                "dependencies/payment/files",
+                json!({name: "x"}),
+                "file name",
+            ),
+            ("java/keystore", json!(name), "file name"),
+            ("java/truststore", json!(name), "file name"),
+        ]);
+        let table = json!({name: {"path": "secret/x"}});
+        assert_mistakes(&[("dependencies", table, "name")]);
+    }
+}
+
+#[test]
+fn two_outputs_with_one_name_are_a_mistake_b24() {
+    let two =
+        |one: &str, other: &str| json!({one: {"path": "secret/x"}, other: {"path": "secret/y"}});
+    assert_mistakes(&[
+        (
+            "dependencies/payment/files",
+            json!({"api_key": "x"}),
+            "already the file of a field",
+        ),
+        (
+            "dependencies",
+            two("tls.crt", "a"),
+            "already the name of a file",
+        ),
+        (
+            "dependencies",
+            two("status.json", "a"),
+            "already the name of a file",
+        ),
+        (
+            "dependencies",
+            two("a-b", "a_b"),
+            "already means something else",
+        ),
+        (
+            "dependencies",
+            two("a.b", "a_b"),
+            "already means something else",
+        ),
+        (
+            "java/keystore",
+            json!("tls.key"),
+            "two files would be named",
+        ),
+        (
+            "java",
+            json!({"keystore": "a.p12", "truststore": "a.p12"}),
+            "two files would be named",
+        ),
+        (
+            "java/keystore",
+            json!("java.args"),
+            "two files would be named",
+        ),
+        (
+            "dependencies/payment/fields",
+            json!(["api_key", "api_key"]),
+            "twice",
+        ),
+    ]);
+}
+
+#[test]
+fn a_mode_or_a_user_that_is_none_is_a_mistake_b25() {
+    assert_mistakes(&[
+        ("secrets/mode", json!("0777"), "unknown key `mode`"),
+        (
+            "dependencies/payment/mode",
+            json!("08"),
+            "unknown key `mode`",
+        ),
+        (
+            "process/user",
+            json!("nobody-of-that-name"),
+            "not in /etc/passwd",
+        ),
+        (
+            "process/user",
+            json!("0:nobody-of-that-name"),
+            "not in /etc/group",
+        ),
+        ("process/user", json!("-1"), "not in /etc/passwd"),
+        ("process/user", json!("4294967295"), "not in /etc/passwd"),
+        ("process/user", json!("0:4294967295"), "not in /etc/group"),
+        ("process/user", json!(""), "not in /etc/passwd"),
+        ("process/user", json!("4242"), "group"),
+        ("process/user", json!("root:root:root"), "not in /etc/group"),
+    ]);
+}
+
+#[test]
+fn a_variable_that_cannot_be_set_is_a_mistake_b26() {
+    for name in ["1X", "A=B", "A B", "", "A-B", "\u{c4}"] {
+        assert_mistakes(&[("environment", json!({name: "x"}), "name of a variable")]);
+    }
+    for name in [
+        "ANTEROOM_TOKEN",
+        "ANTEROOM_TOKEN_FILE",
+        "VAULT_TOKEN",
+        "BAO_TOKEN",
+    ] {
+        assert_mistakes(&[(
+            "environment",
+            json!({name: "x"}),
+            "never reaches the application",
+        )]);
+    }
+    // Every process of these tests has a PATH.
+    assert_mistakes(&[
+        ("environment", json!({"PATH": "/bin"}), "already set"),
+        (
+            "environment",
+            json!({"X": "{{ nowhere.field }}"}),
+            "no dependency",
+        ),
+        ("environment", json!({"X": "{{ unfinished"}), "line"),
+    ]);
+}
+
+#[test]
+fn what_the_manifest_cannot_mean_is_a_mistake_f4() {
+    assert_mistakes(&[
+        (
+            "vault/adress",
+            json!("x"),
+            "unknown key `adress` in [vault]",
+        ),
+        (
+            "vault/skip_verify",
+            json!(true),
+            "unknown key `skip_verify`",
+        ),
+        ("nonsense/x", json!(1), "unknown table [nonsense]"),
+        ("nonsense", json!(1), "unknown key `nonsense`"),
+        ("service", json!("timeline"), "must be a table"),
+        ("service/app", json!(3), "must be a string"),
+        ("service/app", json!("../x"), "label"),
+        ("service/environment", json!(""), "label"),
+        ("vault/pin", json!("yes"), "true or false"),
+        ("vault/deadline", json!(25), "must be a string"),
+        ("vault/deadline", json!("0s"), "more than zero"),
+        ("vault/deadline", json!("5 minutes"), "not a duration"),
+        ("vault/client_timeout", json!("-1s"), "not a duration"),
+        ("token/max_wrap_ttl", json!("soon"), "not a duration"),
+        ("token/policies", json!("one"), "list of strings"),
+        ("certificate/key_type", json!("rsa-1024"), "not one of"),
+        ("certificate/dns_names", json!(["a b"]), "DNS name"),
+        (
+            "certificate/ip_addresses",
+            json!(["300.0.0.1"]),
+            "IP address",
+        ),
+        ("certificate/uris", json!(["no uri"]), "URI"),
+        (
+            "certificate/common_name",
+            json!("x".repeat(65)),
+            "common name",
+        ),
+        ("java/profile", json!("java5"), "not one of"),
+        ("process/lifecycle", json!("forever"), "lifecycle"),
+        ("dependencies/payment/method", json!("delete"), "not one of"),
+        ("dependencies/payment/data", json!({"a": "b"}), "write"),
+    ]);
+}
+
+#[test]
+fn a_secrets_directory_that_cannot_be_one_is_a_mistake() {
+    let manifest =
+        |path: &str| bare("https://vault.example.io").set("secrets", json!({"directory": path}));
+    for path in ["run/secrets", "/run/../secrets", "/", ""] {
+        let run = check(manifest(path)).run();
+        assert_eq!(run.code, Some(78), "{path:?}\n{run:?}");
+        run.assert_stderr("secrets directory");
+    }
+}
+
+#[test]
+fn a_reference_to_no_variable_is_a_mistake_f4() {
+    assert_mistakes(&[
+        (
+            "service/environment",
+            json!("${NOT_SET}"),
+            "NOT_SET is not set",
+        ),
+        ("service/environment", json!("${ANTEROOM_TOKEN}"), "token"),
+        ("service/environment", json!("${VAULT_TOKEN:-x}"), "token"),
+        ("service/environment", json!("${A B}"), "${NAME}"),
+        ("service/environment", json!("${}"), "${NAME}"),
+        ("service/environment", json!("${NAME"), "without its `}`"),
+        (
+            "service/app",
+            json!("${environment}"),
+            "needs `environment`",
+        ),
+        (
+            "vault/address",
+            json!("https://${HOST_OF_VAULT}"),
+            "HOST_OF_VAULT is not set",
+        ),
+    ]);
+}
+
+const MISTAKEN: &str = r#"[service]
+app = 3
+environment = "${NOT_SET}"
+nmae = "x"
+
+[vault]
+address = "vault.example.io"
+
+[token]
+max_wrap_ttl = "soon"
+
+[dependencies.db]
+path = "/database/creds/x"
+fields = ["username", "../password"]
+"#;
+
+const MISTAKES: [(u64, u64, &str); 7] = [
+    (2, 7, "`app` in [service] must be a string"),
+    (3, 15, "NOT_SET is not set"),
+    (4, 1, "unknown key `nmae`"),
+    (7, 11, "scheme"),
+    (10, 16, "not a duration"),
+    (13, 8, "Vault path"),
+    (14, 23, "file name"),
+];
+
+#[test]
+fn every_mistake_is_named_at_once_with_its_line_and_column_f4() {
+    let run = start(MISTAKEN).args(["--log", "human"]).token(mint()).run();
+    assert_refused(&run, 78, "human");
+    for (line, column, text) in MISTAKES {
+        let place = format!("anteroom.toml: line {line}, column {column}: ");
+        let found = run
+            .stderr
+            .lines()
+            .any(|line| line.contains(&place) && line.contains(text));
+        assert!(found, "{place}{text}\n{run:?}");
+    }
+    run.assert_stderr("`creation_path` in [token] is missing");
+    assert!(
+        !run.stderr.contains("`app` in [service] is missing"),
+        "it is there\n{run:?}"
+    );
+
+    let run = start(MISTAKEN).args(["--log", "json"]).token(mint()).run();
+    assert_refused(&run, 78, "json");
+    let events = run.events();
+    for (line, column, text) in MISTAKES {
+        let found = events.iter().any(|event| {
+            event["line"] == line
+                && event["column"] == column
+                && openbao::text(&event["message"]).contains(text)
+        });
+        assert!(found, "line {line}, column {column}: {text}\n{run:?}");
+    }
+    assert!(
+        events.iter().all(|event| event["exit_code"] == 78),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn of_a_hundred_mistakes_none_is_swallowed_f4() {
+    let keys: String = (0..100)
+        .map(|number| format!("unknown-{number} = \"{}\"\n", "x".repeat(50)))
+        .collect();
+    for format in ["human", "json"] {
+        let run = check(format!("[service]\n{keys}"))
+            .args(["--log", format])
+            .run();
+        run.assert_code(78);
+        for number in 0..100 {
+            run.assert_stderr(&format!("unknown key `unknown-{number}`"));
+        }
+    }
+}
+
+#[test]
+fn mistakes_in_the_environment_are_named_with_the_others_f4() {
+    let run = start(MISTAKEN)
+        .args(["--log", "human"])
+        .env("VAULT_ADDR", "https://me:canary@vault.example.io")
+        .env("VAULT_NAMESPACE", "a//b")
+        .env("VAULT_CLIENT_TIMEOUT", "never")
+        .token(mint())
+        .run();
+    assert_refused(&run, 78, "all three");
+    for text in [
+        "VAULT_ADDR",
+        "VAULT_NAMESPACE",
+        "VAULT_CLIENT_TIMEOUT",
+        "unknown key `nmae`",
+    ] {
+        run.assert_stderr(text);
+    }
+    run.assert_no(["canary"]);
+}
+
+#[test]
+fn broken_toml_is_a_mistake_with_its_place_f4() {
+    for (what, text) in [
+        ("no bracket", "[service\napp = \"x\"\n"),
+        ("a key twice", "[service]\napp = \"a\"\napp = \"b\"\n"),
+        ("a table twice", "[service]\n[service]\n"),
+        ("an open string", "[service]\napp = \"a\n"),
+        ("a NUL", "[service]\napp = \"a\0\"\n"),
+        ("no TOML at all", "{\"service\": {}}\n"),
+    ] {
+        let run = check(text).args(["--log", "human"]).run();
+        run.assert_code(78);
+        assert!(
+            run.stderr.contains("anteroom.toml: line "),
+            "{what}\n{run:?}"
+        );
+        assert!(run.stdout.is_empty(), "{what}\n{run:?}");
+    }
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_named_f4() {
+    let directory = TempDir::new();
+    let binary = directory.write("binary.toml", b"[service]\napp = \"\xff\"\n");
+    let wrapped = mint();
+    for path in [
+        directory.join("nowhere.toml"),
+        directory.path().to_owned(),
+        binary,
+    ] {
+        for command in [&["check"][..], &["--", "/bin/echo", "started"]] {
+            let run = Anteroom::new()
+                .without_secrets_dir()
+                .token(&wrapped)
+                .arg("--manifest")
+                .arg(&path)
+                .args(command)
+                .run();
+            assert_refused(&run, 78, &path.display().to_string());
+            run.assert_stderr("cannot read the manifest")
+                .assert_stderr(&path.display().to_string());
+        }
+    }
+    assert_unused(&wrapped, "no manifest");
+}
+
+#[test]
+fn check_needs_no_vault_no_token_and_no_variable() {
+    let proxy = recorder();
+    let manifest = SERVICE
+        .manifest_for(&proxy.address())
+        .set("service.environment", "${ENVIRONMENT}");
+    let run = check(manifest.clone()).run();
+    run.assert_code(0);
+    for text in [
+        &SERVICE.payment_path(),
+        "tls.crt",
+        "payment/api_key",
+        "status.json",
+    ] {
+        assert!(run.stdout.contains(text), "{text}\n{run:?}");
+    }
+    assert!(run.stderr.is_empty(), "{run:?}");
+    check(manifest.remove("vault.address")).run().assert_code(0);
+
+    let wrapped = mint();
+    let run = check(SERVICE.manifest_for(&proxy.address()))
+        .token(&wrapped)
+        .run();
+    run.assert_code(0).assert_no([&wrapped.token]);
+    assert_eq!(proxy.connections(), 0);
+    assert_unused(&wrapped, "check");
+}
+
+#[test]
+fn check_ends_with_78_for_mistakes_and_64_for_bad_usage_f3_f4() {
+    check(MISTAKEN).run().assert_code(78);
+    check(bare("https://vault.example.io"))
+        .arg("--nonsense")
+        .run()
+        .assert_code(64);
+    check(bare("https://vault.example.io"))
+        .arg("word")
+        .run()
+        .assert_code(64);
+}
+
+#[test]
+fn every_bad_flag_is_named_at_once_and_costs_no_token_f3() {
+    let (wrapped, proxy) = (mint(), recorder());
+    let rows: &[(&[&str], &[&str])] = &[
+        (&["--nonsense"], &["--nonsense"]),
+        (&["-x"], &["-x"]),
+        (
+            &["--nonsense", "--sense=1", "-y"],
+            &["--nonsense", "--sense", "-y"],
+        ),
+        (&["--log", "xml"], &["xml"]),
+        (
+            &["--log=xml", "--log-level", "loud", "--nonsense"],
+            &["xml", "loud", "--nonsense"],
+        ),
+        (
+            &["--token=canary-token", "--nonsense"],
+            &["--token", "--nonsense"],
+        ),
+        (&["--token-file"], &["--token-file"]),
+        (&["--log", "human", "--log", "json"], &["--log"]),
+        (&["word"], &["word"]),
+        (&["--deadline", "soon", "-y"], &["soon", "-y"]),
+        (&["--deadline=0s"], &["more than zero"]),
+    ];
+    for (flags, named) in rows {
+        let run = start(bare(&proxy.address()))
+            .token(&wrapped)
+            .args(*flags)
+            .run();
+        assert_refused(&run, 64, &format!("{flags:?}"));
+        for text in *named {
+            run.assert_stderr(text);
+        }
+        assert_eq!(
+            run.stderr.matches("For more information").count(),
+            1,
+            "{flags:?}\n{run:?}"
+        );
+        run.assert_no([wrapped.token.as_str(), "canary-token"]);
+    }
+    assert_eq!(proxy.connections(), 0, "Vault was spoken to");
+    assert_unused(&wrapped, "bad usage");
+}
+
+#[test]
+fn without_a_command_nothing_is_sent_b52() {
+    let (wrapped, proxy) = (mint(), recorder());
+    let call = || {
+        Anteroom::new()
+            .manifest(bare(&proxy.address()))
+            .token(&wrapped)
+    };
+    for run in [call().run(), call().command::<&str>([]).run()] {
+        assert_refused(&run, 64, "no command");
+    }
+    assert_eq!(proxy.connections(), 0, "Vault was spoken to");
+    assert_unused(&wrapped, "no command");
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_manifest() {
+    let manifest = bare("https://vault.example.io")
+        .set("vault.deadline", "3s")
+        .set("secrets", json!({"directory": "/of/manifest"}));
+    let plan = |call: Anteroom| {
+        let run = call.run();
+        run.assert_code(0);
+        let value = |name: &str| {
+            let line = run.stdout.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| line.split_whitespace().nth(1))
+                .unwrap_or_default()
+                .to_owned()
+        };
+        (value("deadline"), value("directory"))
+    };
+    let pair = |deadline: &str, directory: &str| (deadline.to_owned(), directory.to_owned());
+    let call = || check(manifest.clone());
+    let set = || {
+        call()
+            .env("ANTEROOM_DEADLINE", "5s")
+            .env("ANTEROOM_SECRETS_DIR", "/of/variable")
+    };
+    assert_eq!(plan(call()), pair("3", "/of/manifest"));
+    assert_eq!(plan(set()), pair("5", "/of/variable"));
+    let typed = set().args(["--deadline", "7s", "--secrets-dir", "/of/flag"]);
+    assert_eq!(plan(typed), pair("7", "/of/flag"));
+    let neither = check(bare("https://vault.example.io"));
+    assert_eq!(plan(neither), pair("25", "/run/secrets"));
+    // The deadline stands in [vault], the secrets directory does not.
+    let pinned = check(manifest.clone().set("vault.pin", true));
+    assert_eq!(
+        plan(pinned.env("ANTEROOM_DEADLINE", "5s")),
+        pair("3", "/of/manifest")
+    );
+
+    let directory = TempDir::new();
+    let named = directory.write("manifest.toml", manifest.to_string());
+    let by_variable = Anteroom::new().without_secrets_dir().arg("check");
+    by_variable
+        .env("ANTEROOM_MANIFEST", &named)
+        .run()
+        .assert_code(0);
+    let both = check(manifest).env("ANTEROOM_MANIFEST", "/nowhere.toml");
+    both.run().assert_code(0);
+}
+
+#[test]
+fn the_variable_of_a_log_format_yields_to_the_flag() {
+    let call = || start(MISTAKEN).token("x").env("ANTEROOM_LOG", "json");
+    assert!(!call().run().events().is_empty());
+    let run = call().args(["--log", "human"]).run();
+    assert!(run.events().is_empty(), "{run:?}");
+}
+
+#[test]
+fn the_environment_says_where_vault_is_and_bao_wins_over_vault_t23() {
+    let (of_manifest, of_vault, of_bao) = (dead_end(), dead_end(), dead_end());
+    let asked = |call: Anteroom| {
+        let before = [&of_manifest, &of_vault, &of_bao].map(FaultProxy::connections);
+        assert_refused(&call.token("s.some-token").run(), 76, "the dead end");
+        let after = [&of_manifest, &of_vault, &of_bao].map(FaultProxy::connections);
+        let grown = (0..3).filter(|&index| after[index] > before[index]);
+        grown
+            .map(|index| ["manifest", "vault", "bao"][index])
+            .collect::<Vec<_>>()
+    };
+    let call = || start(bare(&of_manifest.address()));
+    assert_eq!(asked(call()), ["manifest"]);
+    assert_eq!(
+        asked(call().env("VAULT_ADDR", of_vault.address())),
+        ["vault"]
+    );
+    assert_eq!(asked(call().env("BAO_ADDR", of_bao.address())), ["bao"]);
+    let both = call()
+        .env("VAULT_ADDR", of_vault.address())
+        .env("BAO_ADDR", of_bao.address());
+    assert_eq!(asked(both), ["bao"]);
+    let empty = call()
+        .env("VAULT_ADDR", of_vault.address())
+        .env("BAO_ADDR", "");
+    assert_eq!(asked(empty), ["vault"], "an empty variable is none");
+}
+
+#[test]
+fn a_pinned_manifest_cannot_be_pointed_at_another_vault_t23() {
+    let rogue = dead_end();
+    let pinned = || bare(SERVICE.admin.address()).set("vault.pin", true);
+    for (what, value) in [
+        ("rogue", rogue.address()),
+        ("broken", "no address".to_owned()),
+    ] {
+        let run = start(pinned())
+            .env("VAULT_ADDR", &value)
+            .env("BAO_ADDR", &value)
+            .env("VAULT_NAMESPACE", "rogue")
+            .env("BAO_NAMESPACE", "a//b")
+            .env("VAULT_TLS_SERVER_NAME", "rogue.example.io")
+            .env("VAULT_CACERT", "/nowhere.pem")
+            .env("VAULT_CLIENT_TIMEOUT", "never")
+            .env("SSL_CERT_FILE", "/nowhere.pem")
+            .token(mint())
+            .run();
+        assert_started(&run, what);
+    }
+    assert_eq!(rogue.connections(), 0);
+
+    let wrapped = mint();
+    let run = start(pinned().remove("vault.address"))
+        .env("VAULT_ADDR", SERVICE.admin.address())
+        .token(&wrapped)
+        .run();
+    assert_refused(&run, 78, "pinned to nothing");
+    run.assert_stderr("pin = true");
+    assert_unused(&wrapped, "pinned to nothing");
+}
+
+#[test]
+fn a_pinned_manifest_trusts_no_ca_of_the_environment_t23() {
+    let server = TlsServer::start(Defect::None);
+    for name in ["VAULT_CACERT", "BAO_CACERT", "SSL_CERT_FILE"] {
+        let manifest = bare(&server.address()).set("vault.pin", true);
+        let run = start(manifest)
+            .env(name, server.ca_pem_path())
+            .token("s.canary")
+            .run();
+        assert_refused(&run, 76, name);
+    }
+    assert!(server.application_bytes().is_empty(), "the token went out");
+}
+
+#[test]
+fn nobody_can_switch_the_verification_off_t23() {
+    let server = TlsServer::start(Defect::WrongCa);
+    for name in ["VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"] {
+        for pin in [false, true] {
+            let manifest = bare(&server.address())
+                .set("vault.ca_cert", server.ca_pem_path().display().to_string())
+                .set("vault.pin", pin);
+            let run = start(manifest).env(name, "true").token("s.canary").run();
+            assert_refused(&run, 76, name);
+            let mut notices = run.events();
+            notices.retain(|event| event["event"] == "notice");
+            assert_eq!(notices.len(), 1, "{run:?}");
+            let message = openbao::text(&notices[0]["message"]);
+            assert!(
+                message.contains(name) && message.contains("ignored"),
+                "{message}"
+            );
+        }
+    }
+    assert!(server.application_bytes().is_empty(), "the token went out");
+}
+
+#[test]
+fn a_ca_file_that_is_none_is_found_before_the_token_is_touched_b19_b20() {
+    let directory = TempDir::new();
+    let server = TlsServer::start(Defect::None);
+    let ca = std::fs::read_to_string(server.ca_pem_path()).expect("the server's CA");
+    let identity = Authority::new("some CA").issue(&["a"], crate::support::tls::Validity::CURRENT);
+    let expired = Authority::with_validity("old CA", crate::support::tls::Validity::PAST);
+    let base64: String = ca.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = decode(&base64);
+    let wrapped = mint();
+    for (what, content, text) in [
+        ("empty", Vec::new(), "empty"),
+        ("DER", der, "DER"),
+        ("no PEM", b"hello".to_vec(), "no PEM certificate"),
+        (
+            "a key beside it",
+            format!("{ca}{}", identity.key_pem).into(),
+            "private key",
+        ),
+        (
+            "a key alone",
+            identity.key_pem.clone().into(),
+            "private key",
+        ),
+        (
+            "a broken certificate",
+            ca.replace('M', "N").into(),
+            "cannot be used",
+        ),
+        (
+            "a certificate cut off",
+            ca[..ca.len() / 2].into(),
+            "cannot be used",
+        ),
+        ("expired", expired.pem().into(), "expired"),
+        (
+            "a thousand and one",
+            ca.repeat(1001).into(),
+            "more than 1000",
+        ),
+        ("ten thousand", ca.repeat(10_000).into(), "larger than"),
+    ] {
+        let path = directory.write("ca.pem", content);
+        let manifest = bare(&server.address()).set("vault.ca_cert", path.display().to_string());
+        let run = start(manifest).token(&wrapped).run();
+        assert_refused(&run, 78, what);
+        run.assert_stderr(text).assert_stderr("ca.pem");
+    }
+    for path in [directory.path().to_owned(), directory.join("nowhere.pem")] {
+        for name in ["VAULT_CACERT", "BAO_CACERT"] {
+            let run = start(bare(&server.address()))
+                .env(name, &path)
+                .token(&wrapped)
+                .run();
+            assert_refused(&run, 78, &path.display().to_string());
+        }
+    }
+    assert!(server.handshakes().is_empty(), "the server was spoken to");
+    assert_unused(&wrapped, "a bad CA file");
+}
+
+fn decode(base64: &str) -> Vec<u8> {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0_u32, 0);
+    for letter in base64.bytes().filter(|letter| *letter != b'=') {
+        let value = LETTERS
+            .iter()
+            .position(|known| *known == letter)
+            .expect("base64");
+        bits = bits << 6 | u32::try_from(value).expect("below 64");
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count & 0xff) as u8);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn an_address_is_normalised_before_it_is_used_b18() {
+    let proxy = recorder();
+    let port = proxy
+        .address()
+        .rsplit_once(':')
+        .expect("a port")
+        .1
+        .to_owned();
+    for address in [
+        format!("http://127.0.0.1:{port}/"),
+        format!("http://localhost:{port}"),
+        format!("http://LOCALHOST:{port}/"),
+    ] {
+        let before = proxy.requests().len();
+        assert_started(&start(bare(&address)).token(mint()).run(), &address);
+        let requests = proxy.requests();
+        assert_eq!(
+            requests[before].path, "/v1/sys/wrapping/lookup",
+            "{address}"
+        );
+    }
+}
+
+#[test]
+fn an_ipv6_address_stands_in_brackets_b18() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        return;
+    };
+    let address = listener.local_addr().expect("a bound socket has one");
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody connects");
+        let mut request = Vec::new();
+        let mut chunk = [0; 1024];
+        while !request.ends_with(b"\r\n\r\n") {
+            let count = stream.read(&mut chunk).expect("a request");
+            assert!(count > 0, "the request is cut off");
+            request.extend_from_slice(&chunk[..count]);
+        }
+        let _ =
+            stream.write_all(b"HTTP/1.1 418 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        String::from_utf8_lossy(&request).to_ascii_lowercase()
+    });
+    let run = start(bare(&format!("http://{address}")))
+        .token("s.some-token")
+        .run();
+    assert_refused(&run, 76, "418");
+    let request = server.join().expect("the server ends");
+    assert!(
+        request.contains(&format!("host: {address}\r\n")),
+        "{request}"
+    );
+}
+
+#[test]
+fn plain_http_to_another_machine_needs_leave_b17() {
+    let proxy = recorder();
+    // Not a loopback address by its number, but it leads to this machine.
+    let address = proxy.address().replace("127.0.0.1", "0.0.0.0");
+    let wrapped = mint();
+    let run = start(bare(&address)).token(&wrapped).run();
+    assert_refused(&run, 78, "http");
+    let run = start(bare(SERVICE.admin.address()))
+        .env("VAULT_ADDR", &address)
+        .token(&wrapped)
+        .run();
+    assert_refused(&run, 78, "http in the environment");
+    assert_eq!(proxy.connections(), 0);
+    let permitted = bare(&address).set("vault.allow_http", true);
+    assert_started(&start(permitted).token(&wrapped).run(), "allow_http");
+}
+
+#[test]
+fn a_namespace_loses_its_outer_slashes_b21() {
+    let server = dead_end();
+    let sent = |call: Anteroom| {
+        let before = server.requests().len();
+        assert_refused(&call.token("s.some-token").run(), 76, "the dead end");
+        server.requests()[before]
+            .header("x-vault-namespace")
+            .map(str::to_owned)
+    };
+    let written = |text: &str| start(bare(&server.address()).set("vault.namespace", text));
+    let set = |name: &str, text: &str| {
+        start(bare(&server.address()).set("vault.namespace", "written")).env(name, text)
+    };
+    for text in ["team/inner", "/team/inner", "team/inner/", "/team/inner/"] {
+        assert_eq!(sent(written(text)).as_deref(), Some("team/inner"), "{text}");
+        assert_eq!(
+            sent(set("VAULT_NAMESPACE", text)).as_deref(),
+            Some("team/inner"),
+            "{text}"
+        );
+        assert_eq!(
+            sent(set("BAO_NAMESPACE", text)).as_deref(),
+            Some("team/inner"),
+            "{text}"
+        );
+    }
+    for text in ["", "/", "root"] {
+        assert_eq!(sent(written(text)), None, "{text:?}");
+    }
+    assert_eq!(sent(set("VAULT_NAMESPACE", "")).as_deref(), Some("written"));
+    assert_eq!(sent(start(bare(&server.address()))), None);
+}
+
+#[test]
+fn the_client_timeout_bounds_each_answer() {
+    for (name, value) in [
+        ("VAULT_CLIENT_TIMEOUT", "1"),
+        ("BAO_CLIENT_TIMEOUT", "1000ms"),
+    ] {
+        let proxy = FaultProxy::start(SERVICE.admin.address(), |seen| {
+            if seen.is("sys/wrapping/lookup") && seen.nth == 1 {
+                Fault::Hang
+            } else {
+                Fault::Pass
+            }
+        });
+        let run = start(bare(&proxy.address()))
+            .env(name, value)
+            .token(mint())
+            .run();
+        assert_started(&run, name);
+        assert_eq!(proxy.count("sys/wrapping/lookup"), 2, "{name}");
+    }
+}
+
+#[test]
+fn names_and_defaults_are_put_in_and_two_dollars_stand_for_one() {
+    let manifest = bare(SERVICE.admin.address())
+        .set("service.environment", "${ENVIRONMENT:-${x}")
+        .set("service.app", "${APP}");
+    start(manifest)
+        .token("x")
+        .env("APP", &SERVICE.app)
+        .run()
+        .assert_code(78);
+
+    let manifest = bare("${ADDRESS}")
+        .set("service.app", "${APP}")
+        .set("service.environment", "${ENVIRONMENT:-test}")
+        .set(
+            "token.creation_path",
+            "auth/${TOKEN_MOUNT:-token}/create/${app}-${environment}",
+        );
+    for (what, environment) in [
+        ("not set", None),
+        ("empty", Some("")),
+        ("set", Some("test")),
+    ] {
+        let mut call = start(manifest.clone())
+            .env("APP", &SERVICE.app)
+            .env("ADDRESS", SERVICE.admin.address());
+        if let Some(value) = environment {
+            call = call.env("ENVIRONMENT", value);
+        }
+        assert_started(&call.token(mint()).run(), what);
+    }
+    let literal = bare("https://vault.example.io").set(
+        "dependencies",
+        json!({"db": {
+            "path": "database/creds/x", "method": "write", "data": {"statement": "$${NOT_SET}"},
+        }}),
+    );
+    check(literal).run().assert_code(0);
+}
+
+#[test]
+fn of_a_variable_that_comes_twice_the_last_one_counts_b27() {
+    let (first, last) = (dead_end(), recorder());
+    let wrapped = mint();
+    let directory = crate::support::tmpfs_dir();
+    let scratch = TempDir::new();
+    let manifest = scratch.write(
+        "anteroom.toml",
+        bare("https://vault.example.io").to_string(),
+    );
+    let text = |text: &str| CString::new(text).expect("no NUL");
+    let path = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+    let arguments = [
+        text("anteroom"),
+        text("--manifest"),
+        path(&manifest),
+        text("--secrets-dir"),
+        path(directory.path()),
+        text("--"),
+        text("/usr/bin/env"),
+    ];
+    let variables = [
+        text(&format!("VAULT_ADDR={}", first.address())),
+        text("TWICE=first"),
+        text("ANTEROOM_TOKEN=s.first-canary"),
+        text("TWICE=last"),
+        text(&format!("VAULT_ADDR={}", last.address())),
+        text(&format!("ANTEROOM_TOKEN={}", wrapped.token)),
+    ];
+    let binary = text(env!("CARGO_BIN_EXE_anteroom"));
+    // `Command` knows no variable twice, so the child becomes anteroom before `Command` makes it something else; after
+    // a fork glibc's allocator, which `execve` of nix needs, is usable.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing else starts a process with a variable that comes twice"
+    )]
+    let run = Anteroom::new()
+        .program("/bin/false")
+        .pre_exec(
+            move || match nix::unistd::execve(&binary, &arguments, &variables) {
+                Ok(never) => match never {},
+                Err(error) => Err(error.into()),
+            },
+        )
+        .run();
+    run.assert_code(0);
+    assert_eq!(first.connections(), 0);
+    let twice: Vec<&str> = run
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("TWICE="))
+        .collect();
+    assert_eq!(twice, ["TWICE=last"]);
+    run.assert_no([wrapped.token.as_str(), "first-canary"]);
+}

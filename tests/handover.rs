@@ -414,12 +414,11 @@ fn an_unwrap_that_never_arrived_is_sent_once_more_f16() {
 
 #[test]
 fn an_unwrap_that_was_surely_not_done_is_repeated_without_a_lookup_f10_f14() {
-    let sealed = || Reply::json(503, &json!({"errors": ["Vault is sealed"]}));
-    let limited = || Reply::json(429, &json!({"errors": ["limit"]})).header("Retry-After", "0");
-    let times: [(&str, fn() -> Reply); 2] = [("sealed", sealed), ("limited", limited)];
-    for (what, reply) in times {
+    let sealed = Reply::json(503, &json!({"errors": ["Vault is sealed"]}));
+    let limited = Reply::json(429, &json!({"errors": ["limit"]})).header("Retry-After", "0");
+    for (what, reply) in [("sealed", sealed), ("limited", limited)] {
         let proxy = at_unwrap(move |seen| match seen.nth {
-            1 | 2 => Fault::Answer(reply()),
+            1 | 2 => Fault::Answer(reply.clone()),
             _ => Fault::Pass,
         });
         assert_started(&start_at(&proxy).token(SERVICE.mint()).run(), what);

@@ -305,7 +305,13 @@ fn a_token_that_comes_late_through_a_pipe_is_taken() {
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
     let running = start().arg("--token-file").arg(&path).spawn();
     // This waits for the reader.
-    std::fs::write(&path, mint().token).expect("somebody reads");
+    let mut pipe = std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("our own FIFO");
+    pipe.write_all(mint().token.as_bytes())
+        .expect("somebody reads");
+    drop(pipe);
     assert_started(&running.wait(), "a late token");
     assert!(!is_there(&path), "a pipe is removed like a file");
 }

@@ -135,7 +135,14 @@ impl Resolver<'_> {
         match value {
             Some(value) => self.parsed(value, parse),
             None => {
-                self.mistake(None, format!("{key} is missing"));
+                // What is there in another form has been named already.
+                if !self
+                    .mistakes
+                    .iter()
+                    .any(|known| known.text.starts_with(key))
+                {
+                    self.mistake(None, format!("{key} is missing"));
+                }
                 None
             }
         }
@@ -219,24 +226,14 @@ impl Resolver<'_> {
     }
 
     fn deadline(&mut self, cli: &Cli, table: &manifest::Vault) -> Option<Duration> {
-        let written = match &table.deadline {
-            Some(value) => Some(self.parsed(value, positive)?),
-            None => None,
-        };
-        let typed = match &cli.deadline {
-            Some(text) => match positive(text) {
-                Ok(deadline) => Some(deadline),
-                Err(text) => {
-                    self.mistake(None, format!("--deadline or ANTEROOM_DEADLINE: {text}"));
-                    return None;
-                }
-            },
-            None => None,
-        };
+        let written = table
+            .deadline
+            .as_ref()
+            .and_then(|value| self.parsed(value, positive));
         let chosen = if table.pin {
-            written.or(typed)
+            written.or(cli.deadline)
         } else {
-            typed.or(written)
+            cli.deadline.or(written)
         };
         Some(chosen.unwrap_or(DEADLINE))
     }
@@ -286,7 +283,8 @@ impl Resolver<'_> {
         let address = match address {
             Some((text, origin, place)) => self.from(&origin, place, Address::parse(&text)),
             None => {
-                if self.purpose == Purpose::Start {
+                // An address that cannot be read is a mistake of its own.
+                if self.purpose == Purpose::Start && table.address.is_none() {
                     self.mistake(
                         None,
                         if pin {
@@ -316,18 +314,16 @@ impl Resolver<'_> {
                 } else {
                     Err("not a host name".to_owned())
                 };
-                Some(self.from(&origin, place, checked)?)
+                self.from(&origin, place, checked)
             }
             None => None,
         };
-        let namespace = match namespace_text {
-            Some((text, origin, place)) => self.from(&origin, place, namespace(&text))?,
-            None => None,
-        };
-        let client_timeout = match timeout {
-            Some((text, origin, place)) => self.from(&origin, place, positive(&text))?,
-            None => CLIENT_TIMEOUT,
-        };
+        let namespace = namespace_text
+            .and_then(|(text, origin, place)| self.from(&origin, place, namespace(&text)))
+            .flatten();
+        let client_timeout = timeout
+            .and_then(|(text, origin, place)| self.from(&origin, place, positive(&text)))
+            .unwrap_or(CLIENT_TIMEOUT);
         let standby_hosts = self.list(&table.standby_hosts, |text| {
             if is_host_name(text) || text.parse::<std::net::IpAddr>().is_ok() {
                 Ok(text.to_ascii_lowercase())
@@ -384,14 +380,16 @@ impl Resolver<'_> {
             "`creation_path` in [token]",
             vault_path,
         );
-        let max_wrap_ttl = match &table.max_wrap_ttl {
-            Some(value) => self.parsed(value, positive)?,
-            None => MAX_WRAP_TTL,
-        };
-        let min_ttl = match &table.min_ttl {
-            Some(value) => self.parsed(value, duration)?,
-            None => MIN_TTL,
-        };
+        let max_wrap_ttl = table
+            .max_wrap_ttl
+            .as_ref()
+            .and_then(|value| self.parsed(value, positive))
+            .unwrap_or(MAX_WRAP_TTL);
+        let min_ttl = table
+            .min_ttl
+            .as_ref()
+            .and_then(|value| self.parsed(value, duration))
+            .unwrap_or(MIN_TTL);
         let policies = table
             .policies
             .as_ref()
@@ -431,10 +429,10 @@ impl Resolver<'_> {
                 .map_err(|_| format!("`{}` is not an IP address", text.escape_default()))
         });
         let uris = self.list(&table.uris, uri);
-        let ttl = match &table.ttl {
-            Some(value) => Some(self.parsed(value, positive)?),
-            None => None,
-        };
+        let ttl = table
+            .ttl
+            .as_ref()
+            .and_then(|value| self.parsed(value, positive));
         let key_type = match &table.key_type {
             Some(value) => self.parsed(value, |text| named(text, &KeyType::NAMES)),
             None => Some(KeyType::EcP256),
@@ -500,9 +498,12 @@ impl Resolver<'_> {
         let key = format!("`path` in [dependencies.{}]", name.value);
         let path = self.required(table.path.as_ref(), &key, vault_path);
         let write = match &table.method {
-            Some(value) => self.parsed(value, |text| {
-                named(text, &[("read", false), ("write", true)])
-            })?,
+            Some(value) => self
+                .parsed(value, |text| {
+                    named(text, &[("read", false), ("write", true)])
+                })
+                // Whatever was meant, `data` is not the mistake.
+                .unwrap_or(true),
             None => false,
         };
         if !write && let Some((field, _)) = table.data.first() {
@@ -520,6 +521,15 @@ impl Resolver<'_> {
             .fields
             .as_ref()
             .map(|fields| self.list(fields, |text| file_name(text).map(|()| text.to_owned())));
+        for (index, field) in table.fields.iter().flatten().enumerate() {
+            let before = table.fields.iter().flatten().take(index);
+            if before.into_iter().any(|known| known.value == field.value) {
+                self.mistake(
+                    Some(field.place),
+                    format!("`{}` is listed twice", field.value.escape_default()),
+                );
+            }
+        }
         let mut templates = Vec::new();
         for (file, source) in &table.files {
             if let Err(text) = file_name(&file.value) {
@@ -748,7 +758,8 @@ fn named<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
         })
 }
 
-fn positive(text: &str) -> Result<Duration, String> {
+/// A duration of more than nothing.
+pub fn positive(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|duration| {
         if duration.is_zero() {
             Err("the duration must be more than zero".to_owned())
