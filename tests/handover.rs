@@ -628,7 +628,7 @@ fn an_unwrap_that_is_never_answered_leaves_time_for_the_lookup_f16() {
         _ => Fault::Pass,
     });
     let run = start_at(&proxy)
-        .args(["--deadline", "4s"])
+        .args(["--deadline", "8s"])
         .token(SERVICE.mint())
         .run();
     assert_started(&run, "the first unwrap was never answered");
