@@ -82,10 +82,15 @@ pub struct Image {
 impl Image {
     /// Builds `FROM scratch`: `files` are (path in the image, file on this machine, mode), then come `lines`.
     pub fn build(name: &str, files: &[(&str, &Path, u32)], lines: &[&str]) -> Self {
+        Self::build_on("scratch", name, files, lines)
+    }
+
+    /// The same on the image with the tag `base`.
+    pub fn build_on(base: &str, name: &str, files: &[(&str, &Path, u32)], lines: &[&str]) -> Self {
         use std::os::unix::fs::PermissionsExt;
 
         let context = TempDir::new();
-        let mut dockerfile = String::from("FROM scratch\n");
+        let mut dockerfile = format!("FROM {base}\n");
         for (number, (target, source, mode)) in files.iter().enumerate() {
             let staged = context.join(format!("file-{number}"));
             std::fs::copy(source, &staged)
@@ -109,6 +114,8 @@ impl Image {
                 "--pull=false",
                 "--network=none",
                 "--force-rm",
+                // A layer of another test's image may be removed while this one is built on it.
+                "--no-cache",
                 "--tag",
                 &tag,
                 context,
@@ -117,8 +124,48 @@ impl Image {
         Self { tag }
     }
 
+    /// An image that holds the trees below `roots`, with these lines of a Dockerfile; one that is kept in a static
+    /// goes with the test process.
+    pub fn import(name: &str, roots: &[&Path], lines: &[&str]) -> Self {
+        let tag = unique(&format!("anteroom-test-{name}"));
+        super::nursery::at_exit(r#"docker rmi --force "$0" >/dev/null 2>&1"#, tag.as_ref());
+        let mut tar = Command::new("tar");
+        tar.args(["--create", "--numeric-owner", "--owner=0", "--group=0"]);
+        for root in roots {
+            // Name by name: the engine takes no path twice, and each tree has a `.`.
+            let names = std::fs::read_dir(root).expect("the tree is there");
+            let names = names.filter_map(|entry| Some(entry.ok()?.file_name()));
+            tar.arg("--directory").arg(root).args(names);
+        }
+        let mut tar = tar
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tar can be started");
+        let output = Command::new("docker")
+            .arg("import")
+            .args(lines.iter().flat_map(|line| ["--change", line]))
+            .args(["-", &tag])
+            .stdin(tar.stdout.take().expect("it is piped"))
+            .output()
+            .expect("docker can be started");
+        let status = tar.wait().expect("our own child can be waited for");
+        let outcome = outcome(&output);
+        assert!(
+            status.success() && outcome.code == 0,
+            "docker import failed: {outcome:#?}"
+        );
+        Self { tag }
+    }
+
     /// Its name for `docker run`.
     pub fn tag(&self) -> &str {
+        &self.tag
+    }
+}
+
+impl AsRef<str> for Image {
+    fn as_ref(&self) -> &str {
         &self.tag
     }
 }
@@ -137,18 +184,18 @@ pub struct Container {
 
 impl Container {
     /// Starts one in the background: `options` for `docker run`, then the image, then `command`.
-    pub fn run(image: &Image, options: &[&str], command: &[&str]) -> Self {
+    pub fn run(image: impl AsRef<str>, options: &[&str], command: &[&str]) -> Self {
         let container = Self::create(image, options, command);
         container.start();
         container
     }
 
     /// Makes one without starting it.
-    pub fn create(image: &Image, options: &[&str], command: &[&str]) -> Self {
+    pub fn create(image: impl AsRef<str>, options: &[&str], command: &[&str]) -> Self {
         let name = unique("anteroom-test");
         let mut arguments = vec!["create", "--pull=never", "--name", &name];
         arguments.extend(options);
-        arguments.push(image.tag());
+        arguments.push(image.as_ref());
         arguments.extend(command);
         must("create", arguments);
         Self { name }

@@ -1,5 +1,6 @@
 //! Servers that never outlive the test process, however it ends.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -43,10 +44,15 @@ pub fn spawn(mut command: Command, on_death: Signal) -> std::io::Result<Child> {
 
 /// Removes `directory` when the test process is gone.
 pub fn remove_at_exit(directory: &Path) {
+    at_exit(r#"rm -rf -- "$0""#, directory.as_os_str());
+}
+
+/// Runs a line of shell, with this argument as `$0`, when the test process is gone.
+pub fn at_exit(line: &str, argument: &OsStr) {
     let mut janitor = Command::new("/bin/sh");
     janitor
-        .args(["-c", r#"cat; sleep 1; rm -rf -- "$0""#])
-        .arg(directory)
+        .args(["-c", &format!("cat; sleep 1; {line}")])
+        .arg(argument)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
