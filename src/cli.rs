@@ -126,17 +126,20 @@ impl Cli {
         loop {
             let error = match (Cli::try_parse_from(&words), last.take()) {
                 (Ok(cli), None) => return Ok(cli),
-                (Ok(_), Some(last)) => return Err(Refusal { others, last }),
+                (Ok(_), Some(last)) => {
+                    let last = tame(last);
+                    return Err(Refusal { others, last });
+                }
                 (Err(error), None) => error,
                 (Err(error), Some(before)) => {
-                    others.push(first_line(&before));
+                    others.push(first_line(before));
                     error
                 }
             };
             if !take_out(&mut words, &error) {
                 return Err(Refusal {
                     others,
-                    last: error,
+                    last: tame(error),
                 });
             }
             last = Some(error);
@@ -144,8 +147,36 @@ impl Cli {
     }
 }
 
-fn first_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
+/// The parser quotes words as they came; those may hold what drives a terminal or forges a line.
+fn tame(mut error: clap::Error) -> clap::Error {
+    let clean = |text: &str| log::sanitised(text, 512);
+    let quoted: Vec<(ContextKind, ContextValue)> = error
+        .context()
+        .filter_map(|(kind, value)| {
+            let value = match value {
+                ContextValue::String(text) => ContextValue::String(clean(text)),
+                ContextValue::Strings(texts) => {
+                    ContextValue::Strings(texts.iter().map(|text| clean(text)).collect())
+                }
+                ContextValue::StyledStrs(texts) => ContextValue::StyledStrs(
+                    texts
+                        .iter()
+                        .map(|text| clean(&text.to_string()).into())
+                        .collect(),
+                ),
+                _ => return None,
+            };
+            Some((kind, value))
+        })
+        .collect();
+    for (kind, value) in quoted {
+        error.insert(kind, value);
+    }
+    error
+}
+
+fn first_line(error: clap::Error) -> String {
+    let text = tame(error).render().to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }
 

@@ -52,6 +52,32 @@ pub fn make_non_dumpable() -> Result<(), Error> {
         })
 }
 
+unsafe extern "C" {
+    static environ: *const *mut libc::c_char;
+}
+
+/// Overwrites these variables where the kernel put them: `/proc/PID/environ` shows that memory to root for as long as the
+/// process lives, whoever has taken a copy. Only while there is one thread.
+pub fn wipe_variables(names: &[&str]) {
+    // SAFETY: `environ` ends with a null pointer, its strings end with a NUL and lie in this process's own writable
+    // memory, and without another thread nobody else reads or moves them.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let text = std::ffi::CStr::from_ptr(*entry).to_bytes();
+            let length = text.len();
+            let value = names.iter().find_map(|name| {
+                let rest = text.strip_prefix(name.as_bytes())?;
+                rest.starts_with(b"=").then_some(name.len() + 1)
+            });
+            for at in value.unwrap_or(length)..length {
+                (*entry).add(at).write_volatile(0);
+            }
+            entry = entry.add(1);
+        }
+    }
+}
+
 /// Becomes the application; it returns only when that did not happen.
 pub fn exec(
     command: &Command,

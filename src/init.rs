@@ -105,6 +105,8 @@ pub fn run(
     began: Instant,
 ) -> Result<u8, CrateError> {
     exec::make_non_dumpable().map_err(CrateError::Exec)?;
+    // What was handed in is in `source` by now, and the application's environment is put together without them.
+    exec::wipe_variables(&["ANTEROOM_TOKEN", "VAULT_TOKEN", "BAO_TOKEN"]);
     let received = signal::received();
     let command = as_user(config.user.as_ref(), || {
         Command::resolve(&config.command, config.received.value("PATH"))
