@@ -1,4 +1,8 @@
 //! What the application finds: the process as it was handed to anteroom, and a command that was known to run.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test starts spies and copies programs"
+)]
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -407,6 +411,28 @@ fn a_command_that_cannot_run_is_found_before_the_token_is_touched_f5_f6_b56_b57_
         0,
         "Vault was asked although the command cannot run"
     );
+}
+
+#[test]
+fn a_command_line_without_a_command_ends_with_64_and_leaves_the_token_b52_b53() {
+    let service = Service::new();
+    let token = service.mint().token;
+    let nothing: [&str; 0] = [];
+    let start = || Anteroom::new().manifest(service.manifest()).token(&token);
+    for (name, run) in [
+        ("no command", start()),
+        ("only two dashes", start().command(nothing)),
+        ("an unknown flag", start().arg("-x").shell("echo started")),
+        (
+            "a command without the dashes",
+            start().args(["/bin/echo", "started"]),
+        ),
+    ] {
+        let run = run.run();
+        assert_eq!(run.code, Some(64), "{name}\n{run:?}");
+        run.assert_refused(64);
+    }
+    assert_eq!(service.admin.lookup_wrapping(&token), 200);
 }
 
 #[test]

@@ -1,4 +1,9 @@
 //! A start that is ended from outside, at each of its steps.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test plants files, and shows how long each end took"
+)]
 
 use std::fs;
 use std::io;
@@ -9,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdout, pipe2, write};
 use serde_json::json;
 
@@ -292,6 +297,42 @@ fn a_credential_that_is_being_made_when_the_start_is_ended_is_not_orphaned_t18()
     running.wait().assert_refused(143);
     assert!(!service.admin.accessor_exists(&wrapped.wrapped_accessor));
     assert_no_lease(&service);
+}
+
+#[test]
+fn a_signal_to_the_whole_process_group_leaves_the_keeper_time_to_revoke_f28() {
+    let service = Service::with_database();
+    at_each_step(&service, |step| {
+        let held = hold_at(&service, step, |run| run);
+        killpg(Pid::from_raw(held.parent), Signal::SIGINT).expect("our own group can be signalled");
+        drop(held.release);
+        let run = held.running.wait();
+        assert_eq!(run.code, Some(130), "{}\n{run:?}", step.name);
+        assert_ended(&service, step, "SIGINT to the group", &held.wrapped, &run);
+    });
+}
+
+#[test]
+fn an_answer_that_drips_leaves_time_for_the_revocation_f13_f28() {
+    let service = Service::new();
+    let path = service.payment_path();
+    let proxy = FaultProxy::start(service.admin.address(), {
+        let path = path.clone();
+        move |seen| match seen.is(&path) {
+            true => Fault::Drip(Duration::from_millis(100)),
+            false => Fault::Pass,
+        }
+    });
+    let wrapped = service.mint();
+    let mut running = Anteroom::new()
+        .manifest(service.manifest_for(&proxy.address()))
+        .token(&wrapped)
+        .shell("echo started")
+        .spawn();
+    running.wait_until("the credential to be asked for", |_| proxy.count(&path) > 0);
+    running.kill(Signal::SIGTERM);
+    running.wait().assert_refused(143);
+    assert!(!service.admin.accessor_exists(&wrapped.wrapped_accessor));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -78,6 +78,8 @@ pub(super) struct Progress {
     pub(super) connected: AtomicBool,
     /// The start was called off meanwhile.
     pub(super) aborted: AtomicBool,
+    /// When that was noticed: whoever answers byte by byte gets no more time for each.
+    aborted_at: OnceLock<Instant>,
 }
 
 /// Resolves a host once, in the calling thread, through the container's own files and DNS.
@@ -241,7 +243,8 @@ fn wait(
             if limits.grace.is_zero() {
                 return Err(io::Error::other("called off"));
             }
-            until = until.min(Instant::now() + limits.grace);
+            let since = *progress.aborted_at.get_or_init(Instant::now);
+            until = until.min(since + limits.grace);
             abort = None;
         }
     }
