@@ -4,6 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
+use nix::libc;
+
 use crate::cli::{Cli, Task};
 use crate::config::{self, Config, Environment, Purpose, Surroundings};
 use crate::error::Error;
@@ -55,17 +57,23 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
 }
 
 fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
-    let text =
-        std::fs::read_to_string(&cli.manifest).map_err(|error| config::Error::Unreadable {
-            manifest: cli.manifest.clone(),
-            reason: error.to_string(),
-        })?;
+    let text = std::fs::read_to_string(&cli.manifest).map_err(|error| {
+        if let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error() {
+            let step = "open the manifest";
+            let reason = error.to_string();
+            return Error::from(init::Error::System { step, reason });
+        }
+        let manifest = cli.manifest.clone();
+        let reason = error.to_string();
+        config::Error::Unreadable { manifest, reason }.into()
+    })?;
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let surroundings = Surroundings {
         environment: Environment::new(std::env::vars_os()),
         passwd: read("/etc/passwd"),
         group: read("/etc/group"),
-        is_root: nix::unistd::geteuid().is_root(),
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
     };
     Ok(config::resolve(cli, &text, surroundings, purpose)?)
 }
@@ -85,7 +93,7 @@ fn print_plan(config: &Config) -> Result<u8, Error> {
 
 /// Says why it failed, once.
 pub fn report(error: &Error, log: Log) {
-    if matches!(error, Error::CalledOff) {
+    if error.is_called_off() {
         return;
     }
     let code = error.exit_code();

@@ -22,8 +22,10 @@ pub struct Surroundings {
     pub passwd: String,
     /// The text of `/etc/group`, empty when there is none.
     pub group: String,
-    /// Runs with effective user id 0.
-    pub is_root: bool,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
 }
 
 const SECRETS_DIR: &str = "/run/secrets";
@@ -729,7 +731,7 @@ impl Resolver<'_> {
     fn user(&mut self, manifest: &Manifest) -> Option<User> {
         let written = manifest.process.user.as_ref()?;
         let (passwd, group) = (&self.surroundings.passwd, &self.surroundings.group);
-        let is_root = self.surroundings.is_root;
+        let is_root = self.surroundings.uid == 0;
         if !is_root && self.purpose != Purpose::Start {
             self.notices.push(
                 "`user` in [process] is ignored: only root can become somebody else".to_owned(),
@@ -739,7 +741,18 @@ impl Resolver<'_> {
         if self.purpose == Purpose::Check {
             return None;
         }
-        self.parsed(written, |text| User::parse(text, passwd, group))
+        let user = self.parsed(written, |text| User::parse(text, passwd, group))?;
+        if is_root {
+            return Some(user);
+        }
+        let (uid, gid) = (self.surroundings.uid, self.surroundings.gid);
+        if (user.uid, user.gid) != (uid, gid) {
+            self.mistake(
+                Some(written.place),
+                format!("only root can become another user, and this is {uid}:{gid}; start the container as root, or as this user"),
+            );
+        }
+        None
     }
 }
 
