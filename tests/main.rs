@@ -10,6 +10,7 @@ mod handover;
 mod java;
 mod network;
 mod process;
+mod repository;
 mod secrecy;
 mod signals;
 mod start;

@@ -1,0 +1,182 @@
+//! What the documents say, the code does; and who may import whom.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::support::{Anteroom, repository};
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The words of a text that begin like this, as far as they go on in these characters.
+fn words(text: &str, start: &str, inside: fn(char) -> bool) -> BTreeSet<String> {
+    text.match_indices(start)
+        .map(|(at, _)| {
+            let rest = &text[at + start.len()..];
+            let end = rest.find(|c| !inside(c)).unwrap_or(rest.len());
+            format!("{start}{}", &rest[..end])
+        })
+        .collect()
+}
+
+#[test]
+fn every_flag_and_variable_of_the_help_is_in_the_readme_and_the_reverse() {
+    let help = Anteroom::new()
+        .without_secrets_dir()
+        .arg("--help")
+        .run()
+        .stdout;
+    let readme = read("README.md");
+    let table = readme
+        .split("## The command line")
+        .nth(1)
+        .and_then(|rest| rest.split("## The files").next())
+        .expect("README explains the command line");
+    let flags = |text: &str| {
+        let mut flags = words(text, "--", |c| c.is_ascii_lowercase() || c == '-');
+        for other in ["--", "--help", "--version"] {
+            flags.remove(other);
+        }
+        flags
+    };
+    let variables = |text: &str| words(text, "ANTEROOM_", |c| c.is_ascii_uppercase() || c == '_');
+    assert_eq!(flags(&help), flags(table));
+    let mut documented = variables(table);
+    assert!(documented.remove("ANTEROOM_TOKEN"), "it is never a flag");
+    assert_eq!(variables(&help), documented);
+}
+
+#[test]
+fn every_key_of_the_manifest_is_in_its_reference() {
+    let source = read("src/manifest.rs");
+    let reference = read("docs/manifest.md");
+    let mut keys = BTreeSet::new();
+    for reader in ["t.text(\"", "t.texts(\"", "t.flag(\"", "entries(\""] {
+        keys.extend(
+            words(&source, reader, |c| c.is_ascii_lowercase() || c == '_')
+                .iter()
+                .map(|word| word[reader.len()..].to_owned()),
+        );
+    }
+    assert!(
+        keys.len() > 25,
+        "the reader of the manifest looks otherwise now: {keys:?}"
+    );
+    for key in keys {
+        assert!(
+            reference.contains(&format!("`{key}`")),
+            "docs/manifest.md lacks `{key}`"
+        );
+    }
+}
+
+#[test]
+fn every_exit_code_is_in_the_documents() {
+    let source = read("src/error.rs");
+    let codes = source
+        .split("fn exit_code")
+        .nth(1)
+        .and_then(|rest| rest.split("/// The event's name").next())
+        .expect("one place gives the exit codes");
+    let table = read("docs/exit-codes.md");
+    let mut seen = 0;
+    for code in words(codes, "=> ", |c| c.is_ascii_digit()) {
+        let code = &code["=> ".len()..];
+        if !code.is_empty() {
+            assert!(
+                table.contains(&format!("| {code} |")),
+                "docs/exit-codes.md lacks {code}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 8, "exit codes are given in another form now");
+}
+
+/// Who may import whom: a stage knows what it works on and nothing of what comes after it.
+const ARROWS: [(&str, &[&str]); 12] = [
+    ("secret.rs", &[]),
+    ("signal.rs", &[]),
+    ("user.rs", &[]),
+    ("command.rs", &[]),
+    ("exec.rs", &["command", "signal", "user"]),
+    ("cli.rs", &["log"]),
+    ("pem.rs", &["secret"]),
+    ("link.rs", &["secret"]),
+    ("wrapping_token.rs", &["secret"]),
+    ("secrets_dir.rs", &["files", "secret"]),
+    ("vault", &["log", "pem", "secret", "wrapping_token"]),
+    ("files", &["certificate", "config", "secret"]),
+];
+
+#[test]
+fn modules_import_only_what_the_map_allows() {
+    for (path, allowed) in ARROWS {
+        let path = repository().join("src").join(path);
+        let files = if path.is_dir() {
+            fs::read_dir(&path)
+                .expect("a directory of the source")
+                .map(|entry| entry.expect("an entry").path())
+                .collect()
+        } else {
+            vec![path]
+        };
+        for file in files {
+            check_imports(&file, allowed);
+        }
+    }
+}
+
+fn check_imports(file: &Path, allowed: &[&str]) {
+    let source = fs::read_to_string(file).expect("a source file");
+    for line in source
+        .lines()
+        .filter(|line| line.trim_start().starts_with("use crate::"))
+    {
+        let module = line.trim_start()["use crate::".len()..]
+            .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+            .next()
+            .unwrap_or_default();
+        assert!(
+            allowed.contains(&module),
+            "{} imports {module}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn unsafe_code_lives_in_three_modules_and_says_why_it_is_sound() {
+    let mut with_unsafe = BTreeSet::new();
+    let mut directories = vec![repository().join("src")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("a directory of the source") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let source = fs::read_to_string(&path).expect("a source file");
+            let blocks = source.matches("unsafe {").count();
+            if blocks > 0 {
+                assert!(
+                    source.matches("// SAFETY:").count() >= blocks,
+                    "{}",
+                    path.display()
+                );
+                with_unsafe.insert(
+                    path.file_name()
+                        .expect("a name")
+                        .to_string_lossy()
+                        .into_owned(),
+                );
+            }
+        }
+    }
+    let expected: BTreeSet<String> = ["exec.rs", "init.rs", "signal.rs"]
+        .map(str::to_owned)
+        .into();
+    assert_eq!(with_unsafe, expected);
+}
