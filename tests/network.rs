@@ -1,4 +1,8 @@
 //! Vault behind a bad network, a bad certificate, a bad proxy, or not there at all.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start other programs to compare with"
+)]
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -880,6 +884,19 @@ fn what_a_server_says_is_escaped_and_capped_b44_t15() {
 }
 
 // What is sent
+
+#[test]
+fn requests_are_http_1_1() {
+    let server = TlsServer::start(Defect::None);
+    let manifest = with_ca(manifest(&server.address()), server.ca_pem_path());
+    let run = start(manifest, &service().mint().token)
+        .env("ANTEROOM_DEADLINE", "500ms")
+        .run();
+    assert_refused(&run, 69);
+    let sent = String::from_utf8(server.application_bytes()).expect("requests without a body");
+    let first = sent.lines().next();
+    assert_eq!(first, Some("POST /v1/sys/wrapping/lookup HTTP/1.1"));
+}
 
 #[test]
 fn the_token_travels_in_one_header_only_and_the_unwrap_has_no_body() {
