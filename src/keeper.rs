@@ -65,7 +65,10 @@ pub fn run(
             };
             start.with_vault(vault, promise, source, generation, &mut link, &mut steps)
         }
-        _ => without_vault(config, &directory, generation, &mut link, &mut steps, log),
+        _ => {
+            drop(abort);
+            without_vault(config, &directory, generation, &mut link, &mut steps, log)
+        }
     };
     let done = done.map_err(|error| silenced(error, &link));
     // Now, while it cannot have ended yet. In a container of its own the directory ends with it.

@@ -341,13 +341,15 @@ fn without_a_runtime_directory_the_private_directory_is_still_a_tmpfs() {
 #[test]
 fn the_shortest_application_leaves_no_private_directory() {
     let parent = tmpfs_dir();
+    let mut fastest = Duration::MAX;
     for _ in 0..40 {
-        private(parent.path())
-            .command(["/bin/true"])
-            .run()
-            .assert_code(0);
+        let run = private(parent.path()).command(["/bin/true"]).run();
+        run.assert_code(0);
+        fastest = fastest.min(run.elapsed);
     }
     assert_gets_empty(parent.path());
+    // So long PID 1 waits for a keeper whose end it does not hear, since whoever sweeps holds the link open.
+    assert!(fastest < Duration::from_millis(2500), "{fastest:?}");
 }
 
 #[test]
