@@ -4,6 +4,7 @@
     unreachable_pub,
     unused_imports,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     reason = "each test uses a part of the harness, and the harness may touch the world"
 )]
 
