@@ -1,9 +1,11 @@
 //! One request and its answer: headers, status table, what may be repeated and for how long.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::eventfd::EventFd;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -66,6 +68,8 @@ pub struct Session {
     pub(super) accessor: String,
     agent: ureq::Agent,
     progress: Arc<Progress>,
+    /// Without it, what is under way ends by its own limits.
+    stop: Option<Arc<EventFd>>,
 }
 
 /// What may be done when it is not known whether a request was done.
@@ -132,7 +136,13 @@ impl Client {
     }
 
     /// With a token, a client becomes a session with connections of its own.
-    pub(super) fn into_session(self, token: Secret, accessor: String) -> Session {
+    pub(super) fn into_session(mut self, token: Secret, accessor: String) -> Session {
+        let stop = EventFd::new().ok().map(Arc::new);
+        // A descriptor of its own for the list, which holds what is only waited for.
+        let waited = stop
+            .as_ref()
+            .and_then(|stop| stop.as_fd().try_clone_to_owned().ok());
+        self.limits.abort.extend(waited.map(Arc::new));
         let (agent, progress) = self.agent(GRACE);
         Session {
             client: self,
@@ -140,6 +150,7 @@ impl Client {
             accessor,
             agent,
             progress,
+            stop,
         }
     }
 
@@ -240,7 +251,12 @@ impl Client {
                     }
                     Verdict::Final(error) => return Err(error),
                 },
-                Err(Silence::NotSent(reason)) => (reason, pause),
+                Err(Silence::NotSent(reason)) => {
+                    // A standby that is gone is no reason to forget the address that was configured.
+                    origin.clone_from(&self.endpoint.url);
+                    redirected = false;
+                    (reason, pause)
+                }
                 Err(Silence::Unknown(reason)) => {
                     unknown += 1;
                     may_repeat(call, unknown, &request(), &reason)?;
@@ -262,9 +278,7 @@ impl Client {
                     ("wait_ms", Value::Number(wait.as_millis() as u64)),
                 ],
             );
-            if self.limits.remaining() < Duration::from_millis(20)
-                || !self.limits.pause(wait)
-            {
+            if self.limits.remaining() < Duration::from_millis(20) || !self.limits.pause(wait) {
                 return Err(match self.limits.is_aborted() {
                     true => Error::Aborted,
                     false => Error::Unavailable {
@@ -415,6 +429,8 @@ impl Client {
             ),
             _ => false,
         };
+        // A route that is lost later says the same as one that never was; what works once gets no benefit of the doubt.
+        let not_sent = not_sent && call.repeat != Repeat::Never;
         if not_sent || !progress.connected.load(Ordering::Relaxed) {
             Silence::NotSent(reason)
         } else {
@@ -478,7 +494,7 @@ impl Client {
             .endpoint
             .standby_hosts
             .iter()
-            .any(|known| known.eq_ignore_ascii_case(host));
+            .any(|known| known.eq_ignore_ascii_case(host.trim_matches(['[', ']'])));
         // An unwrap goes where it was meant to go or nowhere: what it sends works once.
         if !same && (!standby || call.repeat == Repeat::Never) {
             return Err(refused(
@@ -495,6 +511,9 @@ impl Client {
     }
 
     fn judge(&self, call: &Call<'_>, answer: &Answer) -> Verdict {
+        if matches!(answer.status, 200 | 204) {
+            return Verdict::Done;
+        }
         let request = format!("{} {}", call.method, call.path);
         let vaults: Option<Failure> = is_json(&answer.headers)
             .then(|| serde_json::from_slice(&answer.body).ok())
@@ -507,7 +526,6 @@ impl Client {
             false => format!("status {}: {}", answer.status, errors.join(", ")),
         };
         match answer.status {
-            200 | 204 => Verdict::Done,
             307 => Verdict::Elsewhere,
             412 | 472 | 473 => Verdict::Again {
                 reason: said(),
@@ -541,6 +559,13 @@ impl Session {
     /// Names the token without being one.
     pub fn accessor(&self) -> &str {
         &self.accessor
+    }
+
+    /// Calls off what other threads ask of this session; what was sent is waited for a little.
+    pub fn stop(&self) {
+        if let Some(stop) = &self.stop {
+            let _ = stop.write(1);
+        }
     }
 
     /// Seconds that the server's clock is ahead of this machine's.

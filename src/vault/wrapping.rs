@@ -27,7 +27,7 @@ pub struct Wrapping {
 }
 
 impl Wrapping {
-    /// Seconds since it was minted, by the server's clock where that is known.
+    /// Seconds since it was minted, given the server's time.
     pub fn age(&self, now: OffsetDateTime) -> Option<f64> {
         let created = OffsetDateTime::parse(&self.creation_time, &Rfc3339).ok()?;
         Some((now - created).as_seconds_f64())
