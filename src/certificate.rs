@@ -3,7 +3,6 @@
 mod check;
 
 use std::fmt;
-use std::path::PathBuf;
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData, RsaKeySize, SanType,
@@ -51,12 +50,7 @@ pub enum Error {
         reason: String,
     },
     /// The file with the trust anchors cannot be used.
-    AnchorFile {
-        /// Its path.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    AnchorFile(vault::TrustError),
     /// Vault did not sign it, or did not answer the trust anchors.
     Vault(vault::Error),
     /// The certificate is not what was asked for.
@@ -72,13 +66,7 @@ impl fmt::Display for Error {
             Error::Request { reason } => {
                 write!(f, "cannot make a key and a certificate request: {reason}")
             }
-            Error::AnchorFile { path, reason } => {
-                write!(
-                    f,
-                    "the trust anchors in {} cannot be used: {reason}",
-                    path.display()
-                )
-            }
+            Error::AnchorFile(error) => error.fmt(f),
             Error::Vault(error) => write!(f, "the certificate: {error}"),
             Error::Check { reason } => {
                 write!(f, "the certificate that Vault signed is refused: {reason}")
@@ -150,7 +138,9 @@ pub fn params(config: &Certificate) -> Result<CertificateParams, rcgen::Error> {
 /// Makes the key and the request, and reads the trust anchors if they lie in a file.
 pub fn prepare(config: &Certificate) -> Result<Request, Error> {
     let anchors = match &config.trust_anchors {
-        TrustAnchors::File(path) => Some(read_anchors(path)?),
+        TrustAnchors::File(path) => {
+            Some(vault::read_certificates(path).map_err(Error::AnchorFile)?)
+        }
         TrustAnchors::Answer | TrustAnchors::Path(_) => None,
     };
     let key = make_key(config.key_type)?;
@@ -161,21 +151,6 @@ pub fn prepare(config: &Certificate) -> Result<Request, Error> {
         csr,
         anchors,
     })
-}
-
-fn read_anchors(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let wrong = |reason: String| Error::AnchorFile {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let found = pem::read(&text).map_err(wrong)?;
-    match found.certificates {
-        certificates if certificates.is_empty() => {
-            Err(wrong("it holds no PEM certificate".to_owned()))
-        }
-        certificates => Ok(certificates),
-    }
 }
 
 /// Has the request signed and checks what comes back.

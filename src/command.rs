@@ -41,6 +41,8 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The variables of `[environment]` are longer than any process may have.
+    TooLong,
     /// An argument or variable holds a NUL byte.
     Nul,
 }
@@ -68,6 +70,9 @@ impl fmt::Display for Error {
                     "the command {} cannot be run: {reason}",
                     command.display()
                 )
+            }
+            Error::TooLong => {
+                f.write_str("the variables of [environment] are longer than any process may have")
             }
             Error::Nul => f.write_str("an argument of the command holds a NUL byte"),
         }

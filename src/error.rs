@@ -97,7 +97,7 @@ impl Error {
             Error::HandOver(handover::Error::Vault(error)) => of_vault(error),
             Error::Certificate(certificate::Error::Vault(error)) => of_vault(error),
             Error::Certificate(certificate::Error::Check { .. }) => 76,
-            Error::Certificate(certificate::Error::AnchorFile { .. }) => 78,
+            Error::Certificate(certificate::Error::AnchorFile(_)) => 78,
             Error::Certificate(certificate::Error::Request { .. }) => 70,
             Error::Dependency(dependencies::Error::Vault { error, .. }) => of_vault(error),
             Error::Dependency(_) => 78,
@@ -107,7 +107,7 @@ impl Error {
             Error::Command(
                 command::Error::NotFound { .. } | command::Error::InterpreterNotFound { .. },
             ) => 127,
-            Error::Command(command::Error::NotExecutable { .. }) => 126,
+            Error::Command(command::Error::NotExecutable { .. } | command::Error::TooLong) => 126,
             Error::Command(command::Error::Nul) => 64,
             Error::Init(init::Error::System { .. }) => 71,
             Error::Init(init::Error::Interrupted { signal }) => 128 + *signal as u8,

@@ -78,27 +78,25 @@ pub fn wipe_variables(names: &[&str]) {
     }
 }
 
+/// Becomes the user that the application runs as, for good.
+pub fn become_user(user: &User) -> Result<(), Error> {
+    let step = |step: &'static str| move |errno: Errno| Error { step, errno };
+    let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
+    // Groups first: without root they cannot be changed any more.
+    setgroups(&groups).map_err(step("set the supplementary groups"))?;
+    setgid(Gid::from_raw(user.gid)).map_err(step("set the group"))?;
+    setuid(Uid::from_raw(user.uid)).map_err(step("set the user"))?;
+    // A change of user may undo it (prctl(2)).
+    make_non_dumpable()
+}
+
 /// Becomes the application; it returns only when that did not happen.
 pub fn exec(
     command: &Command,
     environment: &[CString],
-    user: Option<&User>,
     passed_descriptors: u32,
     received: &Received,
 ) -> Result<Infallible, Error> {
-    let step = |step: &'static str| move |errno: Errno| Error { step, errno };
-    if let Some(user) = user {
-        let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
-        // Groups first: without root they cannot be changed any more.
-        setgroups(&groups).map_err(step("set the supplementary groups"))?;
-        setgid(Gid::from_raw(user.gid)).map_err(step("set the group"))?;
-        setuid(Uid::from_raw(user.uid)).map_err(step("set the user"))?;
-    }
-    close_descriptors(3 + passed_descriptors);
-    let path = CString::new(command.path.as_os_str().as_bytes()).map_err(|_| Error {
-        step: "name the command",
-        errno: Errno::EINVAL,
-    })?;
     let pointers = |strings: &[CString]| -> Vec<*const c_char> {
         strings
             .iter()
@@ -107,6 +105,11 @@ pub fn exec(
             .collect()
     };
     let (arguments, variables) = (pointers(&command.arguments), pointers(environment));
+    let path = CString::new(command.path.as_os_str().as_bytes()).map_err(|_| Error {
+        step: EXEC,
+        errno: Errno::EINVAL,
+    })?;
+    close_descriptors(3 + passed_descriptors);
     received.restore();
     // SAFETY: path is a C string, and both lists are of C strings that outlive the call and end in a null pointer.
     unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };

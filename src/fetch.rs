@@ -75,7 +75,8 @@ pub fn fetch(
                     .map_err(Error::from),
             };
             if product.is_err() {
-                // Nobody needs the rest.
+                // Nobody needs the rest, and the token must not live until the slowest of it is there.
+                session.stop();
                 lock(&jobs).by_ref().for_each(drop);
             }
             lock(&done).push(product.map(|product| (product, began.elapsed())));

@@ -77,6 +77,7 @@ pub fn inspect(
         reason = "the age is reported, nothing is decided on it"
     )]
     let now = time::OffsetDateTime::from(std::time::SystemTime::now());
+    let now = now.saturating_add(time::Duration::seconds(client.clock_skew().unwrap_or(0)));
     if let Some(age) = wrapping.age(now) {
         log.event(
             Level::Info,
@@ -227,7 +228,21 @@ fn check_properties(properties: &TokenProperties, promise: &Promise) -> Result<(
             what: format!("the client token works only {} times", properties.num_uses),
         });
     }
-    check_policies(&properties.policies, promise)
+    let maximum = properties.explicit_max_ttl;
+    if maximum != 0 && maximum < promise.min_ttl.as_secs() {
+        return Err(Error::NotPromised {
+            what: format!(
+                "the client token lives {maximum} s at the most, and `min_ttl` asks for {} s",
+                promise.min_ttl.as_secs()
+            ),
+        });
+    }
+    // Those of an identity come apart here, and together with the others when a token is made.
+    let mut policies = properties.policies.clone();
+    policies.extend(properties.identity_policies.iter().flatten().cloned());
+    policies.sort_unstable();
+    policies.dedup();
+    check_policies(&policies, promise)
 }
 
 fn not_promised(what: &str, found: &str, expected: &str) -> Error {

@@ -22,7 +22,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
     ForkResult, Gid, Pid, Uid, fork, getgroups, getpid, setegid, seteuid, setgroups, setsid,
 };
@@ -36,7 +36,7 @@ use crate::link::{self, News, Parent};
 use crate::log::Log;
 use crate::secret::Secret;
 use crate::secrets_dir::{self, Owner, SecretsDir};
-use crate::signal::{self, Received};
+use crate::signal;
 use crate::user::User;
 use crate::wrapping_token::Source;
 
@@ -104,7 +104,6 @@ pub fn run(
     log: Log,
     began: Instant,
 ) -> Result<u8, CrateError> {
-    exec::make_non_dumpable().map_err(CrateError::Exec)?;
     // What was handed in is in `source` by now, and the application's environment is put together without them.
     exec::wipe_variables(&["ANTEROOM_TOKEN", "VAULT_TOKEN", "BAO_TOKEN"]);
     let received = signal::received();
@@ -116,7 +115,7 @@ pub fn run(
         uid: user.uid,
         gid: user.gid,
     });
-    let secrets_dir = match config.secrets_dir.take() {
+    let path = match config.secrets_dir.take() {
         Some(path) => path,
         None => {
             config.is_private_dir = true;
@@ -124,7 +123,8 @@ pub fn run(
             secrets_dir::private(runtime_dir.as_deref(), owner)?
         }
     };
-    config.secrets_dir = Some(secrets_dir.clone());
+    let may_be_on_disk = config.allow_disk || config.vault.is_none();
+    let directory = SecretsDir::open(&path, may_be_on_disk, owner)?;
     let replaces_stdin = matches!(source, Some(Source::StandardInput));
 
     let (parent, keeper) = link::pair().map_err(|error| Error::System {
@@ -140,19 +140,19 @@ pub fn run(
             // Signals of the terminal are the application's, and no file is made for others than its owner.
             let _ = setsid();
             umask(Mode::S_IRWXG | Mode::S_IRWXO);
+            signal::ignore_limits();
             #[cfg(target_env = "gnu")]
             settle_name_lookup(config.received.value("RES_OPTIONS").is_some());
-            return keeper::run(&config, source, keeper, application, log, began).map(|()| 0);
+            return keeper::run(&config, source, directory, keeper, application, log, began)
+                .map(|()| 0);
         }
         ForkResult::Parent { child } => child,
     };
     drop((keeper, source));
     let withdraw = || {
-        if let Ok(directory) = SecretsDir::open(&secrets_dir, true, owner) {
-            directory.withdraw();
-        }
+        directory.withdraw();
         if config.is_private_dir {
-            let _ = std::fs::remove_dir(&secrets_dir);
+            let _ = std::fs::remove_dir(directory.path());
         }
     };
     let mut start = Start {
@@ -182,6 +182,9 @@ pub fn run(
             if replaces_stdin {
                 replace_stdin()?;
             }
+            if let Some(user) = &config.user {
+                exec::become_user(user).map_err(CrateError::Exec)?;
+            }
             match signal::pending(&start.signals) {
                 Some(signal) => Err(Error::Interrupted { signal }.into()),
                 None => Ok(environment),
@@ -210,7 +213,14 @@ pub fn run(
         withdraw();
         return Err(Error::Interrupted { signal }.into());
     }
-    become_application(&command, &environment, &config, received).inspect_err(|_| withdraw())
+    let passed = passed_descriptors(&config);
+    match exec::exec(&command, &environment, passed, received) {
+        Ok(never) => match never {},
+        Err(error) => {
+            withdraw();
+            Err(CrateError::Exec(error))
+        }
+    }
 }
 
 /// What is left of standard input belongs to the token, not to the application.
@@ -220,19 +230,6 @@ fn replace_stdin() -> Result<(), Error> {
         reason: error.to_string(),
     })?;
     nix::unistd::dup2_stdin(&null).map_err(system("replace standard input"))
-}
-
-fn become_application(
-    command: &Command,
-    environment: &[CString],
-    config: &Config,
-    received: &Received,
-) -> Result<u8, CrateError> {
-    let passed = passed_descriptors(config);
-    match exec::exec(command, environment, config.user.as_ref(), passed, received) {
-        Ok(never) => match never {},
-        Err(error) => Err(CrateError::Exec(error)),
-    }
 }
 
 /// The keeper and what can be heard while it works.
@@ -311,22 +308,45 @@ impl Start {
 
     fn await_end(&mut self) -> Result<WaitStatus, Error> {
         let until = Instant::now() + LAST_WORDS;
-        // A message that is still under way does not matter any more.
-        while !matches!(self.parent.read(), Ok(News::Ended) | Err(_)) {
-            if !self.poll(until, false)? {
-                let _ = kill(self.child, Signal::SIGKILL);
-                break;
+        loop {
+            match self.parent.read() {
+                // A message that is still under way does not matter any more.
+                Ok(News::Nothing | News::Ready(_)) if self.poll(until, false)? => {}
+                Ok(News::Ended) => break,
+                _ => {
+                    let _ = kill(self.child, Signal::SIGKILL);
+                    break;
+                }
             }
         }
         self.reap()
     }
 
+    /// Learns how the keeper ended; one that does not end is killed.
     fn reap(&self) -> Result<WaitStatus, Error> {
+        let until = Instant::now() + LAST_WORDS;
+        let watched = watch(self.child).ok();
+        let mut killed = false;
         loop {
-            match waitpid(self.child, None) {
-                Err(Errno::EINTR) => {}
+            match waitpid(self.child, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                 status => return status.map_err(system("wait for the keeper")),
             }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() && killed {
+                // Not even SIGKILL ends it; as PID 1 goes, the kernel takes it along.
+                return Err(Error::Late);
+            }
+            if left.is_zero() {
+                killed = kill(self.child, Signal::SIGKILL).is_ok();
+            }
+            let left = left.max(Duration::from_millis(100));
+            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let _ = match &watched {
+                Some(watched) => poll(&mut [PollFd::new(watched.as_fd(), PollFlags::POLLIN)], left),
+                // Linux before 5.3.
+                None => poll(&mut [], 1_u8),
+            };
         }
     }
 }
@@ -340,7 +360,15 @@ fn link_failed(error: std::io::Error) -> Error {
 
 /// What the application gets: what was received without tokens, then what the keeper added.
 fn environment(config: &Config, variables: &[Secret<Vec<u8>>]) -> Result<Vec<CString>, CrateError> {
-    let home = config.user.as_ref().and_then(|user| user.home.as_deref());
+    let is_given = config
+        .variables
+        .iter()
+        .any(|variable| variable.name == "HOME");
+    let home = config
+        .user
+        .as_ref()
+        .and_then(|user| user.home.as_deref())
+        .filter(|_| !is_given);
     let mut environment = Vec::new();
     for (name, value) in config.received.without_tokens() {
         if home.is_some() && name == "HOME" {

@@ -1,7 +1,7 @@
 //! The keeper: the process that talks to Vault and holds every secret.
 
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::certificate::{self, Clocks};
+use crate::command;
 use crate::config::{Config, Promise, Vault};
 use crate::dry_run;
 use crate::error::Error;
@@ -20,7 +21,7 @@ use crate::handover;
 use crate::link::Keeper;
 use crate::log::{Level, Log, Value};
 use crate::secret::Secret;
-use crate::secrets_dir::{Generation, Owner, SecretsDir};
+use crate::secrets_dir::{Generation, SecretsDir};
 use crate::vault::{Auth, Client, Endpoint, Limits, Roots, Session};
 use crate::wrapping_token::{self, Source};
 
@@ -31,21 +32,12 @@ const REVOCATION: Duration = Duration::from_millis(1500);
 pub fn run(
     config: &Config,
     source: Option<Source>,
+    directory: SecretsDir,
     mut link: Keeper,
     application: Pid,
     log: Log,
     began: Instant,
 ) -> Result<(), Error> {
-    let path = config
-        .secrets_dir
-        .as_deref()
-        .unwrap_or(Path::new("/run/secrets"));
-    let owner = config.user.as_ref().map(|user| Owner {
-        uid: user.uid,
-        gid: user.gid,
-    });
-    let is_dry = config.vault.is_none();
-    let directory = SecretsDir::open(path, config.allow_disk || is_dry, owner)?;
     warn_of_swap(&directory, log);
     let mut steps = Steps::new(began);
     let abort = link.abort().map_err(|error| crate::init::Error::System {
@@ -168,7 +160,7 @@ impl Start<'_> {
         };
         let token = status::Token {
             lease_duration: auth.lease_duration,
-            expires: rfc3339(now() + Duration::from_secs(auth.lease_duration)),
+            expires: later(now(), auth.lease_duration).map(rfc3339),
         };
         publish(
             self.config,
@@ -196,7 +188,7 @@ impl Start<'_> {
         };
         let limits = Limits {
             deadline: self.deadline,
-            abort: Some(Arc::clone(&self.abort)),
+            abort: vec![Arc::clone(&self.abort)],
             grace: Duration::ZERO,
         };
         Ok(Client::new(endpoint, roots, limits, self.log)?)
@@ -260,7 +252,10 @@ fn publish(
     files.push(files::status_file(&status(config, material, token)));
     directory.publish(generation, &files)?;
     steps.mark("files");
-    link.ready(&variables).map_err(|_| Error::CalledOff)?;
+    link.ready(&variables).map_err(|error| match error.kind() {
+        io::ErrorKind::ArgumentListTooLong => Error::Command(command::Error::TooLong),
+        _ => Error::CalledOff,
+    })?;
     let text = steps.text();
     log.event(
         Level::Info,
@@ -340,11 +335,15 @@ fn tidy_up_after(application: OwnedFd, directory: SecretsDir) {
     });
 }
 
-/// When PID 1 has called the start off it says why; of the errors that follow from that, only an unwrap whose outcome
-/// is not known is worth a word.
+/// When PID 1 has called the start off it says why; of the errors that come with that, only those of the hand-over that
+/// somebody must look into are worth a word.
 fn silenced(error: Error, link: &Keeper) -> Error {
     match error {
-        Error::HandOver(handover::Error::Unknown { .. }) => error,
+        Error::HandOver(
+            handover::Error::Unknown { .. }
+            | handover::Error::NotValid { .. }
+            | handover::Error::NotPromised { .. },
+        ) => error,
         _ if link.is_called_off() => Error::CalledOff,
         error => error,
     }
@@ -389,6 +388,12 @@ fn clocks(skew: Option<i64>) -> Clocks {
         here,
         vault: here + skew.unwrap_or(0),
     }
+}
+
+/// So many seconds later, if the calendar goes that far.
+fn later(time: OffsetDateTime, seconds: u64) -> Option<OffsetDateTime> {
+    let seconds = i64::try_from(seconds).ok()?;
+    time.checked_add(time::Duration::seconds(seconds))
 }
 
 fn rfc3339(time: OffsetDateTime) -> String {

@@ -112,12 +112,15 @@ impl Keeper {
         Ok(Arc::new(self.stream.as_fd().try_clone_to_owned()?))
     }
 
-    /// Hands the variables over.
+    /// Hands the variables over, unless they are too long for any exec.
     pub fn ready(&mut self, variables: &[(String, Secret)]) -> io::Result<()> {
         let length: usize = variables
             .iter()
             .map(|(name, value)| name.len() + value.expose().len() + 2)
             .sum();
+        if length > MESSAGE_MAX {
+            return Err(io::ErrorKind::ArgumentListTooLong.into());
+        }
         let mut message = Zeroizing::new(Vec::with_capacity(length + 4));
         let length = u32::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?;
         message.extend_from_slice(&length.to_le_bytes());

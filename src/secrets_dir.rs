@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::sys::statfs::{FsType, fstatfs};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, symlinkat, unlinkat};
 
 use crate::files::File;
 
@@ -163,8 +163,8 @@ impl SecretsDir {
             return Err(unusable("others than its owner can write it".to_owned()));
         }
         if filesystem.blocks() > 0 {
-            let room =
-                filesystem.blocks_available() * u64::try_from(filesystem.block_size()).unwrap_or(0);
+            let block = u64::try_from(filesystem.block_size()).unwrap_or(0);
+            let room = filesystem.blocks_available().saturating_mul(block);
             if room < ROOM_MIN {
                 return Err(unusable(format!("it has room for {room} bytes only")));
             }
@@ -193,10 +193,7 @@ impl SecretsDir {
             }
         }
         for name in [DATA, DATA_NEXT] {
-            let is_ours = self
-                .link(name)
-                .is_some_and(|link| link.starts_with(GENERATION));
-            if self.exists(name)? && !is_ours {
+            if self.exists(name)? && !self.leads_to_generation(name) {
                 return Err(Error::Taken {
                     path: self.path.clone(),
                     name: name.to_owned(),
@@ -222,13 +219,21 @@ impl SecretsDir {
 
     /// Writes the files of a generation and makes it the one that readers see.
     pub fn publish(&self, generation: Generation, files: &[File]) -> Result<(), Error> {
-        for file in files {
-            self.write(&generation.directory, file)?;
-        }
         let failed = |name: &str, errno: Errno| Error::Write {
             path: self.path.join(name),
             reason: errno.desc().to_owned(),
         };
+        for file in files {
+            self.write(&generation.directory, file)?;
+        }
+        // The innermost first: root without CAP_DAC_OVERRIDE cannot enter what is not its own any more.
+        for parent in parents(files) {
+            self.open_directory(&generation.directory, parent)
+                .and_then(|directory| self.give(&directory))
+                .map_err(|errno| failed(parent, errno))?;
+        }
+        self.give(&generation.directory)
+            .map_err(|errno| failed(&generation.name, errno))?;
         symlinkat(generation.name.as_str(), &self.directory, DATA_NEXT)
             .map_err(|errno| failed(DATA_NEXT, errno))?;
         renameat(&self.directory, DATA_NEXT, &self.directory, DATA)
@@ -253,19 +258,14 @@ impl SecretsDir {
             }
         }
         for name in [DATA, DATA_NEXT] {
-            if self
-                .link(name)
-                .is_some_and(|link| link.starts_with(GENERATION))
-            {
+            if self.leads_to_generation(name) {
                 let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
             }
         }
-        for name in self
-            .names()
-            .into_iter()
-            .filter(|name| name.starts_with(GENERATION))
-        {
-            remove_tree(&self.directory, &name);
+        for name in self.names() {
+            if name.starts_with(GENERATION) && self.is_made_by_us(&name) {
+                remove_tree(&self.directory, &name, TREE_DEPTH);
+            }
         }
     }
 
@@ -329,12 +329,11 @@ impl SecretsDir {
         }
     }
 
-    /// Opens a directory that was made just now, and hands it to its owner.
+    /// Opens a directory that was made just now.
     fn open_directory(&self, parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let directory = openat(parent, name, flags, Mode::empty())?;
         fchmod(&directory, Mode::S_IRWXU)?;
-        self.give(&directory)?;
         Ok(directory)
     }
 
@@ -360,7 +359,21 @@ impl SecretsDir {
     }
 
     fn is_ours(&self, name: &str) -> bool {
-        self.link(name).is_some_and(|link| link == target(name))
+        self.is_made_by_us(name) && self.link(name).is_some_and(|link| link == target(name))
+    }
+
+    fn leads_to_generation(&self, name: &str) -> bool {
+        self.is_made_by_us(name)
+            && self
+                .link(name)
+                .is_some_and(|link| link.starts_with(GENERATION))
+    }
+
+    /// By an earlier start, that is: in a directory that everybody may write, others can plant the same names.
+    fn is_made_by_us(&self, name: &str) -> bool {
+        let euid = geteuid().as_raw();
+        let owner = self.owner.map_or(euid, |owner| owner.uid);
+        matches!(self.stat(name), Ok(Some(stat)) if [0, euid, owner].contains(&stat.st_uid))
     }
 
     fn is_free(&self, name: &str) -> Result<bool, Error> {
@@ -403,9 +416,33 @@ fn top(path: &str) -> &str {
     path.split('/').next().unwrap_or(path)
 }
 
-/// Removes a directory of ours, which holds files and at most one more level of directories.
-fn remove_tree(parent: &OwnedFd, name: &str) {
+/// The directories that files lie in, below the generation's own.
+fn parents(files: &[File]) -> Vec<&str> {
+    let mut parents: Vec<&str> = files
+        .iter()
+        .filter_map(|file| file.path.split_once('/').map(|(parent, _)| parent))
+        .collect();
+    parents.dedup();
+    parents
+}
+
+/// A generation holds files and one more level of directories.
+const TREE_DEPTH: u32 = 2;
+
+/// Removes a directory of ours.
+fn remove_tree(parent: &OwnedFd, name: &str, depth: u32) {
+    if depth == 0 {
+        return;
+    }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    // It may have been given away, and root without CAP_DAC_OVERRIDE enters only what is its own.
+    let _ = fchownat(
+        parent,
+        name,
+        Some(geteuid()),
+        None,
+        AtFlags::AT_SYMLINK_NOFOLLOW,
+    );
     let Ok(directory) = openat(parent, name, flags, Mode::empty()) else {
         return;
     };
@@ -422,7 +459,7 @@ fn remove_tree(parent: &OwnedFd, name: &str) {
         let is_directory = fstatat(&directory, entry, AtFlags::AT_SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits());
         if is_directory {
-            remove_tree(&directory, entry);
+            remove_tree(&directory, entry, depth - 1);
         } else {
             let _ = unlinkat(&directory, entry, UnlinkatFlags::NoRemoveDir);
         }

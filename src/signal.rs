@@ -111,6 +111,13 @@ impl Received {
     }
 }
 
+/// Has a limit on file size or CPU time come as an error of the call, for a process that never execs: the keeper must
+/// give back what it has before it ends.
+pub fn ignore_limits() {
+    set(Signal::SIGXFSZ, SigHandler::SigIgn);
+    set(Signal::SIGXCPU, SigHandler::SigIgn);
+}
+
 /// The end of the keeper is no news to the application.
 fn discard_child_signal() {
     let mut child = SigSet::empty();

@@ -9,6 +9,7 @@ use nix::libc;
 use crate::cli::{Cli, Task};
 use crate::config::{self, Config, Environment, Purpose, Surroundings};
 use crate::error::Error;
+use crate::exec;
 use crate::init;
 use crate::log::{Format, Level, Log, Value};
 use crate::plan;
@@ -30,6 +31,8 @@ pub fn log(cli: &Cli) -> Log {
 
 /// Does what was typed; on success it returns only when there was no application to become.
 pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
+    // Before anything that was handed in is read.
+    exec::make_non_dumpable().map_err(Error::Exec)?;
     let purpose = match (&cli.task, cli.dry_run) {
         (Some(Task::Check), _) => Purpose::Check,
         (None, true) => Purpose::DryRun,
@@ -53,6 +56,14 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
         }
         _ => None,
     };
+    if purpose == Purpose::DryRun {
+        let mut text =
+            "this is a dry run: the certificate and the credentials are invented".to_owned();
+        if config.received.value("ANTEROOM_TOKEN").is_some() || cli.token_file.is_some() {
+            text.push_str(", and the wrapping token is not touched");
+        }
+        log.event(Level::Warn, "dry_run", &text, &[]);
+    }
     init::run(config, source, log, began)
 }
 

@@ -19,7 +19,7 @@ pub use client::{Client, Endpoint, Session};
 pub use error::Error;
 pub use logical::Reply;
 pub use pki::{SignRequest, Signed};
-pub use tls::{Error as TrustError, Roots};
+pub use tls::{Error as TrustError, Roots, read as read_certificates};
 pub use token::TokenProperties;
 pub use transport::Limits;
 pub use value::Value;

@@ -68,28 +68,30 @@ pub struct Taken {
     pub warning: Option<String>,
 }
 
-/// Reads the token once, and removes the file that it was in.
+/// Reads the token once, and removes the file that it was in, unless what was in it is no token.
 pub fn take(source: Source, deadline: Instant) -> Result<Taken, Error> {
-    let mut warning = None;
-    let input = match source {
-        Source::Variable(value) => Zeroizing::new(value.expose().clone()),
-        Source::StandardInput => read_capped(io::stdin().as_fd(), "standard input", deadline)?,
-        Source::File(path) => {
-            let input = read_file(&path, deadline)?;
-            // Before the token is used: whoever finds the file later must not find a token that still works.
-            if let Err(error) = std::fs::remove_file(&path) {
-                warning = Some(format!(
-                    "cannot remove the token file {}: {error}",
-                    path.display()
-                ));
-            }
-            input
+    let (input, file) = match source {
+        Source::Variable(value) => (Zeroizing::new(value.expose().clone()), None),
+        Source::StandardInput => {
+            let stdin = io::stdin();
+            (
+                read_capped(stdin.as_fd(), "standard input", deadline)?,
+                None,
+            )
         }
+        Source::File(path) => (read_file(&path, deadline)?, Some(path)),
     };
-    Ok(Taken {
-        token: parse(&input)?,
-        warning,
-    })
+    // First, so that a file that was named by mistake is not lost.
+    let token = parse(&input)?;
+    // Before the token is used: whoever finds the file later must not find a token that still works.
+    let warning = file.and_then(|path| {
+        let error = std::fs::remove_file(&path).err()?;
+        Some(format!(
+            "cannot remove the token file {}: {error}",
+            path.display()
+        ))
+    });
+    Ok(Taken { token, warning })
 }
 
 fn read_file(path: &Path, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -115,7 +117,7 @@ fn read_file(path: &Path, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Error
     if !kind.is_file() && !kind.is_fifo() {
         return Err(unusable("it is neither a file nor a pipe".to_owned()));
     }
-    if kind.is_file() && metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & 0o077 != 0 {
         return Err(unusable(format!(
             "its mode {:04o} lets others than its owner at the token; make it 0400",
             metadata.mode() & 0o7777

@@ -158,6 +158,9 @@ fn a_false_server_is_refused_with_76_at_the_first_handshake_and_sees_no_byte_of_
             assert!(run.stderr.contains(word), "{defect:?}: {word}\n{run:?}");
         }
         assert_eq!(server.application_bytes(), b"", "{defect:?}");
+        wait_for("the server's view of it", Duration::from_secs(20), || {
+            (!server.handshakes().is_empty()).then_some(())
+        });
         assert_eq!(server.handshakes().len(), 1, "{defect:?} was tried again");
         assert_eq!(
             service().admin.lookup_wrapping(&token.token),

@@ -733,18 +733,32 @@ fn a_user_that_it_is_already_needs_no_root() {
 }
 
 #[test]
-fn without_root_nobody_else_can_be_become_and_the_token_is_not_touched_b25() {
+fn without_root_the_user_of_the_manifest_does_not_apply_and_that_is_said() {
     let service = Service::new();
     for user in ["1001:1000", "1000:1001", "0:0", "root", "nobody"] {
-        let wrapped = service.mint();
         let run = Anteroom::new()
             .uid(1000)
+            .manifest(service.manifest().set("process.user", user))
+            .token(service.mint())
+            .shell("id -u; id -g")
+            .run();
+        assert_eq!(run.code, Some(0), "{user}\n{run:?}");
+        assert_eq!(run.stdout, "1000\n1000\n", "{user}");
+        run.assert_stderr("only root can become somebody else");
+    }
+}
+
+#[test]
+fn a_user_that_nobody_knows_is_78_and_the_token_is_not_touched_b25() {
+    let service = Service::new();
+    for user in ["nosuchuser", "424242", "root:nosuchgroup", "4294967295:0"] {
+        let wrapped = service.mint();
+        let run = Anteroom::new()
             .manifest(service.manifest().set("process.user", user))
             .token(&wrapped)
             .shell("echo started")
             .run();
-        assert_eq!(run.code, Some(78), "{user}\n{run:?}");
-        run.assert_refused(78).assert_stderr("only root");
+        run.assert_refused(78);
         assert_eq!(service.admin.lookup_wrapping(&wrapped.token), 200, "{user}");
     }
 }

@@ -13,6 +13,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::config::Certificate;
 use crate::pem;
 
+/// Most certificates that an answer may hold besides the leaf.
+const ISSUERS_MAX: usize = 64;
+
 /// What came back, as PEM texts.
 pub struct Answer<'a> {
     /// The leaf; what stands behind it counts among the issuers.
@@ -58,6 +61,9 @@ pub fn check(
     let mut issuers: Vec<CertificateDer<'static>> = found.collect();
     for text in answer.issuers {
         issuers.extend(pem::read(text.as_bytes())?.certificates);
+    }
+    if issuers.len() > ISSUERS_MAX {
+        return Err(format!("{} certificates came with it", issuers.len()));
     }
     let parsed = parse(&leaf)?;
     if parsed.public_key().raw != public_key {
@@ -204,24 +210,30 @@ fn check_names(leaf: &X509Certificate<'_>, config: &Certificate) -> Result<(), S
         .iter()
         .map(ToString::to_string)
         .collect();
-    same_names("DNS names", &dns_names, &config.dns_names)?;
-    same_names("IP addresses", &addresses, &wanted)?;
-    same_names("URIs", &uris, &config.uris)
+    same_names(
+        "DNS names",
+        &dns_names,
+        &config.dns_names,
+        str::eq_ignore_ascii_case,
+    )?;
+    same_names("IP addresses", &addresses, &wanted, str::eq)?;
+    same_names("URIs", &uris, &config.uris, str::eq)
 }
 
-fn same_names(kind: &str, found: &[String], wanted: &[String]) -> Result<(), String> {
-    let missing: Vec<&String> = wanted
-        .iter()
-        .filter(|name| !found.iter().any(|found| found.eq_ignore_ascii_case(name)))
-        .collect();
-    let added: Vec<&String> = found
-        .iter()
-        .filter(|name| {
-            !wanted
-                .iter()
-                .any(|wanted| wanted.eq_ignore_ascii_case(name))
-        })
-        .collect();
+fn same_names(
+    kind: &str,
+    found: &[String],
+    wanted: &[String],
+    same: fn(&str, &str) -> bool,
+) -> Result<(), String> {
+    let without = |these: &[String], those: &[String]| -> Vec<String> {
+        these
+            .iter()
+            .filter(|this| !those.iter().any(|that| same(this, that)))
+            .cloned()
+            .collect()
+    };
+    let (missing, added) = (without(wanted, found), without(found, wanted));
     if missing.is_empty() && added.is_empty() {
         return Ok(());
     }

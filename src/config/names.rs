@@ -162,6 +162,9 @@ pub fn file_name(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Ten years: nothing here lives longer, and sums of it do not overflow.
+const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 86400);
+
 /// A duration in Go's notation, which Vault's users know: `25s`, `1h30m`, `500ms`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
@@ -171,7 +174,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         )
     };
     if let Ok(seconds) = text.parse::<u32>() {
-        return Ok(Duration::from_secs(seconds.into()));
+        return Some(Duration::from_secs(seconds.into()))
+            .filter(|total| *total <= DURATION_MAX)
+            .ok_or_else(wrong);
     }
     let mut total = Duration::ZERO;
     let mut rest = text;
@@ -190,7 +195,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
             "d" => Duration::from_secs(86400),
             _ => return Err(wrong()),
         };
-        total += unit * number;
+        total = unit
+            .checked_mul(number)
+            .and_then(|part| total.checked_add(part))
+            .filter(|total| *total <= DURATION_MAX)
+            .ok_or_else(wrong)?;
         rest = &rest[unit_len..];
     }
     if text.is_empty() {

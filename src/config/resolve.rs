@@ -731,28 +731,20 @@ impl Resolver<'_> {
     fn user(&mut self, manifest: &Manifest) -> Option<User> {
         let written = manifest.process.user.as_ref()?;
         let (passwd, group) = (&self.surroundings.passwd, &self.surroundings.group);
-        let is_root = self.surroundings.uid == 0;
-        if !is_root && self.purpose != Purpose::Start {
-            self.notices.push(
-                "`user` in [process] is ignored: only root can become somebody else".to_owned(),
-            );
-            return None;
-        }
         if self.purpose == Purpose::Check {
             return None;
         }
-        let user = self.parsed(written, |text| User::parse(text, passwd, group))?;
-        if is_root {
-            return Some(user);
+        if self.surroundings.uid != 0 {
+            let user = User::parse(&written.value, passwd, group).ok();
+            let (uid, gid) = (self.surroundings.uid, self.surroundings.gid);
+            if user.is_none_or(|user| (user.uid, user.gid) != (uid, gid)) {
+                self.notices.push(format!(
+                    "`user` in [process] does not apply: only root can become somebody else, and this is {uid}:{gid}"
+                ));
+            }
+            return None;
         }
-        let (uid, gid) = (self.surroundings.uid, self.surroundings.gid);
-        if (user.uid, user.gid) != (uid, gid) {
-            self.mistake(
-                Some(written.place),
-                format!("only root can become another user, and this is {uid}:{gid}; start the container as root, or as this user"),
-            );
-        }
-        None
+        self.parsed(written, |text| User::parse(text, passwd, group))
     }
 }
 

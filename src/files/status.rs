@@ -26,8 +26,8 @@ pub struct Status<'a> {
 pub struct Token {
     /// Seconds it lived from when it was unwrapped.
     pub lease_duration: u64,
-    /// Its end, RFC 3339.
-    pub expires: String,
+    /// Its end, RFC 3339; none beyond the calendar.
+    pub expires: Option<String>,
 }
 
 /// What is known of the certificate.

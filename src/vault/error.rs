@@ -82,7 +82,10 @@ impl fmt::Display for Error {
                 Ok(())
             }
             Error::Redirect { request, reason } => {
-                write!(f, "Vault redirected {request} {reason}, and that is not followed")
+                write!(
+                    f,
+                    "Vault redirected {request} {reason}, and that is not followed"
+                )
             }
             Error::Malformed { request, reason } => {
                 write!(f, "the answer to {request} is not Vault's: {reason}")

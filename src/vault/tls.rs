@@ -83,7 +83,8 @@ fn load(roots: Roots<'_>) -> Result<RootCertStore, Error> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+/// The certificates of a PEM file that holds nothing else of weight.
+pub fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let wrong = |reason: String| Error {
         path: path.to_owned(),
         reason,

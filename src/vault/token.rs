@@ -21,9 +21,12 @@ pub struct TokenProperties {
     /// With a slash behind; empty or absent for the root namespace.
     #[serde(default)]
     pub namespace_path: Option<String>,
-    /// All its policies.
+    /// Its own policies.
     #[serde(default)]
     pub policies: Vec<String>,
+    /// Those of the identity behind it.
+    #[serde(default)]
+    pub identity_policies: Option<Vec<String>>,
     /// 0 is without limit.
     #[serde(default)]
     pub num_uses: u64,
@@ -55,7 +58,7 @@ impl Session {
     pub fn revoke_self(&self, budget: Duration) -> Result<(), Error> {
         let limits = Limits {
             deadline: Instant::now() + budget,
-            abort: None,
+            abort: Vec::new(),
             grace: Duration::ZERO,
         };
         let client = self.client.with_limits(limits);

@@ -28,8 +28,8 @@ use ureq::unversioned::transport::{
 pub struct Limits {
     /// The end of everything.
     pub deadline: Instant,
-    /// Readable or closed when the start is called off.
-    pub abort: Option<Arc<OwnedFd>>,
+    /// Each is readable or closed when the start, or what the request is a part of, is called off.
+    pub abort: Vec<Arc<OwnedFd>>,
     /// How long an answer is still waited for after that.
     pub grace: Duration,
 }
@@ -42,11 +42,7 @@ impl Limits {
 
     /// The start was called off.
     pub fn is_aborted(&self) -> bool {
-        let Some(abort) = &self.abort else {
-            return false;
-        };
-        let mut ready = [PollFd::new(abort.as_fd(), PollFlags::POLLIN)];
-        matches!(poll(&mut ready, PollTimeout::ZERO), Ok(n) if n > 0)
+        matches!(poll(&mut self.abort_fds(), PollTimeout::ZERO), Ok(n) if n > 0)
     }
 
     /// Sleeps, but not beyond the deadline or the end of the start; says whether there is time for another try.
@@ -58,16 +54,17 @@ impl Limits {
         loop {
             let left = PollTimeout::try_from(until.saturating_duration_since(Instant::now()))
                 .unwrap_or(PollTimeout::MAX);
-            let answer = match &self.abort {
-                Some(abort) => poll(&mut [PollFd::new(abort.as_fd(), PollFlags::POLLIN)], left),
-                None => poll(&mut [], left),
-            };
-            match answer {
+            match poll(&mut self.abort_fds(), left) {
                 Ok(0) => return true,
-                Ok(_) => return false,
-                Err(_) => {}
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => return false,
             }
         }
+    }
+
+    fn abort_fds(&self) -> Vec<PollFd<'_>> {
+        let watch = |abort| PollFd::new(AsFd::as_fd(abort), PollFlags::POLLIN);
+        self.abort.iter().map(|abort| watch(&**abort)).collect()
     }
 }
 
@@ -215,7 +212,7 @@ fn wait(
     if let Some(timeout) = timeout {
         until = until.min(Instant::now() + timeout);
     }
-    let mut abort = limits.abort.as_ref();
+    let mut listens = true;
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -225,27 +222,28 @@ fn wait(
         let left =
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let mut ready = vec![PollFd::new(fd, events)];
-        ready.extend(abort.map(|abort| PollFd::new(abort.as_fd(), PollFlags::POLLIN)));
+        if listens {
+            ready.extend(limits.abort_fds());
+        }
         match poll(&mut ready, left) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let has = |entry: Option<&PollFd<'_>>| {
-            entry
-                .and_then(|entry| entry.revents())
-                .is_some_and(|revents| !revents.is_empty())
-        };
-        if has(ready.first()) {
+        let mut has = ready
+            .iter()
+            .map(|entry| entry.revents().is_some_and(|revents| !revents.is_empty()));
+        if has.next() == Some(true) {
             return Ok(());
         }
-        if has(ready.get(1)) {
+        if has.any(|has| has) {
             progress.aborted.store(true, Ordering::Relaxed);
-            if limits.grace.is_zero() {
+            // Without a connection nothing is under way whose answer would matter.
+            if limits.grace.is_zero() || !progress.connected.load(Ordering::Relaxed) {
                 return Err(io::Error::other("called off"));
             }
             let since = *progress.aborted_at.get_or_init(Instant::now);
             until = until.min(since + limits.grace);
-            abort = None;
+            listens = false;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A JSON value whose texts are secrets.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -21,6 +22,9 @@ pub enum Value {
     /// An object.
     Object(Vec<(String, Value)>),
 }
+
+/// Most names in one object: each would become a file.
+const NAMES_MAX: usize = 4096;
 
 /// Integers above this are not exact in a JSON number that came as a float.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -135,9 +139,15 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries: Vec<(String, Value)> = Vec::new();
+        let mut names = HashSet::new();
         while let Some((name, value)) = map.next_entry::<String, Value>()? {
-            if entries.iter().any(|(known, _)| *known == name) {
+            if !names.insert(name.clone()) {
                 return Err(A::Error::custom("a name that comes twice in one object"));
+            }
+            if names.len() > NAMES_MAX {
+                return Err(A::Error::custom(
+                    "more names in one object than any secret has",
+                ));
             }
             entries.push((name, value));
         }
@@ -173,6 +183,8 @@ mod tests {
         refused("{\"a\":1,\"a\":2}");
         refused("1e999");
         refused("123456789012345678901234567890");
+        let many: Vec<String> = (0..5000).map(|n| format!("\"{n}\":1")).collect();
+        refused(&format!("{{{}}}", many.join(",")));
         refused(&"[".repeat(10_000));
         refused(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)));
     }
