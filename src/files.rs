@@ -34,6 +34,11 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// The names of its fields.
+    pub fn field_names(&self) -> Vec<&str> {
+        self.fields.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     /// The value of a field.
     pub fn field(&self, name: &str) -> Option<&Secret> {
         self.fields

@@ -8,6 +8,8 @@
     reason = "this is the module that forks; each use says why it is sound"
 )]
 
+mod watch;
+
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -19,10 +21,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::signalfd::SignalFd;
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
     ForkResult, Gid, Pid, Uid, fork, getgroups, getpid, setegid, seteuid, setgroups, setsid,
 };
@@ -32,13 +32,15 @@ use crate::config::Config;
 use crate::error::Error as CrateError;
 use crate::exec;
 use crate::keeper;
-use crate::link::{self, News, Parent};
+use crate::link;
 use crate::log::Log;
 use crate::secret::Secret;
 use crate::secrets_dir::{self, Owner, SecretsDir};
 use crate::signal;
 use crate::user::User;
 use crate::wrapping_token::Source;
+
+use watch::Watch;
 
 /// How long the keeper may take to give back what it has, once a start is called off: a request that is under way
 /// may take 0.8 s, the revocation 1.5 s.
@@ -155,20 +157,20 @@ pub fn run(
             let _ = std::fs::remove_dir(directory.path());
         }
     };
-    let mut start = Start {
+    let mut keeper = Watch {
         parent,
         signals,
         child,
         until: began + config.deadline + LAST_WORDS,
     };
-    let variables = match start.wait() {
+    let variables = match keeper.wait() {
         Ok(Ok(variables)) => variables,
         Ok(Err(ended)) => {
             withdraw();
             return ended;
         }
         Err(error) => {
-            start.call_off();
+            keeper.call_off();
             withdraw();
             return Err(error);
         }
@@ -185,7 +187,7 @@ pub fn run(
             if let Some(user) = &config.user {
                 exec::become_user(user).map_err(CrateError::Exec)?;
             }
-            match signal::pending(&start.signals) {
+            match signal::pending(&keeper.signals) {
                 Some(signal) => Err(Error::Interrupted { signal }.into()),
                 None => Ok(environment),
             }
@@ -193,12 +195,12 @@ pub fn run(
     let environment = match ready {
         Ok(environment) => environment,
         Err(error) => {
-            start.call_off();
+            keeper.call_off();
             withdraw();
             return Err(error);
         }
     };
-    match start.release() {
+    match keeper.release() {
         Ok(None) => {}
         Ok(Some(code)) => {
             withdraw();
@@ -209,7 +211,7 @@ pub fn run(
             return Err(error);
         }
     }
-    if let Some(signal) = signal::pending(&start.signals) {
+    if let Some(signal) = signal::pending(&keeper.signals) {
         withdraw();
         return Err(Error::Interrupted { signal }.into());
     }
@@ -230,132 +232,6 @@ fn replace_stdin() -> Result<(), Error> {
         reason: error.to_string(),
     })?;
     nix::unistd::dup2_stdin(&null).map_err(system("replace standard input"))
-}
-
-/// The keeper and what can be heard while it works.
-struct Start {
-    parent: Parent,
-    signals: SignalFd,
-    child: Pid,
-    until: Instant,
-}
-
-impl Start {
-    /// Waits for the keeper's message; the inner error is how the start ended without one.
-    #[expect(
-        clippy::type_complexity,
-        reason = "the outer error is this process's own"
-    )]
-    fn wait(&mut self) -> Result<Result<Vec<Secret<Vec<u8>>>, Result<u8, CrateError>>, CrateError> {
-        loop {
-            if let Some(signal) = signal::pending(&self.signals) {
-                self.call_off();
-                return Ok(Err(Err(Error::Interrupted { signal }.into())));
-            }
-            match self.parent.read().map_err(link_failed)? {
-                News::Ready(variables) => return Ok(Ok(variables)),
-                News::Ended => {
-                    return Ok(Err(match self.reap()? {
-                        WaitStatus::Exited(_, 0) => Err(Error::KeeperEnded.into()),
-                        WaitStatus::Exited(_, code) => Ok(u8::try_from(code).unwrap_or(70)),
-                        WaitStatus::Signaled(_, signal, _) => {
-                            Err(Error::KeeperKilled { signal }.into())
-                        }
-                        _ => Err(Error::KeeperEnded.into()),
-                    }));
-                }
-                News::Nothing => {}
-            }
-            if !self.poll(self.until, true)? {
-                self.call_off();
-                return Ok(Err(Err(Error::Late.into())));
-            }
-        }
-    }
-
-    /// Waits for news of the keeper, and for signals if they count; false when it is too late.
-    fn poll(&self, until: Instant, with_signals: bool) -> Result<bool, Error> {
-        let left = until.saturating_duration_since(Instant::now());
-        let left =
-            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let mut ready = vec![PollFd::new(self.parent.as_fd(), PollFlags::POLLIN)];
-        if with_signals {
-            ready.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
-        }
-        match poll(&mut ready, left) {
-            Ok(0) => Ok(Instant::now() < until),
-            Ok(_) | Err(Errno::EINTR) => Ok(true),
-            Err(errno) => Err(system("wait for the keeper")(errno)),
-        }
-    }
-
-    /// Ends the keeper: it gets time to give back what it has.
-    fn call_off(&mut self) {
-        self.parent.call_off();
-        let _ = self.await_end();
-    }
-
-    /// Lets the keeper end; an exit code when it could not.
-    fn release(&mut self) -> Result<Option<u8>, CrateError> {
-        self.parent.release().map_err(link_failed)?;
-        match self.await_end()? {
-            WaitStatus::Exited(_, 0) => Ok(None),
-            WaitStatus::Exited(_, code) => Ok(Some(u8::try_from(code).unwrap_or(70))),
-            WaitStatus::Signaled(_, signal, _) => Err(Error::KeeperKilled { signal }.into()),
-            _ => Err(Error::KeeperEnded.into()),
-        }
-    }
-
-    fn await_end(&mut self) -> Result<WaitStatus, Error> {
-        let until = Instant::now() + LAST_WORDS;
-        loop {
-            match self.parent.read() {
-                // A message that is still under way does not matter any more.
-                Ok(News::Nothing | News::Ready(_)) if self.poll(until, false)? => {}
-                Ok(News::Ended) => break,
-                _ => {
-                    let _ = kill(self.child, Signal::SIGKILL);
-                    break;
-                }
-            }
-        }
-        self.reap()
-    }
-
-    /// Learns how the keeper ended; one that does not end is killed.
-    fn reap(&self) -> Result<WaitStatus, Error> {
-        let until = Instant::now() + LAST_WORDS;
-        let watched = watch(self.child).ok();
-        let mut killed = false;
-        loop {
-            match waitpid(self.child, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
-                status => return status.map_err(system("wait for the keeper")),
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() && killed {
-                // Not even SIGKILL ends it; as PID 1 goes, the kernel takes it along.
-                return Err(Error::Late);
-            }
-            if left.is_zero() {
-                killed = kill(self.child, Signal::SIGKILL).is_ok();
-            }
-            let left = left.max(Duration::from_millis(100));
-            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let _ = match &watched {
-                Some(watched) => poll(&mut [PollFd::new(watched.as_fd(), PollFlags::POLLIN)], left),
-                // Linux before 5.3.
-                None => poll(&mut [], 1_u8),
-            };
-        }
-    }
-}
-
-fn link_failed(error: std::io::Error) -> Error {
-    Error::System {
-        step: "hear from the keeper",
-        reason: error.to_string(),
-    }
 }
 
 /// What the application gets: what was received without tokens, then what the keeper added.

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::unistd::Pid;
 use rustls::crypto::aws_lc_rs;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::certificate::{self, Clocks};
 use crate::command;
@@ -16,7 +15,8 @@ use crate::config::{Config, Promise, Vault};
 use crate::dry_run;
 use crate::error::Error;
 use crate::fetch::fetch;
-use crate::files::{self, Material, Rendered, status};
+use crate::files::status::Status;
+use crate::files::{self, Material, Rendered};
 use crate::handover;
 use crate::link::Keeper;
 use crate::log::{Level, Log, Value};
@@ -71,7 +71,7 @@ pub fn run(
     drop(link);
     match watched {
         _ if done.is_err() => directory.withdraw(),
-        Some(watched) => tidy_up_after(watched, directory),
+        Some(watched) => dry_run::tidy_up_after(watched, directory),
         None => {}
     }
     done
@@ -158,14 +158,10 @@ impl Start<'_> {
             credentials: fetched.credentials,
             store_password: self.config.java.as_ref().map(|_| password()),
         };
-        let token = status::Token {
-            lease_duration: auth.lease_duration,
-            expires: later(now(), auth.lease_duration).map(rfc3339),
-        };
         publish(
             self.config,
             &material,
-            Some(token),
+            Some(auth.lease_duration),
             self.directory,
             generation,
             link,
@@ -237,7 +233,7 @@ fn without_vault(
 fn publish(
     config: &Config,
     material: &Material,
-    token: Option<status::Token>,
+    token_ttl: Option<u64>,
     directory: &SecretsDir,
     generation: Generation,
     link: &mut Keeper,
@@ -249,7 +245,12 @@ fn publish(
         mut files,
         variables,
     } = files::render(config, material, &path)?;
-    files.push(files::status_file(&status(config, material, token)));
+    files.push(files::status_file(&Status::new(
+        config,
+        material,
+        token_ttl,
+        now(),
+    )));
     directory.publish(generation, &files)?;
     steps.mark("files");
     link.ready(&variables).map_err(|error| match error.kind() {
@@ -271,68 +272,6 @@ fn publish(
     } else {
         Err(Error::CalledOff)
     }
-}
-
-fn status<'a>(
-    config: &'a Config,
-    material: &'a Material,
-    token: Option<status::Token>,
-) -> status::Status<'a> {
-    let certificate = material
-        .certificate
-        .as_ref()
-        .zip(config.certificate.as_ref())
-        .map(|(issued, asked)| status::Certificate {
-            serial_number: issued.serial_number.clone(),
-            common_name: asked.common_name.clone(),
-            not_after: rfc3339(issued.not_after),
-        });
-    let dependencies = config
-        .dependencies
-        .iter()
-        .zip(&material.credentials)
-        .map(|(dependency, credential)| status::Dependency {
-            name: &dependency.name,
-            path: &dependency.path,
-            fields: credential
-                .fields
-                .iter()
-                .map(|(name, _)| name.as_str())
-                .collect(),
-            lease_id: credential.lease.as_ref().map(|lease| lease.id.as_str()),
-            lease_duration: credential.lease.as_ref().map(|lease| lease.duration),
-            renewable: credential.lease.as_ref().map(|lease| lease.renewable),
-        })
-        .collect();
-    status::Status {
-        app: &config.app,
-        environment: &config.environment,
-        dry_run: config.vault.is_none(),
-        rendered: rfc3339(now()),
-        token,
-        certificate,
-        dependencies,
-    }
-}
-
-/// Outside a container nobody empties a dry run's directory: somebody stays who does when the application is gone.
-fn tidy_up_after(application: OwnedFd, directory: SecretsDir) {
-    crate::init::leave_behind(move || {
-        // The application's own descriptors are the application's.
-        if let Ok(null) = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-        {
-            let _ = nix::unistd::dup2_stdin(&null);
-            let _ = nix::unistd::dup2_stdout(&null);
-            let _ = nix::unistd::dup2_stderr(&null);
-        }
-        if crate::init::await_end(&application).is_ok() {
-            directory.withdraw();
-            let _ = std::fs::remove_dir(directory.path());
-        }
-    });
 }
 
 /// When PID 1 has called the start off it says why; of the errors that come with that, only those of the hand-over that
@@ -388,19 +327,6 @@ fn clocks(skew: Option<i64>) -> Clocks {
         here,
         vault: here + skew.unwrap_or(0),
     }
-}
-
-/// So many seconds later, if the calendar goes that far.
-fn later(time: OffsetDateTime, seconds: u64) -> Option<OffsetDateTime> {
-    let seconds = i64::try_from(seconds).ok()?;
-    time.checked_add(time::Duration::seconds(seconds))
-}
-
-fn rfc3339(time: OffsetDateTime) -> String {
-    time.replace_nanosecond(0)
-        .unwrap_or(time)
-        .format(&Rfc3339)
-        .unwrap_or_default()
 }
 
 /// How long each step took.

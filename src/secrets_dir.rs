@@ -3,20 +3,20 @@
 //! A generation is written whole into a hidden directory; then one symbolic link, `..data`, is swung to it. Each visible
 //! name is a link through `..data`, so that a reader sees one generation or the other and never a mixture.
 
+mod generation;
+
 use std::fmt;
-use std::fs::File as Descriptor;
-use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::sys::statfs::{FsType, fstatfs};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 
-use crate::files::File;
+pub use generation::Generation;
 
 /// The link that is swung.
 const DATA: &str = "..data";
@@ -107,12 +107,6 @@ pub struct SecretsDir {
     owner: Option<Owner>,
 }
 
-/// A generation that nobody sees yet.
-pub struct Generation {
-    name: String,
-    directory: OwnedFd,
-}
-
 impl SecretsDir {
     /// Opens the directory and checks that only its owner can write it and that it is not on a disk.
     pub fn open(path: &Path, allow_disk: bool, owner: Option<Owner>) -> Result<SecretsDir, Error> {
@@ -181,75 +175,6 @@ impl SecretsDir {
         &self.path
     }
 
-    /// Makes the place for a generation, after whatever an earlier start left behind is gone; a wanted name that
-    /// belongs to somebody else is an error.
-    pub fn prepare(&self, names: &[String]) -> Result<Generation, Error> {
-        for name in names {
-            if !self.is_free(name)? {
-                return Err(Error::Taken {
-                    path: self.path.clone(),
-                    name: name.clone(),
-                });
-            }
-        }
-        for name in [DATA, DATA_NEXT] {
-            if self.exists(name)? && !self.leads_to_generation(name) {
-                return Err(Error::Taken {
-                    path: self.path.clone(),
-                    name: name.to_owned(),
-                });
-            }
-        }
-        self.withdraw();
-        let name = format!("{GENERATION}{:016x}", random());
-        let unusable = |errno: Errno| Error::Unusable {
-            path: self.path.clone(),
-            reason: format!("cannot write it: {}", errno.desc()),
-        };
-        mkdirat(&self.directory, name.as_str(), Mode::S_IRWXU).map_err(unusable)?;
-        let directory = self
-            .open_directory(&self.directory, &name)
-            .inspect_err(|_| {
-                // Without a descriptor to spare nobody else could remove it either.
-                let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::RemoveDir);
-            })
-            .map_err(unusable)?;
-        Ok(Generation { name, directory })
-    }
-
-    /// Writes the files of a generation and makes it the one that readers see.
-    pub fn publish(&self, generation: Generation, files: &[File]) -> Result<(), Error> {
-        let failed = |name: &str, errno: Errno| Error::Write {
-            path: self.path.join(name),
-            reason: errno.desc().to_owned(),
-        };
-        for file in files {
-            self.write(&generation.directory, file)?;
-        }
-        // The innermost first: root without CAP_DAC_OVERRIDE cannot enter what is not its own any more.
-        for parent in parents(files) {
-            self.open_directory(&generation.directory, parent)
-                .and_then(|directory| self.give(&directory))
-                .map_err(|errno| failed(parent, errno))?;
-        }
-        self.give(&generation.directory)
-            .map_err(|errno| failed(&generation.name, errno))?;
-        symlinkat(generation.name.as_str(), &self.directory, DATA_NEXT)
-            .map_err(|errno| failed(DATA_NEXT, errno))?;
-        renameat(&self.directory, DATA_NEXT, &self.directory, DATA)
-            .map_err(|errno| failed(DATA, errno))?;
-        let mut names: Vec<&str> = files.iter().map(|file| top(&file.path)).collect();
-        names.dedup();
-        for name in names {
-            match symlinkat(target(name).as_str(), &self.directory, name) {
-                Ok(()) => {}
-                Err(Errno::EEXIST) if self.is_free(name)? => {}
-                Err(errno) => return Err(failed(name, errno)),
-            }
-        }
-        Ok(())
-    }
-
     /// Removes everything that is anteroom's and leaves the rest alone; what cannot be removed stays.
     pub fn withdraw(&self) {
         for name in self.names() {
@@ -286,55 +211,6 @@ impl SecretsDir {
         let swap_is_on = swaps.lines().count() > 1;
         (swap_is_on && !options.split(',').any(|option| option == "noswap"))
             .then(|| format!("{path} is mounted without `noswap` and this machine swaps: secrets can reach a disk"))
-    }
-
-    fn write(&self, generation: &OwnedFd, file: &File) -> Result<(), Error> {
-        let failed = |reason: String| Error::Write {
-            path: self.path.join(&file.path),
-            reason,
-        };
-        let errno = |errno: Errno| failed(errno.desc().to_owned());
-        let inner;
-        let (directory, name) = match file.path.split_once('/') {
-            Some((parent, name)) => {
-                match mkdirat(generation, parent, Mode::S_IRWXU) {
-                    Ok(()) | Err(Errno::EEXIST) => {}
-                    Err(error) => return Err(errno(error)),
-                }
-                inner = self.open_directory(generation, parent).map_err(errno)?;
-                (&inner, name)
-            }
-            None => (generation, file.path.as_str()),
-        };
-        let flags =
-            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(errno)?;
-        let mut written = Descriptor::from(fd);
-        written
-            .write_all(file.contents.expose())
-            .map_err(|error| failed(error.to_string()))?;
-        // On the descriptor and after the last byte: whoever may read it finds it whole.
-        self.give(&written).map_err(errno)?;
-        fchmod(&written, Mode::from_bits_truncate(file.mode)).map_err(errno)
-    }
-
-    fn give(&self, file: impl AsFd) -> Result<(), Errno> {
-        match self.owner {
-            Some(owner) => fchown(
-                file,
-                Some(Uid::from_raw(owner.uid)),
-                Some(Gid::from_raw(owner.gid)),
-            ),
-            None => Ok(()),
-        }
-    }
-
-    /// Opens a directory that was made just now.
-    fn open_directory(&self, parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let directory = openat(parent, name, flags, Mode::empty())?;
-        fchmod(&directory, Mode::S_IRWXU)?;
-        Ok(directory)
     }
 
     fn stat(&self, name: &str) -> Result<Option<FileStat>, Errno> {
@@ -412,20 +288,6 @@ fn target(name: &str) -> String {
     format!("{DATA}/{name}")
 }
 
-fn top(path: &str) -> &str {
-    path.split('/').next().unwrap_or(path)
-}
-
-/// The directories that files lie in, below the generation's own.
-fn parents(files: &[File]) -> Vec<&str> {
-    let mut parents: Vec<&str> = files
-        .iter()
-        .filter_map(|file| file.path.split_once('/').map(|(parent, _)| parent))
-        .collect();
-    parents.dedup();
-    parents
-}
-
 /// A generation holds files and one more level of directories.
 const TREE_DEPTH: u32 = 2;
 
@@ -467,15 +329,6 @@ fn remove_tree(parent: &OwnedFd, name: &str, depth: u32) {
     let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
 }
 
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // A name that repeats is noticed by mkdirat, so that nothing depends on this.
-    let _ = rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
-}
-
 /// A new private directory for a dry run, on a tmpfs where there is one; the application must get into it.
 pub fn private(runtime_dir: Option<&Path>, owner: Option<Owner>) -> Result<PathBuf, Error> {
     let owner = owner.map(|owner| (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid)));
@@ -509,6 +362,7 @@ pub fn private(runtime_dir: Option<&Path>, owner: Option<Owner>) -> Result<PathB
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::File;
     use crate::secret::Secret;
 
     fn scratch() -> (PathBuf, SecretsDir) {

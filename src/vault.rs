@@ -6,12 +6,15 @@
 mod answer;
 mod client;
 mod error;
+mod exchange;
 mod logical;
 mod pki;
+mod roots;
 mod tls;
 mod token;
 mod transport;
 mod value;
+mod verdict;
 mod wrapping;
 
 pub use answer::{Auth, Envelope};
@@ -19,7 +22,7 @@ pub use client::{Client, Endpoint, Session};
 pub use error::Error;
 pub use logical::Reply;
 pub use pki::{SignRequest, Signed};
-pub use tls::{Error as TrustError, Roots, read as read_certificates};
+pub use roots::{Error as TrustError, Roots, read as read_certificates};
 pub use token::TokenProperties;
 pub use transport::Limits;
 pub use value::Value;

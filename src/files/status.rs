@@ -1,6 +1,11 @@
 //! `status.json`: what was fetched and how long it lives, without any secret value.
 
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Material;
+use crate::config::Config;
 
 /// The whole file.
 #[derive(Serialize)]
@@ -58,11 +63,64 @@ pub struct Dependency<'a> {
     pub renewable: Option<bool>,
 }
 
-impl Status<'_> {
+impl<'a> Status<'a> {
+    /// Brings it together; `token_ttl` are the seconds that the client token lives from `now` on.
+    pub fn new(
+        config: &'a Config,
+        material: &'a Material,
+        token_ttl: Option<u64>,
+        now: OffsetDateTime,
+    ) -> Status<'a> {
+        let certificate = material.certificate.as_ref();
+        Status {
+            app: &config.app,
+            environment: &config.environment,
+            dry_run: config.vault.is_none(),
+            rendered: rfc3339(now),
+            token: token_ttl.map(|seconds| Token {
+                lease_duration: seconds,
+                expires: later(now, seconds).map(rfc3339),
+            }),
+            certificate: certificate
+                .zip(config.certificate.as_ref())
+                .map(|(issued, asked)| Certificate {
+                    serial_number: issued.serial_number.clone(),
+                    common_name: asked.common_name.clone(),
+                    not_after: rfc3339(issued.not_after),
+                }),
+            dependencies: config
+                .dependencies
+                .iter()
+                .zip(&material.credentials)
+                .map(|(dependency, credential)| Dependency {
+                    name: &dependency.name,
+                    path: &dependency.path,
+                    fields: credential.field_names(),
+                    lease_id: credential.lease.as_ref().map(|lease| lease.id.as_str()),
+                    lease_duration: credential.lease.as_ref().map(|lease| lease.duration),
+                    renewable: credential.lease.as_ref().map(|lease| lease.renewable),
+                })
+                .collect(),
+        }
+    }
+
     /// The file's bytes.
     pub fn to_json(&self) -> Vec<u8> {
         let mut json = serde_json::to_vec_pretty(self).unwrap_or_default();
         json.push(b'\n');
         json
     }
+}
+
+/// So many seconds later, if the calendar goes that far.
+fn later(time: OffsetDateTime, seconds: u64) -> Option<OffsetDateTime> {
+    let seconds = i64::try_from(seconds).ok()?;
+    time.checked_add(time::Duration::seconds(seconds))
+}
+
+fn rfc3339(time: OffsetDateTime) -> String {
+    time.replace_nanosecond(0)
+        .unwrap_or(time)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }

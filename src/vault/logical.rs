@@ -3,8 +3,9 @@
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
-use super::client::{Call, Repeat, Session};
+use super::client::Session;
 use super::error::Error;
+use super::exchange::{Call, Repeat};
 use super::value::Value;
 
 /// What an engine answered.

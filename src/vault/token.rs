@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use ureq::http::Method;
 
-use super::client::{Call, Repeat, Session};
+use super::client::Session;
 use super::error::Error;
+use super::exchange::{Call, Repeat};
 use super::transport::Limits;
 
 /// What Vault says about the session's own token.

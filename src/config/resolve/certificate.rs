@@ -1,0 +1,131 @@
+//! `[certificate]` and `[java]`.
+
+use std::path::PathBuf;
+
+use super::{Resolver, named, positive};
+use crate::config::names::{file_name, is_host_name, vault_path};
+use crate::config::{Certificate, Java, KeyType, Profile, TrustAnchors};
+use crate::manifest::{self, At};
+
+impl Resolver<'_> {
+    pub(super) fn certificate(&mut self, table: &manifest::Certificate) -> Option<Certificate> {
+        let mount = match &table.mount {
+            Some(value) => self.parsed(value, vault_path),
+            None => Some("pki".to_owned()),
+        };
+        let role = self.required(table.role.as_ref(), "`role` in [certificate]", vault_path);
+        let common_name = self.required(
+            table.common_name.as_ref(),
+            "`common_name` in [certificate]",
+            common_name,
+        );
+        let mut dns_names = self.list(&table.dns_names, dns_name);
+        if let Some(name) = &common_name
+            && dns_name(name).is_ok()
+            && !dns_names.contains(name)
+        {
+            // Since RFC 6125 clients look at the alternative names alone.
+            dns_names.insert(0, name.clone());
+        }
+        let ip_addresses = self.list(&table.ip_addresses, |text| {
+            text.parse()
+                .map_err(|_| format!("`{}` is not an IP address", text.escape_default()))
+        });
+        let uris = self.list(&table.uris, uri);
+        let ttl = table
+            .ttl
+            .as_ref()
+            .and_then(|value| self.parsed(value, positive));
+        let key_type = match &table.key_type {
+            Some(value) => self.parsed(value, |text| named(text, &KeyType::NAMES)),
+            None => Some(KeyType::EcP256),
+        };
+        let trust_anchors = match (&table.ca_file, &table.ca_path) {
+            (Some(_), Some(path)) => {
+                self.mistake(
+                    Some(path.place),
+                    "`ca_file` and `ca_path` in [certificate] exclude each other",
+                );
+                None
+            }
+            (Some(file), None) => self
+                .text(file)
+                .map(|text| TrustAnchors::File(PathBuf::from(text))),
+            (None, Some(path)) => self.parsed(path, vault_path).map(TrustAnchors::Path),
+            (None, None) => Some(TrustAnchors::Answer),
+        };
+        Some(Certificate {
+            mount: mount?,
+            role: role?,
+            common_name: common_name?,
+            dns_names,
+            ip_addresses,
+            uris,
+            ttl,
+            key_type: key_type?,
+            trust_anchors: trust_anchors?,
+        })
+    }
+
+    pub(super) fn java(&mut self, table: &manifest::Java, has_certificate: bool) -> Option<Java> {
+        if !has_certificate {
+            self.mistake(None, "[java] needs [certificate]: its stores hold that certificate and its trust anchors");
+        }
+        let mut name = |value: &Option<At<String>>, default: &str| match value {
+            Some(value) => self.parsed(value, |text| file_name(text).map(|()| text.to_owned())),
+            None => Some(default.to_owned()),
+        };
+        let keystore = name(&table.keystore, "keystore.p12");
+        let truststore = name(&table.truststore, "truststore.p12");
+        let profile = match &table.profile {
+            Some(value) => self.parsed(value, |text| {
+                named(
+                    text,
+                    &[("modern", Profile::Modern), ("java8", Profile::Java8)],
+                )
+            }),
+            None => Some(Profile::Modern),
+        };
+        Some(Java {
+            keystore: keystore?,
+            truststore: truststore?,
+            profile: profile?,
+        })
+    }
+}
+
+fn common_name(text: &str) -> Result<String, String> {
+    // X.520 ub-common-name.
+    if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
+        return Err(
+            "a common name has 1 to 64 characters; longer names go in `dns_names`".to_owned(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+fn dns_name(text: &str) -> Result<String, String> {
+    if is_host_name(text.strip_prefix("*.").unwrap_or(text))
+        && text.parse::<std::net::IpAddr>().is_err()
+    {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{}` is not a DNS name", text.escape_default()))
+    }
+}
+
+fn uri(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((scheme, rest))
+            if scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+                && !rest.is_empty()
+                && rest.chars().all(|c| c.is_ascii_graphic()) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("`{}` is not a URI", text.escape_default())),
+    }
+}

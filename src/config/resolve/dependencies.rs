@@ -1,0 +1,210 @@
+//! `[dependencies]` and `[environment]`, and names that would meet.
+
+use super::{Resolver, named};
+use crate::config::expand::is_variable_name;
+use crate::config::names::{file_name, vault_path};
+use crate::config::{Dependency, Java, Method, Purpose, TOKEN_VARIABLES, Variable, file};
+use crate::files::template::{self, Template};
+use crate::manifest::{self, At, Manifest};
+
+impl Resolver<'_> {
+    pub(super) fn dependency(&mut self, table: &manifest::Dependency) -> Option<Dependency> {
+        let name = &table.name;
+        if let Err(text) = dependency_name(&name.value) {
+            self.mistake(Some(name.place), text);
+        }
+        let key = format!("`path` in [dependencies.{}]", name.value);
+        let path = self.required(table.path.as_ref(), &key, vault_path);
+        let write = match &table.method {
+            Some(value) => self
+                .parsed(value, |text| {
+                    named(text, &[("read", false), ("write", true)])
+                })
+                // Whatever was meant, `data` is not the mistake.
+                .unwrap_or(true),
+            None => false,
+        };
+        if !write && let Some((field, _)) = table.data.first() {
+            self.mistake(
+                Some(field.place),
+                "`data` goes with `method = \"write\"` only",
+            );
+        }
+        let data = table
+            .data
+            .iter()
+            .filter_map(|(field, value)| Some((field.value.clone(), self.text(value)?)))
+            .collect();
+        let fields = table
+            .fields
+            .as_ref()
+            .map(|fields| self.list(fields, |text| file_name(text).map(|()| text.to_owned())));
+        for (index, field) in table.fields.iter().flatten().enumerate() {
+            let before = table.fields.iter().flatten().take(index);
+            if before.into_iter().any(|known| known.value == field.value) {
+                self.mistake(
+                    Some(field.place),
+                    format!("`{}` is listed twice", field.value.escape_default()),
+                );
+            }
+        }
+        let mut templates = Vec::new();
+        for (file, source) in &table.files {
+            if let Err(text) = file_name(&file.value) {
+                self.mistake(Some(file.place), text);
+            }
+            if fields
+                .as_ref()
+                .is_some_and(|fields| fields.contains(&file.value))
+            {
+                self.mistake(
+                    Some(file.place),
+                    format!("`{}` is already the file of a field", file.value),
+                );
+            }
+            templates.extend(
+                self.template(source)
+                    .map(|template| (file.value.clone(), template)),
+            );
+        }
+        let sample = table
+            .sample
+            .iter()
+            .map(|(field, value)| (field.value.clone(), value.value.clone()))
+            .collect();
+        Some(Dependency {
+            name: name.value.clone(),
+            path: path?,
+            method: if write {
+                Method::Write(data)
+            } else {
+                Method::Read
+            },
+            fields,
+            templates,
+            sample,
+        })
+    }
+
+    pub(super) fn template(&mut self, source: &At<String>) -> Option<Template> {
+        match Template::parse(&source.value) {
+            Ok(template) => Some(template),
+            Err(text) => {
+                self.mistake(Some(source.place), text);
+                None
+            }
+        }
+    }
+
+    /// Two things that would get one file name, or one name in templates.
+    pub(super) fn distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
+        let mut taken = vec![file::STATUS.to_owned()];
+        if manifest.certificate.is_some() {
+            taken.extend(
+                [file::CERTIFICATE, file::PRIVATE_KEY, file::TRUST_ANCHORS].map(str::to_owned),
+            );
+        }
+        if let Some(java) = java {
+            taken.extend([file::STORE_PASSWORD, file::JAVA_ARGUMENTS].map(str::to_owned));
+            let place = manifest
+                .java
+                .as_ref()
+                .and_then(|table| table.truststore.as_ref().or(table.keystore.as_ref()));
+            for name in [&java.keystore, &java.truststore] {
+                if taken.contains(name) {
+                    self.mistake(
+                        place.map(|at| at.place),
+                        format!("two files would be named `{name}`"),
+                    );
+                }
+                taken.push(name.clone());
+            }
+        }
+        let mut identifiers: Vec<String> = template::RESERVED.map(str::to_owned).to_vec();
+        for dependency in &manifest.dependencies {
+            let name = &dependency.name;
+            if taken.contains(&name.value) {
+                self.mistake(
+                    Some(name.place),
+                    format!("`{}` is already the name of a file", name.value),
+                );
+            }
+            let identifier = name.value.replace(['-', '.'], "_");
+            if identifiers.contains(&identifier) {
+                self.mistake(
+                    Some(name.place),
+                    format!("`{identifier}` already means something else in templates"),
+                );
+            }
+            identifiers.push(identifier);
+        }
+    }
+
+    pub(super) fn variables(
+        &mut self,
+        manifest: &Manifest,
+        dependencies: &[Dependency],
+    ) -> Vec<Variable> {
+        let known: Vec<String> = dependencies
+            .iter()
+            .map(Dependency::identifier)
+            .chain(template::RESERVED.map(str::to_owned))
+            .collect();
+        let mut variables = Vec::new();
+        for (name, source) in &manifest.environment {
+            if !is_variable_name(&name.value) {
+                self.mistake(
+                    Some(name.place),
+                    format!(
+                        "`{}` cannot be the name of a variable",
+                        name.value.escape_default()
+                    ),
+                );
+            } else if TOKEN_VARIABLES.contains(&name.value.as_str()) {
+                self.mistake(
+                    Some(name.place),
+                    format!("{} never reaches the application", name.value),
+                );
+            } else if self.purpose != Purpose::Check
+                && self.surroundings.environment.value(&name.value).is_some()
+            {
+                self.mistake(
+                    Some(name.place),
+                    format!("{} is already set in the environment anteroom received; drop one of the two", name.value),
+                );
+            }
+            let Some(template) = self.template(source) else {
+                continue;
+            };
+            for unknown in template.names().iter().filter(|name| !known.contains(name)) {
+                self.mistake(
+                    Some(source.place),
+                    format!(
+                        "`{unknown}` is no dependency; known are {}",
+                        known.join(", ")
+                    ),
+                );
+            }
+            variables.push(Variable {
+                name: name.value.clone(),
+                template,
+            });
+        }
+        variables
+    }
+}
+
+fn dependency_name(text: &str) -> Result<(), String> {
+    file_name(text)?;
+    if !text.starts_with(|c: char| c.is_ascii_alphabetic())
+        || !text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    {
+        return Err(
+            "a dependency's name begins with a letter and holds letters, digits, `-`, `_` and `.`"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
