@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config;
 use crate::log;
@@ -58,7 +59,8 @@ pub struct Cli {
         global = true,
         value_name = "LIFECYCLE",
         env = "ANTEROOM_LIFECYCLE",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = ["exec"]
     )]
     pub lifecycle: Option<String>,
 
@@ -124,7 +126,7 @@ impl Cli {
         let mut others = Vec::new();
         let mut last: Option<clap::Error> = None;
         loop {
-            let error = match (Cli::try_parse_from(&words), last.take()) {
+            let error = match (parse(&words), last.take()) {
                 (Ok(cli), None) => return Ok(cli),
                 (Ok(_), Some(last)) => {
                     let last = tame(last);
@@ -145,6 +147,18 @@ impl Cli {
             last = Some(error);
         }
     }
+}
+
+/// A variable that is set to nothing counts as not set: Compose files leave such ones behind.
+fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    let command = Cli::command().mut_args(|argument| match argument.get_env() {
+        Some(name) if std::env::var_os(name).is_some_and(|value| value.is_empty()) => {
+            argument.env(Resettable::Reset)
+        }
+        _ => argument,
+    });
+    let matches = command.try_get_matches_from(words)?;
+    Cli::from_arg_matches(&matches)
 }
 
 /// The parser quotes words as they came; those may hold what drives a terminal or forges a line.
@@ -219,7 +233,12 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from([&["anteroom"], arguments].concat())
+        let words: Vec<OsString> = ["anteroom"]
+            .iter()
+            .chain(arguments)
+            .map(Into::into)
+            .collect();
+        super::parse(&words)
     }
 
     #[test]

@@ -46,3 +46,81 @@ fn a_second_start_with_the_same_token_is_refused_with_80_f42() {
     assert_eq!(again.stdout, "");
     again.assert_no_files();
 }
+
+#[test]
+fn variables_that_are_set_to_nothing_count_as_not_set() {
+    let service = Service::new();
+    let mut start = Anteroom::new()
+        .manifest(service.manifest())
+        .token(service.mint());
+    for name in [
+        "TOKEN_FILE",
+        "LIFECYCLE",
+        "DEADLINE",
+        "LOG",
+        "LOG_LEVEL",
+        "DRY_RUN",
+    ] {
+        start = start.env(format!("ANTEROOM_{name}"), "");
+    }
+    let run = start.shell("echo started").run();
+    run.assert_code(0);
+    assert_eq!(run.stdout, "started\n");
+    assert!(
+        run.stderr.contains("unwrapped"),
+        "it was no dry run: {run:?}"
+    );
+}
+
+#[test]
+fn a_label_that_is_wrong_is_one_mistake_and_not_one_for_each_use() {
+    let service = Service::new();
+    let run = Anteroom::new()
+        .manifest(
+            service
+                .manifest()
+                .set("service.environment", "${NOWHERE_SET}")
+                .set(
+                    "token.creation_path",
+                    "auth/token/create/${app}-${environment}",
+                ),
+        )
+        .token(service.mint())
+        .shell("echo started")
+        .run();
+    run.assert_refused(78);
+    assert_eq!(
+        run.stderr.matches("\"event\":\"failed\"").count(),
+        1,
+        "{run:?}"
+    );
+}
+
+#[test]
+fn what_a_dry_run_or_a_check_invents_for_a_variable_is_said() {
+    let manifest = || {
+        Service::new()
+            .manifest()
+            .set("service.environment", "${NOWHERE_SET}")
+    };
+    let dry = Anteroom::new()
+        .manifest(manifest())
+        .arg("--dry-run")
+        .command(["/bin/true"])
+        .run();
+    dry.assert_code(0);
+    assert!(
+        dry.stderr.contains("NOWHERE_SET is not set here"),
+        "{dry:?}"
+    );
+    let check = Anteroom::new()
+        .without_secrets_dir()
+        .manifest(manifest())
+        .arg("check")
+        .run();
+    check.assert_code(0);
+    assert!(
+        check.stdout.contains("NOWHERE_SET is not set here"),
+        "{check:?}"
+    );
+}

@@ -1,5 +1,8 @@
 //! `${NAME}` and `${NAME:-default}` in the manifest's values.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use super::Environment;
 
 /// What a name in `${…}` may stand for.
@@ -10,8 +13,8 @@ pub(super) struct Names<'a> {
     pub(super) environment: Option<&'a str>,
     /// Every other name.
     pub(super) variables: &'a Environment,
-    /// A variable that is not set becomes its own name in lower case instead of a mistake.
-    pub(super) invent: bool,
+    /// A variable that is not set becomes its own name in lower case instead of a mistake, and is noted here.
+    pub(super) invented: Option<&'a RefCell<BTreeSet<String>>>,
 }
 
 /// Puts the values in; `$${` stands for `${` itself.
@@ -57,10 +60,13 @@ fn value(reference: &str, names: &Names<'_>) -> Result<String, String> {
         }
         _ => names.variables.text(name),
     };
+    if let (None, None, Some(invented)) = (label, default, names.invented) {
+        invented.borrow_mut().insert(name.to_owned());
+        return Ok(name.to_lowercase().replace('_', "-"));
+    }
     match (label, default) {
         (Some(value), _) => Ok(value.to_owned()),
         (None, Some(default)) => Ok(default.to_owned()),
-        (None, None) if names.invent => Ok(name.to_lowercase().replace('_', "-")),
         (None, None) => match names.variables.value(name) {
             Some(value) if !value.is_empty() => Err(format!("the variable {name} is not UTF-8")),
             Some(_) => Err(format!(
@@ -97,7 +103,7 @@ mod tests {
                 app: Some("timeline"),
                 environment: None,
                 variables: &variables,
-                invent: false,
+                invented: None,
             },
         )
     }

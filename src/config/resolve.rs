@@ -4,6 +4,8 @@ mod certificate;
 mod dependencies;
 mod vault;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,13 +52,20 @@ pub fn resolve(
         surroundings: &surroundings,
         app: None,
         environment: None,
+        invented: RefCell::default(),
     };
     let config = resolver.config(cli, manifest);
     let Resolver {
         mut mistakes,
-        notices,
+        mut notices,
+        invented,
         ..
     } = resolver;
+    for name in invented.into_inner() {
+        notices.push(format!(
+            "the variable {name} is not set here; its name in lower case stands in its place"
+        ));
+    }
     match config {
         Some(config) if mistakes.is_empty() => Ok(Config {
             notices,
@@ -81,6 +90,7 @@ struct Resolver<'a> {
     surroundings: &'a Surroundings,
     app: Option<String>,
     environment: Option<String>,
+    invented: RefCell<BTreeSet<String>>,
 }
 
 impl Resolver<'_> {
@@ -101,7 +111,7 @@ impl Resolver<'_> {
             app: self.app.as_deref(),
             environment: self.environment.as_deref(),
             variables: &self.surroundings.environment,
-            invent: self.purpose != Purpose::Start,
+            invented: (self.purpose != Purpose::Start).then_some(&self.invented),
         };
         match expand(&value.value, &names).and_then(|text| parse(&text)) {
             Ok(value) => Some(value),
@@ -172,12 +182,14 @@ impl Resolver<'_> {
     }
 
     fn config(&mut self, cli: &Cli, manifest: Manifest) -> Option<Config> {
-        self.app = self.required(manifest.service.app.as_ref(), "`app` in [service]", label);
-        self.environment = self.required(
-            manifest.service.environment.as_ref(),
-            "`environment` in [service]",
-            label,
-        );
+        // One that is wrong is named once; what is made of it goes on with a name that fits.
+        let mut identity = |value: Option<&At<String>>, key: &str| {
+            self.required(value, &format!("`{key}` in [service]"), label)
+                .or_else(|| Some(key.to_owned()))
+        };
+        let app = identity(manifest.service.app.as_ref(), "app");
+        let environment = identity(manifest.service.environment.as_ref(), "environment");
+        (self.app, self.environment) = (app, environment);
         let deadline = self.deadline(cli, &manifest.vault);
         let vault = self.vault(&manifest.vault);
         let promise = self.promise(
