@@ -557,6 +557,23 @@ fn a_certificate_that_is_not_ours_is_76_and_the_token_is_revoked_f25_t17_b47_b51
             }),
         ),
         (
+            "with five thousand issuers",
+            "5000 certificates came with it",
+            make(|name, key, root| {
+                let chain = vec![root.pem.as_str(); 4999];
+                answer(&root.sign(&leaf(name), key), &root.pem, &chain)
+            }),
+        ),
+        (
+            "with five thousand issuers behind it",
+            "5001 certificates came with it",
+            make(|name, key, root| {
+                let leaf = root.sign(&leaf(name), key);
+                let bundle = format!("{leaf}{}", root.pem.repeat(5000));
+                answer(&bundle, &root.pem, &[])
+            }),
+        ),
+        (
             "without any issuer",
             "neither a chain nor an issuing CA",
             make(|name, key, root| answer(&root.sign(&leaf(name), key), "", &[])),
@@ -600,6 +617,29 @@ fn a_certificate_that_is_not_ours_is_76_and_the_token_is_revoked_f25_t17_b47_b51
         let signed = proxy.requests();
         let signed = signed.iter().filter(|seen| seen.path.contains("/sign/"));
         assert_eq!(signed.count(), 1, "{name}: asked again");
+    }
+}
+
+#[test]
+fn uris_are_compared_to_the_letter_t17() {
+    let wanted = "spiffe://example.io/Timeline";
+    for (found, code) in [(wanted, 0), ("spiffe://example.io/timeline", 76)] {
+        let service = Service::new();
+        let name = service.common_name();
+        let proxy = signed_by_us(&service, move |key, root| {
+            let mut params = leaf(&name);
+            let uri = SanType::URI(found.try_into().expect("ASCII"));
+            params.subject_alt_names.push(uri);
+            answer(&root.sign(&params, key), &root.pem, &[&root.pem])
+        });
+        let token = service.mint();
+        let manifest =
+            manifest(&service, &proxy.address()).set("certificate.uris", json!([wanted]));
+        let run = start(manifest, &token.token);
+        match code {
+            0 => assert_started(&run),
+            _ => assert_refused(&run, code, &service, &token),
+        }
     }
 }
 
@@ -687,8 +727,10 @@ fn a_file_of_anchors_that_cannot_be_used_is_78_before_the_token_is_touched() {
     let missing = directory.join("missing.pem");
     let empty = directory.write("empty.pem", "");
     let text = directory.write("text.pem", "no certificate");
+    let ca = Ca::new("with its key", 2090, None);
+    let key = directory.write("key.pem", format!("{}{}", ca.pem, ca.key.serialize_pem()));
     let token = service.mint();
-    for file in [missing, empty, text] {
+    for file in [missing, empty, text, key] {
         let manifest = manifest(&service, service.admin.address())
             .set("certificate.ca_file", file.display().to_string());
         let run = start(manifest, &token.token);

@@ -505,3 +505,72 @@ fn a_template_that_asks_for_what_is_not_there_is_78_without_any_value_b26_t15() 
         run.assert_no(Service::CANARIES);
     }
 }
+
+#[test]
+fn a_secret_with_more_fields_than_any_has_is_76_and_the_token_is_revoked_b36_b40() {
+    let service = Service::new();
+    let path = service.legacy_path();
+    let proxy = FaultProxy::start(service.admin.address(), {
+        let path = path.clone();
+        move |seen| {
+            if !seen.is(&path) {
+                return Fault::Pass;
+            }
+            let fields = (0..100_000).map(|n| (format!("field-{n}"), "canary-value".into()));
+            let fields: serde_json::Map<String, Value> = fields.collect();
+            Fault::Answer(Reply::json(200, &json!({"data": fields})))
+        }
+    });
+    for dependency in [
+        json!({"path": path}),
+        json!({"path": path, "fields": ["field-1"]}),
+    ] {
+        let token = service.mint();
+        let run = Anteroom::new()
+            .manifest(manifest(&service, &proxy.address(), dependency))
+            .token(&token)
+            .args(["--deadline", "50s"])
+            // To look at each name once takes a moment, to compare all with all takes longer than this.
+            .limit(Duration::from_secs(20))
+            .shell("echo started")
+            .run();
+        assert_refused(&run, 76, &service, &token);
+        run.assert_no(["canary-value"]);
+    }
+}
+
+#[test]
+fn a_denied_path_does_not_wait_for_one_that_hangs_f21_t18() {
+    let service = Service::new();
+    let (denied, hangs) = (service.payment_path(), service.legacy_path());
+    let proxy = FaultProxy::start(service.admin.address(), {
+        let (denied, hangs) = (denied.clone(), hangs.clone());
+        move |seen| {
+            if seen.is(&denied) {
+                Fault::Answer(Reply::json(403, &json!({"errors": ["permission denied"]})))
+            } else if seen.is(&hangs) {
+                Fault::Hang
+            } else {
+                Fault::Pass
+            }
+        }
+    });
+    let token = service.mint();
+    let run = Anteroom::new()
+        .manifest(
+            service
+                .manifest_for(&proxy.address())
+                .set("vault.client_timeout", "60s"),
+        )
+        .token(&token)
+        .args(["--deadline", "60s"])
+        .limit(Duration::from_secs(30))
+        .shell("echo started")
+        .run();
+    assert_refused(&run, 77, &service, &token);
+    run.assert_stderr(&denied);
+    assert_eq!(proxy.count(&hangs), 1, "it was asked again");
+    let requests = proxy.requests();
+    let last = requests.last().map(|seen| seen.path.as_str());
+    assert_eq!(last, Some("/v1/auth/token/revoke-self"));
+}

@@ -441,6 +441,35 @@ fn a_token_that_is_there_is_neither_used_nor_handed_on() {
 }
 
 #[test]
+fn a_dry_run_warns_that_it_is_one_and_that_it_leaves_the_token() {
+    let service = Service::new();
+    let token = service.mint();
+    for with_token in [false, true] {
+        let mut call = Anteroom::new().env("ANTEROOM_DRY_RUN", "1");
+        if with_token {
+            call = call.token(&token);
+        }
+        let run = call
+            .manifest(service.manifest())
+            .shell("echo started")
+            .run();
+        run.assert_code(0);
+        let warnings: Vec<Value> = run
+            .events()
+            .into_iter()
+            .filter(|event| event["event"] == "dry_run")
+            .collect();
+        assert_eq!(warnings.len(), 1, "{run:?}");
+        assert_eq!(warnings[0]["level"], "warn");
+        let message = text(&warnings[0]["message"]);
+        assert!(message.contains("this is a dry run"), "{message}");
+        let token_is_named = message.contains("wrapping token is not touched");
+        assert_eq!(token_is_named, with_token, "{message}");
+    }
+    assert_eq!(service.admin.lookup_wrapping(&token.token), 200);
+}
+
+#[test]
 fn a_variable_asks_for_a_dry_run_too() {
     for value in ["1", "true", "yes"] {
         let run = Anteroom::new()

@@ -7,15 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 use nix::fcntl::{OFlag, open, openat};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use serde_json::{Value, json};
 
+use crate::support::anteroom::entries_in;
 use crate::support::openbao::text;
 use crate::support::{
     Anteroom, Fault, FaultProxy, Manifest, Run, Service, TempDir, Wrapped, tmpfs_dir,
@@ -287,6 +289,48 @@ fn whatever_is_planted_at_a_name_is_left_alone_and_the_token_too_t10_f43() {
 }
 
 #[test]
+fn links_that_another_user_has_planted_are_not_taken_for_ours_t10() {
+    let service = Service::new();
+    let planter = 1234;
+    let rows: [&[(&str, &str)]; 3] = [
+        &[
+            ("status.json", "..data/status.json"),
+            ("..data", "..generation-x"),
+        ],
+        &[("status.json", "..data/status.json")],
+        &[("..data", "..generation-x")],
+    ];
+    for starter in [0, 1000] {
+        for links in rows {
+            let what = format!("{links:?} for {starter}");
+            let directory = tmpfs_dir();
+            fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).expect("ours");
+            let theirs = directory.join("..generation-x");
+            fs::create_dir(&theirs).expect("ours");
+            fs::write(theirs.join("status.json"), "theirs").expect("ours");
+            chown(&theirs, Some(planter), Some(planter)).expect("root gives it away");
+            for (name, target) in links {
+                let path = directory.join(name);
+                symlink(target, &path).expect("ours");
+                lchown(&path, Some(planter), Some(planter)).expect("root gives it away");
+            }
+            let before = entries_in(directory.path());
+            let token = service.mint();
+            let run = Anteroom::new()
+                .uid(starter)
+                .secrets_dir(directory.path())
+                .manifest(service.manifest())
+                .token(&token)
+                .shell(APPLICATION)
+                .run();
+            assert_refused(&run, &what);
+            assert_eq!(run.entries(), before, "{what}\n{run:?}");
+            assert_untouched(&service, &token, &what);
+        }
+    }
+}
+
+#[test]
 fn what_is_planted_between_check_and_publication_is_never_written_through_t10() {
     let service = Service::new();
     let victim = Victim::new();
@@ -464,6 +508,11 @@ struct Mounted {
 
 impl Mounted {
     fn new(options: &str) -> Self {
+        Self::through(options, "")
+    }
+
+    /// With the binary started through these words.
+    fn through(options: &str, words: &str) -> Self {
         let scratch = TempDir::new();
         let directory = scratch.join("secrets");
         fs::create_dir(&directory).expect("ours");
@@ -472,13 +521,15 @@ impl Mounted {
              if test -z \"$INSIDE\"; then INSIDE=1 exec unshare --mount \"$0\" \"$@\"; fi\n\
              unset INSIDE\n\
              mount -t tmpfs -o {options} none {directory} || exit 99\n\
-             {anteroom} \"$@\"\n\
+             {words} {anteroom} \"$@\"\n\
              code=$?\n\
              ls -A {directory} >{left}\n\
+             find {directory} -type f >{files}\n\
              exit $code\n",
             directory = directory.display(),
             anteroom = env!("CARGO_BIN_EXE_anteroom"),
             left = scratch.join("left").display(),
+            files = scratch.join("files").display(),
         );
         let program = scratch.write("program", script);
         fs::set_permissions(program, Permissions::from_mode(0o755)).expect("ours");
@@ -498,6 +549,11 @@ impl Mounted {
     /// The names in the directory after the end.
     fn left(&self) -> String {
         fs::read_to_string(self.scratch.join("left")).expect("the script got to its end")
+    }
+
+    /// The files in the directory after the end, links aside.
+    fn files_left(&self) -> String {
+        fs::read_to_string(self.scratch.join("files")).expect("the script got to its end")
     }
 }
 
@@ -536,6 +592,57 @@ fn a_tmpfs_that_gets_full_after_the_unwrap_leaves_no_file_and_no_token_f26() {
             .assert_no(Service::CANARIES);
         assert_eq!(mounted.left(), "", "{options}");
         assert_revoked(&service, &token, options);
+    }
+}
+
+#[test]
+fn an_exec_that_fails_on_a_tmpfs_that_is_nearly_full_leaves_no_secret_f31() {
+    let service = Service::new();
+    for (error, user) in [
+        ("ETXTBSY", None),
+        ("EAGAIN", None),
+        ("EAGAIN", Some("1000:1000")),
+    ] {
+        let what = format!("{error} as {user:?}");
+        let mounted = Mounted::through(
+            "size=264k,mode=0755",
+            &format!(
+                "strace -f -qq -o /dev/null -e trace=execve -e inject=execve:error={error}:when=1"
+            ),
+        );
+        let manifest = match user {
+            Some(user) => service.manifest().set("process.user", user),
+            None => service.manifest(),
+        };
+        let run = mounted.start(manifest, &service.mint());
+        assert_eq!((run.code, &*run.stdout), (Some(126), ""), "{what}\n{run:?}");
+        run.assert_stderr("\"event\":\"unwrapped\"");
+        assert_eq!(mounted.files_left(), "", "{what}\n{run:?}");
+        if user.is_none() {
+            assert_eq!(mounted.left(), "", "{what}\n{run:?}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_kills_nobody_f26() {
+    let service = Service::new();
+    service.admin.kv_put(
+        &service.legacy_path(),
+        json!({"password": Service::LEGACY_PASSWORD.repeat(1000)}),
+    );
+    for limit in [0, 8192] {
+        let token = service.mint();
+        let what = format!("{limit} bytes");
+        let run = Anteroom::new()
+            .manifest(service.manifest())
+            .token(&token)
+            .pre_exec(move || Ok(setrlimit(Resource::RLIMIT_FSIZE, limit, limit)?))
+            .shell(APPLICATION)
+            .run();
+        assert_refused(&run, &what);
+        run.assert_stderr("File too large");
+        assert_revoked(&service, &token, &what);
     }
 }
 

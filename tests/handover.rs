@@ -663,6 +663,15 @@ fn what_the_token_says_of_itself_is_compared_too_t3_f19() {
         ("uses", json!({"num_uses": 3})),
         ("root", json!({"policies": ["root"]})),
         ("policies", json!({"policies": ["default", "somebody"]})),
+        (
+            "a policy of the identity",
+            json!({"identity_policies": ["somebody"]}),
+        ),
+        (
+            "root by the identity",
+            json!({"identity_policies": ["root"]}),
+        ),
+        ("a short maximum", json!({"explicit_max_ttl": 9})),
     ] {
         let proxy = FaultProxy::start(SERVICE.admin.address(), move |seen| {
             let changes = changes.clone();
@@ -783,6 +792,112 @@ fn of_eight_starts_with_one_token_a_single_one_becomes_the_application_t1() {
     let started = runs.iter().filter(|run| run.code == Some(0)).count();
     assert_eq!(started, 1, "{runs:#?}");
     for run in runs.iter().filter(|run| run.code != Some(0)) {
-        assert_not_valid(run, "a loser");
+        // OpenBao answers some of those that ask at the same moment with 500, which leaves it open who was first.
+        if run.code != Some(82) {
+            assert_not_valid(run, "a loser");
+        }
+        run.assert_no_files();
     }
+}
+
+#[test]
+fn times_without_end_neither_break_a_start_nor_stop_it() {
+    let lookup_self = "auth/token/lookup-self";
+    let leased = SERVICE.legacy_path();
+    let forever = json!(u64::MAX);
+    let rows = [
+        (UNWRAP, "/auth/lease_duration", forever.clone(), 0),
+        (
+            UNWRAP,
+            "/auth/lease_duration",
+            json!(1_000_000_000_000_u64),
+            0,
+        ),
+        (LOOKUP, "/data/creation_ttl", forever.clone(), 81),
+        (
+            LOOKUP,
+            "/data/creation_time",
+            json!("9999-12-31T23:59:59Z"),
+            0,
+        ),
+        (
+            LOOKUP,
+            "/data/creation_time",
+            json!("0000-01-01T00:00:00Z"),
+            0,
+        ),
+        (LOOKUP, "/data/creation_time", json!("99999999-01-01"), 0),
+        (lookup_self, "/data/explicit_max_ttl", forever.clone(), 0),
+        (&leased, "/lease_duration", forever.clone(), 0),
+    ];
+    for (path, pointer, value, code) in rows {
+        let what = format!("{path} {pointer} = {value}");
+        let (at, place, given) = (path.to_owned(), pointer.to_owned(), value.clone());
+        let proxy = FaultProxy::start(SERVICE.admin.address(), move |seen| {
+            if !seen.is(&at) {
+                return Fault::Pass;
+            }
+            let (place, given) = (place.clone(), given.clone());
+            Fault::alter_json(move |answer| {
+                *answer.pointer_mut(&place).expect("it is there") = given;
+                if place == "/lease_duration" {
+                    answer["lease_id"] = "some/lease".into();
+                }
+            })
+        });
+        let wrapped = SERVICE.mint();
+        let run = start_with(SERVICE.manifest_for(&proxy.address()))
+            .token(&wrapped)
+            .run();
+        if code == 81 {
+            assert_not_promised(&run, &what);
+            assert_unused(&wrapped, &what);
+            continue;
+        }
+        assert_started(&run, &what);
+        let status: Value =
+            serde_json::from_slice(&run.file("status.json").bytes).expect("it is JSON");
+        let token = &status["token"];
+        if path == UNWRAP {
+            assert_eq!(token["lease_duration"], value, "{what}");
+        }
+        assert_eq!(
+            token["expires"].is_null(),
+            path == UNWRAP,
+            "{what}: {token}"
+        );
+    }
+}
+
+#[test]
+fn the_policies_of_the_identity_behind_the_token_count_t3_f19() {
+    let service = Service::new();
+    let more = unique("more");
+    service.admin.policy(&more, &service.policy_hcl());
+    let entity = service.admin.ok(
+        "POST",
+        "identity/entity",
+        json!({"name": more, "policies": [more]}),
+    );
+    let mounts = service.admin.ok("GET", "sys/auth", Value::Null);
+    service.admin.ok(
+        "POST",
+        "identity/entity-alias",
+        json!({
+            "name": more,
+            "canonical_id": entity["data"]["id"],
+            "mount_accessor": mounts["data"]["token/"]["accessor"],
+        }),
+    );
+    service.set_token_role(json!({"allowed_entity_aliases": [more]}));
+    let mint = || service.mint_with("30s", json!({"entity_alias": more}));
+    let manifest = bare(&service, service.admin.address());
+    let wrapped = mint();
+    assert_not_promised(
+        &start_with(manifest.clone()).token(&wrapped).run(),
+        "a policy of the identity",
+    );
+    assert_revoked(&service.admin, &wrapped, "a policy of the identity");
+    let both = manifest.set("token.policies", json!([service.policy, more]));
+    assert_started(&start_with(both).token(mint()).run(), "both promised");
 }

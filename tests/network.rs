@@ -429,6 +429,16 @@ fn a_redirect_is_followed_once_t5() {
 }
 
 #[test]
+fn a_standby_that_dies_after_it_was_redirected_to_is_given_up_f11_f15() {
+    for (path, rest) in [(LOOKUP, 1), ("auth/token/lookup-self", 1)] {
+        let dead = format!("http://127.0.0.1:{}/v1/{path}", free_port());
+        let proxy = once(path, move || moved(&dead));
+        assert_started(&start(manifest(&proxy.address()), &service().mint().token).run());
+        assert_eq!(proxy.count(path), 1 + rest, "{path}");
+    }
+}
+
+#[test]
 fn a_host_among_standby_hosts_may_be_redirected_to_t5_f11() {
     let other = FaultProxy::recording(service().admin.address());
     let location = format!("http://localhost:{}/v1/{LOOKUP}", port_of(&other));

@@ -593,6 +593,43 @@ fn what_the_fetch_makes_too_long_for_an_exec_ends_with_126_and_a_revoked_token_f
 }
 
 #[test]
+fn variables_longer_than_any_exec_end_with_126_and_a_revoked_token_f31_b55() {
+    let service = Service::new();
+    let path = service.payment_path();
+    let proxy = FaultProxy::start(service.admin.address(), move |seen| {
+        if !seen.is(&path) {
+            return Fault::Pass;
+        }
+        Fault::alter_json(|answer| answer["data"]["data"]["api_key"] = "x".repeat(6 << 20).into())
+    });
+    for namespace in [
+        &[][..],
+        &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"],
+    ] {
+        // The larger sum is more than the message between the two processes may hold.
+        for names in [&["A", "B"][..], &["A", "B", "C"]] {
+            let mut manifest = service.manifest_for(&proxy.address()).remove("certificate");
+            for name in names {
+                manifest = manifest.set_at(&["environment", name], "{{ payment.api_key }}");
+            }
+            let wrapped = service.mint();
+            let run = Anteroom::new()
+                .under(namespace)
+                .manifest(manifest)
+                .token(&wrapped)
+                .shell("echo started")
+                .run();
+            assert_eq!(run.code, Some(126), "{names:?} {namespace:?}\n{run:?}");
+            run.assert_refused(126);
+            assert!(
+                !service.admin.accessor_exists(&wrapped.wrapped_accessor),
+                "{names:?} {namespace:?}: the token lives"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_command_that_vanishes_during_the_fetch_ends_with_127_and_a_revoked_token_f31() {
     let service = Service::new();
     let directory = TempDir::new();
@@ -776,6 +813,104 @@ fn a_root_that_may_not_change_its_user_says_so_before_the_token_is_touched() {
     run.assert_refused(71)
         .assert_stderr("become the application's user");
     assert_eq!(service.admin.lookup_wrapping(&wrapped.token), 200);
+}
+
+/// Root that may become somebody else and give files away, and nothing more.
+const LITTLE_ROOT: [&str; 3] = [
+    "setpriv",
+    "--inh-caps=-all",
+    "--bounding-set=-all,+setuid,+setgid,+chown",
+];
+
+#[test]
+fn a_root_that_may_only_change_users_and_owners_is_enough() {
+    let service = Service::new();
+    let secrets = open_secrets_dir();
+    for round in ["new", "over an earlier start's"] {
+        let run = start(&service)
+            .under(LITTLE_ROOT)
+            .manifest(service.manifest().set("process.user", "1000:1000"))
+            .secrets_dir(secrets.path())
+            .shell(&format!(
+                "id -u; cat {}/payment/api_key",
+                secrets.path().display()
+            ))
+            .run();
+        assert_eq!(run.code, Some(0), "{round}\n{run:?}");
+        assert_eq!(run.stdout, format!("1000\n{}", Service::API_KEY), "{round}");
+        for (name, file) in run.files() {
+            assert_eq!((file.uid, file.gid), (1000, 1000), "{round}: {name}");
+        }
+    }
+}
+
+#[test]
+fn a_root_that_may_only_change_users_and_owners_takes_everything_back() {
+    let service = Service::new();
+    let missing = json!(["nowhere"]);
+    // Before anything is given away, and when all of it is.
+    for (words, fields, code) in [
+        (&[][..], missing, 78),
+        (
+            &[
+                "strace",
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=setuid",
+                "-e",
+                "inject=setuid:error=EPERM:when=1",
+            ][..],
+            json!(["api_key"]),
+            71,
+        ),
+    ] {
+        let (secrets, wrapped) = (open_secrets_dir(), service.mint());
+        let run = Anteroom::new()
+            .under(words.iter().chain(&LITTLE_ROOT))
+            .manifest(
+                service
+                    .manifest()
+                    .set("process.user", "1000:1000")
+                    .set("dependencies.payment.fields", fields),
+            )
+            .secrets_dir(secrets.path())
+            .token(&wrapped)
+            .shell("echo started")
+            .run();
+        run.assert_refused(code);
+        assert!(
+            !service.admin.accessor_exists(&wrapped.wrapped_accessor),
+            "{code}: the token lives"
+        );
+    }
+}
+
+#[test]
+fn a_home_of_the_manifest_replaces_that_of_the_user_and_comes_once() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    let secrets = open_secrets_dir();
+    let run = start(&service)
+        .under(with_user_database(&directory))
+        .manifest(
+            service
+                .manifest()
+                .set("process.user", "app")
+                .set("environment.HOME", "/srv/of/the/manifest"),
+        )
+        .secrets_dir(secrets.path())
+        .command(["cat", "/proc/self/environ"])
+        .run();
+    run.assert_code(0);
+    let homes: Vec<&str> = run
+        .stdout
+        .split('\0')
+        .filter(|variable| variable.starts_with("HOME="))
+        .collect();
+    assert_eq!(homes, ["HOME=/srv/of/the/manifest"]);
 }
 
 /// Starts as this user, and holds the start when it asks for a credential: then both processes hold what they ever do.

@@ -359,6 +359,45 @@ fn a_file_that_others_may_touch_is_refused_and_stays_b11() {
 }
 
 #[test]
+fn a_file_that_was_named_by_mistake_is_kept_f2() {
+    let directory = TempDir::new();
+    let key = "-----BEGIN PRIVATE KEY-----\nbWMtY2FuYXJ5\n-----END PRIVATE KEY-----\n";
+    for content in [
+        key,
+        "# a configuration\nlisten = 1\n",
+        "{\"wrap_info\": null}",
+    ] {
+        let path = token_file(&directory, content);
+        let proxy = recorder();
+        let run = start_at(&proxy.address())
+            .arg("--token-file")
+            .arg(&path)
+            .run();
+        assert_refused_unheard(&run, &proxy, 65, content);
+        assert_eq!(std::fs::read_to_string(&path).expect("it is kept"), content);
+        std::fs::remove_file(path).expect("our own file");
+    }
+}
+
+#[test]
+fn a_pipe_that_others_may_touch_is_refused_and_stays_b11() {
+    let directory = TempDir::new();
+    let path = directory.join("pipe");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
+    for mode in [0o666, 0o620, 0o604] {
+        set_mode(&path, mode);
+        let proxy = recorder();
+        let run = start_at(&proxy.address())
+            .arg("--token-file")
+            .arg(&path)
+            .run();
+        assert_refused_unheard(&run, &proxy, 66, &format!("mode {mode:o}"));
+        run.assert_stderr(&format!("{mode:04o}"));
+        assert!(is_there(&path), "mode {mode:o}");
+    }
+}
+
+#[test]
 fn a_file_that_only_somebody_else_can_read_is_no_token() {
     if !nix::unistd::getuid().is_root() {
         return;
