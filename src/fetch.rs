@@ -74,12 +74,14 @@ pub fn fetch(
                     .map(|credential| Product::Credential(index, credential))
                     .map_err(Error::from),
             };
-            if product.is_err() {
-                // Nobody needs the rest, and the token must not live until the slowest of it is there.
-                session.stop();
-                lock(&jobs).by_ref().for_each(drop);
-            }
+            let failed = product.is_err();
+            // Before the others learn of it: the first failure is the one that counts.
             lock(&done).push(product.map(|product| (product, began.elapsed())));
+            if failed {
+                // Nobody needs the rest, and the token must not live until the slowest of it is there.
+                lock(&jobs).by_ref().for_each(drop);
+                session.stop();
+            }
         }
     };
     std::thread::scope(|scope| {

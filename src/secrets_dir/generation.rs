@@ -113,9 +113,10 @@ impl SecretsDir {
         written
             .write_all(file.contents.expose())
             .map_err(|error| failed(error.to_string()))?;
-        // On the descriptor and after the last byte: whoever may read it finds it whole.
-        self.give(&written).map_err(errno)?;
-        fchmod(&written, Mode::from_bits_truncate(file.mode)).map_err(errno)
+        // On the descriptor and after the last byte: whoever may read it finds it whole. What was given away only root
+        // with CAP_FOWNER may change.
+        fchmod(&written, Mode::from_bits_truncate(file.mode)).map_err(errno)?;
+        self.give(&written).map_err(errno)
     }
 
     fn give(&self, file: impl AsFd) -> Result<(), Errno> {
