@@ -8,6 +8,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
@@ -19,7 +20,9 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdout, pipe2, write};
 use serde_json::json;
 
 use crate::support::anteroom::children;
-use crate::support::{Anteroom, Fault, FaultProxy, Run, Running, Service, Wrapped, wait_for};
+use crate::support::{
+    Anteroom, Fault, FaultProxy, Run, Running, Service, TempDir, Wrapped, tmpfs_dir, wait_for,
+};
 
 /// What is left of the token when a start is ended at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -723,4 +726,147 @@ fn what_a_killed_start_has_left_is_gone_after_the_next_one_f29() {
         !stale.exists(),
         "a generation of an earlier start is still there"
     );
+}
+
+/// A secrets directory of this user that others can go through, as a container's tmpfs is.
+fn secrets_dir_of(uid: u32) -> TempDir {
+    let directory = tmpfs_dir();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
+        .expect("chmod of our own directory");
+    chown(directory.path(), Some(uid), Some(uid)).expect("root can give directories away");
+    directory
+}
+
+#[test]
+fn a_keeper_that_stands_still_is_killed_at_the_end_of_the_start_f28_f33() {
+    let service = Service::with_database();
+    let steps = steps(&service);
+    let rows = [(Some(Signal::SIGTERM), 143, "25s"), (None, 69, "2s")];
+    std::thread::scope(|scope| {
+        for step in steps
+            .iter()
+            .filter(|step| ["lookup sent", "KV read"].contains(&step.name))
+        {
+            for namespace in [&[][..], &NAMESPACE] {
+                for (ending, code, deadline) in rows {
+                    let service = &service;
+                    scope.spawn(move || {
+                        let what = format!("{} with {ending:?} and {namespace:?}", step.name);
+                        let held = hold_at(service, step, |run| {
+                            run.under(namespace).args(["--deadline", deadline])
+                        });
+                        signal(held.keeper, Signal::SIGSTOP);
+                        if let Some(ending) = ending {
+                            signal(held.parent, ending);
+                        }
+                        let run = held.running.wait();
+                        assert_eq!(run.code, Some(code), "{what}\n{run:?}");
+                        run.assert_refused(code);
+                        assert_eq!(run.survivors(), Vec::<i32>::new(), "{what}\n{run:?}");
+                        is_gone(held.keeper).unwrap_or_else(|| panic!("{what}: it is there"));
+                    });
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_keeper_that_stands_still_when_it_is_let_go_is_killed_and_nothing_is_left_f33() {
+    let service = Service::with_database();
+    let step = steps(&service)
+        .into_iter()
+        .find(|step| step.hold == Hold::Until)
+        .expect("one step is held until it is let go");
+    for namespace in [&[][..], &NAMESPACE] {
+        let mut held = hold_at(&service, &step, |run| run.under(namespace));
+        // It must not let the keeper go before that stands still.
+        signal(held.parent, Signal::SIGSTOP);
+        drop(held.release);
+        held.running.wait_for_stderr("\"event\":\"ready\"");
+        signal(held.keeper, Signal::SIGSTOP);
+        signal(held.parent, Signal::SIGCONT);
+        let run = held.running.wait();
+        run.assert_refused(70)
+            .assert_stderr("SIGKILL")
+            .assert_stderr(&held.wrapped.wrapped_accessor);
+        assert_eq!(run.survivors(), Vec::<i32>::new(), "{namespace:?}\n{run:?}");
+    }
+}
+
+#[test]
+fn a_keeper_that_stands_still_between_its_last_word_and_its_end_is_killed_f33() {
+    let service = Service::new();
+    let wrapped = service.mint();
+    // The first name that a start in an empty directory removes is that of its generation, when it has failed.
+    let run = Anteroom::new()
+        .under(injecting("unlinkat:signal=SIGSTOP:when=1"))
+        .manifest(
+            service
+                .manifest()
+                .set("dependencies.payment.fields", json!(["nowhere"])),
+        )
+        .token(&wrapped)
+        .limit(Duration::from_secs(30))
+        .shell("echo started")
+        .run();
+    run.assert_refused(70).assert_stderr("SIGKILL");
+    assert_eq!(run.survivors(), Vec::<i32>::new());
+    assert!(!service.admin.accessor_exists(&wrapped.wrapped_accessor));
+}
+
+#[test]
+fn a_user_that_cannot_be_become_after_all_is_71_and_everything_is_taken_back_f30_f31() {
+    let service = Service::new();
+    for what in [
+        // Each changes once to look for the command, once to look again, and once for good.
+        "setgroups:error=EPERM:when=3",
+        "setresuid:error=EPERM:when=3",
+        "setresuid:error=EAGAIN:when=4",
+        "setgroups:error=EPERM:when=5",
+        "setgid:error=EPERM:when=1",
+        "setuid:error=EPERM:when=1",
+        "setuid:error=EAGAIN:when=1",
+    ] {
+        let (secrets, wrapped) = (secrets_dir_of(0), service.mint());
+        let run = Anteroom::new()
+            .under(injecting(what))
+            .manifest(service.manifest().set("process.user", "1000:1000"))
+            .secrets_dir(secrets.path())
+            .token(&wrapped)
+            .shell("echo started")
+            .run();
+        assert_eq!(run.code, Some(71), "{what}\n{run:?}");
+        run.assert_refused(71)
+            .assert_stderr("\"event\":\"revoked\"");
+        assert!(
+            !service.admin.accessor_exists(&wrapped.wrapped_accessor),
+            "{what}: the token lives"
+        );
+    }
+}
+
+#[test]
+fn an_exec_that_fails_after_all_leaves_no_secret_to_the_user_either_f31() {
+    let service = Service::new();
+    for (error, owner) in [("ETXTBSY", 0), ("EAGAIN", 0), ("EAGAIN", 1000)] {
+        let what = format!("{error} in a directory of {owner}");
+        let secrets = secrets_dir_of(owner);
+        let run = Anteroom::new()
+            .under(injecting(&format!("execve:error={error}:when=1")))
+            .manifest(service.manifest().set("process.user", "1000:1000"))
+            .secrets_dir(secrets.path())
+            .token(service.mint())
+            .shell("echo started")
+            .run();
+        assert_eq!(run.code, Some(126), "{what}\n{run:?}");
+        assert_eq!(run.stdout, "", "{what}");
+        run.assert_stderr("\"event\":\"unwrapped\"");
+        let mut left = run.entries();
+        if owner == 0 {
+            // What is not a secret stays where the user may remove nothing.
+            left.retain(|_, entry| entry.link.is_none() && !entry.is_dir);
+        }
+        assert!(left.is_empty(), "{what}: {left:?}\n{run:?}");
+    }
 }
