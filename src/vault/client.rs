@@ -12,7 +12,7 @@ use ureq::unversioned::transport::Connector as _;
 
 use super::answer::Envelope;
 use super::error::Error;
-use super::exchange::{Answer, Call, Repeat, Silence};
+use super::exchange::{Answer, Call, Repeat, Silence, TIMED_OUT};
 use super::roots::{self, Roots};
 use super::tls::Tls;
 use super::transport::{Connected, Limits, Lookup, Progress, Tcp};
@@ -55,6 +55,14 @@ pub struct Client {
     /// Seconds that the server's clock is ahead; `i64::MIN` until its first answer.
     pub(super) skew: Arc<AtomicI64>,
     pub(super) log: Log,
+    /// Calls off what is under way; without it, that ends by its own limits.
+    stop: Option<Arc<EventFd>>,
+}
+
+/// Connections to the server, and how far their requests came.
+pub(super) struct Connections {
+    pub(super) agent: ureq::Agent,
+    pub(super) progress: Arc<Progress>,
 }
 
 /// A way to Vault with a client token, which every request bears.
@@ -62,10 +70,7 @@ pub struct Session {
     pub(super) client: Client,
     pub(super) token: Secret,
     pub(super) accessor: String,
-    agent: ureq::Agent,
-    progress: Arc<Progress>,
-    /// Without it, what is under way ends by its own limits.
-    stop: Option<Arc<EventFd>>,
+    connections: Connections,
 }
 
 impl Client {
@@ -73,13 +78,19 @@ impl Client {
     pub fn new(
         endpoint: Endpoint,
         roots: Roots<'_>,
-        limits: Limits,
+        mut limits: Limits,
         log: Log,
     ) -> Result<Client, roots::Error> {
         let tls = match endpoint.url.starts_with("https:") {
             true => Some(Tls::new(roots, endpoint.tls_server_name.as_deref())?),
             false => None,
         };
+        let stop = EventFd::new().ok().map(Arc::new);
+        // A descriptor of its own for the list, which holds what is only waited for.
+        let waited = stop
+            .as_ref()
+            .and_then(|stop| stop.as_fd().try_clone_to_owned().ok());
+        limits.abort.extend(waited.map(Arc::new));
         Ok(Client {
             endpoint: Arc::new(endpoint),
             limits,
@@ -87,6 +98,7 @@ impl Client {
             lookup: Lookup::default(),
             skew: Arc::new(AtomicI64::new(i64::MIN)),
             log,
+            stop,
         })
     }
 
@@ -95,22 +107,18 @@ impl Client {
         Some(self.skew.load(Ordering::Relaxed)).filter(|&skew| skew != i64::MIN)
     }
 
-    /// With a token, a client becomes a session with connections of its own.
-    pub(super) fn into_session(mut self, token: Secret, accessor: String) -> Session {
-        let stop = EventFd::new().ok().map(Arc::new);
-        // A descriptor of its own for the list, which holds what is only waited for.
-        let waited = stop
-            .as_ref()
-            .and_then(|stop| stop.as_fd().try_clone_to_owned().ok());
-        self.limits.abort.extend(waited.map(Arc::new));
-        let (agent, progress) = self.agent(GRACE);
+    /// With a token, a client becomes a session; it goes on with the connection that the token came through.
+    pub(super) fn into_session(
+        self,
+        token: Secret,
+        accessor: String,
+        connections: Connections,
+    ) -> Session {
         Session {
             client: self,
             token,
             accessor,
-            agent,
-            progress,
-            stop,
+            connections,
         }
     }
 
@@ -122,7 +130,7 @@ impl Client {
         }
     }
 
-    fn agent(&self, grace: Duration) -> (ureq::Agent, Arc<Progress>) {
+    fn connections(&self, grace: Duration) -> Connections {
         let config = ureq::Agent::config_builder()
             .proxy(None)
             .max_redirects(0)
@@ -154,21 +162,26 @@ impl Client {
             ),
             None => ureq::Agent::with_parts(config, tcp.chain(connected), self.lookup.clone()),
         };
-        (agent, progress)
+        Connections { agent, progress }
     }
 
-    /// Sends a request on a connection of its own; once it is sent, `grace` is how long its answer may take although
-    /// the start was called off.
+    /// Sends a request on a connection of its own, which comes back with the answer; once it is sent, `grace` is how
+    /// long its answer may take although the start was called off.
     pub(super) fn call_alone<T: DeserializeOwned>(
         &self,
         call: &Call<'_>,
         token: &str,
         grace: Duration,
-    ) -> Result<Envelope<T>, Error> {
-        self.repeated(call, |url| {
-            let (agent, progress) = self.agent(grace);
-            self.send(&agent, &progress, call, url, token)
-        })
+    ) -> Result<(Envelope<T>, Connections), Error> {
+        let mut connections = self.connections(grace);
+        let mut tried = false;
+        let envelope = self.repeated(call, |url| {
+            if std::mem::replace(&mut tried, true) {
+                connections = self.connections(grace);
+            }
+            self.send(&connections, call, url, token)
+        })?;
+        Ok((envelope, connections))
     }
 
     /// Repeats a request as far as it may be repeated, until the deadline.
@@ -182,6 +195,7 @@ impl Client {
         let mut redirected = false;
         let mut unknown = 0;
         let mut pause = PAUSE_FIRST;
+        let mut said: Option<String> = None;
         loop {
             if self.limits.is_aborted() {
                 return Err(Error::Aborted);
@@ -243,9 +257,18 @@ impl Client {
                     true => Error::Aborted,
                     false => Error::Unavailable {
                         request: request(),
-                        reason,
+                        // The deadline cuts the last try short; what the server said before says more.
+                        reason: match said {
+                            Some(said) if reason == TIMED_OUT => {
+                                format!("{reason}; before that, {said}")
+                            }
+                            _ => reason,
+                        },
                     },
                 });
+            }
+            if reason != TIMED_OUT {
+                said = Some(reason);
             }
             pause = (pause * 2).min(PAUSE_LAST);
         }
@@ -304,7 +327,7 @@ impl Session {
 
     /// Calls off what other threads ask of this session; what was sent is waited for a little.
     pub fn stop(&self) {
-        if let Some(stop) = &self.stop {
+        if let Some(stop) = &self.client.stop {
             let _ = stop.write(1);
         }
     }
@@ -318,7 +341,7 @@ impl Session {
     pub(super) fn call<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<Envelope<T>, Error> {
         self.client.repeated(call, |url| {
             self.client
-                .send(&self.agent, &self.progress, call, url, self.token.expose())
+                .send(&self.connections, call, url, self.token.expose())
         })
     }
 }

@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc2822;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, header};
 use zeroize::Zeroizing;
 
-use super::client::Client;
+use super::client::{Client, Connections};
 use super::error::Error;
 use super::tls::Tls;
 use super::transport::Progress;
@@ -16,6 +16,8 @@ use crate::log::{Level, Value};
 
 /// Largest answer that is read: room for a secret of some MiB, and no more.
 const BODY_MAX: u64 = 8 << 20;
+/// What is said of a server that says nothing.
+pub(super) const TIMED_OUT: &str = "it did not answer in time";
 /// Difference of clocks above which one of them is wrong.
 const SKEW_MAX: i64 = 30;
 
@@ -60,12 +62,12 @@ impl Client {
     /// Sends a request once.
     pub(super) fn send(
         &self,
-        agent: &ureq::Agent,
-        progress: &Progress,
+        connections: &Connections,
         call: &Call<'_>,
         url: &str,
         token: &str,
     ) -> Result<Answer, Silence> {
+        let Connections { agent, progress } = connections;
         let final_error = |reason: String| {
             Silence::Final(Error::Malformed {
                 request: format!("{} {}", call.method, call.path),
@@ -165,7 +167,7 @@ impl Client {
             return Silence::Unknown("called off".to_owned());
         }
         let reason = match &error {
-            ureq::Error::Timeout(_) => "it did not answer in time".to_owned(),
+            ureq::Error::Timeout(_) => TIMED_OUT.to_owned(),
             ureq::Error::BodyExceedsLimit(_) | ureq::Error::Protocol(_) | ureq::Error::Http(_) => {
                 let reason = match &error {
                     ureq::Error::BodyExceedsLimit(_) => {

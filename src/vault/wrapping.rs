@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use ureq::http::Method;
 
 use super::answer::{Auth, Envelope};
-use super::client::{Client, Endpoint, GRACE, Session};
+use super::client::{Client, Connections, Endpoint, GRACE, Session};
 use super::error::Error;
 use super::exchange::{Call, Repeat};
 use crate::wrapping_token::WrappingToken;
@@ -68,7 +68,7 @@ impl Client {
             repeat: Repeat::Freely,
         };
         match self.call_alone::<Wrapping>(&call, token.expose(), Duration::ZERO) {
-            Ok(envelope) => envelope.data.map(Some).ok_or_else(|| Error::Malformed {
+            Ok((envelope, _)) => envelope.data.map(Some).ok_or_else(|| Error::Malformed {
                 request: "POST sys/wrapping/lookup".to_owned(),
                 reason: "it holds no data".to_owned(),
             }),
@@ -81,7 +81,7 @@ impl Client {
     /// first did not arrive.
     pub fn unwrap(self, token: WrappingToken) -> Result<Unwrapped, Error> {
         let mut reason = match self.unwrap_once(&token) {
-            Ok(envelope) => return Ok(self.unwrapped(envelope)),
+            Ok(answer) => return Ok(self.unwrapped(answer)),
             Err(error) if is_refusal(&error) => return Ok(Unwrapped::NotValid),
             Err(error) => unclear(error)?,
         };
@@ -89,7 +89,7 @@ impl Client {
             return Ok(Unwrapped::Unknown { reason });
         }
         match self.unwrap_once(&token) {
-            Ok(envelope) => Ok(self.unwrapped(envelope)),
+            Ok(answer) => Ok(self.unwrapped(answer)),
             // The first request may have arrived late, so this is no proof of somebody else.
             Err(error) if is_refusal(&error) => Ok(Unwrapped::Unknown { reason }),
             Err(error) => {
@@ -99,7 +99,10 @@ impl Client {
         }
     }
 
-    fn unwrap_once(&self, token: &WrappingToken) -> Result<Envelope<IgnoredAny>, Error> {
+    fn unwrap_once(
+        &self,
+        token: &WrappingToken,
+    ) -> Result<(Envelope<IgnoredAny>, Connections), Error> {
         let call = Call {
             method: Method::POST,
             path: "sys/wrapping/unwrap",
@@ -124,7 +127,7 @@ impl Client {
         client
     }
 
-    fn unwrapped(self, envelope: Envelope<IgnoredAny>) -> Unwrapped {
+    fn unwrapped(self, (envelope, connections): (Envelope<IgnoredAny>, Connections)) -> Unwrapped {
         let other = match (&envelope.wrap_info, &envelope.data) {
             (Some(_), _) => Some("another wrapping token"),
             (None, Some(_)) => Some("data"),
@@ -133,9 +136,11 @@ impl Client {
         match envelope.auth {
             // Whatever else is there: a token that is known can be revoked.
             Some(auth) if !auth.client_token.expose().is_empty() => Unwrapped::Token {
-                session: Box::new(
-                    self.into_session(auth.client_token.clone(), auth.accessor.clone()),
-                ),
+                session: Box::new(self.into_session(
+                    auth.client_token.clone(),
+                    auth.accessor.clone(),
+                    connections,
+                )),
                 auth: Auth {
                     beside: other,
                     ..auth

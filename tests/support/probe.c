@@ -55,7 +55,7 @@ static void file(FILE *out, const char *path)
         return;
     }
     while (fgets(line, sizeof line, in)) {
-        static const char *const counters[] = {"Vm", "Rss", "voluntary", "nonvoluntary", "Hugetlb", "Pid:", "Tgid:",
+        static const char *const counters[] = {"Vm", "Rss", "SigQ", "voluntary", "nonvoluntary", "Hugetlb", "Pid:", "Tgid:",
                                                "NStgid", "NSpid", "NSpgid", "PPid", "Cpus", "Mems", NULL};
         int differs = 0;
         for (int i = 0; strstr(path, "status") && counters[i]; i++)
