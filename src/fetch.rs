@@ -12,8 +12,12 @@ use crate::files::Credential;
 use crate::log::Log;
 use crate::vault::Session;
 
-/// Requests under way at once; more would only queue in the server.
-const WORKERS: usize = 4;
+/// Requests under way at once. Each of them needs a connection of its own, which costs more than it gains where the
+/// server is near; measured with `scripts/bench`.
+const WORKERS_NEAR: usize = 2;
+const WORKERS_FAR: usize = 4;
+/// From this time of an answer on a server is far.
+const FAR: Duration = Duration::from_millis(4);
 /// The work is a request and a signature check.
 const STACK: usize = 256 << 10;
 
@@ -39,11 +43,12 @@ enum Product {
     Credential(usize, Credential),
 }
 
-/// Fetches everything; the first failure ends it.
+/// Fetches everything; the first failure ends it. `answer_time` is how long the server took for a small answer.
 pub fn fetch(
     session: &Session,
     config: &Config,
     request: Option<Request>,
+    answer_time: Duration,
     clocks: impl Fn() -> Clocks + Sync,
     log: Log,
 ) -> Result<Fetched, Error> {
@@ -58,7 +63,11 @@ pub fn fetch(
                 .map(|(index, dependency)| Job::Credential(index, dependency)),
         )
         .collect();
-    let workers = jobs.len().min(WORKERS);
+    let workers = jobs.len().min(if answer_time < FAR {
+        WORKERS_NEAR
+    } else {
+        WORKERS_FAR
+    });
     let jobs = Mutex::new(jobs.into_iter());
     let done: Mutex<Vec<Result<(Product, Duration), Error>>> = Mutex::default();
     let work = || {

@@ -146,9 +146,9 @@ impl Start<'_> {
             ],
         );
         handover::verify(session, auth, promise)?;
-        steps.mark("verify");
+        let answer_time = steps.mark("verify");
         let clocks = || clocks(session.clock_skew());
-        let fetched = fetch(session, self.config, request, clocks, self.log)?;
+        let fetched = fetch(session, self.config, request, answer_time, clocks, self.log)?;
         steps.mark_parallel(&[
             ("certificate", fetched.certificate_took),
             ("dependencies", fetched.credentials_took),
@@ -345,10 +345,13 @@ impl Steps {
         }
     }
 
-    fn mark(&mut self, step: &'static str) {
+    /// Ends a step; returns how long it took.
+    fn mark(&mut self, step: &'static str) -> Duration {
         let now = Instant::now();
-        self.taken.push((step, now - self.last));
+        let took = now - self.last;
+        self.taken.push((step, took));
         self.last = now;
+        took
     }
 
     /// Steps that ran beside one another.
