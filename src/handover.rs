@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::config::Promise;
 use crate::log::{Level, Log, Value};
-use crate::vault::{self, Auth, Client, Session, TokenProperties, Unwrapped, Wrapping};
+use crate::vault::{self, Auth, Client, Session, TokenProperties, Unwrapped};
 use crate::wrapping_token::WrappingToken;
 
 /// The hand-over failed.
@@ -67,7 +67,7 @@ pub fn inspect(
     token: &WrappingToken,
     promise: &Promise,
     log: Log,
-) -> Result<Wrapping, Error> {
+) -> Result<(), Error> {
     let wrapping = client.lookup(token)?.ok_or_else(|| Error::NotValid {
         after_lookup: false,
         wrapped_accessor: token.wrapped_accessor.clone(),
@@ -78,17 +78,11 @@ pub fn inspect(
     )]
     let now = time::OffsetDateTime::from(std::time::SystemTime::now());
     let now = now.saturating_add(time::Duration::seconds(client.clock_skew().unwrap_or(0)));
+    let mut said = vec![("ttl_s", Value::Number(wrapping.creation_ttl))];
     if let Some(age) = wrapping.age(now) {
-        log.event(
-            Level::Info,
-            "lookup",
-            "the wrapping token is valid",
-            &[
-                ("age_ms", Value::Number((age * 1000.0).max(0.0) as u64)),
-                ("ttl_s", Value::Number(wrapping.creation_ttl)),
-            ],
-        );
+        said.insert(0, ("age_ms", Value::Number((age * 1000.0).max(0.0) as u64)));
     }
+    log.event(Level::Info, "lookup", "the wrapping token is valid", &said);
     if wrapping.creation_path != promise.creation_path {
         return Err(not_promised(
             "it was made at",
@@ -105,7 +99,7 @@ pub fn inspect(
             ),
         });
     }
-    Ok(wrapping)
+    Ok(())
 }
 
 /// Unwraps the token, once.

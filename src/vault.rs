@@ -1,7 +1,8 @@
 //! Vault's and OpenBao's HTTP API, as far as a start needs it.
 //!
 //! [`Client`] has no token and can look up and unwrap; unwrapping consumes it and makes a [`Session`], which has a token
-//! and can do the rest. Nothing here knows the manifest or the file system's layout: plain values come in and go out.
+//! and can do the rest. Nothing here knows the manifest or the secrets directory's layout: plain values come in and go
+//! out.
 
 mod answer;
 mod client;
@@ -17,13 +18,13 @@ mod value;
 mod verdict;
 mod wrapping;
 
-pub use answer::{Auth, Envelope};
-pub use client::{Client, Endpoint, Session};
+pub use answer::Auth;
+pub use client::{Client, Endpoint, GRACE, Session};
 pub use error::Error;
 pub use logical::Reply;
-pub use pki::{SignRequest, Signed};
+pub use pki::SignRequest;
 pub use roots::{Error as TrustError, Roots, read as read_certificates};
 pub use token::TokenProperties;
 pub use transport::Limits;
 pub use value::Value;
-pub use wrapping::{Unwrapped, Wrapping};
+pub use wrapping::Unwrapped;

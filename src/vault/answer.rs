@@ -3,44 +3,53 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::error::Error;
+use super::exchange::Call;
 use super::value::Value;
 use crate::secret::Secret;
 
 /// One answer.
 #[derive(Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
-pub struct Envelope<T> {
-    /// Names the request in Vault's audit log.
-    #[serde(default)]
-    pub request_id: String,
+pub(super) struct Envelope<T> {
     /// Empty when there is no lease.
     #[serde(default)]
-    pub lease_id: String,
+    pub(super) lease_id: String,
     /// Seconds.
     #[serde(default)]
-    pub lease_duration: u64,
+    pub(super) lease_duration: u64,
     /// The lease can be renewed.
     #[serde(default)]
-    pub renewable: bool,
+    pub(super) renewable: bool,
     /// The engine's own answer.
     #[serde(default = "none")]
-    pub data: Option<T>,
+    pub(super) data: Option<T>,
     /// A wrapping token where the answer should be.
     #[serde(default)]
-    pub wrap_info: Option<IgnoredAny>,
+    pub(super) wrap_info: Option<IgnoredAny>,
     /// A client token.
     #[serde(default)]
-    pub auth: Option<Auth>,
+    pub(super) auth: Option<Auth>,
     /// What the server wants to say.
     #[serde(default)]
-    pub warnings: Option<Vec<String>>,
+    pub(super) warnings: Option<Vec<String>>,
     /// What was wrong; not expected in an answer that succeeded.
     #[serde(default)]
-    pub errors: Option<Vec<String>>,
+    pub(super) errors: Option<Vec<String>>,
 }
 
 fn none<T>() -> Option<T> {
     None
+}
+
+impl<T> Envelope<T> {
+    /// The engine's own answer, which must be there.
+    pub(super) fn take_data(&mut self, call: &Call<'_>) -> Result<T, Error> {
+        self.data.take().ok_or_else(|| Error::Malformed {
+            request: call.to_string(),
+            reason: "it holds no data".to_owned(),
+        })
+    }
 }
 
 /// A client token with its properties.

@@ -1,4 +1,4 @@
-//! One request and its answer: headers, status table, what may be repeated and for how long.
+//! The client and the session: their connections, redirects, and what is repeated for how long.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use super::error::Error;
 use super::exchange::{Answer, Call, Repeat, Silence, TIMED_OUT};
 use super::roots::{self, Roots};
 use super::tls::Tls;
-use super::transport::{Connected, Limits, Lookup, Progress, Tcp};
-use super::verdict::{Verdict, judge, parse};
+use super::transport::{Connected, Limits, Lookup, Progress, Tcp, without_brackets};
+use super::verdict::{PAUSE_LIMITED, Verdict, judge, parse};
 use crate::log::{Level, Log, Value};
 use crate::secret::Secret;
 
@@ -24,11 +24,9 @@ use crate::secret::Secret;
 const CREATIONS_MAX: u32 = 3;
 /// How long an answer is still waited for after the start was called off: whoever stops listening to an unwrap leaves a
 /// token behind that nobody can revoke, and a lease that is made after the revocation of its token outlives it.
-pub(super) const GRACE: Duration = Duration::from_millis(800);
+pub const GRACE: Duration = Duration::from_millis(800);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(2);
-/// A server that limits rates is left alone for at least this long, whatever it says.
-const PAUSE_LIMITED: Duration = Duration::from_millis(250);
 
 /// Where Vault is and how it is spoken to.
 #[derive(Debug, Clone)]
@@ -190,7 +188,6 @@ impl Client {
         call: &Call<'_>,
         mut send: impl FnMut(&str) -> Result<Answer, Silence>,
     ) -> Result<Envelope<T>, Error> {
-        let request = || format!("{} {}", call.method, call.path);
         let mut origin = self.endpoint.url.clone();
         let mut redirected = false;
         let mut unknown = 0;
@@ -203,7 +200,7 @@ impl Client {
             let mut floor = Duration::from_millis(10);
             let (reason, wait) = match send(&format!("{origin}/v1/{}", call.path)) {
                 Ok(answer) => match judge(call, &answer) {
-                    Verdict::Done => return parse(&answer, request),
+                    Verdict::Done => return parse(&answer, call),
                     Verdict::Elsewhere if !redirected => {
                         origin = self.redirect(call, &answer)?;
                         redirected = true;
@@ -220,7 +217,7 @@ impl Client {
                     }
                     Verdict::Unknown(reason) => {
                         unknown += 1;
-                        may_repeat(call, unknown, &request(), &reason)?;
+                        may_repeat(call, unknown, &reason)?;
                         (reason, pause)
                     }
                     Verdict::Final(error) => return Err(error),
@@ -233,7 +230,7 @@ impl Client {
                 }
                 Err(Silence::Unknown(reason)) => {
                     unknown += 1;
-                    may_repeat(call, unknown, &request(), &reason)?;
+                    may_repeat(call, unknown, &reason)?;
                     (reason, pause)
                 }
                 Err(Silence::Final(error)) => return Err(error),
@@ -247,7 +244,7 @@ impl Client {
                 "retry",
                 "trying again",
                 &[
-                    ("request", Value::Text(&request())),
+                    ("request", Value::Text(&call.to_string())),
                     ("reason", Value::Text(&reason)),
                     ("wait_ms", Value::Number(wait.as_millis() as u64)),
                 ],
@@ -256,7 +253,7 @@ impl Client {
                 return Err(match self.limits.is_aborted() {
                     true => Error::Aborted,
                     false => Error::Unavailable {
-                        request: request(),
+                        request: call.to_string(),
                         // The deadline cuts the last try short; what the server said before says more.
                         reason: match said {
                             Some(said) if reason == TIMED_OUT => {
@@ -276,7 +273,7 @@ impl Client {
 
     fn redirect(&self, call: &Call<'_>, answer: &Answer) -> Result<String, Error> {
         let refused = |reason: &str| Error::Redirect {
-            request: format!("{} {}", call.method, call.path),
+            request: call.to_string(),
             reason: reason.to_owned(),
         };
         let location = answer
@@ -302,7 +299,7 @@ impl Client {
             .endpoint
             .standby_hosts
             .iter()
-            .any(|known| known.eq_ignore_ascii_case(host.trim_matches(['[', ']'])));
+            .any(|known| known.eq_ignore_ascii_case(without_brackets(host)));
         // An unwrap goes where it was meant to go or nowhere: what it sends works once.
         if !same && (!standby || call.repeat == Repeat::Never) {
             return Err(refused(
@@ -346,8 +343,8 @@ impl Session {
     }
 }
 
-fn may_repeat(call: &Call<'_>, unknown: u32, request: &str, reason: &str) -> Result<(), Error> {
-    let (request, reason) = (request.to_owned(), reason.to_owned());
+fn may_repeat(call: &Call<'_>, unknown: u32, reason: &str) -> Result<(), Error> {
+    let (request, reason) = (call.to_string(), reason.to_owned());
     match call.repeat {
         Repeat::Freely => Ok(()),
         Repeat::AFewTimes if unknown < CREATIONS_MAX => Ok(()),

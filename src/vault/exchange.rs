@@ -1,11 +1,12 @@
 //! One request and its answer, or why there is none.
 
+use std::fmt;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
-use ureq::http::{HeaderMap, HeaderValue, Method, Request, header};
+use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response, header, request};
 use zeroize::Zeroizing;
 
 use super::client::{Client, Connections};
@@ -41,6 +42,12 @@ pub(super) struct Call<'a> {
     pub(super) repeat: Repeat,
 }
 
+impl fmt::Display for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
 /// One answer, whatever it says.
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -70,7 +77,7 @@ impl Client {
         let Connections { agent, progress } = connections;
         let final_error = |reason: String| {
             Silence::Final(Error::Malformed {
-                request: format!("{} {}", call.method, call.path),
+                request: call.to_string(),
                 reason,
             })
         };
@@ -89,29 +96,13 @@ impl Client {
         let timeout = self.endpoint.client_timeout.min(self.limits.remaining());
         let sent = Instant::now();
         let answer = match &call.body {
-            Some(body) => request
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(&body[..])
-                .map_err(ureq::Error::from)
-                .and_then(|request| {
-                    agent.run(
-                        agent
-                            .configure_request(request)
-                            .timeout_global(Some(timeout))
-                            .build(),
-                    )
-                }),
-            None => request
-                .body(())
-                .map_err(ureq::Error::from)
-                .and_then(|request| {
-                    agent.run(
-                        agent
-                            .configure_request(request)
-                            .timeout_global(Some(timeout))
-                            .build(),
-                    )
-                }),
+            Some(body) => run(
+                agent,
+                request.header(header::CONTENT_TYPE, "application/json"),
+                &body[..],
+                timeout,
+            ),
+            None => run(agent, request, (), timeout),
         };
         let answer = answer.and_then(|answer| {
             let (parts, mut body) = answer.into_parts();
@@ -130,10 +121,7 @@ impl Client {
                     "request",
                     "answered",
                     &[
-                        (
-                            "request",
-                            Value::Text(&format!("{} {}", call.method, call.path)),
-                        ),
+                        ("request", Value::Text(&call.to_string())),
                         ("status", Value::Number(answer.status.into())),
                         ("ms", Value::Number(sent.elapsed().as_millis() as u64)),
                     ],
@@ -176,7 +164,7 @@ impl Client {
                     other => format!("it is no HTTP ({other})"),
                 };
                 return Silence::Final(Error::Malformed {
-                    request: format!("{} {}", call.method, call.path),
+                    request: call.to_string(),
                     reason,
                 });
             }
@@ -234,6 +222,19 @@ impl Client {
             );
         }
     }
+}
+
+fn run(
+    agent: &ureq::Agent,
+    request: request::Builder,
+    body: impl ureq::AsSendBody,
+    timeout: Duration,
+) -> Result<Response<ureq::Body>, ureq::Error> {
+    let request = request.body(body)?;
+    let configured = agent
+        .configure_request(request)
+        .timeout_global(Some(timeout));
+    agent.run(configured.build())
 }
 
 /// What TLS has against the server, when that is why there is no connection.

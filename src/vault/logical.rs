@@ -44,28 +44,18 @@ impl Session {
         path: &str,
         body: Option<Zeroizing<Vec<u8>>>,
     ) -> Result<Reply, Error> {
-        let request = format!("{method} {path}");
         let call = Call {
             method,
             path,
             body,
             repeat: Repeat::AFewTimes,
         };
-        let envelope = self.call::<Value>(&call)?;
-        let data = match envelope.data {
-            Some(Value::Object(fields)) => fields,
-            Some(_) => {
-                return Err(Error::Malformed {
-                    request,
-                    reason: "its data is no object".to_owned(),
-                });
-            }
-            None => {
-                return Err(Error::Malformed {
-                    request,
-                    reason: "it holds no data".to_owned(),
-                });
-            }
+        let mut envelope = self.call::<Value>(&call)?;
+        let Value::Object(data) = envelope.take_data(&call)? else {
+            return Err(Error::Malformed {
+                request: call.to_string(),
+                reason: "its data is no object".to_owned(),
+            });
         };
         Ok(Reply {
             data,

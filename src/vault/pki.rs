@@ -39,9 +39,6 @@ pub struct Signed {
     /// Its chain, PEM; may be missing.
     #[serde(default)]
     pub ca_chain: Option<Vec<String>>,
-    /// As Vault writes it.
-    #[serde(default)]
-    pub serial_number: String,
 }
 
 impl Session {
@@ -53,21 +50,17 @@ impl Session {
         request: &SignRequest<'_>,
     ) -> Result<Signed, Error> {
         let path = format!("{mount}/sign/{role}");
-        let body = serde_json::to_vec(request).map_err(|error| Error::Malformed {
-            request: format!("POST {path}"),
-            reason: error.to_string(),
-        })?;
-        let call = Call {
+        let mut call = Call {
             method: Method::POST,
             path: &path,
-            body: Some(Zeroizing::new(body)),
+            body: None,
             repeat: Repeat::AFewTimes,
         };
-        self.call::<Signed>(&call)?
-            .data
-            .ok_or_else(|| Error::Malformed {
-                request: format!("POST {path}"),
-                reason: "it holds no data".to_owned(),
-            })
+        let body = serde_json::to_vec(request).map_err(|error| Error::Malformed {
+            request: call.to_string(),
+            reason: error.to_string(),
+        })?;
+        call.body = Some(Zeroizing::new(body));
+        self.call::<Signed>(&call)?.take_data(&call)
     }
 }

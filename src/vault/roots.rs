@@ -115,10 +115,15 @@ fn read_file(path: &Path) -> Result<RootCertStore, Error> {
     let mut expired = Vec::new();
     let certificates = read(path)?;
     let count = certificates.len();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the verifier's own clock, by which these are judged at each handshake"
+    )]
+    let now = UnixTime::now().as_secs() as i64;
     for der in certificates {
         let (_, certificate) =
             X509Certificate::from_der(&der).map_err(|error| wrong(error.to_string()))?;
-        if certificate.validity().not_after.timestamp() < UnixTime::now().as_secs() as i64 {
+        if certificate.validity().not_after.timestamp() < now {
             expired.push(format!(
                 "{} (until {})",
                 certificate.subject(),

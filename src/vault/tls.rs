@@ -17,7 +17,7 @@ use ureq::unversioned::transport::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::roots::{Error, Roots, load};
-use super::transport::Socket;
+use super::transport::{Socket, without_brackets};
 
 /// Wraps connections to https addresses in TLS 1.2 or newer.
 #[derive(Clone)]
@@ -174,12 +174,7 @@ impl Connector<Socket> for Tls {
         }
         let host = match &self.server_name {
             Some(name) => name.as_str(),
-            None => details
-                .uri
-                .host()
-                .unwrap_or_default()
-                .trim_start_matches('[')
-                .trim_end_matches(']'),
+            None => without_brackets(details.uri.host().unwrap_or_default()),
         };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| ureq::Error::Tls("not a name for TLS"))?;

@@ -45,12 +45,7 @@ impl Session {
             body: None,
             repeat: Repeat::Freely,
         };
-        self.call::<TokenProperties>(&call)?
-            .data
-            .ok_or_else(|| Error::Malformed {
-                request: "GET auth/token/lookup-self".to_owned(),
-                reason: "it holds no data".to_owned(),
-            })
+        self.call::<TokenProperties>(&call)?.take_data(&call)
     }
 
     /// Ends the token and all its leases (`auth/token/revoke-self`), within `budget` and whatever was called off.

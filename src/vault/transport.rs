@@ -92,8 +92,7 @@ impl Resolver for Lookup {
         _config: &ureq::config::Config,
         _timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let host = without_brackets(uri.host().ok_or(ureq::Error::HostNotFound)?);
         let port = uri.port_u16().ok_or(ureq::Error::HostNotFound)?;
         let key = format!("{host}:{port}");
         let mut known = self
@@ -122,6 +121,11 @@ impl Resolver for Lookup {
             Ok(addresses)
         }
     }
+}
+
+/// The host of a URL without the brackets that an IPv6 address has there.
+pub(super) fn without_brackets(host: &str) -> &str {
+    host.trim_matches(['[', ']'])
 }
 
 /// Opens TCP connections.

@@ -9,8 +9,8 @@ use super::answer::{Envelope, Failure};
 use super::error::Error;
 use super::exchange::{Answer, Call};
 
-/// Without a word of the server, or with one that is none.
-const PAUSE_LIMITED: Duration = Duration::from_millis(250);
+/// A server that limits rates is left alone for at least this long, whatever it says.
+pub(super) const PAUSE_LIMITED: Duration = Duration::from_millis(250);
 
 /// What an answer means for its request.
 pub(super) enum Verdict {
@@ -36,7 +36,7 @@ pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
     if matches!(answer.status, 200 | 204) {
         return Verdict::Done;
     }
-    let request = format!("{} {}", call.method, call.path);
+    let request = call.to_string();
     let vaults: Option<Failure> = is_json(&answer.headers)
         .then(|| serde_json::from_slice(&answer.body).ok())
         .flatten();
@@ -91,10 +91,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// Reads an answer that was judged done.
 pub(super) fn parse<T: DeserializeOwned>(
     answer: &Answer,
-    request: impl Fn() -> String,
+    call: &Call<'_>,
 ) -> Result<Envelope<T>, Error> {
     let malformed = |reason: String| Error::Malformed {
-        request: request(),
+        request: call.to_string(),
         reason,
     };
     if answer.body.is_empty() && answer.status == 204 {

@@ -68,10 +68,7 @@ impl Client {
             repeat: Repeat::Freely,
         };
         match self.call_alone::<Wrapping>(&call, token.expose(), Duration::ZERO) {
-            Ok((envelope, _)) => envelope.data.map(Some).ok_or_else(|| Error::Malformed {
-                request: "POST sys/wrapping/lookup".to_owned(),
-                reason: "it holds no data".to_owned(),
-            }),
+            Ok((mut envelope, _)) => envelope.take_data(&call).map(Some),
             Err(error) if is_refusal(&error) => Ok(None),
             Err(error) => Err(clear(error)),
         }
