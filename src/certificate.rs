@@ -15,7 +15,8 @@ use crate::pem;
 use crate::secret::Secret;
 use crate::vault::{self, Session, SignRequest, Value};
 
-pub use check::{Answer, Clocks, check};
+pub use check::Clocks;
+use check::{Answer, check};
 
 /// A certificate with its key, checked.
 pub struct Issued {
@@ -34,9 +35,9 @@ pub struct Issued {
 /// A key and the request for its certificate, made before any token is used.
 pub struct Request {
     /// PKCS#8, DER.
-    pub private_key: Secret<Vec<u8>>,
+    private_key: Secret<Vec<u8>>,
     /// SubjectPublicKeyInfo, DER.
-    pub public_key: Vec<u8>,
+    public_key: Vec<u8>,
     csr: String,
     anchors: Option<Vec<CertificateDer<'static>>>,
 }

@@ -17,13 +17,13 @@ use crate::pem;
 const ISSUERS_MAX: usize = 64;
 
 /// What came back, as PEM texts.
-pub struct Answer<'a> {
+pub(super) struct Answer<'a> {
     /// The leaf; what stands behind it counts among the issuers.
-    pub certificate: &'a str,
+    pub(super) certificate: &'a str,
     /// Chain and issuing CA, in any order.
-    pub issuers: &'a [String],
+    pub(super) issuers: &'a [String],
     /// Configured trust anchors; none takes them from the issuers.
-    pub anchors: Option<Vec<CertificateDer<'static>>>,
+    pub(super) anchors: Option<Vec<CertificateDer<'static>>>,
 }
 
 /// This machine's time and Vault's, in seconds of Unix: a certificate is good now if it is by either of them.
@@ -36,19 +36,19 @@ pub struct Clocks {
 }
 
 /// What was found good.
-pub struct Checked {
+pub(super) struct Checked {
     /// Leaf first, then intermediates, no root.
-    pub chain: Vec<CertificateDer<'static>>,
+    pub(super) chain: Vec<CertificateDer<'static>>,
     /// Whom to trust.
-    pub trust_anchors: Vec<CertificateDer<'static>>,
+    pub(super) trust_anchors: Vec<CertificateDer<'static>>,
     /// Colon-separated hexadecimal.
-    pub serial_number: String,
+    pub(super) serial_number: String,
     /// End of the leaf's validity.
-    pub not_after: OffsetDateTime,
+    pub(super) not_after: OffsetDateTime,
 }
 
 /// Checks key, names, dates and chain.
-pub fn check(
+pub(super) fn check(
     answer: Answer<'_>,
     config: &Certificate,
     public_key: &[u8],
