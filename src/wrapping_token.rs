@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
@@ -104,11 +105,12 @@ fn read_file(path: &Path, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Error
         // NONBLOCK: a FIFO without a writer must not hold the open up.
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
         .open(path)
-        .map_err(|error| match error.raw_os_error() {
-            Some(libc_eloop) if libc_eloop == nix::errno::Errno::ELOOP as i32 => {
+        .map_err(|error| {
+            if error.raw_os_error() == Some(Errno::ELOOP as i32) {
                 unusable("it is a symbolic link, which somebody else may have pointed elsewhere; name the file itself".to_owned())
+            } else {
+                unusable(error.to_string())
             }
-            _ => unusable(error.to_string()),
         })?;
     let metadata = file
         .metadata()
@@ -149,10 +151,10 @@ fn read_capped(
         ) {
             Ok(0) => return Err(unusable("nothing, or no end, came through it in time")),
             Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => continue,
+            Err(Errno::EINTR) => continue,
             Err(error) => return Err(unusable(error.desc())),
         }
-        match (&mut File(fd)).read(&mut buffer[filled..]) {
+        match (&mut Unbuffered(fd)).read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(n) => {
                 filled += n;
@@ -176,9 +178,9 @@ fn read_capped(
 }
 
 /// Reads a descriptor without owning it and without a buffer of its own.
-struct File<'a>(BorrowedFd<'a>);
+struct Unbuffered<'a>(BorrowedFd<'a>);
 
-impl Read for &mut File<'_> {
+impl Read for &mut Unbuffered<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(nix::unistd::read(self.0, buffer)?)
     }
