@@ -237,7 +237,6 @@ fn tls_1_1_is_refused_with_76_and_tls_1_2_is_spoken_t4() {
 
 #[test]
 fn plain_text_where_tls_is_expected_is_refused_with_76() {
-    let server = FaultProxy::scripted(|_| Fault::Pass);
     let directory = TempDir::new();
     let ca = directory.write("ca.pem", Authority::new("a CA").pem());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -257,7 +256,6 @@ fn plain_text_where_tls_is_expected_is_refused_with_76() {
     .run();
     assert_refused(&run, 76);
     run.assert_stderr("no safe connection");
-    assert_eq!(server.connections(), 0);
 }
 
 #[test]
@@ -696,15 +694,28 @@ fn raw_json(body: impl Into<Vec<u8>>) -> Fault {
     Fault::Answer(Reply::text(200, "application/json", body))
 }
 
-/// Bodies and more that no Vault answers; each with a word that the message must hold.
-#[allow(clippy::type_complexity, reason = "a table of makers")]
-fn hostile() -> Vec<(&'static str, &'static str, Box<dyn Fn() -> Fault + Send>)> {
+/// An answer that no Vault gives.
+struct Hostile {
+    name: &'static str,
+    /// What the message must hold when it answers the lookup.
+    of_lookup: &'static str,
+    /// What it must hold when it answers a secret.
+    of_secret: &'static str,
+    fault: Box<dyn Fn() -> Fault + Send>,
+}
+
+fn hostile() -> Vec<Hostile> {
     fn row(
         name: &'static str,
         word: &'static str,
         fault: impl Fn() -> Fault + Send + 'static,
-    ) -> (&'static str, &'static str, Box<dyn Fn() -> Fault + Send>) {
-        (name, word, Box::new(fault))
+    ) -> Hostile {
+        Hostile {
+            name,
+            of_lookup: word,
+            of_secret: word,
+            fault: Box::new(fault),
+        }
     }
     vec![
         row("9 MiB", "larger than 8 MiB", || {
@@ -713,27 +724,31 @@ fn hostile() -> Vec<(&'static str, &'static str, Box<dyn Fn() -> Fault + Send>)>
                 "x".repeat(9 << 20)
             ))
         }),
-        row("depth 10000", "", || {
-            raw_json(format!(
-                "{{\"data\":{{\"a\":{}{}}}}}",
-                "[".repeat(10_000),
-                "]".repeat(10_000)
-            ))
-        }),
-        row("1e999", "", || {
+        Hostile {
+            of_secret: "or too deep",
+            // Nobody reads the field, so nobody gets that deep.
+            ..row("depth 10000", "its JSON has another form", || {
+                raw_json(format!(
+                    "{{\"data\":{{\"a\":{}{}}}}}",
+                    "[".repeat(10_000),
+                    "]".repeat(10_000)
+                ))
+            })
+        },
+        row("1e999", "a number without an exact form", || {
             raw_json("{\"data\":{\"creation_path\":\"x\",\"creation_ttl\":1e999}}")
         }),
-        row("a huge integer", "", || {
+        row("a huge integer", "a number without an exact form", || {
             raw_json(format!(
                 "{{\"data\":{{\"creation_path\":\"x\",\"creation_ttl\":{}}}}}",
                 "9".repeat(400)
             ))
         }),
-        row("names twice", "", || {
+        row("names twice", "a name that comes twice", || {
             raw_json("{\"data\":{\"a\":\"1\"},\"data\":{\"a\":\"2\"}}")
         }),
         row("cut off", "cut off", || raw_json("{\"data\":{\"a\":")),
-        row("not UTF-8", "", || {
+        row("not UTF-8", "it is not UTF-8", || {
             raw_json(b"{\"data\":{\"a\":\"\xff\xfe\"}}".to_vec())
         }),
         row("HTML", "text/html", || {
@@ -747,7 +762,7 @@ fn hostile() -> Vec<(&'static str, &'static str, Box<dyn Fn() -> Fault + Send>)>
                 "{\"data\":{\"creation_path\":\"x\",\"creation_ttl\":1},\"errors\":[\"it is not so\"]}",
             )
         }),
-        row("gzip", "", || {
+        row("gzip", "it is not UTF-8", || {
             Fault::Answer(
                 Reply::text(200, "application/json", b"\x1f\x8b\x08\x00\x00".to_vec())
                     .header("Content-Encoding", "gzip"),
@@ -761,8 +776,13 @@ fn hostile() -> Vec<(&'static str, &'static str, Box<dyn Fn() -> Fault + Send>)>
                 body: Vec::new(),
             })
         }),
-        row("data is a list", "", || raw_json("{\"data\":[1,2]}")),
-        row("null", "", || raw_json("null")),
+        Hostile {
+            of_secret: "its data is no object",
+            ..row("data is a list", "its JSON has another form", || {
+                raw_json("{\"data\":[1,2]}")
+            })
+        },
+        row("null", "its JSON has another form", || raw_json("null")),
         row("SSH", "no HTTP", || {
             Fault::Raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec())
         }),
@@ -780,7 +800,13 @@ fn hostile() -> Vec<(&'static str, &'static str, Box<dyn Fn() -> Fault + Send>)>
 #[test]
 fn an_answer_to_the_lookup_that_is_none_is_76_without_a_repeat_and_the_token_survives_b37_b38_b39_b40_t16()
  {
-    for (name, word, fault) in hostile() {
+    for Hostile {
+        name,
+        of_lookup: word,
+        fault,
+        ..
+    } in hostile()
+    {
         let proxy = always(LOOKUP, fault);
         let token = service().mint();
         let run = start(manifest(&proxy.address()), &token.token).run();
@@ -796,7 +822,13 @@ fn an_answer_to_the_lookup_that_is_none_is_76_without_a_repeat_and_the_token_sur
 
 #[test]
 fn an_answer_with_a_secret_that_is_none_is_76_and_the_token_is_revoked_f27_b37_b38_b39_b40_t16() {
-    for (name, word, fault) in hostile() {
+    for Hostile {
+        name,
+        of_secret: word,
+        fault,
+        ..
+    } in hostile()
+    {
         let path = service().payment_path();
         let proxy = FaultProxy::start(service().admin.address(), move |seen| {
             if seen.is(&path) { fault() } else { Fault::Pass }
