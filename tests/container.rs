@@ -46,7 +46,7 @@ fn tree(name: &str) -> PathBuf {
     let tree = repository().join(".cache/rootfs").join(name);
     assert!(
         tree.is_dir(),
-        "there is no {}: run scripts/install-java images",
+        "there is no {}: run scripts/images",
         tree.display()
     );
     tree

@@ -582,7 +582,7 @@ fn keytool_reads_the_stores_of_a_dry_run() {
     let keytool = repository().join(".cache/jre/17/keytool");
     assert!(
         keytool.exists(),
-        "there is no Java: run scripts/install-java images"
+        "there is no Java: run scripts/install java"
     );
     for profile in ["modern", "java8"] {
         let run = dry_run()

@@ -52,7 +52,7 @@ fn runtimes() -> &'static [Jre] {
             .collect();
         assert!(
             !found.is_empty(),
-            "there is no Java: run scripts/install-java images"
+            "there is no Java: run scripts/install java"
         );
         found
     });
@@ -63,7 +63,7 @@ fn jar() -> PathBuf {
     let jar = repository().join(".cache/java/mutual-tls.jar");
     assert!(
         jar.exists(),
-        "there is no {}: run scripts/install-java images",
+        "there is no {}: run scripts/images",
         jar.display()
     );
     jar
