@@ -52,6 +52,7 @@ pub fn make_non_dumpable() -> Result<(), Error> {
         })
 }
 
+// SAFETY: every C library has it with this type (environ(7)).
 unsafe extern "C" {
     static environ: *const *mut libc::c_char;
 }

@@ -5,6 +5,7 @@
 //! | stage | module |
 //! |---|---|
 //! | what was typed | [`cli`] |
+//! | from the command line to a plan or a start | [`start`] |
 //! | what the image says it needs | [`manifest`] |
 //! | what will happen, everything resolved and checked | [`config`], with [`user`] |
 //! | PID 1: fork the keeper, wait, become the application | [`init`], with [`signal`], [`command`], [`exec`] |
@@ -23,9 +24,11 @@
 //! | why it failed | [`error`] |
 //! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
 //!
-//! Rules that hold it together: only [`wrapping_token`], [`vault`], [`secrets_dir`], [`init`] and [`exec`] touch the
-//! world; `unsafe` lives in [`init`], [`exec`] and [`signal`]; a wrapping token is moved into the unwrap, only that
-//! makes a session, and only a session can ask for secrets.
+//! Rules that hold it together: [`config`], [`manifest`], [`files`], [`plan`] and the checks of [`handover`] and
+//! [`certificate`] are functions of their arguments; only [`secrets_dir`] writes files, only [`vault`] opens sockets to
+//! others, only [`init`] forks, only [`exec`] execs; `unsafe` lives in these last two, in [`signal`] and in one attribute
+//! of `main.rs`; a wrapping token is moved into the unwrap, only that makes a session, and only a session can ask for
+//! secrets.
 
 pub mod certificate;
 pub mod cli;
