@@ -141,11 +141,7 @@ pub fn fetch(session: &Session, dependency: &Dependency, log: Log) -> Result<Cre
         duration: reply.lease_duration,
         renewable: reply.renewable,
     });
-    Ok(Credential {
-        name: name(),
-        fields,
-        lease,
-    })
+    Ok(Credential { fields, lease })
 }
 
 enum Inner {

@@ -98,7 +98,6 @@ fn sample(dependency: &Dependency, config: &Config) -> Credential {
         }
     }
     Credential {
-        name: dependency.name.clone(),
         fields,
         lease: None,
     }

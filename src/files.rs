@@ -25,8 +25,6 @@ pub struct File {
 
 /// The answer for one dependency, whatever engine gave it.
 pub struct Credential {
-    /// The dependency's name.
-    pub name: String,
     /// Field names and values.
     pub fields: Vec<(String, Secret)>,
     /// The lease it lives under, when it has one.
@@ -168,10 +166,7 @@ pub fn render(config: &Config, material: &Material, secrets_dir: &str) -> Result
             let stores = keystore::encode(issued, &config.app, password, java.profile)?;
             files.push(private(&java.keystore, stores.keystore));
             files.push(private(&java.truststore, stores.truststore));
-            files.push(private(
-                file::STORE_PASSWORD,
-                Secret::new(password.expose().as_bytes().to_vec()),
-            ));
+            files.push(private(file::STORE_PASSWORD, bytes(password)));
             files.push(private(
                 file::JAVA_ARGUMENTS,
                 keystore::java_arguments(java, secrets_dir, password),
@@ -196,10 +191,7 @@ pub fn render(config: &Config, material: &Material, secrets_dir: &str) -> Result
                     target: path.clone(),
                     reason,
                 })?;
-            files.push(private(
-                &path,
-                Secret::new(text.expose().as_bytes().to_vec()),
-            ));
+            files.push(private(&path, bytes(&text)));
         }
     }
     let mut variables = Vec::new();
@@ -239,6 +231,10 @@ fn private(path: &str, contents: Secret<Vec<u8>>) -> File {
     }
 }
 
+fn bytes(text: &Secret) -> Secret<Vec<u8>> {
+    Secret::new(text.expose().as_bytes().to_vec())
+}
+
 /// The status file: it holds no secret.
 pub fn status_file(status: &status::Status) -> File {
     public(file::STATUS, status.to_json())
@@ -266,6 +262,7 @@ fn fields(dependency: &Dependency, credential: &Credential) -> Result<Vec<File>,
             field: name.clone(),
             reason,
         })?;
+        // As an argument of `awk`, `env` or `make` such a file name is an assignment.
         if name.contains('=') {
             let reason = "it holds `=`".to_owned();
             return Err(Error::FieldName {
@@ -274,8 +271,10 @@ fn fields(dependency: &Dependency, credential: &Credential) -> Result<Vec<File>,
                 reason,
             });
         }
-        let contents = Secret::new(value.expose().as_bytes().to_vec());
-        files.push(private(&format!("{}/{name}", dependency.name), contents));
+        files.push(private(
+            &format!("{}/{name}", dependency.name),
+            bytes(value),
+        ));
     }
     Ok(files)
 }

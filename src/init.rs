@@ -341,6 +341,7 @@ pub fn await_end(watched: &OwnedFd) -> Result<(), Errno> {
     reason = "the C library takes this from the environment alone; it is the keeper's, the application gets its own"
 )]
 fn settle_name_lookup(options_are_set: bool) {
+    // SAFETY: glibc declares it like this in nss.h.
     unsafe extern "C" {
         fn __nss_configure_lookup(
             database: *const libc::c_char,

@@ -198,7 +198,6 @@ mod tests {
     #[test]
     fn a_dependency_is_reached_by_its_fields_and_what_is_missing_names_no_value_t15() {
         let credential = Credential {
-            name: "orders-db".to_owned(),
             fields: vec![("password".to_owned(), Secret::new("canary".to_owned()))],
             lease: None,
         };
