@@ -25,10 +25,10 @@
 //! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
 //!
 //! Rules that hold it together: [`config`], [`manifest`], [`files`], [`plan`] and the checks of [`handover`] and
-//! [`certificate`] are functions of their arguments; only [`secrets_dir`] writes files, only [`vault`] opens sockets to
-//! others, only [`init`] forks, only [`exec`] execs; `unsafe` lives in these last two, in [`signal`] and in one attribute
-//! of `main.rs`; a wrapping token is moved into the unwrap, only that makes a session, and only a session can ask for
-//! secrets.
+//! [`certificate`] are functions of their arguments, with chance for the key stores alone; only [`secrets_dir`] writes
+//! files, only [`vault`] opens sockets to others, only [`init`] forks, only [`exec`] execs; `unsafe` lives in these last
+//! two, in [`signal`] and in one attribute of `main.rs`; a wrapping token is moved into the unwrap, only that makes a
+//! session, and only a session can ask for secrets.
 
 pub mod certificate;
 pub mod cli;
