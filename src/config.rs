@@ -35,16 +35,12 @@ pub enum Purpose {
 
 /// Everything that a start needs to know.
 pub struct Config {
-    /// What it is for.
-    pub purpose: Purpose,
     /// The service's name; alias of the key in the Java key store.
     pub app: String,
     /// The environment it runs in.
     pub environment: String,
     /// Where Vault is; none in a dry run.
     pub vault: Option<Vault>,
-    /// What the handed-in token must be; none in a dry run.
-    pub promise: Option<Promise>,
     /// The certificate to ask for.
     pub certificate: Option<Certificate>,
     /// The Java stores to write; only with a certificate.
@@ -55,8 +51,6 @@ pub struct Config {
     pub variables: Vec<Variable>,
     /// Where the files go; none is a new private directory (dry run only).
     pub secrets_dir: Option<PathBuf>,
-    /// The secrets directory was made for this run and goes with it.
-    pub is_private_dir: bool,
     /// The secrets directory may lie on a disk.
     pub allow_disk: bool,
     /// Whom the application runs as, when that is not who anteroom runs as.
@@ -88,8 +82,8 @@ pub struct Vault {
     pub client_timeout: Duration,
     /// Other hosts that a standby may redirect to.
     pub standby_hosts: Vec<String>,
-    /// Plain http to another machine is all right.
-    pub allow_http: bool,
+    /// What the token that it wrapped must be.
+    pub promise: Promise,
 }
 
 /// What the handed-in token must be.

@@ -16,26 +16,12 @@ use crate::secret::Secret;
 use crate::secrets_dir::SecretsDir;
 
 /// Makes everything that a start would have fetched.
-pub fn material(
-    config: &Config,
-    password: impl FnOnce() -> Secret,
-) -> Result<Material, certificate::Error> {
-    #[expect(clippy::disallowed_methods, reason = "a certificate needs a beginning")]
-    let now = OffsetDateTime::from(std::time::SystemTime::now());
-    let certificate = config
-        .certificate
-        .as_ref()
-        .map(|certificate| issue(certificate, now))
-        .transpose()?;
-    Ok(Material {
-        certificate,
-        credentials: config
-            .dependencies
-            .iter()
-            .map(|dependency| sample(dependency, config))
-            .collect(),
-        store_password: config.java.as_ref().map(|_| password()),
-    })
+pub fn material(config: &Config, now: OffsetDateTime) -> Result<Material, certificate::Error> {
+    let certificate = config.certificate.as_ref();
+    let issued = certificate.map(|asked| issue(asked, now)).transpose()?;
+    let dependencies = config.dependencies.iter();
+    let credentials = dependencies.map(|dependency| sample(dependency, config));
+    Ok(Material::new(config, issued, credentials.collect()))
 }
 
 fn issue(config: &Certificate, now: OffsetDateTime) -> Result<Issued, certificate::Error> {
@@ -158,7 +144,6 @@ pub fn tidy_up_after(application: OwnedFd, directory: SecretsDir) {
         }
         if crate::init::await_end(&application).is_ok() {
             directory.withdraw();
-            let _ = std::fs::remove_dir(directory.path());
         }
     });
 }

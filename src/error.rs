@@ -112,6 +112,7 @@ impl Error {
             Error::Init(init::Error::System { .. }) => 71,
             Error::Init(init::Error::Interrupted { signal }) => 128 + *signal as u8,
             Error::Init(init::Error::Late) => 69,
+            Error::Init(init::Error::Told { exit_code }) => *exit_code,
             Error::Init(init::Error::KeeperKilled { .. } | init::Error::KeeperEnded) => 70,
             Error::Exec(error) => match error.errno {
                 nix::errno::Errno::ENOENT => 127,
@@ -122,15 +123,11 @@ impl Error {
         }
     }
 
-    /// PID 1 called the start off: it says why itself.
-    pub fn is_called_off(&self) -> bool {
-        use vault::Error::Aborted;
+    /// PID 1 or the keeper, whichever this process is not, says why.
+    pub fn is_told(&self) -> bool {
         matches!(
             self,
-            Error::CalledOff
-                | Error::HandOver(handover::Error::Vault(Aborted))
-                | Error::Certificate(certificate::Error::Vault(Aborted))
-                | Error::Dependency(dependencies::Error::Vault { error: Aborted, .. })
+            Error::CalledOff | Error::Init(init::Error::Told { .. })
         )
     }
 
@@ -151,9 +148,11 @@ impl Error {
                 "anteroom --help lists the options; the application stands behind `--`"
             }
             Error::Config(config::Error::Unreadable { .. }) => {
-                "bake the manifest into the image, or name it with --manifest"
+                "bake the manifest into the image, or name it with --manifest; the user that anteroom runs as must be able to read it"
             }
-            Error::Config(_) => "`anteroom check` shows all of it without a start",
+            Error::Config(_) => {
+                "correct each place that is named; `anteroom check` looks at the manifest again, though not at this container's variables and users"
+            }
             Error::Token(error) => return Some(of_token(error).to_owned()),
             Error::Trust(_) => {
                 "it is named by `ca_cert` in [vault], VAULT_CACERT or SSL_CERT_FILE, and holds PEM certificates"
@@ -185,20 +184,36 @@ impl Error {
             Error::Command(command::Error::InterpreterNotFound { .. }) => {
                 "a script needs its interpreter in the image, a dynamic program its loader. The token was not touched"
             }
-            Error::Command(_) => "the token was not touched, or was revoked again",
-            Error::Init(init::Error::Interrupted { .. }) => return None,
+            Error::Command(command::Error::NotExecutable { .. }) => {
+                "COPY --chmod=0755 it, build it for this machine, or shorten its arguments; the token was not touched, or was revoked again"
+            }
+            Error::Command(command::Error::TooLong) => {
+                "write it to a file in [dependencies.NAME.files] instead; the token was revoked"
+            }
+            Error::Command(command::Error::Nul) => "no argument and no variable can hold one",
+            Error::Init(init::Error::Interrupted { .. } | init::Error::Told { .. }) => return None,
+            Error::Init(init::Error::System {
+                step: init::BECOME_USER,
+                ..
+            }) => NEEDS_CAPABILITIES,
+            Error::Init(init::Error::Late) => {
+                "is Vault reachable, and this machine not overloaded? Start again with a new wrapping token"
+            }
             Error::Init(init::Error::KeeperKilled { .. }) => {
                 "SIGKILL mostly means that memory ran out; revoke the token's accessor if the log names one"
             }
             Error::Init(_) => "look at the container's limits: processes, open files, memory",
-            Error::Exec(_) => {
-                "no file is left; the client token ends by its ttl, or when the accessor in the log is revoked"
+            Error::Exec(error) if error.step == exec::EXEC => {
+                "the files were removed; the client token ends by its ttl, or when the accessor in the log is revoked"
             }
+            Error::Exec(_) => NEEDS_CAPABILITIES,
             Error::CalledOff => return None,
         };
         Some(hint.to_owned())
     }
 }
+
+const NEEDS_CAPABILITIES: &str = "`user` in [process] needs the capabilities SETUID, SETGID and CHOWN; or start the container as that user (docker run --user)";
 
 fn of_vault(error: &vault::Error) -> u8 {
     match error {
@@ -290,7 +305,7 @@ fn of_secrets_dir(error: &secrets_dir::Error) -> &'static str {
             "what is there is left alone; choose another name in the manifest, or another --secrets-dir"
         }
         secrets_dir::Error::Unusable { .. } => {
-            "it must exist, belong to root or this user, and be writable: docker run --tmpfs /run/secrets"
+            "it must exist, belong to root or this user, let the application in, and have 256 KiB to spare: docker run --tmpfs /run/secrets"
         }
         secrets_dir::Error::Write { .. } => "is the tmpfs full? Its size is an option of the mount",
     }

@@ -1,4 +1,5 @@
-//! From secrets to the bytes of files: pure, so that a dry run and a start write the same formats.
+//! From secrets to the bytes of files: the same for a dry run and a start, and with no part of the world in it but chance
+//! for the Java stores.
 
 pub mod keystore;
 pub mod status;
@@ -65,6 +66,21 @@ pub struct Material {
     pub credentials: Vec<Credential>,
     /// Opens the Java stores.
     pub store_password: Option<Secret>,
+}
+
+impl Material {
+    /// Brings it together, with a password if there are stores to open.
+    pub fn new(
+        config: &Config,
+        certificate: Option<Issued>,
+        credentials: Vec<Credential>,
+    ) -> Material {
+        Material {
+            certificate,
+            credentials,
+            store_password: config.java.as_ref().map(|_| keystore::password()),
+        }
+    }
 }
 
 /// What a start hands out: files for the secrets directory and variables for the application.

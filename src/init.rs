@@ -1,4 +1,5 @@
-//! PID 1: it forks the keeper first, waits for it and for signals, then becomes the application.
+//! PID 1: it looks at command and directory, forks the keeper, waits for it and for signals, then becomes the
+//! application.
 //!
 //! This process opens no socket to the network and reads no secret but the variables that the application gets.
 
@@ -14,7 +15,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -28,23 +29,26 @@ use nix::unistd::{
 };
 
 use crate::command::{self, Command};
-use crate::config::Config;
+use crate::config::{Config, TOKEN_VARIABLES};
 use crate::error::Error as CrateError;
 use crate::exec;
 use crate::keeper;
 use crate::link;
 use crate::log::Log;
 use crate::secret::Secret;
-use crate::secrets_dir::{self, Owner, SecretsDir};
+use crate::secrets_dir::{Owner, SecretsDir};
 use crate::signal;
 use crate::user::User;
+use crate::vault;
 use crate::wrapping_token::Source;
 
 use watch::Watch;
 
-/// How long the keeper may take to give back what it has, once a start is called off: a request that is under way
-/// may take 0.8 s, the revocation 1.5 s.
-const LAST_WORDS: Duration = Duration::from_millis(2500);
+/// How long the keeper may take to give back what it has, once a start is called off: what is under way, then the
+/// revocation, and a little for itself.
+const LAST_WORDS: Duration = vault::GRACE
+    .saturating_add(keeper::REVOCATION)
+    .saturating_add(Duration::from_millis(200));
 
 /// Something of the operating system failed, or the start was ended.
 #[derive(Debug)]
@@ -70,6 +74,11 @@ pub enum Error {
     },
     /// The keeper ended without a word.
     KeeperEnded,
+    /// The keeper ended the start and has said why.
+    Told {
+        /// Its exit code, which becomes this process's.
+        exit_code: u8,
+    },
 }
 
 impl fmt::Display for Error {
@@ -86,11 +95,15 @@ impl fmt::Display for Error {
                 write!(f, "the keeper was killed by {signal} before it was ready")
             }
             Error::KeeperEnded => f.write_str("the keeper ended before it was ready"),
+            Error::Told { .. } => f.write_str("the keeper has said why"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+/// The step that needs capabilities.
+pub const BECOME_USER: &str = "become the application's user";
 
 fn system(step: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::System {
@@ -99,37 +112,23 @@ fn system(step: &'static str) -> impl Fn(Errno) -> Error {
     }
 }
 
-/// Starts the application; returns only when there is none, with the exit code if the keeper has told why already.
+/// Starts the application. It returns in PID 1 only when there is none, and in the keeper when that is let go.
 pub fn run(
-    mut config: Config,
+    config: &Config,
     source: Option<Source>,
     log: Log,
     began: Instant,
-) -> Result<u8, CrateError> {
+) -> Result<(), CrateError> {
     // What was handed in is in `source` by now, and the application's environment is put together without them.
-    exec::wipe_variables(&["ANTEROOM_TOKEN", "VAULT_TOKEN", "BAO_TOKEN"]);
+    exec::wipe_variables(&TOKEN_VARIABLES);
     let received = signal::received();
     let command = as_user(config.user.as_ref(), || {
         Command::resolve(&config.command, config.received.value("PATH"))
     })??;
-    command.check_size(&environment(&config, &[])?, stack_limit())?;
-    let owner = config.user.as_ref().map(|user| Owner {
-        uid: user.uid,
-        gid: user.gid,
-    });
-    let path = match config.secrets_dir.take() {
-        Some(path) => path,
-        None => {
-            config.is_private_dir = true;
-            let runtime_dir = config.received.text("XDG_RUNTIME_DIR").map(PathBuf::from);
-            secrets_dir::private(runtime_dir.as_deref(), owner)?
-        }
-    };
-    let may_be_on_disk = config.allow_disk || config.vault.is_none();
-    let directory = SecretsDir::open(&path, may_be_on_disk, owner)?;
+    command.check_size(&environment(config, &[])?, stack_limit())?;
+    let directory = open_directory(config)?;
     let replaces_stdin = matches!(source, Some(Source::StandardInput));
-
-    let (parent, keeper) = link::pair().map_err(|error| Error::System {
+    let (ours, theirs) = link::pair().map_err(|error| Error::System {
         step: "connect to the keeper",
         reason: error.to_string(),
     })?;
@@ -138,90 +137,85 @@ pub fn run(
     // SAFETY: no thread has been started yet, so that the child may do whatever the parent may.
     let child = match unsafe { fork() }.map_err(system("fork"))? {
         ForkResult::Child => {
-            drop((parent, signals));
+            drop((ours, signals));
             // Signals of the terminal are the application's, and no file is made for others than its owner.
             let _ = setsid();
             umask(Mode::S_IRWXG | Mode::S_IRWXO);
             signal::ignore_limits();
             #[cfg(target_env = "gnu")]
             settle_name_lookup(config.received.value("RES_OPTIONS").is_some());
-            return keeper::run(&config, source, directory, keeper, application, log, began)
-                .map(|()| 0);
+            return keeper::run(config, source, directory, theirs, application, log, began);
         }
         ForkResult::Parent { child } => child,
     };
-    drop((keeper, source));
-    let withdraw = || {
-        directory.withdraw();
-        if config.is_private_dir {
-            let _ = std::fs::remove_dir(directory.path());
-        }
-    };
+    drop((theirs, source));
     let mut keeper = Watch {
-        parent,
+        link: ours,
         signals,
         child,
         until: began + config.deadline + LAST_WORDS,
     };
-    let variables = match keeper.wait() {
-        Ok(Ok(variables)) => variables,
-        Ok(Err(ended)) => {
-            withdraw();
-            return ended;
-        }
+    let failure = match await_environment(&mut keeper, config, &command, replaces_stdin) {
+        Ok(environment) => become_application(keeper, &command, &environment, config),
         Err(error) => {
             keeper.call_off();
-            withdraw();
-            return Err(error);
+            error
         }
     };
-    // Whatever fails from here on until the keeper is let go, the keeper gives back what it has.
-    let ready = as_user(config.user.as_ref(), || command.check())
-        .and_then(|checked| checked.map_err(CrateError::from))
-        .and_then(|()| environment(&config, &variables))
-        .and_then(|environment| {
-            command.check_size(&environment, stack_limit())?;
-            if replaces_stdin {
-                replace_stdin()?;
-            }
-            if let Some(user) = &config.user {
-                exec::become_user(user).map_err(CrateError::Exec)?;
-            }
-            match signal::pending(&keeper.signals) {
-                Some(signal) => Err(Error::Interrupted { signal }.into()),
-                None => Ok(environment),
-            }
-        });
-    let environment = match ready {
-        Ok(environment) => environment,
-        Err(error) => {
-            keeper.call_off();
-            withdraw();
-            return Err(error);
+    directory.withdraw();
+    Err(failure)
+}
+
+fn open_directory(config: &Config) -> Result<SecretsDir, CrateError> {
+    let owner = config.user.as_ref().map(|user| Owner {
+        uid: user.uid,
+        gid: user.gid,
+    });
+    let may_be_on_disk = config.allow_disk || config.vault.is_none();
+    Ok(match &config.secrets_dir {
+        Some(path) => SecretsDir::open(path, may_be_on_disk, owner)?,
+        None => {
+            let runtime_dir = config.received.text("XDG_RUNTIME_DIR").map(Path::new);
+            SecretsDir::private(runtime_dir, owner)?
         }
-    };
-    match keeper.release() {
-        Ok(None) => {}
-        Ok(Some(code)) => {
-            withdraw();
-            return Ok(code);
-        }
-        Err(error) => {
-            withdraw();
-            return Err(error);
-        }
+    })
+}
+
+/// Waits for the keeper, then does everything that can still fail: until it is let go, it can give back what it has.
+fn await_environment(
+    keeper: &mut Watch,
+    config: &Config,
+    command: &Command,
+    replaces_stdin: bool,
+) -> Result<Vec<CString>, CrateError> {
+    let variables = keeper.wait()?;
+    as_user(config.user.as_ref(), || command.check())??;
+    let environment = environment(config, &variables)?;
+    command.check_size(&environment, stack_limit())?;
+    if replaces_stdin {
+        replace_stdin()?;
     }
-    if let Some(signal) = signal::pending(&keeper.signals) {
-        withdraw();
-        return Err(Error::Interrupted { signal }.into());
+    if let Some(user) = &config.user {
+        exec::become_user(user).map_err(CrateError::Exec)?;
     }
-    let passed = passed_descriptors(&config);
-    match exec::exec(&command, &environment, passed, received) {
+    keeper.check_signals()?;
+    Ok(environment)
+}
+
+/// Lets the keeper go and becomes the application; returns why that did not happen.
+fn become_application(
+    mut keeper: Watch,
+    command: &Command,
+    environment: &[CString],
+    config: &Config,
+) -> CrateError {
+    if let Err(error) = keeper.release().and_then(|()| keeper.check_signals()) {
+        return error.into();
+    }
+    let passed = passed_descriptors(config);
+    match exec::exec(command, environment, passed, signal::received()) {
         Ok(never) => match never {},
-        Err(error) => {
-            withdraw();
-            Err(CrateError::Exec(error))
-        }
+        Err(error) => CrateError::Exec(error),
     }
 }
 
@@ -283,7 +277,7 @@ fn stack_limit() -> u64 {
 /// Looks at the file system with the rights that the application will have.
 fn as_user<T>(user: Option<&User>, look: impl FnOnce() -> T) -> Result<T, CrateError> {
     let Some(user) = user else { return Ok(look()) };
-    let failed = |errno| CrateError::from(system("become the application's user")(errno));
+    let failed = |errno| CrateError::from(system(BECOME_USER)(errno));
     let groups = getgroups().map_err(failed)?;
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let theirs: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
@@ -309,7 +303,7 @@ pub fn leave_behind(sweep: impl FnOnce()) {
 }
 
 /// A descriptor that becomes readable when the process ends, which need not be a child (pidfd_open(2)).
-pub fn watch(process: Pid) -> Result<OwnedFd, Errno> {
+pub fn pidfd(process: Pid) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two integers and returns a new descriptor or an error.
     let descriptor =
         Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) })?;

@@ -1,12 +1,9 @@
 //! The keeper: the process that talks to Vault and holds every secret.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::unistd::Pid;
-use rustls::crypto::aws_lc_rs;
 use time::OffsetDateTime;
 
 use crate::certificate::{self, Clocks};
@@ -18,54 +15,49 @@ use crate::fetch::fetch;
 use crate::files::status::Status;
 use crate::files::{self, Material, Rendered};
 use crate::handover;
-use crate::link::Keeper;
+use crate::init;
+use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
-use crate::secret::Secret;
 use crate::secrets_dir::{Generation, SecretsDir};
 use crate::vault::{Auth, Client, Endpoint, Limits, Roots, Session};
 use crate::wrapping_token::{self, Source};
 
 /// How long a revocation may take when a start fails.
-const REVOCATION: Duration = Duration::from_millis(1500);
+pub const REVOCATION: Duration = Duration::from_millis(1500);
 
 /// Fetches, publishes and reports, then waits for leave to end.
 pub fn run(
     config: &Config,
     source: Option<Source>,
     directory: SecretsDir,
-    mut link: Keeper,
+    mut link: KeeperEnd,
     application: Pid,
     log: Log,
     began: Instant,
 ) -> Result<(), Error> {
     warn_of_swap(&directory, log);
-    let mut steps = Steps::new(began);
-    let abort = link.abort().map_err(|error| crate::init::Error::System {
-        step: "listen to PID 1",
-        reason: error.to_string(),
-    })?;
-    // From here on, whatever fails has to take back what lies in the directory.
     let generation = directory.prepare(&config.visible_names())?;
-    let done = match (&config.vault, &config.promise, source) {
-        (Some(vault), Some(promise), Some(source)) => {
-            let start = Start {
-                config,
-                directory: &directory,
-                abort,
-                log,
-                deadline: began + config.deadline,
-            };
-            start.with_vault(vault, promise, source, generation, &mut link, &mut steps)
-        }
-        _ => {
-            drop(abort);
-            without_vault(config, &directory, generation, &mut link, &mut steps, log)
-        }
+    let mut start = Start {
+        config,
+        directory: &directory,
+        link: &mut link,
+        steps: Steps::new(began),
+        log,
+        deadline: began + config.deadline,
+    };
+    // From here on, whatever fails has to take back what lies in the directory.
+    let done = match (&config.vault, source) {
+        (Some(vault), Some(source)) => start.with_vault(vault, source, generation),
+        (None, None) => start.without_vault(generation),
+        // Never an invented secret where a real one was asked for.
+        _ => Err(Error::Usage(
+            "a start has a Vault and a token, a dry run has neither".to_owned(),
+        )),
     };
     let done = done.map_err(|error| silenced(error, &link));
     // Now, while it cannot have ended yet. In a container of its own the directory ends with it.
-    let watched = (config.is_private_dir && application != Pid::from_raw(1))
-        .then(|| crate::init::watch(application).ok())
+    let watched = (directory.is_private() && application != Pid::from_raw(1))
+        .then(|| init::pidfd(application).ok())
         .flatten();
     // PID 1 takes the end of the link for the end of the keeper, and whoever stays behind must not hold it open.
     drop(link);
@@ -77,10 +69,12 @@ pub fn run(
     done
 }
 
+/// A start: what it goes by and how far it is.
 struct Start<'a> {
     config: &'a Config,
     directory: &'a SecretsDir,
-    abort: Arc<OwnedFd>,
+    link: &'a mut KeeperEnd,
+    steps: Steps,
     log: Log,
     deadline: Instant,
 }
@@ -88,86 +82,40 @@ struct Start<'a> {
 impl Start<'_> {
     /// The story of a start.
     fn with_vault(
-        &self,
+        &mut self,
         vault: &Vault,
-        promise: &Promise,
         source: Source,
         generation: Generation,
-        link: &mut Keeper,
-        steps: &mut Steps,
     ) -> Result<(), Error> {
-        let request = self
-            .config
-            .certificate
-            .as_ref()
-            .map(certificate::prepare)
-            .transpose()?;
+        let certificate = self.config.certificate.as_ref();
+        let request = certificate.map(certificate::prepare).transpose()?;
         let client = self.client(vault)?;
-        steps.mark("key");
+        self.steps.mark("key");
 
         let taken = wrapping_token::take(source, self.deadline)?;
         if let Some(warning) = taken.warning {
             self.log
                 .event(Level::Warn, "token_file_kept", &warning, &[]);
         }
-        handover::inspect(&client, &taken.token, promise, self.log)?;
-        steps.mark("lookup");
+        handover::inspect(&client, &taken.token, &vault.promise, self.log)?;
+        self.steps.mark("lookup");
         let (session, auth) = handover::unwrap(client, taken.token)?;
-        steps.mark("unwrap");
+        self.steps.mark("unwrap");
 
-        let done = self.with_session(&session, &auth, promise, request, generation, link, steps);
+        let done = self
+            .fetch(&session, &auth, &vault.promise, request)
+            .and_then(|material| self.publish(&material, Some(auth.lease_duration), generation));
         if done.is_err() {
-            self.give_back(&session);
+            self.revoke(&session);
         }
         done
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the rest of the story, split where the token begins to need a revocation"
-    )]
-    fn with_session(
-        &self,
-        session: &Session,
-        auth: &Auth,
-        promise: &Promise,
-        request: Option<certificate::Request>,
-        generation: Generation,
-        link: &mut Keeper,
-        steps: &mut Steps,
-    ) -> Result<(), Error> {
-        self.log.event(
-            Level::Info,
-            "unwrapped",
-            "unwrapped the client token",
-            &[
-                ("accessor", Value::Text(session.accessor())),
-                ("ttl_s", Value::Number(auth.lease_duration)),
-            ],
-        );
-        handover::verify(session, auth, promise)?;
-        let answer_time = steps.mark("verify");
-        let clocks = || clocks(session.clock_skew());
-        let fetched = fetch(session, self.config, request, answer_time, clocks, self.log)?;
-        steps.mark_parallel(&[
-            ("certificate", fetched.certificate_took),
-            ("dependencies", fetched.credentials_took),
-        ]);
-        let material = Material {
-            certificate: fetched.certificate,
-            credentials: fetched.credentials,
-            store_password: self.config.java.as_ref().map(|_| password()),
-        };
-        publish(
-            self.config,
-            &material,
-            Some(auth.lease_duration),
-            self.directory,
-            generation,
-            link,
-            steps,
-            self.log,
-        )
+    /// The same without a Vault: everything is invented.
+    fn without_vault(&mut self, generation: Generation) -> Result<(), Error> {
+        let material = dry_run::material(self.config, now())?;
+        self.steps.mark("samples");
+        self.publish(&material, None, generation)
     }
 
     fn client(&self, vault: &Vault) -> Result<Client, Error> {
@@ -182,24 +130,105 @@ impl Start<'_> {
             client_timeout: vault.client_timeout,
             standby_hosts: vault.standby_hosts.clone(),
         };
+        let called_off = self
+            .link
+            .called_off()
+            .map_err(|error| init::Error::System {
+                step: "listen to PID 1",
+                reason: error.to_string(),
+            })?;
         let limits = Limits {
             deadline: self.deadline,
-            abort: vec![Arc::clone(&self.abort)],
+            abort: vec![called_off],
             grace: Duration::ZERO,
         };
         Ok(Client::new(endpoint, roots, limits, self.log)?)
     }
 
+    /// Checks the client token and asks for everything that it is for.
+    fn fetch(
+        &mut self,
+        session: &Session,
+        auth: &Auth,
+        promise: &Promise,
+        request: Option<certificate::Request>,
+    ) -> Result<Material, Error> {
+        self.log.event(
+            Level::Info,
+            "unwrapped",
+            "unwrapped the client token",
+            &[
+                ("accessor", Value::Text(session.accessor())),
+                ("ttl_s", Value::Number(auth.lease_duration)),
+            ],
+        );
+        handover::verify(session, auth, promise)?;
+        let answer_time = self.steps.mark("verify");
+        let fetched = fetch(
+            session,
+            self.config,
+            request,
+            answer_time,
+            || clocks(session.clock_skew()),
+            self.log,
+        )?;
+        self.steps.mark_parallel(&[
+            ("certificate", fetched.certificate_took),
+            ("dependencies", fetched.credentials_took),
+        ]);
+        Ok(Material::new(
+            self.config,
+            fetched.certificate,
+            fetched.credentials,
+        ))
+    }
+
+    /// Writes the files, hands the variables over and waits for leave to end.
+    fn publish(
+        &mut self,
+        material: &Material,
+        token_ttl: Option<u64>,
+        generation: Generation,
+    ) -> Result<(), Error> {
+        let path = self.directory.path().to_string_lossy();
+        let Rendered {
+            mut files,
+            variables,
+        } = files::render(self.config, material, &path)?;
+        let status = Status::new(self.config, material, token_ttl, now());
+        files.push(files::status_file(&status));
+        self.directory.publish(generation, &files)?;
+        self.steps.mark("files");
+        self.link
+            .ready(&variables)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::ArgumentListTooLong => Error::Command(command::Error::TooLong),
+                _ => Error::CalledOff,
+            })?;
+        self.log.event(
+            Level::Info,
+            "ready",
+            &self.steps.text(),
+            &[
+                ("directory", Value::Text(&path)),
+                ("files", Value::Number(files.len() as u64)),
+            ],
+        );
+        if self.link.await_release() {
+            Ok(())
+        } else {
+            Err(Error::CalledOff)
+        }
+    }
+
     /// Revokes the token and with it all its leases.
-    fn give_back(&self, session: &Session) {
+    fn revoke(&self, session: &Session) {
         let accessor = [("accessor", Value::Text(session.accessor()))];
         match session.revoke_self(REVOCATION) {
-            Ok(()) => self.log.event(
-                Level::Info,
-                "revoked",
-                "revoked the client token",
-                &accessor,
-            ),
+            Ok(()) => {
+                let text = "revoked the client token";
+                self.log.event(Level::Info, "revoked", text, &accessor);
+            }
             Err(error) => {
                 let text = format!(
                     "cannot revoke the client token ({error}); revoke its accessor {}",
@@ -211,72 +240,9 @@ impl Start<'_> {
     }
 }
 
-fn without_vault(
-    config: &Config,
-    directory: &SecretsDir,
-    generation: Generation,
-    link: &mut Keeper,
-    steps: &mut Steps,
-    log: Log,
-) -> Result<(), Error> {
-    let material = dry_run::material(config, password)?;
-    steps.mark("samples");
-    publish(
-        config, &material, None, directory, generation, link, steps, log,
-    )
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the last step needs what all steps before it have made"
-)]
-fn publish(
-    config: &Config,
-    material: &Material,
-    token_ttl: Option<u64>,
-    directory: &SecretsDir,
-    generation: Generation,
-    link: &mut Keeper,
-    steps: &mut Steps,
-    log: Log,
-) -> Result<(), Error> {
-    let path = directory.path().to_string_lossy();
-    let Rendered {
-        mut files,
-        variables,
-    } = files::render(config, material, &path)?;
-    files.push(files::status_file(&Status::new(
-        config,
-        material,
-        token_ttl,
-        now(),
-    )));
-    directory.publish(generation, &files)?;
-    steps.mark("files");
-    link.ready(&variables).map_err(|error| match error.kind() {
-        io::ErrorKind::ArgumentListTooLong => Error::Command(command::Error::TooLong),
-        _ => Error::CalledOff,
-    })?;
-    let text = steps.text();
-    log.event(
-        Level::Info,
-        "ready",
-        &text,
-        &[
-            ("directory", Value::Text(&path)),
-            ("files", Value::Number(files.len() as u64)),
-        ],
-    );
-    if link.await_release() {
-        Ok(())
-    } else {
-        Err(Error::CalledOff)
-    }
-}
-
 /// When PID 1 has called the start off it says why; of the errors that come with that, only those of the hand-over that
 /// somebody must look into are worth a word.
-fn silenced(error: Error, link: &Keeper) -> Error {
+fn silenced(error: Error, link: &KeeperEnd) -> Error {
     match error {
         Error::HandOver(
             handover::Error::Unknown { .. }
@@ -295,22 +261,6 @@ fn warn_of_swap(directory: &SecretsDir, log: Log) {
     {
         log.event(Level::Warn, "swap", &warning, &[]);
     }
-}
-
-/// 192 random bits, as text that needs no quoting anywhere.
-fn password() -> Secret {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
-    let filled = aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes[..]);
-    assert!(filled.is_ok(), "the kernel gives random bytes");
-    Secret::new(
-        bytes
-            .iter()
-            .map(|byte| char::from(LETTERS[usize::from(byte & 63)]))
-            .collect(),
-    )
 }
 
 #[expect(

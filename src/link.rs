@@ -18,13 +18,13 @@ const RELEASE: u8 = b'r';
 const MESSAGE_MAX: usize = 16 << 20;
 
 /// PID 1's end.
-pub struct Parent {
+pub struct ParentEnd {
     stream: UnixStream,
     message: Zeroizing<Vec<u8>>,
 }
 
 /// The keeper's end.
-pub struct Keeper {
+pub struct KeeperEnd {
     stream: UnixStream,
 }
 
@@ -39,19 +39,19 @@ pub enum News {
 }
 
 /// Both ends, closed by an exec.
-pub fn pair() -> io::Result<(Parent, Keeper)> {
+pub fn pair() -> io::Result<(ParentEnd, KeeperEnd)> {
     let (parent, keeper) = UnixStream::pair()?;
     parent.set_nonblocking(true)?;
     Ok((
-        Parent {
+        ParentEnd {
             stream: parent,
             message: Zeroizing::default(),
         },
-        Keeper { stream: keeper },
+        KeeperEnd { stream: keeper },
     ))
 }
 
-impl Parent {
+impl ParentEnd {
     /// Takes what has arrived.
     pub fn read(&mut self) -> io::Result<News> {
         let mut chunk = Zeroizing::new([0; 4096]);
@@ -100,15 +100,15 @@ impl Parent {
     }
 }
 
-impl AsFd for Parent {
+impl AsFd for ParentEnd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 }
 
-impl Keeper {
-    /// Readable or closed when the start is called off; before [`Keeper::ready`] there is nothing else to read.
-    pub fn abort(&self) -> io::Result<Arc<OwnedFd>> {
+impl KeeperEnd {
+    /// Readable or closed when the start is called off; before [`KeeperEnd::ready`] there is nothing else to read.
+    pub fn called_off(&self) -> io::Result<Arc<OwnedFd>> {
         Ok(Arc::new(self.stream.as_fd().try_clone_to_owned()?))
     }
 

@@ -105,6 +105,8 @@ pub struct SecretsDir {
     path: PathBuf,
     directory: OwnedFd,
     owner: Option<Owner>,
+    /// Made for this run, and removed with it.
+    is_private: bool,
 }
 
 impl SecretsDir {
@@ -117,9 +119,9 @@ impl SecretsDir {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let directory = open(path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::ENOENT => unusable("it does not exist".to_owned()),
-            Errno::ENOTDIR | Errno::ELOOP => {
-                unusable("it is not a directory, or a symbolic link to one".to_owned())
-            }
+            Errno::ENOTDIR | Errno::ELOOP => unusable(
+                "it is a symbolic link or no directory; name the directory itself".to_owned(),
+            ),
             errno => unusable(errno.desc().to_owned()),
         })?;
         let failed = |errno: Errno| unusable(errno.desc().to_owned());
@@ -167,7 +169,13 @@ impl SecretsDir {
             path: path.to_owned(),
             directory,
             owner,
+            is_private: false,
         })
+    }
+
+    /// Made for this run, and removed with it.
+    pub fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// Its path.
@@ -175,8 +183,40 @@ impl SecretsDir {
         &self.path
     }
 
-    /// Removes everything that is anteroom's and leaves the rest alone; what cannot be removed stays.
+    /// Makes a new private directory for a dry run, on a tmpfs where there is one; the application must get into it.
+    pub fn private(runtime_dir: Option<&Path>, owner: Option<Owner>) -> Result<SecretsDir, Error> {
+        let mut last = Errno::ENOENT;
+        for parent in runtime_dir
+            .into_iter()
+            .chain([Path::new("/dev/shm"), Path::new("/tmp")])
+        {
+            match make_private(parent, owner) {
+                Ok(path) => {
+                    let directory = SecretsDir::open(&path, true, owner)?;
+                    return Ok(SecretsDir {
+                        is_private: true,
+                        ..directory
+                    });
+                }
+                Err(errno) => last = errno,
+            }
+        }
+        Err(Error::Unusable {
+            path: "/tmp".into(),
+            reason: last.desc().to_owned(),
+        })
+    }
+
+    /// Removes everything that is anteroom's, a private directory with it, and leaves the rest alone; what cannot be
+    /// removed stays.
     pub fn withdraw(&self) {
+        self.clear();
+        if self.is_private {
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
+
+    fn clear(&self) {
         for name in self.names() {
             if self.exists(&name).is_ok_and(|exists| exists) && self.is_ours(&name) {
                 let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -329,34 +369,15 @@ fn remove_tree(parent: &OwnedFd, name: &str, depth: u32) {
     let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
 }
 
-/// A new private directory for a dry run, on a tmpfs where there is one; the application must get into it.
-pub fn private(runtime_dir: Option<&Path>, owner: Option<Owner>) -> Result<PathBuf, Error> {
-    let owner = owner.map(|owner| (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid)));
-    let mut last = Errno::ENOENT;
-    for parent in runtime_dir
-        .into_iter()
-        .chain([Path::new("/dev/shm"), Path::new("/tmp")])
-    {
-        match nix::unistd::mkdtemp(&parent.join("anteroom-XXXXXX")) {
-            Ok(path) => {
-                let Some((uid, gid)) = owner else {
-                    return Ok(path);
-                };
-                match nix::unistd::chown(&path, Some(uid), Some(gid)) {
-                    Ok(()) => return Ok(path),
-                    Err(errno) => {
-                        let _ = std::fs::remove_dir(&path);
-                        last = errno;
-                    }
-                }
-            }
-            Err(errno) => last = errno,
-        }
+fn make_private(parent: &Path, owner: Option<Owner>) -> Result<PathBuf, Errno> {
+    let path = nix::unistd::mkdtemp(&parent.join("anteroom-XXXXXX"))?;
+    if let Some(owner) = owner {
+        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        nix::unistd::chown(&path, Some(uid), Some(gid)).inspect_err(|_| {
+            let _ = std::fs::remove_dir(&path);
+        })?;
     }
-    Err(Error::Unusable {
-        path: "/tmp".into(),
-        reason: last.desc().to_owned(),
-    })
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -366,7 +387,7 @@ mod tests {
     use crate::secret::Secret;
 
     fn scratch() -> (PathBuf, SecretsDir) {
-        let path = private(None, None).expect("a directory");
+        let path = make_private(Path::new("/dev/shm"), None).expect("a directory");
         let directory = SecretsDir::open(&path, true, None).expect("usable");
         (path, directory)
     }

@@ -29,8 +29,8 @@ pub fn log(cli: &Cli) -> Log {
     }
 }
 
-/// Does what was typed; on success it returns only when there was no application to become.
-pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
+/// Does what was typed. A start returns only when there is no application, or in the keeper when its work is done.
+pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<(), Error> {
     // Before anything that was handed in is read.
     exec::make_non_dumpable().map_err(Error::Exec)?;
     let purpose = match (&cli.task, cli.dry_run) {
@@ -64,7 +64,7 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
         }
         log.event(Level::Warn, "dry_run", &text, &[]);
     }
-    init::run(config, source, log, began)
+    init::run(&config, source, log, began)
 }
 
 fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
@@ -89,11 +89,11 @@ fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
     Ok(config::resolve(cli, &text, surroundings, purpose)?)
 }
 
-fn print_plan(config: &Config) -> Result<u8, Error> {
+fn print_plan(config: &Config) -> Result<(), Error> {
     match std::io::stdout().write_all(plan::text(config).as_bytes()) {
         // Whoever reads only the first lines has seen what they wanted.
-        Ok(()) => Ok(0),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(init::Error::System {
             step: "write the plan",
             reason: error.to_string(),
@@ -104,14 +104,14 @@ fn print_plan(config: &Config) -> Result<u8, Error> {
 
 /// Says why it failed, once.
 pub fn report(error: &Error, log: Log) {
-    if error.is_called_off() {
+    if error.is_told() {
         return;
     }
     let code = error.exit_code();
-    let hint = error.hint().unwrap_or_default();
+    let hint = error.hint();
     let mut fields = vec![("exit_code", Value::Number(code.into()))];
-    if !hint.is_empty() {
-        fields.push(("hint", Value::Text(&hint)));
+    if let Some(hint) = &hint {
+        fields.push(("hint", Value::Text(hint)));
     }
     if let Error::Config(config::Error::Mistakes { manifest, mistakes }) = error {
         // One line would be cut before the last of many.
@@ -127,8 +127,8 @@ pub fn report(error: &Error, log: Log) {
     } else {
         log.event(Level::Error, error.event(), &error.to_string(), &fields);
     }
-    if let (Format::Human, Some(hint)) = (log.format, error.hint()) {
-        let hint = crate::log::sanitised(&hint, 2048);
+    if let (Format::Human, Some(hint)) = (log.format, &hint) {
+        let hint = crate::log::sanitised(hint, 2048);
         crate::log::write_line(&format!("anteroom: hint: {hint}"));
     }
 }

@@ -389,7 +389,7 @@ fn what_the_manifest_cannot_mean_is_a_mistake_f4() {
             "common name",
         ),
         ("java/profile", json!("java5"), "not one of"),
-        ("process/lifecycle", json!("forever"), "lifecycle"),
+        ("process/lifecycle", json!("forever"), "not one of exec"),
         ("dependencies/payment/method", json!("delete"), "not one of"),
         ("dependencies/payment/data", json!({"a": "b"}), "write"),
     ]);

@@ -438,8 +438,8 @@ fn a_secrets_directory_that_is_none_is_refused_before_the_token_t10_f26() {
     nix::unistd::mkfifo(&scratch.join("fifo"), Mode::S_IRWXU).expect("ours");
     for (name, reason) in [
         ("link", "symbolic link"),
-        ("file", "not a directory"),
-        ("fifo", "not a directory"),
+        ("file", "no directory"),
+        ("fifo", "no directory"),
         ("missing", "does not exist"),
         ("foreign", "belongs to the user 1000"),
     ] {

@@ -160,27 +160,6 @@ impl Resolver<'_> {
         }
     }
 
-    /// The first of these variables that is set, read with `parse`.
-    fn variable<T>(
-        &mut self,
-        names: &[&str],
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let (name, value) = names.iter().find_map(|name| {
-            self.surroundings
-                .environment
-                .text(name)
-                .map(|value| (*name, value))
-        })?;
-        match parse(value) {
-            Ok(value) => Some(value),
-            Err(text) => {
-                self.mistake(None, format!("in the environment, {name}: {text}"));
-                None
-            }
-        }
-    }
-
     fn config(&mut self, cli: &Cli, manifest: Manifest) -> Option<Config> {
         // One that is wrong is named once; what is made of it goes on with a name that fits.
         let mut identity = |value: Option<&At<String>>, key: &str| {
@@ -191,11 +170,7 @@ impl Resolver<'_> {
         let environment = identity(manifest.service.environment.as_ref(), "environment");
         (self.app, self.environment) = (app, environment);
         let deadline = self.deadline(cli, &manifest.vault);
-        let vault = self.vault(&manifest.vault);
-        let promise = self.promise(
-            &manifest.token,
-            vault.as_ref().and_then(|vault| vault.namespace.clone()),
-        );
+        let vault = self.vault(&manifest.vault, &manifest.token);
         let certificate = manifest
             .certificate
             .as_ref()
@@ -212,15 +187,13 @@ impl Resolver<'_> {
         self.distinct_names(&manifest, java.as_ref());
         let variables = self.variables(&manifest, &dependencies);
         let secrets_dir = self.secrets_dir(cli, &manifest);
-        self.lifecycle(cli, &manifest);
+        self.lifecycle(&manifest);
         let user = self.user(&manifest);
         let start = self.purpose == Purpose::Start;
         Some(Config {
-            purpose: self.purpose,
             app: self.app.clone()?,
             environment: self.environment.clone()?,
             vault: if start { Some(vault?) } else { None },
-            promise: if start { Some(promise?) } else { None },
             certificate: match certificate {
                 Some(certificate) => Some(certificate?),
                 None => None,
@@ -229,7 +202,6 @@ impl Resolver<'_> {
             dependencies,
             variables,
             secrets_dir,
-            is_private_dir: false,
             allow_disk: manifest.secrets.allow_disk,
             user,
             deadline: deadline?,
@@ -267,8 +239,12 @@ impl Resolver<'_> {
                 .components()
                 .any(|part| part == std::path::Component::ParentDir)
         {
+            let written = manifest.secrets.directory.as_ref();
+            let place = written
+                .filter(|_| cli.secrets_dir.is_none())
+                .map(|at| at.place);
             self.mistake(
-                manifest.secrets.directory.as_ref().map(|at| at.place),
+                place,
                 format!(
                     "the secrets directory `{}` must be an absolute path without `..`",
                     directory.display()
@@ -281,42 +257,30 @@ impl Resolver<'_> {
         Some(directory)
     }
 
-    fn lifecycle(&mut self, cli: &Cli, manifest: &Manifest) {
-        let (text, place) = match (&cli.lifecycle, &manifest.process.lifecycle) {
-            (Some(text), _) => (Some(text.clone()), None),
-            (None, Some(value)) => (self.text(value), Some(value.place)),
-            (None, None) => (None, None),
-        };
-        if let Some(text) = text
-            && text != "exec"
-        {
-            self.mistake(
-                place,
-                format!(
-                    "the lifecycle `{}` is not known to this version; known is exec",
-                    text.escape_default()
-                ),
-            );
+    /// One lifecycle so far; the flag accepts no other.
+    fn lifecycle(&mut self, manifest: &Manifest) {
+        if let Some(value) = &manifest.process.lifecycle {
+            self.parsed(value, |text| named(text, &[("exec", ())]));
         }
     }
 
     fn user(&mut self, manifest: &Manifest) -> Option<User> {
         let written = manifest.process.user.as_ref()?;
         let (passwd, group) = (&self.surroundings.passwd, &self.surroundings.group);
-        if self.purpose == Purpose::Check {
-            return None;
+        let (uid, gid) = (self.surroundings.uid, self.surroundings.gid);
+        if uid == 0 && self.purpose != Purpose::Check {
+            return self.parsed(written, |text| User::parse(text, passwd, group));
         }
-        if self.surroundings.uid != 0 {
-            let user = User::parse(&written.value, passwd, group).ok();
-            let (uid, gid) = (self.surroundings.uid, self.surroundings.gid);
-            if user.is_none_or(|user| (user.uid, user.gid) != (uid, gid)) {
-                self.notices.push(format!(
-                    "`user` in [process] does not apply: only root can become somebody else, and this is {uid}:{gid}"
-                ));
-            }
-            return None;
+        // Another machine has other users; only what it is made of can be looked at.
+        let user = self.text(written)?;
+        let is_already =
+            User::parse(&user, passwd, group).is_ok_and(|user| (user.uid, user.gid) == (uid, gid));
+        if self.purpose != Purpose::Check && !is_already {
+            self.notices.push(format!(
+                "`user` in [process] does not apply: only root can become somebody else, and this is {uid}:{gid}"
+            ));
         }
-        self.parsed(written, |text| User::parse(text, passwd, group))
+        None
     }
 }
 

@@ -5,6 +5,8 @@ use p12_keystore::{
     PrivateKeyChain,
 };
 
+use rustls::crypto::aws_lc_rs;
+
 use super::Error;
 use crate::certificate::Issued;
 use crate::config::{Java, Profile};
@@ -109,6 +111,22 @@ fn quoted(argument: &str) -> String {
     } else {
         argument.to_owned()
     }
+}
+
+/// 192 random bits, as text that needs no quoting anywhere.
+pub fn password() -> Secret {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
+    let filled = aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut bytes[..]);
+    assert!(filled.is_ok(), "the kernel gives random bytes");
+    Secret::new(
+        bytes
+            .iter()
+            .map(|byte| char::from(LETTERS[usize::from(byte & 63)]))
+            .collect(),
+    )
 }
 
 #[cfg(test)]

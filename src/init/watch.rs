@@ -10,16 +10,15 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::{Error, LAST_WORDS, system, watch};
-use crate::error::Error as CrateError;
-use crate::link::{News, Parent};
+use super::{Error, LAST_WORDS, pidfd, system};
+use crate::link::{News, ParentEnd};
 use crate::secret::Secret;
 use crate::signal;
 
 /// The keeper and what can be heard while it works.
 pub(super) struct Watch {
     /// The link to it.
-    pub(super) parent: Parent,
+    pub(super) link: ParentEnd,
     /// Those that end a start.
     pub(super) signals: SignalFd,
     /// Its process.
@@ -29,37 +28,29 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Waits for the keeper's message; the inner error is how the start ended without one.
-    #[expect(
-        clippy::type_complexity,
-        reason = "the outer error is this process's own"
-    )]
-    pub(super) fn wait(
-        &mut self,
-    ) -> Result<Result<Vec<Secret<Vec<u8>>>, Result<u8, CrateError>>, CrateError> {
+    /// Waits for the keeper's message: the variables for the application.
+    pub(super) fn wait(&mut self) -> Result<Vec<Secret<Vec<u8>>>, Error> {
         loop {
-            if let Some(signal) = signal::pending(&self.signals) {
-                self.call_off();
-                return Ok(Err(Err(Error::Interrupted { signal }.into())));
-            }
-            match self.parent.read().map_err(link_failed)? {
-                News::Ready(variables) => return Ok(Ok(variables)),
+            self.check_signals()?;
+            match self.link.read().map_err(link_failed)? {
+                News::Ready(variables) => return Ok(variables),
                 News::Ended => {
-                    return Ok(Err(match self.reap()? {
-                        WaitStatus::Exited(_, 0) => Err(Error::KeeperEnded.into()),
-                        WaitStatus::Exited(_, code) => Ok(u8::try_from(code).unwrap_or(70)),
-                        WaitStatus::Signaled(_, signal, _) => {
-                            Err(Error::KeeperKilled { signal }.into())
-                        }
-                        _ => Err(Error::KeeperEnded.into()),
-                    }));
+                    outcome(self.reap()?)?;
+                    return Err(Error::KeeperEnded);
                 }
                 News::Nothing => {}
             }
             if !self.poll(self.until, true)? {
-                self.call_off();
-                return Ok(Err(Err(Error::Late.into())));
+                return Err(Error::Late);
             }
+        }
+    }
+
+    /// Has a signal come that ends the start?
+    pub(super) fn check_signals(&self) -> Result<(), Error> {
+        match signal::pending(&self.signals) {
+            Some(signal) => Err(Error::Interrupted { signal }),
+            None => Ok(()),
         }
     }
 
@@ -68,7 +59,7 @@ impl Watch {
         let left = until.saturating_duration_since(Instant::now());
         let left =
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let mut ready = vec![PollFd::new(self.parent.as_fd(), PollFlags::POLLIN)];
+        let mut ready = vec![PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
         if with_signals {
             ready.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
         }
@@ -81,25 +72,20 @@ impl Watch {
 
     /// Ends the keeper: it gets time to give back what it has.
     pub(super) fn call_off(&mut self) {
-        self.parent.call_off();
+        self.link.call_off();
         let _ = self.await_end();
     }
 
-    /// Lets the keeper end; an exit code when it could not.
-    pub(super) fn release(&mut self) -> Result<Option<u8>, CrateError> {
-        self.parent.release().map_err(link_failed)?;
-        match self.await_end()? {
-            WaitStatus::Exited(_, 0) => Ok(None),
-            WaitStatus::Exited(_, code) => Ok(Some(u8::try_from(code).unwrap_or(70))),
-            WaitStatus::Signaled(_, signal, _) => Err(Error::KeeperKilled { signal }.into()),
-            _ => Err(Error::KeeperEnded.into()),
-        }
+    /// Lets the keeper end.
+    pub(super) fn release(&mut self) -> Result<(), Error> {
+        self.link.release().map_err(link_failed)?;
+        outcome(self.await_end()?)
     }
 
     fn await_end(&mut self) -> Result<WaitStatus, Error> {
         let until = Instant::now() + LAST_WORDS;
         loop {
-            match self.parent.read() {
+            match self.link.read() {
                 // A message that is still under way does not matter any more.
                 Ok(News::Nothing | News::Ready(_)) if self.poll(until, false)? => {}
                 Ok(News::Ended) => break,
@@ -115,7 +101,7 @@ impl Watch {
     /// Learns how the keeper ended; one that does not end is killed.
     fn reap(&self) -> Result<WaitStatus, Error> {
         let until = Instant::now() + LAST_WORDS;
-        let watched = watch(self.child).ok();
+        let pidfd = pidfd(self.child).ok();
         let mut killed = false;
         loop {
             match waitpid(self.child, Some(WaitPidFlag::WNOHANG)) {
@@ -132,12 +118,23 @@ impl Watch {
             }
             let left = left.max(Duration::from_millis(100));
             let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let _ = match &watched {
-                Some(watched) => poll(&mut [PollFd::new(watched.as_fd(), PollFlags::POLLIN)], left),
+            let _ = match &pidfd {
+                Some(pidfd) => poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], left),
                 // Linux before 5.3.
                 None => poll(&mut [], 1_u8),
             };
         }
+    }
+}
+
+fn outcome(status: WaitStatus) -> Result<(), Error> {
+    match status {
+        WaitStatus::Exited(_, 0) => Ok(()),
+        WaitStatus::Exited(_, code) => Err(Error::Told {
+            exit_code: u8::try_from(code).unwrap_or(70),
+        }),
+        WaitStatus::Signaled(_, signal, _) => Err(Error::KeeperKilled { signal }),
+        _ => Err(Error::KeeperEnded),
     }
 }
 

@@ -38,7 +38,7 @@ impl SecretsDir {
                 });
             }
         }
-        self.withdraw();
+        self.clear();
         let name = format!("{GENERATION}{:016x}", random());
         let unusable = |errno: Errno| Error::Unusable {
             path: self.path.clone(),

@@ -5,94 +5,73 @@ use std::path::PathBuf;
 use super::{CLIENT_TIMEOUT, MAX_WRAP_TTL, MIN_TTL, Resolver, positive};
 use crate::config::names::{Address, duration, is_host_name, namespace, vault_path};
 use crate::config::{Promise, Purpose, Vault};
-use crate::manifest::{self, At};
+use crate::manifest::{self, At, Place};
+
+/// A value of `[vault]`, and where it comes from.
+struct Chosen {
+    text: String,
+    from: Origin,
+}
+
+enum Origin {
+    Manifest(Place),
+    Variable(&'static str),
+}
 
 impl Resolver<'_> {
-    pub(super) fn vault(&mut self, table: &manifest::Vault) -> Option<Vault> {
+    pub(super) fn vault(
+        &mut self,
+        table: &manifest::Vault,
+        token: &manifest::Token,
+    ) -> Option<Vault> {
         let pin = table.pin;
-        let chosen = |resolver: &mut Self, names: &[&str], written: Option<&At<String>>| {
-            let set = if pin {
-                None
-            } else {
-                resolver.variable(names, |text| Ok(text.to_owned()))
-            };
-            match (set, written) {
-                (Some(text), _) => Some((
-                    text,
-                    format!("in the environment, {}", names.join(" or ")),
-                    None,
-                )),
-                (None, Some(value)) => {
-                    Some((resolver.text(value)?, String::new(), Some(value.place)))
-                }
-                (None, None) => None,
-            }
-        };
-        let address = chosen(self, &["BAO_ADDR", "VAULT_ADDR"], table.address.as_ref());
-        let ca_cert = chosen(
-            self,
-            &["BAO_CACERT", "VAULT_CACERT"],
-            table.ca_cert.as_ref(),
-        );
-        let server_name = chosen(
-            self,
-            &["BAO_TLS_SERVER_NAME", "VAULT_TLS_SERVER_NAME"],
+        let address = self.chosen(pin, ["BAO_ADDR", "VAULT_ADDR"], table.address.as_ref());
+        let ca_cert = self.chosen(pin, ["BAO_CACERT", "VAULT_CACERT"], table.ca_cert.as_ref());
+        let server_name = self.chosen(
+            pin,
+            ["BAO_TLS_SERVER_NAME", "VAULT_TLS_SERVER_NAME"],
             table.tls_server_name.as_ref(),
         );
-        let namespace_text = chosen(
-            self,
-            &["BAO_NAMESPACE", "VAULT_NAMESPACE"],
+        let namespace_name = self.chosen(
+            pin,
+            ["BAO_NAMESPACE", "VAULT_NAMESPACE"],
             table.namespace.as_ref(),
         );
-        let timeout = chosen(
-            self,
-            &["BAO_CLIENT_TIMEOUT", "VAULT_CLIENT_TIMEOUT"],
+        let timeout = self.chosen(
+            pin,
+            ["BAO_CLIENT_TIMEOUT", "VAULT_CLIENT_TIMEOUT"],
             table.client_timeout.as_ref(),
         );
 
-        let address = match address {
-            Some((text, origin, place)) => self.from(&origin, place, Address::parse(&text)),
-            None => {
-                // An address that cannot be read is a mistake of its own.
-                if self.purpose == Purpose::Start && table.address.is_none() {
-                    self.mistake(
-                        None,
-                        if pin {
-                            "`address` in [vault] is missing, and `pin = true` leaves no other source"
-                        } else {
-                            "no address: set VAULT_ADDR (or BAO_ADDR), or `address` in [vault]"
-                        },
-                    );
-                }
-                None
-            }
-        };
-        if let Some(address) = &address
-            && !address.https
-            && !address.is_loopback()
-            && !table.allow_http
-        {
-            self.mistake(
-                table.address.as_ref().map(|at| at.place),
-                format!("{} is not https; secrets would cross the network in clear (`allow_http = true` in [vault] permits it)", address.url()),
-            );
+        // An address that cannot be read is a mistake of its own.
+        if address.is_none() && table.address.is_none() && self.purpose == Purpose::Start {
+            let text = if pin {
+                "`address` in [vault] is missing, and `pin = true` leaves no other source"
+            } else {
+                "no address: set VAULT_ADDR (or BAO_ADDR), or `address` in [vault]"
+            };
+            self.mistake(None, text);
         }
-        let tls_server_name = match server_name {
-            Some((text, origin, place)) => {
-                let checked = if is_host_name(&text) {
-                    Ok(text)
-                } else {
-                    Err("not a host name".to_owned())
-                };
-                self.from(&origin, place, checked)
-            }
-            None => None,
-        };
-        let namespace = namespace_text
-            .and_then(|(text, origin, place)| self.from(&origin, place, namespace(&text)))
+        let address = address.and_then(|chosen| {
+            self.read(chosen, |text| {
+                let address = Address::parse(text)?;
+                if address.https || address.is_loopback() || table.allow_http {
+                    return Ok(address);
+                }
+                Err(format!("{} is not https; secrets would cross the network in clear (`allow_http = true` in [vault] permits it)", address.url()))
+            })
+        });
+        let tls_server_name = server_name.and_then(|chosen| {
+            self.read(chosen, |text| match is_host_name(text) {
+                true => Ok(text.to_owned()),
+                false => Err("not a host name".to_owned()),
+            })
+        });
+        let namespace = namespace_name
+            .and_then(|chosen| self.read(chosen, namespace))
             .flatten();
         let client_timeout = timeout
-            .and_then(|(text, origin, place)| self.from(&origin, place, positive(&text)))
+            .and_then(|chosen| self.read(chosen, positive))
             .unwrap_or(CLIENT_TIMEOUT);
         let standby_hosts = self.list(&table.standby_hosts, |text| {
             if is_host_name(text) || text.parse::<std::net::IpAddr>().is_ok() {
@@ -108,47 +87,63 @@ impl Resolver<'_> {
                 ));
             }
         }
-        let system_bundle = if pin {
-            None
-        } else {
-            self.surroundings.environment.text("SSL_CERT_FILE")
+        let system_bundle = match pin {
+            true => None,
+            false => self.surroundings.environment.text("SSL_CERT_FILE"),
         };
+        let promise = self.promise(token, namespace.clone());
         Some(Vault {
             address: address?,
-            ca_cert: ca_cert.map(|(text, ..)| PathBuf::from(text)),
+            ca_cert: ca_cert.map(|chosen| PathBuf::from(chosen.text)),
             system_bundle: system_bundle.map(PathBuf::from),
             tls_server_name,
             namespace,
             client_timeout,
             standby_hosts,
-            allow_http: table.allow_http,
+            promise: promise?,
         })
     }
 
-    pub(super) fn from<T>(
+    /// The first of these variables that is set, unless the manifest is pinned, else what the manifest says.
+    fn chosen(
         &mut self,
-        origin: &str,
-        place: Option<manifest::Place>,
-        value: Result<T, String>,
-    ) -> Option<T> {
-        match value {
-            Ok(value) => Some(value),
-            Err(text) if origin.is_empty() => {
-                self.mistake(place, text);
-                None
-            }
-            Err(text) => {
-                self.mistake(place, format!("{origin}: {text}"));
-                None
-            }
+        pin: bool,
+        names: [&'static str; 2],
+        written: Option<&At<String>>,
+    ) -> Option<Chosen> {
+        let environment = &self.surroundings.environment;
+        let set = names
+            .into_iter()
+            .find_map(|name| environment.text(name).map(|text| (name, text.to_owned())));
+        match (set, written) {
+            (Some((name, text)), _) if !pin => Some(Chosen {
+                text,
+                from: Origin::Variable(name),
+            }),
+            (_, Some(value)) => Some(Chosen {
+                text: self.text(value)?,
+                from: Origin::Manifest(value.place),
+            }),
+            _ => None,
         }
     }
 
-    pub(super) fn promise(
+    fn read<T>(
         &mut self,
-        table: &manifest::Token,
-        namespace: Option<String>,
-    ) -> Option<Promise> {
+        chosen: Chosen,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match (parse(&chosen.text), chosen.from) {
+            (Ok(value), _) => return Some(value),
+            (Err(text), Origin::Manifest(place)) => self.mistake(Some(place), text),
+            (Err(text), Origin::Variable(name)) => {
+                self.mistake(None, format!("in the environment, {name}: {text}"));
+            }
+        }
+        None
+    }
+
+    fn promise(&mut self, table: &manifest::Token, namespace: Option<String>) -> Option<Promise> {
         let creation_path = self.required(
             table.creation_path.as_ref(),
             "`creation_path` in [token]",
