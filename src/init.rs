@@ -126,7 +126,6 @@ pub fn run(
         Command::resolve(&config.command, config.received.value("PATH"))
     })??;
     command.check_size(&environment(config, &[])?, stack_limit())?;
-    let directory = open_directory(config)?;
     let replaces_stdin = matches!(source, Some(Source::StandardInput));
     let (ours, theirs) = link::pair().map_err(|error| Error::System {
         step: "connect to the keeper",
@@ -134,8 +133,10 @@ pub fn run(
     })?;
     let signals = received.listen().map_err(system("listen for signals"))?;
     let application = getpid();
+    let directory = open_directory(config)?;
     // SAFETY: no thread has been started yet, so that the child may do whatever the parent may.
-    let child = match unsafe { fork() }.map_err(system("fork"))? {
+    let forked = unsafe { fork() }.inspect_err(|_| directory.withdraw());
+    let child = match forked.map_err(system("fork"))? {
         ForkResult::Child => {
             drop((ours, signals));
             // Signals of the terminal are the application's, and no file is made for others than its owner.
