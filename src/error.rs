@@ -141,6 +141,21 @@ impl Error {
         }
     }
 
+    /// By which somebody else can revoke the client token that may have been taken, when it was handed in.
+    pub fn wrapped_accessor(&self) -> Option<&str> {
+        match self {
+            Error::HandOver(
+                handover::Error::NotValid {
+                    wrapped_accessor, ..
+                }
+                | handover::Error::Unknown {
+                    wrapped_accessor, ..
+                },
+            ) => wrapped_accessor.as_deref(),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -68,3 +68,33 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     )]
     std::process::exit(INTERNAL);
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(
+        clippy::disallowed_methods,
+        reason = "a panic ends its process, so that it needs one of its own"
+    )]
+
+    use std::process::Command;
+
+    const IN_CHILD: &str = "ANTEROOM_TEST_PANIC";
+
+    #[test]
+    fn a_panic_ends_with_70_and_says_where_and_nothing_of_what_f32() {
+        if std::env::var_os(IN_CHILD).is_some() {
+            std::panic::set_hook(Box::new(super::report_panic));
+            panic!("canary");
+        }
+        let test = "tests::a_panic_ends_with_70_and_says_where_and_nothing_of_what_f32";
+        let ended = Command::new(std::env::current_exe().expect("this test has a file"))
+            .args([test, "--exact", "--nocapture"])
+            .env(IN_CHILD, "1")
+            .output()
+            .expect("it can be run");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(super::INTERNAL), "{said}");
+        assert!(said.contains("internal error at src/main.rs:"), "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+}

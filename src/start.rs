@@ -110,6 +110,9 @@ pub fn report(error: &Error, log: Log) {
     let code = error.exit_code();
     let hint = error.hint();
     let mut fields = vec![("exit_code", Value::Number(code.into()))];
+    if let Some(accessor) = error.wrapped_accessor() {
+        fields.push(("wrapped_accessor", Value::Text(accessor)));
+    }
     if let Some(hint) = &hint {
         fields.push(("hint", Value::Text(hint)));
     }

@@ -174,6 +174,8 @@ fn the_hint_of_80_names_the_accessor_that_was_handed_in_t1() {
     let event = assert_not_valid(&run, "the JSON of a used token");
     let hint = openbao::text(&event["hint"]);
     assert!(hint.contains(&wrapped.wrapped_accessor), "{hint}");
+    let accessor = wrapped.wrapped_accessor.as_str();
+    assert_eq!(event["wrapped_accessor"], accessor);
 }
 
 #[test]
@@ -361,6 +363,8 @@ fn an_unwrap_whose_answer_is_lost_is_never_repeated_and_ends_with_82_f16_b37() {
         let hint = openbao::text(&event["hint"]);
         assert!(hint.contains("new wrapping token"), "{what}: {hint}");
         assert!(hint.contains(&wrapped.wrapped_accessor), "{what}: {hint}");
+        let accessor = wrapped.wrapped_accessor.as_str();
+        assert_eq!(event["wrapped_accessor"], accessor, "{what}");
         // Nobody but the minting side can end the client token now: the accessor must be the right one.
         assert!(
             SERVICE.admin.accessor_exists(&wrapped.wrapped_accessor),
