@@ -370,7 +370,9 @@ fn remove_tree(parent: &OwnedFd, name: &str, depth: u32) {
 }
 
 fn make_private(parent: &Path, owner: Option<Owner>) -> Result<PathBuf, Errno> {
-    let path = nix::unistd::mkdtemp(&parent.join("anteroom-XXXXXX"))?;
+    // mkdtemp(3) puts six characters in the place of these.
+    let template = parent.join(format!("anteroom-{}", "X".repeat(6)));
+    let path = nix::unistd::mkdtemp(&template)?;
     if let Some(owner) = owner {
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         nix::unistd::chown(&path, Some(uid), Some(gid)).inspect_err(|_| {
