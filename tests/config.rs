@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Anteroom, Authority, Defect, Fault, FaultProxy, Manifest, Reply, Run, Service, TempDir,
-    TlsServer, Wrapped, openbao,
+    TlsServer, Wrapped, assert_started, openbao,
 };
 
 static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
@@ -47,15 +47,6 @@ fn recorder() -> FaultProxy {
 /// A server that ends every start at its first request, once it has seen it.
 fn dead_end() -> FaultProxy {
     FaultProxy::scripted(|_| Fault::Answer(Reply::text(418, "text/plain", "")))
-}
-
-#[track_caller]
-fn assert_started(run: &Run, what: &str) {
-    assert_eq!(
-        (run.code, run.stdout.as_str()),
-        (Some(0), "the application runs\n"),
-        "{what}\n{run:?}"
-    );
 }
 
 #[track_caller]

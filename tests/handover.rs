@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Admin, Anteroom, Cut, Fault, FaultProxy, Manifest, OpenBao, Reply, Run, Seen, Service, Wrapped,
-    openbao, unique, wait_for,
+    assert_started, openbao, unique, wait_for,
 };
 
 const LOOKUP: &str = "sys/wrapping/lookup";
@@ -44,15 +44,6 @@ fn at_unwrap(mut script: impl FnMut(&Seen) -> Fault + Send + 'static) -> FaultPr
             Fault::Pass
         }
     })
-}
-
-#[track_caller]
-fn assert_started(run: &Run, what: &str) {
-    assert_eq!(
-        (run.code, run.stdout.as_str()),
-        (Some(0), "the application runs\n"),
-        "{what}\n{run:?}"
-    );
 }
 
 /// Refused with this code, nothing started, nothing left, and one event of this name that carries the code and a hint.

@@ -10,7 +10,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::support::{
-    Anteroom, Cut, Fault, FaultProxy, Reply, Run, Service, TempDir, Wrapped, openbao,
+    Anteroom, Cut, Fault, FaultProxy, Reply, Run, Service, TempDir, Wrapped, assert_started,
+    openbao,
 };
 
 static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
@@ -32,15 +33,6 @@ fn start() -> Anteroom {
 fn mint() -> Wrapped {
     // As long as the manifest permits, for tests that run many starts with one token.
     SERVICE.mint_with("60s", serde_json::Value::Null)
-}
-
-#[track_caller]
-fn assert_started(run: &Run, what: &str) {
-    assert_eq!(
-        (run.code, run.stdout.as_str()),
-        (Some(0), "the application runs\n"),
-        "{what}\n{run:?}"
-    );
 }
 
 /// Refused with this code, nothing sent to Vault, nothing started, nothing left.

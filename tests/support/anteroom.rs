@@ -702,3 +702,13 @@ impl std::fmt::Debug for Run {
         writeln!(out, "--- stderr\n{}", self.stderr)
     }
 }
+
+/// The application ran to its end, and said what it is made to say in these tests.
+#[track_caller]
+pub fn assert_started(run: &Run, what: &str) {
+    assert_eq!(
+        (run.code, run.stdout.as_str()),
+        (Some(0), "the application runs\n"),
+        "{what}\n{run:?}"
+    );
+}

@@ -19,7 +19,7 @@ mod selftest;
 pub mod service;
 pub mod tls;
 
-pub use anteroom::{Anteroom, Entry, Run, Running};
+pub use anteroom::{Anteroom, Entry, Run, Running, assert_started};
 pub use openbao::{Admin, Answer, OpenBao, Options, Pki, Storage, Wrapped};
 pub use postgres::Postgres;
 pub use probe::probe;
