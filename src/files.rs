@@ -257,40 +257,40 @@ pub fn status_file(status: &status::Status) -> File {
 }
 
 fn fields(dependency: &Dependency, credential: &Credential) -> Result<Vec<File>, Error> {
-    let wanted: Vec<&String> = match &dependency.fields {
-        Some(fields) => fields.iter().collect(),
-        None => credential.fields.iter().map(|(name, _)| name).collect(),
+    let wanted: Vec<&str> = match &dependency.fields {
+        Some(fields) => fields.iter().map(String::as_str).collect(),
+        None => credential.field_names(),
     };
     let mut files = Vec::new();
     for name in wanted {
         let value = credential.field(name).ok_or_else(|| Error::MissingField {
             dependency: dependency.name.clone(),
             path: dependency.path.clone(),
-            field: name.clone(),
+            field: name.to_owned(),
             present: credential
-                .fields
-                .iter()
-                .map(|(name, _)| name.clone())
+                .field_names()
+                .into_iter()
+                .map(str::to_owned)
                 .collect(),
         })?;
-        config::file_name(name).map_err(|reason| Error::FieldName {
+        field_file_name(name).map_err(|reason| Error::FieldName {
             dependency: dependency.name.clone(),
-            field: name.clone(),
+            field: name.to_owned(),
             reason,
         })?;
-        // As an argument of `awk`, `env` or `make` such a file name is an assignment.
-        if name.contains('=') {
-            let reason = "it holds `=`".to_owned();
-            return Err(Error::FieldName {
-                dependency: dependency.name.clone(),
-                field: name.clone(),
-                reason,
-            });
-        }
         files.push(private(
             &format!("{}/{name}", dependency.name),
             bytes(value),
         ));
     }
     Ok(files)
+}
+
+fn field_file_name(name: &str) -> Result<(), String> {
+    config::file_name(name)?;
+    // As an argument of `awk`, `env` or `make` such a file name is an assignment.
+    if name.contains('=') {
+        return Err("it holds `=`".to_owned());
+    }
+    Ok(())
 }

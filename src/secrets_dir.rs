@@ -218,7 +218,7 @@ impl SecretsDir {
 
     fn clear(&self) {
         for name in self.names() {
-            if self.exists(&name).is_ok_and(|exists| exists) && self.is_ours(&name) {
+            if self.is_ours(&name) {
                 let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::NoRemoveDir);
             }
         }

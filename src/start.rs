@@ -48,22 +48,19 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<(), Error> {
     for notice in &config.notices {
         log.event(Level::Warn, "notice", notice, &[]);
     }
-    let source = match purpose {
-        Purpose::Start => {
-            let variable = config.received.value("ANTEROOM_TOKEN");
-            let variable = variable.map(|value| Secret::new(value.as_bytes().to_vec()));
-            Some(Source::choose(variable, cli.token_file.as_deref())?)
-        }
-        _ => None,
-    };
-    if purpose == Purpose::DryRun {
+    let variable = config.received.value("ANTEROOM_TOKEN");
+    let source = if purpose == Purpose::Start {
+        let variable = variable.map(|value| Secret::new(value.as_bytes().to_vec()));
+        Some(Source::choose(variable, cli.token_file.as_deref())?)
+    } else {
         let mut text =
             "this is a dry run: the certificate and the credentials are invented".to_owned();
-        if config.received.value("ANTEROOM_TOKEN").is_some() || cli.token_file.is_some() {
+        if variable.is_some() || cli.token_file.is_some() {
             text.push_str(", and the wrapping token is not touched");
         }
         log.event(Level::Warn, "dry_run", &text, &[]);
-    }
+        None
+    };
     init::run(&config, source, log, began)
 }
 

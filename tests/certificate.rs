@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use x509_parser::prelude::FromDer;
 
 use crate::support::{
-    Anteroom, Fault, FaultProxy, Manifest, Run, Service, TempDir, Wrapped, tls::install_crypto,
+    Anteroom, Fault, FaultProxy, Manifest, Run, Service, TempDir, Wrapped, assert_revoked,
+    tls::install_crypto,
 };
 
 /// The certificate alone.
@@ -35,18 +36,6 @@ fn start(manifest: Manifest, token: &str) -> Run {
 fn assert_started(run: &Run) {
     run.assert_code(0);
     assert_eq!(run.stdout, "started\n", "{run:?}");
-}
-
-/// Not started, nothing left, and the token is gone.
-#[track_caller]
-fn assert_refused(run: &Run, code: i32, service: &Service, token: &Wrapped) {
-    run.assert_code(code);
-    assert_eq!(run.stdout, "", "the application was started\n{run:?}");
-    run.assert_no_files();
-    assert!(
-        !service.admin.accessor_exists(&token.wrapped_accessor),
-        "the token was not revoked\n{run:?}"
-    );
 }
 
 /// OpenSSL's own command, which must succeed.
@@ -191,7 +180,7 @@ fn a_role_that_changes_the_names_is_76_p1_t17_f25() {
         });
         let token = service.mint();
         let run = start(manifest(&service, &proxy.address()), &token.token);
-        assert_refused(&run, 76, &service, &token);
+        assert_revoked(&run, 76, &service, &token);
         let word = match change {
             "common name" => "its common name is",
             "more" => "adds [\"evil.example.io\"]",
@@ -271,7 +260,7 @@ fn what_the_role_refuses_is_78_with_role_and_reason_f23_p8() {
         let role = manifest.0["certificate"]["role"].clone();
         let token = service.mint();
         let run = start(manifest, &token.token);
-        assert_refused(&run, 78, &service, &token);
+        assert_revoked(&run, 78, &service, &token);
         let role = role.as_str().expect("a role");
         assert!(
             run.stderr.contains(word) && run.stderr.contains(&format!("/sign/{role}")),
@@ -613,7 +602,7 @@ fn a_certificate_that_is_not_ours_is_76_and_the_token_is_revoked_f25_t17_b47_b51
             run.code == Some(76) && run.stderr.contains(word),
             "{name}: 76 and {word:?} were expected\n{run:?}"
         );
-        assert_refused(&run, 76, &service, &token);
+        assert_revoked(&run, 76, &service, &token);
         let signed = proxy.requests();
         let signed = signed.iter().filter(|seen| seen.path.contains("/sign/"));
         assert_eq!(signed.count(), 1, "{name}: asked again");
@@ -638,7 +627,7 @@ fn uris_are_compared_to_the_letter_t17() {
         let run = start(manifest, &token.token);
         match code {
             0 => assert_started(&run),
-            _ => assert_refused(&run, code, &service, &token),
+            _ => assert_revoked(&run, code, &service, &token),
         }
     }
 }
@@ -716,7 +705,7 @@ fn a_certificate_that_does_not_lead_to_the_anchors_of_the_file_is_76_p6_f25() {
         .set("certificate.ca_file", file.display().to_string());
     let token = service.mint();
     let run = start(manifest, &token.token);
-    assert_refused(&run, 76, &service, &token);
+    assert_revoked(&run, 76, &service, &token);
     run.assert_stderr("its chain does not lead to the trust anchors");
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Anteroom, Fault, FaultProxy, Manifest, Postgres, Reply, Run, Service, Wrapped, wait_for,
+    Anteroom, Fault, FaultProxy, Manifest, Postgres, Reply, Run, Service, Wrapped, assert_revoked,
+    wait_for,
 };
 
 /// A manifest with this dependency alone, called `dep`.
@@ -57,18 +58,6 @@ fn texts(expected: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
         .collect()
-}
-
-/// Not started, nothing left, and the token is gone.
-#[track_caller]
-fn assert_refused(run: &Run, code: i32, service: &Service, token: &Wrapped) {
-    run.assert_code(code);
-    assert_eq!(run.stdout, "", "the application was started\n{run:?}");
-    run.assert_no_files();
-    assert!(
-        !service.admin.accessor_exists(&token.wrapped_accessor),
-        "the token was not revoked\n{run:?}"
-    );
 }
 
 /// The server ends the leases of a token that is gone in its own time.
@@ -149,7 +138,7 @@ fn what_is_not_there_is_78_with_path_and_the_token_revoked_f22_b28_b29_k1() {
     ] {
         allow(&service, &path, "read");
         let (run, token) = fetch(&service, json!({"path": path}));
-        assert_refused(&run, 78, &service, &token);
+        assert_revoked(&run, 78, &service, &token);
         assert!(
             run.stderr.contains(&path) && run.stderr.contains(word),
             "{path}: {word}\n{run:?}"
@@ -220,7 +209,7 @@ fn a_null_is_78_and_never_an_empty_file_b31_k4() {
         json!({"path": path, "fields": ["password"]}),
     ] {
         let (run, token) = fetch(&service, dependency);
-        assert_refused(&run, 78, &service, &token);
+        assert_revoked(&run, 78, &service, &token);
         run.assert_stderr("`password`")
             .assert_stderr(&path)
             .assert_stderr("null")
@@ -241,7 +230,7 @@ fn a_wanted_field_that_is_missing_is_78_with_path_and_field_b30() {
         &service,
         json!({"path": path, "fields": ["username", "pasword"]}),
     );
-    assert_refused(&run, 78, &service, &token);
+    assert_revoked(&run, 78, &service, &token);
     run.assert_stderr(&path)
         .assert_stderr("`pasword`")
         .assert_stderr("it has password, username")
@@ -278,7 +267,7 @@ fn a_field_whose_name_cannot_be_a_file_is_78_b36() {
         let path = secret(&service, "names", json!({name: "canary-value", "ok": "1"}));
         let (run, token) = fetch(&service, json!({"path": path}));
         assert!(run.code == Some(78), "{name:?}\n{run:?}");
-        assert_refused(&run, 78, &service, &token);
+        assert_revoked(&run, 78, &service, &token);
         run.assert_stderr("cannot be a file")
             .assert_no(["canary-value"]);
         assert!(!run.stderr.contains('\u{1b}'), "{name:?} came out raw");
@@ -350,7 +339,7 @@ fn a_database_that_fails_is_asked_three_times_at_most_then_69_and_the_token_revo
     });
     let token = service.mint();
     let run = start(service.manifest_for(&proxy.address()), &token.token);
-    assert_refused(&run, 69, &service, &token);
+    assert_revoked(&run, 69, &service, &token);
     run.assert_stderr("database is down");
     assert_eq!(proxy.count(&service.database_path()), 3);
 }
@@ -368,7 +357,7 @@ fn a_real_database_error_is_69_and_the_leases_of_the_others_are_revoked_f24_t18(
         .set("dependencies.broken", json!({"path": broken}));
     let token = service.mint();
     let run = start(manifest, &token.token);
-    assert_refused(&run, 69, &service, &token);
+    assert_revoked(&run, 69, &service, &token);
     run.assert_stderr(&broken);
     assert_leases_end(&service, &format!("{mount}/creds/{}", service.app));
 }
@@ -437,7 +426,7 @@ fn a_denied_path_is_77_with_path_and_capability_and_everything_is_revoked_f21() 
         let manifest = service.manifest().set("dependencies.denied", dependency);
         let token = service.mint();
         let run = start(manifest, &token.token);
-        assert_refused(&run, 77, &service, &token);
+        assert_revoked(&run, 77, &service, &token);
         run.assert_stderr(&path)
             .assert_stderr(capability)
             .assert_stderr("permission denied");
@@ -501,7 +490,7 @@ fn a_template_that_asks_for_what_is_not_there_is_78_without_any_value_b26_t15() 
         let token = service.mint();
         let run = start(manifest, &token.token);
         assert!(run.code == Some(78), "{template}\n{run:?}");
-        assert_refused(&run, 78, &service, &token);
+        assert_revoked(&run, 78, &service, &token);
         run.assert_no(Service::CANARIES);
     }
 }
@@ -534,7 +523,7 @@ fn a_secret_with_more_fields_than_any_has_is_76_and_the_token_is_revoked_b36_b40
             .limit(Duration::from_secs(20))
             .shell("echo started")
             .run();
-        assert_refused(&run, 76, &service, &token);
+        assert_revoked(&run, 76, &service, &token);
         run.assert_no(["canary-value"]);
     }
 }
@@ -567,7 +556,7 @@ fn a_denied_path_does_not_wait_for_one_that_hangs_f21_t18() {
         .limit(Duration::from_secs(30))
         .shell("echo started")
         .run();
-    assert_refused(&run, 77, &service, &token);
+    assert_revoked(&run, 77, &service, &token);
     run.assert_stderr(&denied);
     assert_eq!(proxy.count(&hangs), 1, "it was asked again");
     let requests = proxy.requests();

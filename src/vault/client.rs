@@ -1,6 +1,6 @@
 //! The client and the session: their connections, redirects, and what is repeated for how long.
 
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub struct Client {
     pub(super) skew: Arc<AtomicI64>,
     pub(super) log: Log,
     /// Calls off what is under way; without it, that ends by its own limits.
-    stop: Option<Arc<EventFd>>,
+    stop: Option<Arc<OwnedFd>>,
 }
 
 /// Connections to the server, and how far their requests came.
@@ -83,12 +83,10 @@ impl Client {
             true => Some(Tls::new(roots, endpoint.tls_server_name.as_deref())?),
             false => None,
         };
-        let stop = EventFd::new().ok().map(Arc::new);
-        // A descriptor of its own for the list, which holds what is only waited for.
-        let waited = stop
-            .as_ref()
-            .and_then(|stop| stop.as_fd().try_clone_to_owned().ok());
-        limits.abort.extend(waited.map(Arc::new));
+        let stop = EventFd::new()
+            .ok()
+            .map(|event| Arc::new(OwnedFd::from(event)));
+        limits.abort.extend(stop.clone());
         Ok(Client {
             endpoint: Arc::new(endpoint),
             limits,
@@ -325,7 +323,8 @@ impl Session {
     /// Calls off what other threads ask of this session; what was sent is waited for a little.
     pub fn stop(&self) {
         if let Some(stop) = &self.client.stop {
-            let _ = stop.write(1);
+            // One more to its counter makes it readable (eventfd(2)).
+            let _ = nix::unistd::write(stop, &1_u64.to_ne_bytes());
         }
     }
 

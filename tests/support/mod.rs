@@ -24,7 +24,7 @@ pub use openbao::{Admin, Answer, OpenBao, Options, Pki, Storage, Wrapped};
 pub use postgres::Postgres;
 pub use probe::probe;
 pub use proxy::{Cut, Fault, FaultProxy, Reply, Seen};
-pub use service::{Manifest, Service};
+pub use service::{Manifest, Service, assert_revoked};
 pub use tls::{Authority, Defect, TlsServer};
 
 use std::fs;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use super::openbao::merge;
-use super::{Admin, OpenBao, Pki, Postgres, Wrapped, unique};
+use super::{Admin, OpenBao, Pki, Postgres, Run, Wrapped, unique};
 
 /// A service called `app` in the environment `test`, with everything that it may fetch.
 pub struct Service {
@@ -291,4 +291,16 @@ fn write_table(
 fn quoted(key: &str) -> String {
     // TOML's basic strings know every escape that JSON writes.
     Value::from(key).to_string()
+}
+
+/// Not started, nothing left, and the token is gone.
+#[track_caller]
+pub fn assert_revoked(run: &Run, code: i32, service: &Service, token: &Wrapped) {
+    run.assert_code(code);
+    assert_eq!(run.stdout, "", "the application was started\n{run:?}");
+    run.assert_no_files();
+    assert!(
+        !service.admin.accessor_exists(&token.wrapped_accessor),
+        "the token was not revoked\n{run:?}"
+    );
 }
