@@ -1,29 +1,44 @@
-//! A small C program that shows what a process was handed, and what others can see of it.
+//! Small C programs: what a process was handed and what others can see of it, and what stands under an init.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
 use super::{TempDir, repository};
 
+/// A directory for a program, and the program in it.
+type Built = (TempDir, PathBuf);
+
 /// The probe, static; what it can do stands at the top of `probe.c`.
 pub fn probe() -> &'static Path {
-    static PROBE: LazyLock<(TempDir, std::path::PathBuf)> = LazyLock::new(|| {
-        let directory = TempDir::new();
-        let path = directory.join("probe");
-        compile(&["-static"], &path);
-        (directory, path)
-    });
+    static PROBE: LazyLock<Built> = LazyLock::new(|| build("probe"));
     &PROBE.1
+}
+
+/// What stands under an init, static; what it can do stands at the top of `application.c`.
+pub fn application() -> &'static Path {
+    static APPLICATION: LazyLock<Built> = LazyLock::new(|| build("application"));
+    &APPLICATION.1
+}
+
+fn build(name: &str) -> Built {
+    let directory = TempDir::new();
+    let path = directory.join(name);
+    compile_source(name, &["-static"], &path);
+    (directory, path)
 }
 
 /// Builds the probe in another way, for instance with a loader that is nowhere.
 pub fn compile(options: &[&str], path: &Path) {
+    compile_source("probe", options, path);
+}
+
+fn compile_source(name: &str, options: &[&str], path: &Path) {
     let output = Command::new("gcc")
         .args(["-Wall", "-Werror", "-o"])
         .arg(path)
         .args(options)
-        .arg(repository().join("tests/support/probe.c"))
+        .arg(repository().join(format!("tests/support/{name}.c")))
         .output()
         .expect("gcc can be started: scripts/install tools");
     assert!(
