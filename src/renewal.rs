@@ -1,0 +1,306 @@
+//! When to renew what: functions of time and chance alone.
+//!
+//! Times are counted on a clock that goes on while the machine sleeps, as Vault's does. `chance` is a number from 0 to 1,
+//! anew for each call: many containers that were started together must not come back together.
+
+use std::time::Duration;
+
+/// A time, as the duration since the machine was started (`CLOCK_BOOTTIME`, clock_gettime(2)).
+pub type Moment = Duration;
+
+/// Nothing is done more often.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The first pause after a failure, and a server that is away is asked at least so often.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_LAST: Duration = Duration::from_secs(60);
+/// How much shorter an answer may be than what was asked for, since servers count in whole seconds.
+const ROUNDING: Duration = Duration::from_secs(1);
+
+/// Whoever says more than a hundred years means that it does not end.
+pub const ENDLESS: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// A life as Vault gives it, in seconds.
+pub fn life(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(ENDLESS)
+}
+
+/// What is due next for something that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on living when it is renewed.
+    Renew,
+    /// It cannot be renewed, or not for much longer: another one takes its place.
+    Replace,
+    /// It ends, and nothing can be done about it.
+    Nothing,
+}
+
+/// The life of a token, a lease or a certificate, and what is due for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    /// The life it had when it was new.
+    pub full: Duration,
+    /// Its end, unless it is renewed.
+    pub end: Moment,
+    /// What to do next.
+    pub step: Step,
+    /// When to do it.
+    pub due: Moment,
+    failures: u32,
+}
+
+impl Term {
+    /// Something new that lives for so long.
+    pub fn new(now: Moment, life: Duration, is_renewable: bool, chance: f64) -> Term {
+        let mut term = Term {
+            full: life,
+            end: now + life,
+            step: Step::Renew,
+            due: now,
+            failures: 0,
+        };
+        match is_renewable {
+            true => term.due = renewal(now, term.end, chance),
+            false => term.must_be_replaced(now, chance),
+        }
+        term
+    }
+
+    /// It was renewed and lives for so long from now on; when that is less than it had at first, its maximum is near.
+    pub fn renewed(&mut self, now: Moment, life: Duration, is_renewable: bool, chance: f64) {
+        let grows = is_renewable && life + ROUNDING.max(self.full / 20) >= self.full;
+        self.end = now + life;
+        self.failures = 0;
+        if grows {
+            self.full = self.full.max(life);
+            self.step = Step::Renew;
+            self.due = renewal(now, self.end, chance);
+        } else {
+            self.must_be_replaced(now, chance);
+        }
+    }
+
+    /// It cannot be renewed, so another one is fetched while about a third of a whole life is left.
+    pub fn must_be_replaced(&mut self, now: Moment, chance: f64) {
+        let ahead = self.full.mul_f64(1.0 - part(chance));
+        self.step = Step::Replace;
+        self.due = self.end.saturating_sub(ahead).max(now);
+    }
+
+    /// It is gone before its time: another one is wanted at once.
+    pub fn is_gone(&mut self, now: Moment) {
+        self.end = self.end.min(now);
+        self.step = Step::Replace;
+        self.due = now;
+    }
+
+    /// What was due did not succeed and is tried again later; rarely enough for an engine that makes something at each try.
+    pub fn failed(&mut self, now: Moment, chance: f64) {
+        let first = PAUSE_FIRST.max(self.full / 30);
+        let pause = first.saturating_mul(1 << self.failures.min(4));
+        let pause = pause.min(first.max(self.full / 3));
+        self.failures = self.failures.saturating_add(1);
+        self.due = now + spread(in_time(pause, self.left(now)), chance);
+    }
+
+    /// How long it lives unless it is renewed.
+    pub fn left(&self, now: Moment) -> Duration {
+        self.end.saturating_sub(now)
+    }
+
+    /// It failed and has not succeeded since.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+}
+
+/// About two thirds of what is left.
+fn renewal(now: Moment, end: Moment, chance: f64) -> Moment {
+    let left = end.saturating_sub(now);
+    now + left.mul_f64(part(chance)).max(PAUSE_MIN.min(left))
+}
+
+/// The part of a life after which something is done: 0.60 to 0.72.
+fn part(chance: f64) -> f64 {
+    0.60 + 0.12 * chance.clamp(0.0, 1.0)
+}
+
+/// Half as long to half as long again.
+fn spread(pause: Duration, chance: f64) -> Duration {
+    pause.mul_f64(0.5 + chance.clamp(0.0, 1.0))
+}
+
+/// A pause that does not sleep through the last seconds of something that can still be rescued.
+fn in_time(pause: Duration, left: Duration) -> Duration {
+    match left.is_zero() {
+        true => pause,
+        false => pause.min((left / 8).max(PAUSE_MIN)),
+    }
+}
+
+/// How long a server that is away is left alone after so many failures. `shortest` is the shortest of all lives when they
+/// were new, `left` what is left of the one that ends next.
+pub fn pause(failures: u32, shortest: Duration, left: Duration, chance: f64) -> Duration {
+    let last = (shortest / 10).clamp(PAUSE_FIRST, PAUSE_LAST);
+    let pause = PAUSE_FIRST.saturating_mul(1 << failures.min(6));
+    spread(in_time(pause.min(last), left), chance)
+}
+
+/// How long an answer is worth waiting for when so much time is left.
+pub fn patience(left: Duration) -> Duration {
+    (left / 4).clamp(Duration::from_secs(2), Duration::from_secs(15))
+}
+
+/// The life of a token that cannot be renewed beyond a certain end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Horizon {
+    /// When it began.
+    pub begin: Moment,
+    /// When it is over, whatever is renewed.
+    pub end: Moment,
+}
+
+impl Horizon {
+    /// When to warn: after three quarters.
+    pub fn warning(&self) -> Moment {
+        self.begin + self.life() * 3 / 4
+    }
+
+    /// When the application must know: while there is time for it to end well, and not for all containers at once.
+    pub fn farewell(&self, chance: f64) -> Moment {
+        self.begin + self.life().mul_f64(0.85 + 0.10 * chance.clamp(0.0, 1.0))
+    }
+
+    fn life(&self) -> Duration {
+        self.end.saturating_sub(self.begin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVES: [u64; 12] = [1, 2, 3, 5, 10, 20, 30, 60, 600, 3600, 86_400, 31_536_000];
+
+    /// Numbers from 0 to 1 without a pattern that matters (xorshift).
+    fn chances() -> impl Iterator<Item = f64> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let any = std::iter::repeat_with(move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1_u64 << 53) as f64
+        });
+        [0.0, 1.0].into_iter().chain(any)
+    }
+
+    #[test]
+    fn a_renewal_is_never_past_the_end_and_never_at_once() {
+        let mut chances = chances();
+        for n in 0..10_000_u64 {
+            let life = Duration::from_secs(LIVES[(n % 12) as usize]);
+            let now = Moment::from_millis(n * 77);
+            let chance = chances.next().expect("endless");
+            for is_renewable in [true, false] {
+                let term = Term::new(now, life, is_renewable, chance);
+                assert!(term.due < term.end, "{term:?}");
+                assert!(term.due >= now + PAUSE_MIN, "{term:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fleet_that_starts_together_does_not_renew_together_t19() {
+        let life = Duration::from_secs(3600);
+        let mut per_minute = [0_u32; 60];
+        for chance in chances().take(1000) {
+            let due = Term::new(Moment::ZERO, life, true, chance).due;
+            per_minute[(due.as_secs() / 60) as usize] += 1;
+        }
+        let busiest = per_minute.iter().max().expect("sixty");
+        // 36 to 43 minutes after the start: some 140 a minute when all are spread evenly.
+        assert!(*busiest < 200, "{per_minute:?}");
+        assert_eq!(per_minute.iter().filter(|count| **count > 0).count(), 8);
+    }
+
+    #[test]
+    fn renewals_up_to_the_maximum_and_then_a_replacement_in_good_time_f37() {
+        // 10 s at a time, 30 s in all.
+        let maximum = Duration::from_secs(30);
+        for chance in chances().take(1000) {
+            let mut now = Moment::ZERO;
+            let mut term = Term::new(now, Duration::from_secs(10), true, chance);
+            let mut renewals = 0;
+            while term.step == Step::Renew {
+                now = term.due;
+                let left =
+                    Duration::from_secs((maximum - now).min(Duration::from_secs(10)).as_secs());
+                term.renewed(now, left, true, chance);
+                renewals += 1;
+                assert!(renewals < 10, "{term:?}");
+            }
+            assert_eq!(term.step, Step::Replace);
+            assert!(renewals >= 3, "{renewals}");
+            let left = term.end - term.due;
+            assert!(left >= Duration::from_millis(1500), "{left:?} {term:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_renewed_is_replaced_at_two_thirds() {
+        for chance in chances().take(1000) {
+            let term = Term::new(Moment::ZERO, Duration::from_secs(300), false, chance);
+            assert!((180..=216).contains(&term.due.as_secs()), "{term:?}");
+        }
+    }
+
+    #[test]
+    fn failures_are_pauses_that_grow_and_end_t19() {
+        for life in LIVES.map(Duration::from_secs) {
+            for chance in chances().take(100) {
+                let mut term = Term::new(Moment::ZERO, life, false, chance);
+                let mut now = term.due;
+                let mut tries = 0;
+                let until = now + life.max(Duration::from_secs(30));
+                while now < until {
+                    term.failed(now, chance);
+                    assert!(term.due >= now + PAUSE_MIN / 2, "{term:?}");
+                    now = term.due;
+                    tries += 1;
+                }
+                // A budget for each life: nobody makes 600 users a minute.
+                assert!(tries <= 250, "{tries} tries in {life:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_asked_often_enough_for_what_ends_first_f35() {
+        let (hour, second) = (Duration::from_secs(3600), Duration::from_secs(1));
+        assert_eq!(pause(0, hour, hour, 0.5), PAUSE_FIRST);
+        assert_eq!(pause(60, hour, hour, 0.5), PAUSE_LAST);
+        assert_eq!(pause(60, hour, second * 16, 0.5), second * 2);
+        assert_eq!(pause(60, hour, second / 10, 0.5), PAUSE_MIN);
+        assert_eq!(pause(60, hour, Duration::ZERO, 0.5), PAUSE_LAST);
+        assert_eq!(pause(60, second * 10, second * 10, 0.5), PAUSE_FIRST);
+        let pauses: Vec<_> = chances()
+            .take(100)
+            .map(|chance| pause(9, hour, hour, chance))
+            .collect();
+        assert!(pauses.iter().any(|pause| *pause < PAUSE_LAST * 3 / 4));
+        assert!(pauses.iter().any(|pause| *pause > PAUSE_LAST * 5 / 4));
+    }
+
+    #[test]
+    fn a_token_with_a_maximum_is_warned_of_and_taken_leave_of_before_its_end_f38() {
+        let horizon = Horizon {
+            begin: Moment::from_secs(100),
+            end: Moment::from_secs(1100),
+        };
+        assert_eq!(horizon.warning(), Moment::from_secs(850));
+        for chance in chances().take(100) {
+            let farewell = horizon.farewell(chance).as_secs();
+            assert!((950..=1050).contains(&farewell), "{farewell}");
+        }
+    }
+}
