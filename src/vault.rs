@@ -1,4 +1,4 @@
-//! Vault's and OpenBao's HTTP API, as far as a start needs it.
+//! Vault's and OpenBao's HTTP API, as far as a start and the upkeep need it.
 //!
 //! [`Client`] has no token and can look up and unwrap; unwrapping consumes it and makes a [`Session`], which has a token
 //! and can do the rest. Nothing here knows the manifest or the secrets directory's layout: plain values come in and go
@@ -8,6 +8,7 @@ mod answer;
 mod client;
 mod error;
 mod exchange;
+mod leases;
 mod logical;
 mod pki;
 mod roots;
@@ -21,6 +22,7 @@ mod wrapping;
 pub use answer::Auth;
 pub use client::{Client, Endpoint, GRACE, Session};
 pub use error::Error;
+pub use leases::Renewed;
 pub use logical::Reply;
 pub use pki::SignRequest;
 pub use roots::{Error as TrustError, Roots, read as read_certificates};

@@ -196,6 +196,7 @@ impl Client {
                 return Err(Error::Aborted);
             }
             let mut floor = Duration::from_millis(10);
+            let mut failed_by_vault = false;
             let (reason, wait) = match send(&format!("{origin}/v1/{}", call.path)) {
                 Ok(answer) => match judge(call, &answer) {
                     Verdict::Done => return parse(&answer, call),
@@ -213,9 +214,10 @@ impl Client {
                         floor = PAUSE_LIMITED;
                         (reason, wait)
                     }
-                    Verdict::Unknown(reason) => {
+                    Verdict::Unknown { reason, by_vault } => {
                         unknown += 1;
-                        may_repeat(call, unknown, &reason)?;
+                        failed_by_vault = by_vault;
+                        may_repeat(call, unknown, &reason, by_vault)?;
                         (reason, pause)
                     }
                     Verdict::Final(error) => return Err(error),
@@ -228,7 +230,7 @@ impl Client {
                 }
                 Err(Silence::Unknown(reason)) => {
                     unknown += 1;
-                    may_repeat(call, unknown, &reason)?;
+                    may_repeat(call, unknown, &reason, false)?;
                     (reason, pause)
                 }
                 Err(Silence::Final(error)) => return Err(error),
@@ -247,11 +249,15 @@ impl Client {
                     ("wait_ms", Value::Number(wait.as_millis() as u64)),
                 ],
             );
-            if self.limits.remaining() < Duration::from_millis(20) || !self.limits.pause(wait) {
+            let goes_on = self.limits.persistent
+                && self.limits.remaining() >= Duration::from_millis(20)
+                && self.limits.pause(wait);
+            if !goes_on {
                 return Err(match self.limits.is_aborted() {
                     true => Error::Aborted,
                     false => Error::Unavailable {
                         request: call.to_string(),
+                        by_vault: failed_by_vault,
                         // The deadline cuts the last try short; what the server said before says more.
                         reason: match said {
                             Some(said) if reason == TIMED_OUT => {
@@ -320,6 +326,22 @@ impl Session {
         &self.accessor
     }
 
+    /// The same session under other limits: with connections of its own, and the server's name looked up anew.
+    pub fn within(&self, limits: Limits) -> Session {
+        let client = Client {
+            limits,
+            lookup: Lookup::default(),
+            stop: None,
+            ..self.client.clone()
+        };
+        Session {
+            connections: client.connections(GRACE),
+            client,
+            token: self.token.clone(),
+            accessor: self.accessor.clone(),
+        }
+    }
+
     /// Calls off what other threads ask of this session; what was sent is waited for a little.
     pub fn stop(&self) {
         if let Some(stop) = &self.client.stop {
@@ -342,7 +364,7 @@ impl Session {
     }
 }
 
-fn may_repeat(call: &Call<'_>, unknown: u32, reason: &str) -> Result<(), Error> {
+fn may_repeat(call: &Call<'_>, unknown: u32, reason: &str, by_vault: bool) -> Result<(), Error> {
     let (request, reason) = (call.to_string(), reason.to_owned());
     match call.repeat {
         Repeat::Freely => Ok(()),
@@ -350,6 +372,7 @@ fn may_repeat(call: &Call<'_>, unknown: u32, reason: &str) -> Result<(), Error> 
         Repeat::AFewTimes => Err(Error::Unavailable {
             request,
             reason: format!("{reason}, {CREATIONS_MAX} times"),
+            by_vault,
         }),
         Repeat::Never => Err(Error::Unknown { request, reason }),
     }

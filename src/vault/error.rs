@@ -11,6 +11,8 @@ pub enum Error {
         request: String,
         /// What the last try met.
         reason: String,
+        /// Vault itself answered that this request failed, so that others may not.
+        by_vault: bool,
     },
     /// The server's certificate was refused, or its TLS is none that is spoken here.
     Tls {
@@ -63,7 +65,9 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Unavailable { request, reason } => {
+            Error::Unavailable {
+                request, reason, ..
+            } => {
                 write!(f, "Vault is not available ({request}): {reason}")
             }
             Error::Tls { server, reason } => {

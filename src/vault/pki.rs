@@ -39,6 +39,9 @@ pub struct Signed {
     /// Its chain, PEM; may be missing.
     #[serde(default)]
     pub ca_chain: Option<Vec<String>>,
+    /// The certificate is revoked with the token.
+    #[serde(skip)]
+    pub is_leased: bool,
 }
 
 impl Session {
@@ -61,6 +64,10 @@ impl Session {
             reason: error.to_string(),
         })?;
         call.body = Some(Zeroizing::new(body));
-        self.call::<Signed>(&call)?.take_data(&call)
+        let mut envelope = self.call::<Signed>(&call)?;
+        Ok(Signed {
+            is_leased: !envelope.lease_id.is_empty(),
+            ..envelope.take_data(&call)?
+        })
     }
 }

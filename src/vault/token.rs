@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use ureq::http::Method;
+use zeroize::Zeroizing;
 
 use super::client::Session;
 use super::error::Error;
@@ -34,6 +35,9 @@ pub struct TokenProperties {
     /// Seconds; 0 is none.
     #[serde(default)]
     pub explicit_max_ttl: u64,
+    /// Seconds since 1970, by the server's clock.
+    #[serde(default)]
+    pub creation_time: i64,
 }
 
 impl Session {
@@ -48,6 +52,27 @@ impl Session {
         self.call::<TokenProperties>(&call)?.take_data(&call)
     }
 
+    /// Renews the token (`auth/token/renew-self`); returns the seconds that it lives from now on, which may be fewer than
+    /// were asked for.
+    pub fn renew_self(&self, increment: Duration) -> Result<u64, Error> {
+        let mut call = Call {
+            method: Method::POST,
+            path: "auth/token/renew-self",
+            body: None,
+            repeat: Repeat::Freely,
+        };
+        let body = format!("{{\"increment\":{}}}", increment.as_secs());
+        call.body = Some(Zeroizing::new(body.into_bytes()));
+        let renewed = self.call::<serde::de::IgnoredAny>(&call)?;
+        match renewed.auth {
+            Some(auth) => Ok(auth.lease_duration),
+            None => Err(Error::Malformed {
+                request: call.to_string(),
+                reason: "it says nothing of the token".to_owned(),
+            }),
+        }
+    }
+
     /// Ends the token and all its leases (`auth/token/revoke-self`), within `budget` and whatever was called off.
     ///
     /// A token that is gone already is denied like one that may not revoke itself, so that 403 proves nothing.
@@ -56,6 +81,7 @@ impl Session {
             deadline: Instant::now() + budget,
             abort: Vec::new(),
             grace: Duration::ZERO,
+            persistent: true,
         };
         let client = self.client.with_limits(limits);
         let call = Call {

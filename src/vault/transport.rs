@@ -32,6 +32,8 @@ pub struct Limits {
     pub abort: Vec<Arc<OwnedFd>>,
     /// How long an answer is still waited for after that.
     pub grace: Duration,
+    /// What may be repeated is repeated until the deadline; else whoever asks comes again when it suits them.
+    pub persistent: bool,
 }
 
 impl Limits {

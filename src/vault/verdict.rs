@@ -26,7 +26,12 @@ pub(super) enum Verdict {
         wait: Option<Duration>,
     },
     /// It may have been done.
-    Unknown(String),
+    Unknown {
+        /// What was said.
+        reason: String,
+        /// Vault said it, and not something in between.
+        by_vault: bool,
+    },
     /// No repeat will help.
     Final(Error),
 }
@@ -65,8 +70,12 @@ pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
         501 => Verdict::Final(Error::Unavailable {
             request,
             reason: "it is not initialised".to_owned(),
+            by_vault: false,
         }),
-        500 | 502 | 503 | 504 => Verdict::Unknown(said()),
+        500 | 502 | 503 | 504 => Verdict::Unknown {
+            reason: said(),
+            by_vault: !errors.is_empty(),
+        },
         status => Verdict::Final(Error::Status {
             request,
             status,
