@@ -18,7 +18,7 @@ use crate::log;
     name = "anteroom",
     version,
     about = "Fetches a service's secrets with a one-use wrapping token, then becomes the service",
-    override_usage = "anteroom [OPTIONS] -- COMMAND [ARGS...]\n       anteroom --dry-run [-- COMMAND [ARGS...]]\n       anteroom check",
+    override_usage = "anteroom [OPTIONS] -- COMMAND [ARGS...]\n       anteroom --dry-run [-- COMMAND [ARGS...]]\n       anteroom check\n       anteroom health",
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = false
 )]
@@ -53,16 +53,15 @@ pub struct Cli {
     )]
     pub secrets_dir: Option<PathBuf>,
 
-    /// exec (the application becomes this process)
+    /// How anteroom lives on once the application runs; default exec
     #[arg(
         long,
         global = true,
         value_name = "LIFECYCLE",
         env = "ANTEROOM_LIFECYCLE",
-        hide_env_values = true,
-        value_parser = ["exec"]
+        hide_env_values = true
     )]
-    pub lifecycle: Option<String>,
+    pub lifecycle: Option<Lifecycle>,
 
     /// From start to exec, all retries in it; default 25s
     #[arg(
@@ -107,6 +106,15 @@ pub struct Cli {
     /// The application and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// How anteroom lives on once the application runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Lifecycle {
+    /// The application becomes this process, and the keeper stays beside it
+    Exec,
+    /// This process stays, as the application's init, and revokes in the end
+    Supervise,
 }
 
 /// Why the command line is not understood.
@@ -226,6 +234,8 @@ fn take_out(words: &mut Vec<OsString>, error: &clap::Error) -> bool {
 pub enum Task {
     /// Is the manifest sound? Prints the plan; holds no secret, asks no token
     Check,
+    /// Is everything that was published still good? Exit code 0, or 1 and what is not; for HEALTHCHECK
+    Health,
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::files::template::Template;
 use crate::manifest::Mistake;
 use crate::user::User;
@@ -55,6 +57,10 @@ pub struct Config {
     pub allow_disk: bool,
     /// Whom the application runs as, when that is not who anteroom runs as.
     pub user: Option<User>,
+    /// How anteroom lives on once the application runs.
+    pub lifecycle: Lifecycle,
+    /// How what was fetched is kept fresh.
+    pub upkeep: Upkeep,
     /// From start to exec, all retries in it.
     pub deadline: Duration,
     /// The application and its arguments.
@@ -63,6 +69,68 @@ pub struct Config {
     pub received: Environment,
     /// What was decided that the user may not expect.
     pub notices: Vec<String>,
+}
+
+/// How anteroom lives on once the application runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// The application becomes the process that anteroom was.
+    Exec,
+    /// Anteroom stays, as the application's init.
+    Supervise(Supervision),
+}
+
+/// What anteroom does as an init, where there is a choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supervision {
+    /// Signals go to the application's whole process group.
+    pub signal_group: bool,
+    /// Exit codes of the application that become 0.
+    pub remap_exit: Vec<u8>,
+    /// Orphans are adopted by a process that is not PID 1 too.
+    pub subreaper: bool,
+    /// From TERM to KILL, when anteroom ends the application.
+    pub stop_timeout: Duration,
+}
+
+/// How what was fetched is kept fresh, and who is told.
+#[derive(Debug, Clone)]
+pub struct Upkeep {
+    /// How the application learns of a new generation.
+    pub on_rotate: OnRotate,
+    /// What happens when the token's life is over.
+    pub on_expiry: OnExpiry,
+    /// How often somebody looks whether the token was revoked; none is never.
+    pub revocation_check: Option<Duration>,
+    /// How long a credential that was replaced may still be used.
+    pub revoke_after: Duration,
+}
+
+/// How the application learns of a new generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnRotate {
+    /// Not at all: it reads the files when it needs them.
+    Nothing,
+    /// By a signal.
+    Signal(Signal),
+    /// By a command.
+    Command {
+        /// The command and its arguments.
+        words: Vec<String>,
+        /// How long it may take.
+        timeout: Duration,
+    },
+}
+
+/// What happens when the token's life is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExpiry {
+    /// The application goes on with what it has.
+    Ignore,
+    /// It is told by a signal.
+    Signal(Signal),
+    /// It is ended, so that it is started again with a new token; only where anteroom is its init.
+    Terminate,
 }
 
 /// How to reach Vault.

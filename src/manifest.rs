@@ -7,6 +7,8 @@ mod table;
 
 use std::fmt;
 
+pub use table::Words;
+
 use table::Table;
 
 /// Where in the manifest something stands, from 1.
@@ -115,6 +117,8 @@ pub struct Token {
     pub min_ttl: Option<At<String>>,
     /// Exactly these besides `default`.
     pub policies: Option<Vec<At<String>>>,
+    /// How often somebody looks whether the client token was revoked.
+    pub revocation_check: Option<At<String>>,
 }
 
 /// The certificate to ask for.
@@ -179,6 +183,8 @@ pub struct Secrets {
     pub directory: Option<At<String>>,
     /// It may lie on a disk.
     pub allow_disk: bool,
+    /// How long a credential that was replaced may still be used.
+    pub revoke_after: Option<At<String>>,
 }
 
 /// The application's process.
@@ -188,6 +194,22 @@ pub struct Process {
     pub lifecycle: Option<At<String>>,
     /// Whom the application runs as.
     pub user: Option<At<String>>,
+    /// How the application learns of a new generation: a signal, or a command.
+    pub on_rotate: Option<Words>,
+    /// How long that command may take.
+    pub on_rotate_timeout: Option<At<String>>,
+    /// What happens when the token's life is over.
+    pub on_expiry: Option<At<String>>,
+    /// The signal that tells the application so.
+    pub expiry_signal: Option<At<String>>,
+    /// From TERM to KILL, when anteroom ends the application.
+    pub stop_timeout: Option<At<String>>,
+    /// Signals go to the application's whole process group.
+    pub signal_group: bool,
+    /// Exit codes of the application that become 0.
+    pub remap_exit: Vec<At<String>>,
+    /// Orphans are adopted by a process that is not PID 1 too.
+    pub subreaper: bool,
 }
 
 /// Reads a manifest; what could not be read is missing from it and named in the mistakes.
@@ -222,6 +244,7 @@ pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
             max_wrap_ttl: t.text("max_wrap_ttl"),
             min_ttl: t.text("min_ttl"),
             policies: t.texts("policies"),
+            revocation_check: t.text("revocation_check"),
         };
         t.finish(&mut mistakes);
     }
@@ -264,6 +287,7 @@ pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
         manifest.secrets = Secrets {
             directory: t.text("directory"),
             allow_disk: t.flag("allow_disk"),
+            revoke_after: t.text("revoke_after"),
         };
         t.finish(&mut mistakes);
     }
@@ -271,6 +295,14 @@ pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
         manifest.process = Process {
             lifecycle: t.text("lifecycle"),
             user: t.text("user"),
+            on_rotate: t.words("on_rotate"),
+            on_rotate_timeout: t.text("on_rotate_timeout"),
+            on_expiry: t.text("on_expiry"),
+            expiry_signal: t.text("expiry_signal"),
+            stop_timeout: t.text("stop_timeout"),
+            signal_group: t.flag("signal_group"),
+            remap_exit: t.texts("remap_exit").unwrap_or_default(),
+            subreaper: t.flag("subreaper"),
         };
         t.finish(&mut mistakes);
     }

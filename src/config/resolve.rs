@@ -2,6 +2,7 @@
 
 mod certificate;
 mod dependencies;
+mod process;
 mod vault;
 
 use std::cell::RefCell;
@@ -14,7 +15,6 @@ use super::names::duration;
 use super::{Config, Environment, Error, Purpose};
 use crate::cli::Cli;
 use crate::manifest::{self, At, Manifest, Mistake};
-use crate::user::User;
 
 /// What the process found around it, as plain values.
 pub struct Surroundings {
@@ -187,8 +187,9 @@ impl Resolver<'_> {
         self.distinct_names(&manifest, java.as_ref());
         let variables = self.variables(&manifest, &dependencies);
         let secrets_dir = self.secrets_dir(cli, &manifest);
-        self.lifecycle(&manifest);
-        let user = self.user(&manifest);
+        let lifecycle = self.lifecycle(cli, &manifest.process);
+        let upkeep = self.upkeep(&manifest, &lifecycle);
+        let user = self.user(&manifest.process);
         let start = self.purpose == Purpose::Start;
         Some(Config {
             app: self.app.clone()?,
@@ -204,6 +205,8 @@ impl Resolver<'_> {
             secrets_dir,
             allow_disk: manifest.secrets.allow_disk,
             user,
+            lifecycle,
+            upkeep,
             deadline: deadline?,
             command: Vec::new(),
             received: Environment::default(),
@@ -255,32 +258,6 @@ impl Resolver<'_> {
             self.mistake(None, "the secrets directory cannot be `/`");
         }
         Some(directory)
-    }
-
-    /// One lifecycle so far; the flag accepts no other.
-    fn lifecycle(&mut self, manifest: &Manifest) {
-        if let Some(value) = &manifest.process.lifecycle {
-            self.parsed(value, |text| named(text, &[("exec", ())]));
-        }
-    }
-
-    fn user(&mut self, manifest: &Manifest) -> Option<User> {
-        let written = manifest.process.user.as_ref()?;
-        let (passwd, group) = (&self.surroundings.passwd, &self.surroundings.group);
-        let (uid, gid) = (self.surroundings.uid, self.surroundings.gid);
-        if uid == 0 && self.purpose != Purpose::Check {
-            return self.parsed(written, |text| User::parse(text, passwd, group));
-        }
-        // Another machine has other users; only what it is made of can be looked at.
-        let user = self.text(written)?;
-        let is_already =
-            User::parse(&user, passwd, group).is_ok_and(|user| (user.uid, user.gid) == (uid, gid));
-        if self.purpose != Purpose::Check && !is_already {
-            self.notices.push(format!(
-                "`user` in [process] does not apply: only root can become somebody else, and this is {uid}:{gid}"
-            ));
-        }
-        None
     }
 }
 

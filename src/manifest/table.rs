@@ -31,6 +31,15 @@ impl Document<'_> {
     }
 }
 
+/// What may be one string or several.
+#[derive(Debug, Clone)]
+pub enum Words {
+    /// A string.
+    One(At<String>),
+    /// A list of strings.
+    List(At<Vec<At<String>>>),
+}
+
 /// One table of the document.
 pub(super) struct Table<'a> {
     document: Rc<Document<'a>>,
@@ -125,8 +134,34 @@ impl<'a> Table<'a> {
     /// A list of strings.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<At<String>>> {
         let value = self.take(key)?;
-        let DeValue::Array(array) = value.get_ref() else {
+        let texts = self.as_texts(key, &value);
+        if texts.is_none() {
             self.wrong(key, "a list of strings", &value);
+        }
+        texts
+    }
+
+    /// A string or a list of strings.
+    pub(super) fn words(&mut self, key: &'static str) -> Option<Words> {
+        let value = self.take(key)?;
+        let place = self.document.place(value.span());
+        let words = match self.as_text(&value) {
+            Some(text) => Some(Words::One(text)),
+            None => self.as_texts(key, &value).map(|texts| {
+                Words::List(At {
+                    value: texts,
+                    place,
+                })
+            }),
+        };
+        if words.is_none() {
+            self.wrong(key, "a string or a list of strings", &value);
+        }
+        words
+    }
+
+    fn as_texts(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Vec<At<String>>> {
+        let DeValue::Array(array) = value.get_ref() else {
             return None;
         };
         let mut texts = Vec::new();

@@ -1,0 +1,165 @@
+//! `[process]`: how the application runs, how it is told, and what becomes of it.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{Resolver, named, positive};
+use crate::cli;
+use crate::config::names::duration;
+use crate::config::{Lifecycle, OnExpiry, OnRotate, Purpose, Supervision, Upkeep};
+use crate::manifest::{self, At, Manifest, Words};
+use crate::user::User;
+
+const ON_ROTATE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Docker's patience is 10 s, and some of it belongs to the revocation.
+const STOP_TIMEOUT: Duration = Duration::from_secs(7);
+const REVOCATION_CHECK: Duration = Duration::from_secs(60);
+const REVOKE_AFTER: Duration = Duration::from_secs(300);
+
+impl Resolver<'_> {
+    /// A flag or its variable wins over the manifest.
+    pub(super) fn lifecycle(&mut self, cli: &cli::Cli, table: &manifest::Process) -> Lifecycle {
+        let known = [
+            ("exec", cli::Lifecycle::Exec),
+            ("supervise", cli::Lifecycle::Supervise),
+        ];
+        let written = table
+            .lifecycle
+            .as_ref()
+            .and_then(|value| self.parsed(value, |text| named(text, &known)));
+        let supervision = Supervision {
+            signal_group: table.signal_group,
+            remap_exit: self.list(&table.remap_exit, exit_code),
+            subreaper: table.subreaper,
+            stop_timeout: self.or_default(table.stop_timeout.as_ref(), positive, STOP_TIMEOUT),
+        };
+        match cli.lifecycle.or(written) {
+            Some(cli::Lifecycle::Supervise) => Lifecycle::Supervise(supervision),
+            Some(cli::Lifecycle::Exec) | None => Lifecycle::Exec,
+        }
+    }
+
+    pub(super) fn upkeep(&mut self, manifest: &Manifest, lifecycle: &Lifecycle) -> Upkeep {
+        let table = &manifest.process;
+        let timeout = self.or_default(
+            table.on_rotate_timeout.as_ref(),
+            positive,
+            ON_ROTATE_TIMEOUT,
+        );
+        let check = self.or_default(
+            manifest.token.revocation_check.as_ref(),
+            duration,
+            REVOCATION_CHECK,
+        );
+        Upkeep {
+            on_rotate: self.on_rotate(table.on_rotate.as_ref(), timeout),
+            on_expiry: self.on_expiry(table, lifecycle),
+            revocation_check: Some(check).filter(|check| !check.is_zero()),
+            revoke_after: self.or_default(
+                manifest.secrets.revoke_after.as_ref(),
+                duration,
+                REVOKE_AFTER,
+            ),
+        }
+    }
+
+    fn on_rotate(&mut self, written: Option<&Words>, timeout: Duration) -> OnRotate {
+        match written {
+            None => OnRotate::Nothing,
+            Some(Words::One(name)) => self
+                .parsed(name, signal)
+                .map_or(OnRotate::Nothing, OnRotate::Signal),
+            Some(Words::List(words)) => {
+                if words.value.is_empty() {
+                    self.mistake(
+                        Some(words.place),
+                        "`on_rotate` in [process] names no command",
+                    );
+                }
+                OnRotate::Command {
+                    words: self.list(&words.value, |text| Ok(text.to_owned())),
+                    timeout,
+                }
+            }
+        }
+    }
+
+    fn on_expiry(&mut self, table: &manifest::Process, lifecycle: &Lifecycle) -> OnExpiry {
+        let told_by = self.or_default(table.expiry_signal.as_ref(), signal, Signal::SIGTERM);
+        let known = [
+            ("ignore", OnExpiry::Ignore),
+            ("signal", OnExpiry::Signal(told_by)),
+            ("terminate", OnExpiry::Terminate),
+        ];
+        let Some(written) = &table.on_expiry else {
+            return OnExpiry::Ignore;
+        };
+        let chosen = self.or_default(Some(written), |text| named(text, &known), OnExpiry::Ignore);
+        if chosen == OnExpiry::Terminate && *lifecycle == Lifecycle::Exec {
+            self.mistake(
+                Some(written.place),
+                "`on_expiry = \"terminate\"` needs the lifecycle `supervise`: where the application is PID 1, nobody in its container can end it",
+            );
+        }
+        chosen
+    }
+
+    fn or_default<T>(
+        &mut self,
+        value: Option<&At<String>>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        default: T,
+    ) -> T {
+        value
+            .and_then(|value| self.parsed(value, parse))
+            .unwrap_or(default)
+    }
+
+    pub(super) fn user(&mut self, table: &manifest::Process) -> Option<User> {
+        let written = table.user.as_ref()?;
+        let (passwd, group) = (&self.surroundings.passwd, &self.surroundings.group);
+        let (uid, gid) = (self.surroundings.uid, self.surroundings.gid);
+        if uid == 0 && self.purpose != Purpose::Check {
+            return self.parsed(written, |text| User::parse(text, passwd, group));
+        }
+        // Another machine has other users; only what it is made of can be looked at.
+        let user = self.text(written)?;
+        let is_already =
+            User::parse(&user, passwd, group).is_ok_and(|user| (user.uid, user.gid) == (uid, gid));
+        if self.purpose != Purpose::Check && !is_already {
+            self.notices.push(format!(
+                "`user` in [process] does not apply: only root can become somebody else, and this is {uid}:{gid}"
+            ));
+        }
+        None
+    }
+}
+
+/// A signal by its name, with `SIG` or without.
+fn signal(text: &str) -> Result<Signal, String> {
+    let name = match text.starts_with("SIG") {
+        true => text.to_owned(),
+        false => format!("SIG{text}"),
+    };
+    match Signal::from_str(&name) {
+        Ok(Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGCHLD) => {
+            Err(format!("{name} tells an application nothing"))
+        }
+        Ok(signal) => Ok(signal),
+        Err(_) => Err(format!(
+            "`{}` is not a signal such as SIGHUP",
+            text.escape_default()
+        )),
+    }
+}
+
+fn exit_code(text: &str) -> Result<u8, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "`{}` is not an exit code from 0 to 255",
+            text.escape_default()
+        )
+    })
+}
