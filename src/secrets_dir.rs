@@ -1,9 +1,11 @@
 //! The secrets directory: the only place that files are written to, and the only module that writes them.
 //!
 //! A generation is written whole into a hidden directory; then one symbolic link, `..data`, is swung to it. Each visible
-//! name is a link through `..data`, so that a reader sees one generation or the other and never a mixture.
+//! name is a link through `..data`, so that a reader sees one generation or the other and never a mixture. The generation
+//! before stays until the next one, for readers that are in the middle of it.
 
 mod generation;
+mod lock;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -16,7 +18,10 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 
+use crate::config::file;
+
 pub use generation::Generation;
+pub use lock::{Lock, is_kept};
 
 /// The link that is swung.
 const DATA: &str = "..data";
@@ -24,6 +29,12 @@ const DATA: &str = "..data";
 const DATA_NEXT: &str = "..data.next";
 /// Hidden directories of generations begin with this.
 const GENERATION: &str = "..generation-";
+/// What `status.json` leads to: it changes while a generation stays.
+const STATUS: &str = "..status";
+/// Its successor, before it takes the name.
+const STATUS_NEXT: &str = "..status.next";
+/// Locked for as long as somebody keeps the files fresh.
+const KEEPER: &str = "..keeper";
 /// `RAMFS_MAGIC`, which nix does not name (statfs(2)).
 const RAMFS: i64 = 0x8584_58f6;
 /// Room that a start needs at the least.
@@ -227,11 +238,21 @@ impl SecretsDir {
                 let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
             }
         }
+        for name in [STATUS, STATUS_NEXT, KEEPER] {
+            if self.is_our_file(name) {
+                let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
+            }
+        }
         for name in self.names() {
             if name.starts_with(GENERATION) && self.is_made_by_us(&name) {
                 remove_tree(&self.directory, &name, TREE_DEPTH);
             }
         }
+    }
+
+    /// Reads the status that was published in a directory.
+    pub fn read_status(directory: &Path) -> std::io::Result<Vec<u8>> {
+        std::fs::read(directory.join(file::STATUS))
     }
 
     /// Things about the file system that somebody should look at, from the texts of `/proc/self/mountinfo` and
@@ -292,8 +313,23 @@ impl SecretsDir {
         matches!(self.stat(name), Ok(Some(stat)) if [0, euid, owner].contains(&stat.st_uid))
     }
 
+    fn is_our_file(&self, name: &str) -> bool {
+        let is_directory = matches!(
+            self.stat(name),
+            Ok(Some(stat)) if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits()
+        );
+        self.is_made_by_us(name) && !is_directory
+    }
+
     fn is_free(&self, name: &str) -> Result<bool, Error> {
         Ok(!self.exists(name)? || self.is_ours(name))
+    }
+
+    fn failed(&self, name: &str, errno: Errno) -> Error {
+        Error::Write {
+            path: self.path.join(name),
+            reason: errno.desc().to_owned(),
+        }
     }
 
     fn names(&self) -> Vec<String> {
@@ -325,7 +361,10 @@ fn lets_in(stat: &FileStat, owner: Owner) -> bool {
 
 /// Where a visible name points.
 fn target(name: &str) -> String {
-    format!("{DATA}/{name}")
+    match name {
+        file::STATUS => STATUS.to_owned(),
+        name => format!("{DATA}/{name}"),
+    }
 }
 
 /// A generation holds files and one more level of directories.
@@ -409,21 +448,19 @@ mod tests {
     #[test]
     fn a_new_generation_replaces_the_old_one_whole() {
         let (path, directory) = scratch();
-        for round in ["1", "2"] {
-            let names = ["a".to_owned(), "db".to_owned()];
-            let generation = directory.prepare(&names).expect("free");
+        let names = ["a".to_owned(), "db".to_owned()];
+        let mut generation = directory.prepare(&names).expect("free");
+        for (round, kept) in [("1", 1), ("2", 2), ("3", 2), ("4", 2)] {
             directory
                 .publish(generation, &[file("a", round), file("db/user", round)])
                 .expect("written");
             assert_eq!(read(&path.join("a")), round);
             assert_eq!(read(&path.join("db/user")), round);
+            let names = directory.names();
+            let generations = names.iter().filter(|name| name.starts_with(GENERATION));
+            assert_eq!(generations.count(), kept);
+            generation = directory.next().expect("writable");
         }
-        let generations = directory
-            .names()
-            .iter()
-            .filter(|name| name.starts_with(GENERATION))
-            .count();
-        assert_eq!(generations, 1);
         directory.withdraw();
         assert_eq!(directory.names(), Vec::<String>::new());
         std::fs::remove_dir(path).expect("empty");

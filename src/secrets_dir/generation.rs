@@ -9,8 +9,13 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
-use super::{DATA, DATA_NEXT, Error, GENERATION, SecretsDir, target};
+use super::{
+    DATA, DATA_NEXT, Error, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir, TREE_DEPTH,
+    remove_tree, target,
+};
+use crate::config::file;
 use crate::files::File;
+use crate::secret::Secret;
 
 /// A generation that nobody sees yet.
 pub struct Generation {
@@ -19,26 +24,34 @@ pub struct Generation {
 }
 
 impl SecretsDir {
-    /// Makes the place for a generation, after whatever an earlier start left behind is gone; a wanted name that
+    /// Makes the place for the first generation, after whatever an earlier start left behind is gone; a wanted name that
     /// belongs to somebody else is an error.
     pub fn prepare(&self, names: &[String]) -> Result<Generation, Error> {
+        let taken = |name: &str| Error::Taken {
+            path: self.path.clone(),
+            name: name.to_owned(),
+        };
         for name in names {
             if !self.is_free(name)? {
-                return Err(Error::Taken {
-                    path: self.path.clone(),
-                    name: name.clone(),
-                });
+                return Err(taken(name));
             }
         }
         for name in [DATA, DATA_NEXT] {
             if self.exists(name)? && !self.leads_to_generation(name) {
-                return Err(Error::Taken {
-                    path: self.path.clone(),
-                    name: name.to_owned(),
-                });
+                return Err(taken(name));
+            }
+        }
+        for name in [STATUS, STATUS_NEXT, KEEPER] {
+            if self.exists(name)? && !self.is_our_file(name) {
+                return Err(taken(name));
             }
         }
         self.clear();
+        self.next()
+    }
+
+    /// Makes the place for a generation.
+    pub fn next(&self) -> Result<Generation, Error> {
         let name = format!("{GENERATION}{:016x}", random());
         let unusable = |errno: Errno| Error::Unusable {
             path: self.path.clone(),
@@ -55,12 +68,33 @@ impl SecretsDir {
         Ok(Generation { name, directory })
     }
 
-    /// Writes the files of a generation and makes it the one that readers see.
+    /// Writes the files of a generation, makes it the one that readers see, and removes those before the last; after a
+    /// failure readers see what they saw before.
     pub fn publish(&self, generation: Generation, files: &[File]) -> Result<(), Error> {
-        let failed = |name: &str, errno: Errno| Error::Write {
-            path: self.path.join(name),
-            reason: errno.desc().to_owned(),
-        };
+        let last = self.link(DATA);
+        self.write_files(&generation, files)
+            .and_then(|()| self.swing(&generation))
+            .inspect_err(|_| remove_tree(&self.directory, &generation.name, TREE_DEPTH))?;
+        self.show(files)?;
+        self.remove_all_but(&[Some(generation.name), last]);
+        Ok(())
+    }
+
+    /// Removes the generation before the one that readers see, where there is no room for both and another.
+    pub fn forget_last(&self) {
+        self.remove_all_but(&[self.link(DATA)]);
+    }
+
+    fn remove_all_but(&self, kept: &[Option<String>]) {
+        for name in self.names() {
+            let is_kept = kept.iter().flatten().any(|kept| *kept == name);
+            if name.starts_with(GENERATION) && !is_kept && self.is_made_by_us(&name) {
+                remove_tree(&self.directory, &name, TREE_DEPTH);
+            }
+        }
+    }
+
+    fn write_files(&self, generation: &Generation, files: &[File]) -> Result<(), Error> {
         for file in files {
             self.write(&generation.directory, file)?;
         }
@@ -68,24 +102,46 @@ impl SecretsDir {
         for parent in parents(files) {
             self.open_directory(&generation.directory, parent)
                 .and_then(|directory| self.give(&directory))
-                .map_err(|errno| failed(parent, errno))?;
+                .map_err(|errno| self.failed(parent, errno))?;
         }
         self.give(&generation.directory)
-            .map_err(|errno| failed(&generation.name, errno))?;
+            .map_err(|errno| self.failed(&generation.name, errno))
+    }
+
+    fn swing(&self, generation: &Generation) -> Result<(), Error> {
+        // A keeper that was killed here may have left it behind.
+        let _ = unlinkat(&self.directory, DATA_NEXT, UnlinkatFlags::NoRemoveDir);
         symlinkat(generation.name.as_str(), &self.directory, DATA_NEXT)
-            .map_err(|errno| failed(DATA_NEXT, errno))?;
+            .map_err(|errno| self.failed(DATA_NEXT, errno))?;
         renameat(&self.directory, DATA_NEXT, &self.directory, DATA)
-            .map_err(|errno| failed(DATA, errno))?;
+            .map_err(|errno| self.failed(DATA, errno))
+    }
+
+    fn show(&self, files: &[File]) -> Result<(), Error> {
         let mut names: Vec<&str> = files.iter().map(|file| top(&file.path)).collect();
+        names.push(file::STATUS);
         names.dedup();
         for name in names {
             match symlinkat(target(name).as_str(), &self.directory, name) {
                 Ok(()) => {}
                 Err(Errno::EEXIST) if self.is_free(name)? => {}
-                Err(errno) => return Err(failed(name, errno)),
+                Err(errno) => return Err(self.failed(name, errno)),
             }
         }
         Ok(())
+    }
+
+    /// Writes the status anew; a reader finds the old one or the new one.
+    pub fn write_status(&self, json: Vec<u8>) -> Result<(), Error> {
+        let _ = unlinkat(&self.directory, STATUS_NEXT, UnlinkatFlags::NoRemoveDir);
+        let next = File {
+            path: STATUS_NEXT.to_owned(),
+            mode: 0o444,
+            contents: Secret::new(json),
+        };
+        self.write(&self.directory, &next)?;
+        renameat(&self.directory, STATUS_NEXT, &self.directory, STATUS)
+            .map_err(|errno| self.failed(STATUS, errno))
     }
 
     fn write(&self, generation: &OwnedFd, file: &File) -> Result<(), Error> {
