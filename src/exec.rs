@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::ffi::{CString, c_char};
 use std::fmt;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
@@ -140,5 +141,24 @@ fn close_descriptors(first: u32) {
     for descriptor in first..u32::try_from(limit.min(65536)).unwrap_or(65536) {
         // SAFETY: setting a flag on a descriptor that is not open fails and changes nothing.
         unsafe { libc::fcntl(descriptor as libc::c_int, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Closes the descriptors behind standard error that this process was born with; without `/proc` none.
+///
+/// None of its own is among them: an exec closes each of those.
+pub fn close_inherited() {
+    let Ok(listing) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let numbers = listing.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // The listing is not to change while it is read.
+    let descriptors: Vec<RawFd> = numbers.filter(|descriptor| *descriptor > 2).collect();
+    for descriptor in descriptors {
+        // SAFETY: with F_GETFD nothing is changed, and a closed descriptor gives an error.
+        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == 0 {
+            // SAFETY: it has survived the exec that made this process, so that nothing in it owns it.
+            unsafe { libc::close(descriptor) };
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! PID 1: it looks at command and directory, forks the keeper, waits for it and for signals, then becomes the
-//! application.
+//! application, or stays as its init.
 //!
 //! This process opens no socket to the network and reads no secret but the variables that the application gets.
 
@@ -9,18 +9,19 @@
     reason = "this is the module that forks; each use says why it is sound"
 )]
 
+mod hook;
+mod supervise;
 mod watch;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fmt;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
@@ -29,10 +30,10 @@ use nix::unistd::{
 };
 
 use crate::command::{self, Command};
-use crate::config::{Config, TOKEN_VARIABLES};
+use crate::config::{Config, Lifecycle, OnRotate, TOKEN_VARIABLES};
 use crate::error::Error as CrateError;
 use crate::exec;
-use crate::keeper;
+use crate::keeper::{self, Inheritance};
 use crate::link;
 use crate::log::Log;
 use crate::secret::Secret;
@@ -41,6 +42,8 @@ use crate::signal;
 use crate::user::User;
 use crate::vault;
 use crate::wrapping_token::Source;
+
+pub use hook::{Failure as HookFailure, Hook};
 
 use watch::Watch;
 
@@ -74,6 +77,8 @@ pub enum Error {
     },
     /// The keeper ended without a word.
     KeeperEnded,
+    /// The token's life is over, and the application was ended for it.
+    Expired,
     /// The keeper ended the start and has said why.
     Told {
         /// Its exit code, which becomes this process's.
@@ -95,6 +100,9 @@ impl fmt::Display for Error {
                 write!(f, "the keeper was killed by {signal} before it was ready")
             }
             Error::KeeperEnded => f.write_str("the keeper ended before it was ready"),
+            Error::Expired => {
+                f.write_str("the application was ended, since the token's life is over")
+            }
             Error::Told { .. } => f.write_str("the keeper has said why"),
         }
     }
@@ -112,13 +120,14 @@ fn system(step: &'static str) -> impl Fn(Errno) -> Error {
     }
 }
 
-/// Starts the application. It returns in PID 1 only when there is none, and in the keeper when that is let go.
+/// Starts the application. It returns in PID 1 when there is none or, with the exit code, when it has ended; and in the
+/// keeper when its work is done.
 pub fn run(
     config: &Config,
     source: Option<Source>,
     log: Log,
     began: Instant,
-) -> Result<(), CrateError> {
+) -> Result<u8, CrateError> {
     // What was handed in is in `source` by now, and the application's environment is put together without them.
     exec::wipe_variables(&TOKEN_VARIABLES);
     let received = signal::received();
@@ -126,6 +135,7 @@ pub fn run(
         Command::resolve(&config.command, config.received.value("PATH"))
     })??;
     command.check_size(&environment(config, &[])?, stack_limit())?;
+    let on_rotate = on_rotate(config)?;
     let replaces_stdin = matches!(source, Some(Source::StandardInput));
     let (ours, theirs) = link::pair().map_err(|error| Error::System {
         step: "connect to the keeper",
@@ -134,20 +144,23 @@ pub fn run(
     let signals = received.listen().map_err(system("listen for signals"))?;
     let application = getpid();
     let directory = open_directory(config)?;
-    // SAFETY: no thread has been started yet, so that the child may do whatever the parent may.
-    let forked = unsafe { fork() }.inspect_err(|_| directory.withdraw());
-    let child = match forked.map_err(system("fork"))? {
-        ForkResult::Child => {
+    let child = match fork_unseen().inspect_err(|_| directory.withdraw()) {
+        Ok(ForkResult::Child) => {
             drop((ours, signals));
-            // Signals of the terminal are the application's, and no file is made for others than its owner.
-            let _ = setsid();
-            umask(Mode::S_IRWXG | Mode::S_IRWXO);
-            signal::ignore_limits();
-            #[cfg(target_env = "gnu")]
-            settle_name_lookup(config.received.value("RES_OPTIONS").is_some());
-            return keeper::run(config, source, directory, theirs, application, log, began);
+            settle(config)?;
+            let inheritance = Inheritance {
+                config,
+                directory,
+                link: theirs,
+                application,
+                on_rotate,
+                log,
+                began,
+            };
+            return keeper::run(inheritance, source).map(|()| 0);
         }
-        ForkResult::Parent { child } => child,
+        Ok(ForkResult::Parent { child }) => child,
+        Err(errno) => return Err(system("fork")(errno).into()),
     };
     drop((theirs, source));
     let mut keeper = Watch {
@@ -156,15 +169,93 @@ pub fn run(
         child,
         until: began + config.deadline + LAST_WORDS,
     };
-    let failure = match await_environment(&mut keeper, config, &command, replaces_stdin) {
-        Ok(environment) => become_application(keeper, &command, &environment, config),
-        Err(error) => {
-            keeper.call_off();
-            error
-        }
+    let ended = match await_environment(&mut keeper, config, &command, replaces_stdin) {
+        Ok((environment, stays)) => match &config.lifecycle {
+            Lifecycle::Exec => Err(become_application(
+                &mut keeper,
+                stays,
+                &command,
+                &environment,
+                config,
+            )),
+            Lifecycle::Supervise(supervision) => supervise::run(
+                &mut keeper,
+                stays,
+                supervision,
+                &command,
+                environment,
+                config,
+                log,
+            ),
+        },
+        Err(error) => Err(error),
     };
+    keeper.call_off();
     directory.withdraw();
-    Err(failure)
+    ended
+}
+
+/// fork(2), but the child has no exit signal: the application that this process becomes finds with no wait(2) a child
+/// that it did not start, and gets no SIGCHLD from one that ends before (clone(2), `__WALL`).
+///
+/// Only while there is one thread.
+fn fork_unseen() -> Result<ForkResult, Errno> {
+    let none: libc::c_long = 0;
+    // SAFETY: without any flag nothing is shared, and a stack of null is a copy of this one; the C library is not told
+    // of a new process, which matters to a process with threads alone.
+    let child = unsafe { libc::syscall(libc::SYS_clone, none, none, none, none, none) };
+    Ok(match Errno::result(child)? {
+        0 => ForkResult::Child,
+        pid => ForkResult::Parent {
+            child: Pid::from_raw(pid as libc::pid_t),
+        },
+    })
+}
+
+/// A child of this process, like any other.
+///
+/// Only while there is one thread.
+fn fork_child() -> Result<ForkResult, Errno> {
+    // SAFETY: there is one thread, so that the child may do whatever the parent may.
+    unsafe { fork() }
+}
+
+/// A child that has ended or stopped, and its status, which may hold a signal without a name (waitpid(2)); none when
+/// none has, an error when there are none.
+fn wait_any() -> Result<Option<(Pid, libc::c_int)>, Errno> {
+    let mut status = 0;
+    // SAFETY: the call writes the status where it is told to, and nothing else.
+    let child = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+    Ok(match Errno::result(child)? {
+        0 => None,
+        pid => Some((Pid::from_raw(pid), status)),
+    })
+}
+
+/// Makes the keeper a process beside the application: what comes from a terminal and what others send to everybody does
+/// not concern it.
+fn settle(config: &Config) -> Result<(), Error> {
+    let _ = setsid();
+    signal::block_all();
+    signal::ignore_limits();
+    // No file is made for others than its owner.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    // Whoever reads the application's output waits for the end of all that hold it.
+    let null = open_null()?;
+    nix::unistd::dup2_stdout(&null).map_err(system("replace standard output"))?;
+    #[cfg(target_env = "gnu")]
+    settle_name_lookup(config.received.value("RES_OPTIONS").is_some());
+    Ok(())
+}
+
+/// The command that tells the application of a new generation, if there is one.
+fn on_rotate(config: &Config) -> Result<Option<Command>, CrateError> {
+    let OnRotate::Command { words, .. } = &config.upkeep.on_rotate else {
+        return Ok(None);
+    };
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let resolve = || Command::resolve(&words, config.received.value("PATH"));
+    Ok(Some(as_user(config.user.as_ref(), resolve)??))
 }
 
 fn open_directory(config: &Config) -> Result<SecretsDir, CrateError> {
@@ -188,29 +279,30 @@ fn await_environment(
     config: &Config,
     command: &Command,
     replaces_stdin: bool,
-) -> Result<Vec<CString>, CrateError> {
-    let variables = keeper.wait()?;
+) -> Result<(Vec<CString>, bool), CrateError> {
+    let link::Ready { variables, stays } = keeper.wait()?;
     as_user(config.user.as_ref(), || command.check())??;
     let environment = environment(config, &variables)?;
     command.check_size(&environment, stack_limit())?;
     if replaces_stdin {
         replace_stdin()?;
     }
-    if let Some(user) = &config.user {
+    if let (Some(user), Lifecycle::Exec) = (&config.user, &config.lifecycle) {
         exec::become_user(user).map_err(CrateError::Exec)?;
     }
     keeper.check_signals()?;
-    Ok(environment)
+    Ok((environment, stays))
 }
 
-/// Lets the keeper go and becomes the application; returns why that did not happen.
+/// Lets the keeper go on and becomes the application; returns why that did not happen.
 fn become_application(
-    mut keeper: Watch,
+    keeper: &mut Watch,
+    stays: bool,
     command: &Command,
     environment: &[CString],
     config: &Config,
 ) -> CrateError {
-    if let Err(error) = keeper.release().and_then(|()| keeper.check_signals()) {
+    if let Err(error) = keeper.release(stays).and_then(|()| keeper.check_signals()) {
         return error.into();
     }
     let passed = passed_descriptors(config);
@@ -220,17 +312,32 @@ fn become_application(
     }
 }
 
-/// What is left of standard input belongs to the token, not to the application.
-fn replace_stdin() -> Result<(), Error> {
-    let null = std::fs::File::open("/dev/null").map_err(|error| Error::System {
+/// What is left of standard input belongs to the token and not to the application, or the other way round.
+pub fn replace_stdin() -> Result<(), Error> {
+    nix::unistd::dup2_stdin(open_null()?).map_err(system("replace standard input"))
+}
+
+/// Has this process say nothing any more: whoever reads what the application says waits for the end of both.
+pub fn replace_stderr() -> Result<(), Error> {
+    nix::unistd::dup2_stderr(open_null()?).map_err(system("replace standard error"))
+}
+
+fn open_null() -> Result<std::fs::File, Error> {
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null");
+    null.map_err(|error| Error::System {
         step: "open /dev/null",
         reason: error.to_string(),
-    })?;
-    nix::unistd::dup2_stdin(&null).map_err(system("replace standard input"))
+    })
 }
 
 /// What the application gets: what was received without tokens, then what the keeper added.
-fn environment(config: &Config, variables: &[Secret<Vec<u8>>]) -> Result<Vec<CString>, CrateError> {
+pub fn environment(
+    config: &Config,
+    variables: &[Secret<Vec<u8>>],
+) -> Result<Vec<CString>, CrateError> {
     let is_given = config
         .variables
         .iter()
@@ -294,15 +401,6 @@ fn as_user<T>(user: Option<&User>, look: impl FnOnce() -> T) -> Result<T, CrateE
     Ok(seen)
 }
 
-/// Leaves a process behind that outlives the application and then runs `sweep`; for a dry run outside a container,
-/// where nobody else tidies up. Not a child of the application, which must find no child that it did not start.
-pub fn leave_behind(sweep: impl FnOnce()) {
-    // SAFETY: in a dry run the keeper starts no thread, so that the child may do whatever it may.
-    if let Ok(ForkResult::Child) = unsafe { fork() } {
-        sweep();
-    }
-}
-
 /// A descriptor that becomes readable when the process ends, which need not be a child (pidfd_open(2)).
 pub fn pidfd(process: Pid) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two integers and returns a new descriptor or an error.
@@ -312,17 +410,43 @@ pub fn pidfd(process: Pid) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) })
 }
 
-/// Waits for the end of a process that is watched.
-pub fn await_end(watched: &OwnedFd) -> Result<(), Errno> {
-    loop {
-        match poll(
-            &mut [PollFd::new(watched.as_fd(), PollFlags::POLLIN)],
-            PollTimeout::NONE,
-        ) {
-            Err(Errno::EINTR) => {}
-            ended => return ended.map(drop),
-        }
-    }
+/// Sends the application a signal, with the rights that it has itself: the keeper of another user may have none.
+pub fn signal(
+    pid: Pid,
+    process: Option<&OwnedFd>,
+    signal: Signal,
+    user: Option<&User>,
+) -> Result<(), CrateError> {
+    let sent = as_user(user, || match process {
+        // SAFETY: the call takes integers and a null pointer, which stands for no further information.
+        Some(process) => Errno::result(unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                process.as_raw_fd(),
+                signal as libc::c_int,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        })
+        .map(drop),
+        None => nix::sys::signal::kill(pid, signal),
+    })?;
+    Ok(sent.map_err(system("signal the application"))?)
+}
+
+/// Ends a process that has become nothing else.
+fn leave(code: u8) -> ! {
+    // SAFETY: the call ends this process, and what its parent has to tidy up at an exit stays the parent's.
+    unsafe { libc::_exit(code.into()) }
+}
+
+/// Gives memory that a start needed, and nobody needs now, back to the system.
+pub fn trim_memory() {
+    // SAFETY: the call takes an integer; it gives back what nobody has allocated.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 /// Has the C library look names up in `/etc/hosts` and DNS alone, and not wait longer for a dead DNS server than the

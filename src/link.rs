@@ -1,7 +1,7 @@
-//! Between PID 1 and the keeper: one message up, one byte down, and an end that either side notices.
+//! Between PID 1 and the keeper: few and short messages, and an end that either side notices.
 //!
-//! Up: the variables for the application, which are all that PID 1 ever learns. Down: leave to end; if the connection
-//! ends instead, the start was called off, and the keeper gives back what it has.
+//! Up: the variables for the application, which are all that PID 1 ever learns; where PID 1 stays, then what the
+//! application is to be told. Down: leave to go on, and the order to give everything back. An exec closes PID 1's end.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,11 +9,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
 const RELEASE: u8 = b'r';
+const END: u8 = b'e';
+const SIGNAL: u8 = b's';
+const TERMINATE: u8 = b't';
 /// More than an exec takes.
 const MESSAGE_MAX: usize = 16 << 20;
 
@@ -21,6 +25,7 @@ const MESSAGE_MAX: usize = 16 << 20;
 pub struct ParentEnd {
     stream: UnixStream,
     message: Zeroizing<Vec<u8>>,
+    is_ready: bool,
 }
 
 /// The keeper's end.
@@ -28,14 +33,26 @@ pub struct KeeperEnd {
     stream: UnixStream,
 }
 
-/// What came from the keeper so far.
+/// What came from the keeper.
 pub enum News {
     /// Not all of it yet.
     Nothing,
-    /// The variables, each as `NAME=value`.
-    Ready(Vec<Secret<Vec<u8>>>),
+    /// Everything is published.
+    Ready(Ready),
+    /// The application is to get this signal.
+    Signal(Signal),
+    /// The application is to be ended.
+    Terminate,
     /// The keeper is gone.
     Ended,
+}
+
+/// The keeper's first message.
+pub struct Ready {
+    /// The variables, each as `NAME=value`.
+    pub variables: Vec<Secret<Vec<u8>>>,
+    /// The keeper has something to keep fresh, or to tidy up.
+    pub stays: bool,
 }
 
 /// Both ends, closed by an exec.
@@ -46,28 +63,44 @@ pub fn pair() -> io::Result<(ParentEnd, KeeperEnd)> {
         ParentEnd {
             stream: parent,
             message: Zeroizing::default(),
+            is_ready: false,
         },
         KeeperEnd { stream: keeper },
     ))
 }
 
 impl ParentEnd {
-    /// Takes what has arrived.
+    /// Takes what has arrived: one message.
     pub fn read(&mut self) -> io::Result<News> {
+        let ended = self.receive()?;
+        let news = if self.is_ready {
+            self.order()
+        } else {
+            self.first()?
+        };
+        Ok(match news {
+            News::Nothing if ended => News::Ended,
+            news => news,
+        })
+    }
+
+    /// Takes the bytes that are there; true when there will be no more.
+    fn receive(&mut self) -> io::Result<bool> {
         let mut chunk = Zeroizing::new([0; 4096]);
         loop {
             match self.stream.read(&mut chunk[..]) {
-                Ok(0) => return Ok(News::Ended),
+                Ok(0) => return Ok(true),
                 Ok(n) => self.message.extend_from_slice(&chunk[..n]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The keeper ended without having read what was sent to it.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Ok(News::Ended);
-                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(true),
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn first(&mut self) -> io::Result<News> {
         let Some((length, body)) = self.message.split_first_chunk::<4>() else {
             return Ok(News::Nothing);
         };
@@ -75,28 +108,44 @@ impl ParentEnd {
         if length > MESSAGE_MAX {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        if body.len() < length {
+        let Some((stays, variables)) = body.get(..length).and_then(<[u8]>::split_first) else {
             return Ok(News::Nothing);
-        }
-        let variables = body
-            .split(|byte| *byte == 0)
-            .filter(|variable| !variable.is_empty());
-        Ok(News::Ready(
-            variables
+        };
+        let ready = Ready {
+            variables: variables
+                .split(|byte| *byte == 0)
+                .filter(|variable| !variable.is_empty())
                 .map(|variable| Secret::new(variable.to_vec()))
                 .collect(),
-        ))
+            stays: *stays != 0,
+        };
+        // What follows are orders; the old buffer is zeroed with its secrets.
+        self.message = Zeroizing::new(body[length..].to_vec());
+        self.is_ready = true;
+        Ok(News::Ready(ready))
     }
 
-    /// Lets the keeper end.
+    fn order(&mut self) -> News {
+        let [kind, number, ..] = self.message[..] else {
+            return News::Nothing;
+        };
+        self.message.drain(..2);
+        match (kind, Signal::try_from(i32::from(number))) {
+            (SIGNAL, Ok(signal)) => News::Signal(signal),
+            (TERMINATE, _) => News::Terminate,
+            _ => News::Nothing,
+        }
+    }
+
+    /// Lets the keeper go on: from now on the application runs.
     pub fn release(&mut self) -> io::Result<()> {
         self.stream.write_all(&[RELEASE])
     }
 
-    /// Calls the start off.
-    pub fn call_off(&self) {
+    /// Has the keeper give back what it has, and end.
+    pub fn end(&mut self) {
         // When the keeper is gone already there is nobody to tell.
-        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        let _ = self.stream.write_all(&[END]);
     }
 }
 
@@ -106,24 +155,33 @@ impl AsFd for ParentEnd {
     }
 }
 
+impl AsFd for KeeperEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
 impl KeeperEnd {
-    /// Readable or closed when the start is called off; before [`KeeperEnd::ready`] there is nothing else to read.
-    pub fn called_off(&self) -> io::Result<Arc<OwnedFd>> {
+    /// Readable or closed when everything is to be given back; not between [`KeeperEnd::ready`] and
+    /// [`KeeperEnd::await_release`].
+    pub fn ending(&self) -> io::Result<Arc<OwnedFd>> {
         Ok(Arc::new(self.stream.as_fd().try_clone_to_owned()?))
     }
 
     /// Hands the variables over, unless they are too long for any exec.
-    pub fn ready(&mut self, variables: &[(String, Secret)]) -> io::Result<()> {
+    pub fn ready(&mut self, variables: &[(String, Secret)], stays: bool) -> io::Result<()> {
         let length: usize = variables
             .iter()
             .map(|(name, value)| name.len() + value.expose().len() + 2)
-            .sum();
+            .sum::<usize>()
+            + 1;
         if length > MESSAGE_MAX {
             return Err(io::ErrorKind::ArgumentListTooLong.into());
         }
         let mut message = Zeroizing::new(Vec::with_capacity(length + 4));
         let length = u32::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?;
         message.extend_from_slice(&length.to_le_bytes());
+        message.push(stays.into());
         for (name, value) in variables {
             message.extend_from_slice(name.as_bytes());
             message.push(b'=');
@@ -133,16 +191,39 @@ impl KeeperEnd {
         self.stream.write_all(&message)
     }
 
-    /// The start was called off.
-    pub fn is_called_off(&self) -> bool {
+    /// Everything is to be given back.
+    pub fn is_ending(&self) -> bool {
         let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut ready, PollTimeout::ZERO), Ok(n) if n > 0)
     }
 
-    /// Waits for leave to end; false when the start was called off.
+    /// Waits for leave to go on; false when the start was called off.
     pub fn await_release(&mut self) -> bool {
         let mut byte = [0];
         matches!(self.stream.read_exact(&mut byte), Ok(()) if byte == [RELEASE])
+    }
+
+    /// Waits until PID 1 has become the application; false when that did not succeed.
+    pub fn await_exec(&mut self) -> bool {
+        let mut byte = [0];
+        loop {
+            match self.stream.read(&mut byte) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(n) => return n == 0,
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// Has PID 1 send the application a signal.
+    pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        // The numbers of all signals fit in a byte (signal(7)).
+        self.stream.write_all(&[SIGNAL, signal as u8])
+    }
+
+    /// Has PID 1 end the application.
+    pub fn terminate(&mut self) -> io::Result<()> {
+        self.stream.write_all(&[TERMINATE, 0])
     }
 }
 
@@ -151,25 +232,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_arrive_whole_and_once() {
+    fn variables_arrive_whole_and_once_and_orders_after_them() {
         let (mut parent, mut keeper) = pair().expect("sockets");
         assert!(matches!(parent.read(), Ok(News::Nothing)));
         let variables = [
             ("A".to_owned(), Secret::new("1=2\n".to_owned())),
             ("B".to_owned(), Secret::new(String::new())),
         ];
-        keeper.ready(&variables).expect("sent");
-        let Ok(News::Ready(variables)) = parent.read() else {
+        keeper.ready(&variables, true).expect("sent");
+        keeper.signal(Signal::SIGHUP).expect("sent");
+        keeper.terminate().expect("sent");
+        let Ok(News::Ready(ready)) = parent.read() else {
             panic!("not ready")
         };
-        let variables: Vec<_> = variables
+        let variables: Vec<_> = ready
+            .variables
             .iter()
             .map(|variable| variable.expose().clone())
             .collect();
         assert_eq!(variables, [b"A=1=2\n".to_vec(), b"B=".to_vec()]);
+        assert!(ready.stays);
         parent.release().expect("sent");
         assert!(keeper.await_release());
         drop(keeper);
+        assert!(matches!(parent.read(), Ok(News::Signal(Signal::SIGHUP))));
+        assert!(matches!(parent.read(), Ok(News::Terminate)));
         assert!(matches!(parent.read(), Ok(News::Ended)));
     }
 
@@ -178,5 +265,15 @@ mod tests {
         let (parent, mut keeper) = pair().expect("sockets");
         drop(parent);
         assert!(!keeper.await_release());
+    }
+
+    #[test]
+    fn an_exec_is_told_from_one_that_failed() {
+        let (parent, mut keeper) = pair().expect("sockets");
+        drop(parent);
+        assert!(keeper.await_exec());
+        let (mut parent, mut keeper) = pair().expect("sockets");
+        parent.end();
+        assert!(!keeper.await_exec());
     }
 }

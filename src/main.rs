@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     };
     let log = start::log(&cli);
     match start::run(&cli, log, began) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code.into(),
         Err(error) => {
             start::report(&error, log);
             error.exit_code().into()

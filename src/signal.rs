@@ -16,8 +16,9 @@ use std::sync::OnceLock;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 
 /// Signals that end a start, unless they were blocked or ignored already.
 const ENDING: [Signal; 4] = [
@@ -25,6 +26,17 @@ const ENDING: [Signal; 4] = [
     Signal::SIGINT,
     Signal::SIGHUP,
     Signal::SIGQUIT,
+];
+
+/// Those that say that a process is broken: an init that blocked them could not be ended by its own.
+const FAULTS: [Signal; 7] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
+    Signal::SIGABRT,
 ];
 
 /// The mask and those dispositions and descriptors that anteroom, or Rust's runtime, changes.
@@ -98,7 +110,6 @@ impl Received {
                 unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
             }
         }
-        discard_child_signal();
         let _ = self.mask.thread_set_mask();
     }
 
@@ -118,15 +129,53 @@ pub fn ignore_limits() {
     set(Signal::SIGXCPU, SigHandler::SigIgn);
 }
 
-/// The end of the keeper is no news to the application.
-fn discard_child_signal() {
-    let mut child = SigSet::empty();
-    child.add(Signal::SIGCHLD);
-    let Ok(pending) = SignalFd::with_flags(&child, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+/// Has nothing that can be blocked disturb this process.
+pub fn block_all() {
+    let _ = SigSet::all().thread_block();
+}
+
+/// A descriptor that is readable when any signal has come but [`FAULTS`]; they disturb this process no more.
+pub fn listen_to_all() -> Result<SignalFd, Errno> {
+    let mut all = SigSet::all();
+    for fault in FAULTS {
+        all.remove(fault);
+    }
+    let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    all.thread_block()?;
+    Ok(signals)
+}
+
+/// Sends a signal by its number, since those for real time have no name; to a group when the process is negative (kill(2)).
+pub fn send(process: Pid, number: i32) -> Result<(), Errno> {
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    Errno::result(unsafe { libc::kill(process.as_raw(), number) }).map(drop)
+}
+
+/// Stops this process and its group as the terminal does it, until somebody continues them; false when the kernel has not
+/// let them stop, since nobody would (PID 1, an orphaned group).
+pub fn stop_group() -> bool {
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGTSTP);
+    let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
+    // It stops here, where the signal is delivered.
+    let _ = stop.thread_unblock();
+    let _ = stop.thread_block();
+    discard(Signal::SIGCONT)
+}
+
+/// Takes a signal off that waits; true when there was one.
+fn discard(signal: Signal) -> bool {
+    let mut set = SigSet::empty();
+    set.add(signal);
+    let Ok(waiting) = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
     else {
-        return;
+        return false;
     };
-    while matches!(pending.read_signal(), Ok(Some(_))) {}
+    let mut found = false;
+    while matches!(waiting.read_signal(), Ok(Some(_))) {
+        found = true;
+    }
+    found
 }
 
 /// The signal that has come, if one has.

@@ -11,8 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::{Error, LAST_WORDS, pidfd, system};
-use crate::link::{News, ParentEnd};
-use crate::secret::Secret;
+use crate::link::{News, ParentEnd, Ready};
 use crate::signal;
 
 /// The keeper and what can be heard while it works.
@@ -29,16 +28,16 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Waits for the keeper's message: the variables for the application.
-    pub(super) fn wait(&mut self) -> Result<Vec<Secret<Vec<u8>>>, Error> {
+    pub(super) fn wait(&mut self) -> Result<Ready, Error> {
         loop {
             self.check_signals()?;
             match self.link.read().map_err(link_failed)? {
-                News::Ready(variables) => return Ok(variables),
+                News::Ready(ready) => return Ok(ready),
                 News::Ended => {
                     outcome(self.reap()?)?;
                     return Err(Error::KeeperEnded);
                 }
-                News::Nothing => {}
+                _ => {}
             }
             if !self.poll(self.until, true)? {
                 return Err(Error::Late);
@@ -70,25 +69,28 @@ impl Watch {
         }
     }
 
-    /// Ends the keeper: it gets time to give back what it has.
+    /// Ends the keeper, unless it has ended: it gets time to give back what it has.
     pub(super) fn call_off(&mut self) {
-        self.link.call_off();
+        self.link.end();
         let _ = self.await_end();
     }
 
-    /// Lets the keeper end.
-    pub(super) fn release(&mut self) -> Result<(), Error> {
-        self.link.release().map_err(link_failed)?;
-        outcome(self.await_end()?)
+    /// Lets the keeper go on; one that does not stay is waited for.
+    pub(super) fn release(&mut self, stays: bool) -> Result<(), Error> {
+        match (self.link.release(), stays) {
+            (Ok(()), true) => Ok(()),
+            (Ok(()), false) => outcome(self.await_end()?),
+            (Err(_), _) => outcome(self.reap()?).and(Err(Error::KeeperEnded)),
+        }
     }
 
     fn await_end(&mut self) -> Result<WaitStatus, Error> {
         let until = Instant::now() + LAST_WORDS;
         loop {
             match self.link.read() {
-                // A message that is still under way does not matter any more.
-                Ok(News::Nothing | News::Ready(_)) if self.poll(until, false)? => {}
                 Ok(News::Ended) => break,
+                // A message that is still under way does not matter any more.
+                Ok(_) if self.poll(until, false)? => {}
                 _ => {
                     let _ = kill(self.child, Signal::SIGKILL);
                     break;
@@ -99,12 +101,12 @@ impl Watch {
     }
 
     /// Learns how the keeper ended; one that does not end is killed.
-    fn reap(&self) -> Result<WaitStatus, Error> {
+    pub(super) fn reap(&self) -> Result<WaitStatus, Error> {
         let until = Instant::now() + LAST_WORDS;
         let pidfd = pidfd(self.child).ok();
         let mut killed = false;
         loop {
-            match waitpid(self.child, Some(WaitPidFlag::WNOHANG)) {
+            match waitpid(self.child, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                 status => return status.map_err(system("wait for the keeper")),
             }

@@ -1,0 +1,119 @@
+//! The command that tells the application of a new generation: the keeper's child, with the application's user and
+//! environment.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, setsid};
+
+use super::{fork_child, leave, pidfd, system};
+use crate::command::Command;
+use crate::error::Error as CrateError;
+use crate::exec;
+use crate::log::{Level, Log};
+use crate::signal;
+use crate::user::User;
+
+/// A command that was started and whose end is awaited.
+pub struct Hook {
+    child: Pid,
+    ended: OwnedFd,
+}
+
+/// How a command ended that did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Killed(Signal),
+    /// It took too long and was killed.
+    Late,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Code(code) => write!(f, "it ended with {code}"),
+            Failure::Killed(signal) => write!(f, "it was ended by {signal}"),
+            Failure::Late => f.write_str("it took too long and was killed"),
+        }
+    }
+}
+
+impl Hook {
+    /// Starts the command in a session of its own; what it prints goes to standard error.
+    ///
+    /// Only while there is one thread.
+    pub fn start(
+        command: &Command,
+        environment: &[CString],
+        user: Option<&User>,
+        log: Log,
+    ) -> Result<Hook, CrateError> {
+        let child = match fork_child().map_err(system("fork"))? {
+            ForkResult::Child => {
+                let error = run(command, environment, user);
+                log.event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
+                leave(error.exit_code())
+            }
+            ForkResult::Parent { child } => child,
+        };
+        match pidfd(child) {
+            Ok(ended) => Ok(Hook { child, ended }),
+            Err(errno) => {
+                let _ = killpg(child, Signal::SIGKILL);
+                let _ = waitpid(child, None);
+                Err(system("watch the command")(errno).into())
+            }
+        }
+    }
+
+    /// Learns how it ended; none while it runs.
+    pub fn outcome(&self) -> Option<Result<(), Failure>> {
+        match waitpid(self.child, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => None,
+            Ok(WaitStatus::Exited(_, 0)) => Some(Ok(())),
+            Ok(WaitStatus::Exited(_, code)) => Some(Err(Failure::Code(code))),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(Err(Failure::Killed(signal))),
+            _ => Some(Err(Failure::Code(-1))),
+        }
+    }
+
+    /// Ends it, with everything that it started and that has not gone its own way.
+    pub fn kill(self) -> Failure {
+        let _ = killpg(self.child, Signal::SIGKILL);
+        let _ = waitpid(self.child, None);
+        Failure::Late
+    }
+}
+
+impl AsFd for Hook {
+    /// Readable when it has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+}
+
+/// Becomes the command; returns why that did not happen.
+fn run(command: &Command, environment: &[CString], user: Option<&User>) -> CrateError {
+    // A group that can be killed as a whole.
+    let _ = setsid();
+    let stderr = std::io::stderr();
+    if let Err(errno) = nix::unistd::dup2_stdout(&stderr) {
+        return system("replace standard output")(errno).into();
+    }
+    if let Some(user) = user
+        && let Err(error) = exec::become_user(user)
+    {
+        return CrateError::Exec(error);
+    }
+    match exec::exec(command, environment, 0, signal::received()) {
+        Ok(never) => match never {},
+        Err(error) => CrateError::Exec(error),
+    }
+}

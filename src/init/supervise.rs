@@ -1,0 +1,361 @@
+//! PID 1 as the application's init: it forwards, reaps, and leaves nobody behind.
+
+mod stragglers;
+mod terminal;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::signalfd::{SignalFd, siginfo};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pipe2, setpgid};
+use zeroize::Zeroize;
+
+use super::{
+    Error, Watch, fork_child, leave, open_null, passed_descriptors, system, trim_memory, wait_any,
+};
+use crate::command::Command;
+use crate::config::{Config, OnExpiry, Supervision};
+use crate::error::Error as CrateError;
+use crate::exec;
+use crate::link::News;
+use crate::log::{Level, Log};
+use crate::signal;
+use crate::user::User;
+
+use stragglers::Stragglers;
+use terminal::Terminal;
+
+/// Runs the application and gives its exit code, when it and all that it has started have ended.
+pub(super) fn run(
+    keeper: &mut Watch,
+    stays: bool,
+    supervision: &Supervision,
+    command: &Command,
+    environment: Vec<CString>,
+    config: &Config,
+    log: Log,
+) -> Result<u8, CrateError> {
+    let signals = signal::listen_to_all().map_err(system("listen for signals"))?;
+    if supervision.subreaper {
+        set_child_subreaper(true).map_err(system("adopt orphans"))?;
+    }
+    keeper.release(stays)?;
+    // The last that could end the start; those that come now are the application's.
+    keeper.check_signals()?;
+    let terminal = Terminal::find();
+    let application = start(command, environment, config, terminal.as_ref())?;
+    let mut init = Init {
+        application,
+        addressee: match supervision.signal_group {
+            true => Pid::from_raw(-application.as_raw()),
+            false => application,
+        },
+        signals,
+        terminal,
+        log,
+        stop_timeout: supervision.stop_timeout,
+        kill_at: None,
+        is_expired: false,
+    };
+    let status = init.look_after(keeper, stays, config.upkeep.on_expiry)?;
+    let stragglers = Stragglers {
+        application,
+        adopted: supervision.subreaper,
+        keeper: keeper.child,
+    };
+    stragglers.end(&init.signals);
+    if let Some(terminal) = &init.terminal {
+        terminal.pass(application, getpgrp());
+    }
+    if init.is_expired {
+        return Err(Error::Expired.into());
+    }
+    let code = exit_code(status);
+    Ok(match supervision.remap_exit.contains(&code) {
+        true => 0,
+        false => code,
+    })
+}
+
+/// Starts the application in a process group of its own.
+fn start(
+    command: &Command,
+    mut environment: Vec<CString>,
+    config: &Config,
+    terminal: Option<&Terminal>,
+) -> Result<Pid, CrateError> {
+    let (failure, reporter) = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
+    let (passed, parent, own_group) = (passed_descriptors(config), getpid(), getpgrp());
+    match fork_child().map_err(system("fork"))? {
+        ForkResult::Child => {
+            if passed > 0 {
+                readdress(&mut environment, parent, getpid());
+            }
+            let error = detach(own_group, terminal, config.user.as_ref())
+                .and_then(|()| exec::exec(command, &environment, passed, signal::received()));
+            let Err(exec::Error { step, errno }) = error;
+            let report = [&(errno as i32).to_le_bytes(), step.as_bytes()].concat();
+            let _ = File::from(reporter).write_all(&report);
+            leave(0)
+        }
+        ForkResult::Parent { child } => {
+            drop(reporter);
+            for variable in environment {
+                variable.into_bytes().zeroize();
+            }
+            match read_failure(failure).map_err(system("hear from the application"))? {
+                None => {
+                    let_go();
+                    Ok(child)
+                }
+                Some(error) => Err(CrateError::Exec(error)),
+            }
+        }
+    }
+}
+
+/// In the child: its own process group, which gets the terminal, and its own user.
+fn detach(
+    parent_group: Pid,
+    terminal: Option<&Terminal>,
+    user: Option<&User>,
+) -> Result<(), exec::Error> {
+    let here = Pid::from_raw(0);
+    setpgid(here, here).map_err(|errno| exec::Error {
+        step: "make a process group",
+        errno,
+    })?;
+    if let Some(terminal) = terminal.filter(|terminal| terminal.is_whole) {
+        terminal.pass(parent_group, getpid());
+    }
+    user.map_or(Ok(()), exec::become_user)
+}
+
+/// Descriptors that were handed in are the child's, and say so by its number (sd_listen_fds(3)).
+fn readdress(environment: &mut Vec<CString>, from: Pid, to: Pid) {
+    let ours = format!("LISTEN_PID={from}");
+    let theirs = format!("LISTEN_PID={to}");
+    // It names the same process in another way.
+    environment.retain(|variable| !variable.as_bytes().starts_with(b"LISTEN_PIDFDID="));
+    for variable in environment {
+        if variable.as_bytes() == ours.as_bytes()
+            && let Ok(theirs) = CString::new(theirs.as_str())
+        {
+            *variable = theirs;
+        }
+    }
+}
+
+/// Waits for the exec; why there was none, if there was none.
+fn read_failure(failure: OwnedFd) -> Result<Option<exec::Error>, Errno> {
+    let mut report = Vec::new();
+    File::from(failure)
+        .read_to_end(&mut report)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+    // One that was killed before has said nothing; how it ended is its exit code.
+    let Some((errno, step)) = report.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    Ok(Some(exec::Error {
+        // Once, and the process ends with it.
+        step: String::from_utf8_lossy(step).into_owned().leak(),
+        errno: Errno::from_raw(i32::from_le_bytes(*errno)),
+    }))
+}
+
+/// Whoever waits for the end of what the application holds waits for the application alone; standard error is ours too.
+fn let_go() {
+    if let Ok(null) = open_null() {
+        let _ = dup2_stdin(&null);
+        let _ = dup2_stdout(&null);
+    }
+    exec::close_inherited();
+    trim_memory();
+}
+
+/// The application while it runs, and who is to be told what.
+struct Init {
+    application: Pid,
+    /// To whom signals for the application go: to it, or to its group.
+    addressee: Pid,
+    signals: SignalFd,
+    terminal: Option<Terminal>,
+    log: Log,
+    stop_timeout: Duration,
+    /// When patience with it is over, once it was told to end.
+    kill_at: Option<Instant>,
+    /// It was told to end because the token's life is over.
+    is_expired: bool,
+}
+
+impl Init {
+    /// Forwards and reaps until the application has ended; gives its status.
+    fn look_after(
+        &mut self,
+        keeper: &mut Watch,
+        mut is_kept: bool,
+        on_expiry: OnExpiry,
+    ) -> Result<libc::c_int, Error> {
+        loop {
+            if is_kept && !self.hear(keeper) {
+                is_kept = false;
+                self.mourn(keeper);
+                match on_expiry {
+                    OnExpiry::Ignore => {}
+                    OnExpiry::Signal(signal) => self.tell(signal as i32),
+                    OnExpiry::Terminate => self.terminate(),
+                }
+            }
+            self.forward();
+            if let Some(status) = self.reap() {
+                return Ok(status);
+            }
+            self.kill_if_late();
+            let mut ready = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            if is_kept {
+                ready.push(PollFd::new(keeper.link.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut ready, self.patience()) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(system("wait for the application")(errno)),
+            }
+        }
+    }
+
+    /// Does what the keeper says; false when it is gone.
+    fn hear(&mut self, keeper: &mut Watch) -> bool {
+        loop {
+            match keeper.link.read() {
+                Ok(News::Nothing | News::Ready(_)) => return true,
+                Ok(News::Signal(signal)) => self.tell(signal as i32),
+                Ok(News::Terminate) => self.terminate(),
+                Ok(News::Ended) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Says that the keeper is gone, which it should not be.
+    fn mourn(&self, keeper: &mut Watch) {
+        let how = match keeper.reap() {
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
+            Ok(WaitStatus::Exited(_, code)) => format!("ended with {code}"),
+            _ => "ended".to_owned(),
+        };
+        let text = format!("the keeper {how}; secrets are no longer kept fresh");
+        self.log.event(Level::Warn, "keeper_lost", &text, &[]);
+    }
+
+    /// Sends the application a signal. One that has ended and was not reaped yet does not hear it.
+    fn tell(&self, number: i32) {
+        let _ = signal::send(self.addressee, number);
+    }
+
+    fn terminate(&mut self) {
+        if !self.is_expired {
+            self.is_expired = true;
+            self.kill_at = Some(Instant::now() + self.stop_timeout);
+            self.tell(Signal::SIGTERM as i32);
+        }
+    }
+
+    fn kill_if_late(&mut self) {
+        if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+            self.kill_at = None;
+            let text = "the application did not end at SIGTERM and is killed";
+            self.log.event(Level::Warn, "application_killed", text, &[]);
+            self.tell(Signal::SIGKILL as i32);
+        }
+    }
+
+    /// How long nothing is due; for ever, mostly.
+    fn patience(&self) -> PollTimeout {
+        self.kill_at.map_or(PollTimeout::NONE, |at| {
+            let left = at.saturating_duration_since(Instant::now());
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        })
+    }
+
+    /// Hands on what has come.
+    fn forward(&self) {
+        while let Some(info) = self.next_signal() {
+            if is_for_application(&info, getpid()) {
+                self.tell(info.ssi_signo as i32);
+            }
+        }
+    }
+
+    fn next_signal(&self) -> Option<siginfo> {
+        self.signals.read_signal().ok().flatten()
+    }
+
+    /// Takes every child that has ended; the status of the application, if it is among them.
+    fn reap(&self) -> Option<libc::c_int> {
+        while let Ok(Some((child, status))) = wait_any() {
+            if child != self.application {
+                continue;
+            }
+            if !libc::WIFSTOPPED(status) {
+                return Some(status);
+            }
+            self.stop_with_it(libc::WSTOPSIG(status));
+        }
+        None
+    }
+
+    /// The terminal has stopped the application: whoever started anteroom is to see the whole job stopped, and continues
+    /// it as a whole.
+    fn stop_with_it(&self, number: i32) {
+        let goes_on = match Signal::try_from(number) {
+            Ok(Signal::SIGTSTP) => {
+                // Where nobody would continue it the kernel lets nobody stop.
+                signal::stop_group();
+                true
+            }
+            Ok(Signal::SIGTTIN | Signal::SIGTTOU) => self.give_terminal() || signal::stop_group(),
+            // Whoever stops it in another way continues it too.
+            _ => false,
+        };
+        if goes_on {
+            self.give_terminal();
+            let _ = killpg(self.application, Signal::SIGCONT);
+        }
+    }
+
+    fn give_terminal(&self) -> bool {
+        self.terminal
+            .as_ref()
+            .is_some_and(|terminal| terminal.pass(getpgrp(), self.application))
+    }
+}
+
+/// What the kernel and others send, but not what this process brings upon itself: SIGPIPE, when nobody reads its log.
+fn is_for_application(signal: &siginfo, own: Pid) -> bool {
+    let is_from_kernel = signal.ssi_code == libc::SI_KERNEL;
+    let is_own = signal.ssi_code == libc::SI_USER && signal.ssi_pid == own.as_raw() as u32;
+    match Signal::try_from(signal.ssi_signo as i32) {
+        Ok(Signal::SIGCHLD) => false,
+        // From the terminal when the application does not hold it; from others, who would stop an init for good, not.
+        Ok(Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) => is_from_kernel,
+        _ => !is_own,
+    }
+}
+
+/// As a shell gives it.
+fn exit_code(status: libc::c_int) -> u8 {
+    let code = match libc::WIFEXITED(status) {
+        true => libc::WEXITSTATUS(status),
+        false => 128 + libc::WTERMSIG(status),
+    };
+    // Both are less than 256 (wait(2)).
+    code as u8
+}

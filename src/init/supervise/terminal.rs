@@ -1,0 +1,33 @@
+//! The terminal: whose keys reach whom.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::unistd::{Pid, tcgetpgrp, tcsetpgrp};
+
+/// The terminal of this session, if a standard descriptor leads to it.
+pub(super) struct Terminal {
+    descriptor: OwnedFd,
+    /// Standard input and output are this terminal: nobody else of the group reads from it.
+    pub(super) is_whole: bool,
+}
+
+impl Terminal {
+    /// Looks at the standard descriptors.
+    pub(super) fn find() -> Option<Terminal> {
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        // It fails where the descriptor is none, or another session's.
+        let leads_here = standard.map(|descriptor| tcgetpgrp(descriptor).is_ok());
+        let first = leads_here.iter().position(|leads| *leads)?;
+        Some(Terminal {
+            descriptor: standard[first].try_clone_to_owned().ok()?,
+            is_whole: leads_here[0] && leads_here[1],
+        })
+    }
+
+    /// Makes the second group the one in the foreground, if the first one is; SIGTTOU must be blocked.
+    pub(super) fn pass(&self, from: Pid, to: Pid) -> bool {
+        tcgetpgrp(&self.descriptor) == Ok(from) && tcsetpgrp(&self.descriptor, to).is_ok()
+    }
+}
