@@ -30,6 +30,8 @@ pub struct Issued {
     pub serial_number: String,
     /// End of the leaf's validity.
     pub not_after: OffsetDateTime,
+    /// Vault revokes it with the token.
+    pub is_leased: bool,
 }
 
 /// A key and the request for its certificate, made before any token is used.
@@ -180,6 +182,7 @@ pub fn obtain(
         (TrustAnchors::Path(path), _) => Some(fetch_anchors(session, path)?),
         (_, anchors) => anchors,
     };
+    let is_leased = signed.is_leased;
     let mut issuers = signed.ca_chain.unwrap_or_default();
     issuers.push(signed.issuing_ca);
     let answer = Answer {
@@ -195,6 +198,7 @@ pub fn obtain(
         trust_anchors: checked.trust_anchors,
         serial_number: checked.serial_number,
         not_after: checked.not_after,
+        is_leased,
     })
 }
 

@@ -1,7 +1,6 @@
 //! A start without a Vault: a throwaway CA, a certificate with the manifest's names, and sample credentials.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -13,7 +12,6 @@ use crate::certificate::{self, Issued, make_key, params, pkcs8};
 use crate::config::{Certificate, Config, Dependency, KeyType};
 use crate::files::{Credential, Material};
 use crate::secret::Secret;
-use crate::secrets_dir::SecretsDir;
 
 /// Makes everything that a start would have fetched.
 pub fn material(config: &Config, now: OffsetDateTime) -> Result<Material, certificate::Error> {
@@ -67,6 +65,7 @@ fn issue(config: &Certificate, now: OffsetDateTime) -> Result<Issued, certificat
         trust_anchors: vec![authority.der().clone()],
         serial_number,
         not_after,
+        is_leased: false,
     })
 }
 
@@ -127,23 +126,4 @@ fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
         wanted.extend(["username", "password"].map(str::to_owned));
     }
     wanted
-}
-
-/// Outside a container nobody empties a dry run's directory: somebody stays who does when the application is gone.
-pub fn tidy_up_after(application: OwnedFd, directory: SecretsDir) {
-    crate::init::leave_behind(move || {
-        // The application's own descriptors are the application's.
-        if let Ok(null) = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-        {
-            let _ = nix::unistd::dup2_stdin(&null);
-            let _ = nix::unistd::dup2_stdout(&null);
-            let _ = nix::unistd::dup2_stderr(&null);
-        }
-        if crate::init::await_end(&application).is_ok() {
-            directory.withdraw();
-        }
-    });
 }

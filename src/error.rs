@@ -113,6 +113,7 @@ impl Error {
             Error::Init(init::Error::Interrupted { signal }) => 128 + *signal as u8,
             Error::Init(init::Error::Late) => 69,
             Error::Init(init::Error::Told { exit_code }) => *exit_code,
+            Error::Init(init::Error::Expired) => 75,
             Error::Init(init::Error::KeeperKilled { .. } | init::Error::KeeperEnded) => 70,
             Error::Exec(error) => match error.errno {
                 nix::errno::Errno::ENOENT => 127,
@@ -214,12 +215,15 @@ impl Error {
             Error::Init(init::Error::Late) => {
                 "is Vault reachable, and this machine not overloaded? Start again with a new wrapping token"
             }
+            Error::Init(init::Error::Expired) => {
+                "start again with a new wrapping token; `on_expiry` in [process] says what happens at a token's end"
+            }
             Error::Init(init::Error::KeeperKilled { .. }) => {
                 "SIGKILL mostly means that memory ran out; revoke the token's accessor if the log names one"
             }
             Error::Init(_) => "look at the container's limits: processes, open files, memory",
             Error::Exec(error) if error.step == exec::EXEC => {
-                "the files were removed; the client token ends by its ttl, or when the accessor in the log is revoked"
+                "it was found fit a moment before: did somebody change it? The files were removed and the token was revoked"
             }
             Error::Exec(_) => NEEDS_CAPABILITIES,
             Error::CalledOff => return None,

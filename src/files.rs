@@ -251,11 +251,6 @@ fn bytes(text: &Secret) -> Secret<Vec<u8>> {
     Secret::new(text.expose().as_bytes().to_vec())
 }
 
-/// The status file: it holds no secret.
-pub fn status_file(status: &status::Status) -> File {
-    public(file::STATUS, status.to_json())
-}
-
 fn fields(dependency: &Dependency, credential: &Credential) -> Result<Vec<File>, Error> {
     let wanted: Vec<&str> = match &dependency.fields {
         Some(fields) => fields.iter().map(String::as_str).collect(),

@@ -121,11 +121,12 @@ pub fn unwrap(client: Client, token: WrappingToken) -> Result<(Session, Auth), E
     }
 }
 
-/// Compares the client token with the promise.
-pub fn verify(session: &Session, auth: &Auth, promise: &Promise) -> Result<(), Error> {
+/// Compares the client token with the promise; returns what Vault says about it.
+pub fn verify(session: &Session, auth: &Auth, promise: &Promise) -> Result<TokenProperties, Error> {
     check_auth(auth, promise)?;
     let properties = session.lookup_self()?;
-    check_properties(&properties, promise)
+    check_properties(&properties, promise)?;
+    Ok(properties)
 }
 
 fn check_auth(auth: &Auth, promise: &Promise) -> Result<(), Error> {

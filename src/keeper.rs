@@ -1,46 +1,79 @@
 //! The keeper: the process that talks to Vault and holds every secret.
 
+mod application;
+mod clock;
+mod holdings;
+mod upkeep;
+
 use std::io;
-use std::time::{Duration, Instant, SystemTime};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
-use time::OffsetDateTime;
 
-use crate::certificate::{self, Clocks};
-use crate::command;
-use crate::config::{Config, Promise, Vault};
+use crate::certificate;
+use crate::command::{self, Command};
+use crate::config::{Config, Lifecycle, Promise, Vault};
 use crate::dry_run;
 use crate::error::Error;
+use crate::exec;
 use crate::fetch::fetch;
-use crate::files::status::Status;
-use crate::files::{self, Material, Rendered};
+use crate::files::{self, Rendered};
 use crate::handover;
 use crate::init;
 use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
-use crate::secrets_dir::{Generation, SecretsDir};
+use crate::secrets_dir::{Generation, Lock, SecretsDir};
 use crate::vault::{Auth, Client, Endpoint, Limits, Roots, Session};
 use crate::wrapping_token::{self, Source};
 
-/// How long a revocation may take when a start fails.
+use application::Application;
+use holdings::{Holdings, Token};
+use upkeep::Upkeep;
+
+/// How long a revocation may take when a start fails, or at the end.
 pub const REVOCATION: Duration = Duration::from_millis(1500);
 
-/// Fetches, publishes and reports, then waits for leave to end.
-pub fn run(
-    config: &Config,
-    source: Option<Source>,
-    directory: SecretsDir,
-    mut link: KeeperEnd,
-    application: Pid,
-    log: Log,
-    began: Instant,
-) -> Result<(), Error> {
+/// What the keeper gets from the process that forks it.
+pub struct Inheritance<'a> {
+    /// What will happen.
+    pub config: &'a Config,
+    /// The secrets directory, open.
+    pub directory: SecretsDir,
+    /// The connection to PID 1.
+    pub link: KeeperEnd,
+    /// The process that becomes the application, or PID 1 that starts it.
+    pub application: Pid,
+    /// What tells the application of a new generation, when that is a command.
+    pub on_rotate: Option<Command>,
+    /// Where to say what happens.
+    pub log: Log,
+    /// When the start began.
+    pub began: Instant,
+}
+
+/// Fetches, publishes and reports; then keeps everything fresh until the application has ended, and gives it back.
+pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), Error> {
+    let Inheritance {
+        config,
+        directory,
+        link,
+        application,
+        on_rotate,
+        log,
+        began,
+    } = inheritance;
+    // Now, while that process cannot have ended; its number may be somebody else's once it has.
+    let application = (application, init::pidfd(application).ok().map(Arc::new));
     warn_of_swap(&directory, log);
     let generation = directory.prepare(&config.visible_names())?;
-    let mut start = Start {
+    let start = Start {
         config,
         directory: &directory,
-        link: &mut link,
+        link,
+        application,
+        on_rotate: on_rotate.as_ref(),
         steps: Steps::new(began),
         log,
         deadline: began + config.deadline,
@@ -54,39 +87,48 @@ pub fn run(
             "a start has a Vault and a token, a dry run has neither".to_owned(),
         )),
     };
-    let done = done.map_err(|error| silenced(error, &link));
-    // Now, while it cannot have ended yet. In a container of its own the directory ends with it.
-    let watched = (directory.is_private() && application != Pid::from_raw(1))
-        .then(|| init::pidfd(application).ok())
-        .flatten();
-    // PID 1 takes the end of the link for the end of the keeper, and whoever stays behind must not hold it open.
-    drop(link);
-    match watched {
-        _ if done.is_err() => directory.withdraw(),
-        Some(watched) => dry_run::tidy_up_after(watched, directory),
-        None => {}
+    match done {
+        Ok(Ended::BeforeTheApplication) => Ok(()),
+        Ok(Ended::AfterTheApplication) => {
+            directory.withdraw();
+            Ok(())
+        }
+        Err(error) => {
+            directory.withdraw();
+            Err(error)
+        }
     }
-    done
+}
+
+/// When the keeper's work was done.
+enum Ended {
+    /// What was published stays as it is.
+    BeforeTheApplication,
+    /// Everything is to be given back.
+    AfterTheApplication,
 }
 
 /// A start: what it goes by and how far it is.
 struct Start<'a> {
     config: &'a Config,
     directory: &'a SecretsDir,
-    link: &'a mut KeeperEnd,
+    link: KeeperEnd,
+    /// The process that becomes the application, or starts it, and what tells of its end.
+    application: (Pid, Option<Arc<OwnedFd>>),
+    on_rotate: Option<&'a Command>,
     steps: Steps,
     log: Log,
     deadline: Instant,
 }
 
 impl Start<'_> {
-    /// The story of a start.
+    /// The story of a start, and of what follows it.
     fn with_vault(
-        &mut self,
+        mut self,
         vault: &Vault,
         source: Source,
         generation: Generation,
-    ) -> Result<(), Error> {
+    ) -> Result<Ended, Error> {
         let certificate = self.config.certificate.as_ref();
         let request = certificate.map(certificate::prepare).transpose()?;
         let client = self.client(vault)?;
@@ -97,25 +139,47 @@ impl Start<'_> {
             self.log
                 .event(Level::Warn, "token_file_kept", &warning, &[]);
         }
-        handover::inspect(&client, &taken.token, &vault.promise, self.log)?;
+        let inspected = handover::inspect(&client, &taken.token, &vault.promise, self.log);
+        inspected.map_err(|error| self.silenced(error.into()))?;
         self.steps.mark("lookup");
-        let (session, auth) = handover::unwrap(client, taken.token)?;
+        let unwrapped = handover::unwrap(client, taken.token);
+        let (session, auth) = unwrapped.map_err(|error| self.silenced(error.into()))?;
         self.steps.mark("unwrap");
 
-        let done = self
+        let started = self
             .fetch(&session, &auth, &vault.promise, request)
-            .and_then(|material| self.publish(&material, Some(auth.lease_duration), generation));
-        if done.is_err() {
-            self.revoke(&session);
+            .map_err(|error| self.silenced(error))
+            .and_then(|holdings| {
+                let lock = self.publish(&holdings, generation, true)?;
+                Ok((holdings, lock))
+            });
+        match started {
+            Ok((holdings, lock)) => self.keep_fresh(session, holdings, lock),
+            Err(error) => {
+                revoke(&session, self.log);
+                Err(error)
+            }
         }
-        done
     }
 
-    /// The same without a Vault: everything is invented.
-    fn without_vault(&mut self, generation: Generation) -> Result<(), Error> {
-        let material = dry_run::material(self.config, now())?;
+    /// The same without a Vault: everything is invented, and nothing has to be kept fresh.
+    fn without_vault(mut self, generation: Generation) -> Result<Ended, Error> {
+        let material = dry_run::material(self.config, clock::calendar())?;
+        let holdings = Holdings::new(material, None, None);
         self.steps.mark("samples");
-        self.publish(&material, None, generation)
+        // In a container the directory ends with it; elsewhere nobody else tidies up.
+        let stays = self.directory.is_private()
+            && self.config.lifecycle == Lifecycle::Exec
+            && self.application.0 != Pid::from_raw(1);
+        let lock = self.publish(&holdings, generation, stays)?;
+        if !stays {
+            return Ok(Ended::BeforeTheApplication);
+        }
+        let application = self.step_aside()?;
+        init::replace_stderr()?;
+        drop(lock);
+        application.await_end();
+        Ok(Ended::AfterTheApplication)
     }
 
     fn client(&self, vault: &Vault) -> Result<Client, Error> {
@@ -130,17 +194,15 @@ impl Start<'_> {
             client_timeout: vault.client_timeout,
             standby_hosts: vault.standby_hosts.clone(),
         };
-        let called_off = self
-            .link
-            .called_off()
-            .map_err(|error| init::Error::System {
-                step: "listen to PID 1",
-                reason: error.to_string(),
-            })?;
+        let called_off = self.link.ending().map_err(|error| init::Error::System {
+            step: "listen to PID 1",
+            reason: error.to_string(),
+        })?;
         let limits = Limits {
             deadline: self.deadline,
             abort: vec![called_off],
             grace: Duration::ZERO,
+            persistent: true,
         };
         Ok(Client::new(endpoint, roots, limits, self.log)?)
     }
@@ -152,7 +214,7 @@ impl Start<'_> {
         auth: &Auth,
         promise: &Promise,
         request: Option<certificate::Request>,
-    ) -> Result<Material, Error> {
+    ) -> Result<Holdings, Error> {
         self.log.event(
             Level::Info,
             "unwrapped",
@@ -162,45 +224,44 @@ impl Start<'_> {
                 ("ttl_s", Value::Number(auth.lease_duration)),
             ],
         );
-        handover::verify(session, auth, promise)?;
+        let unwrapped_at = clock::moment();
+        let properties = handover::verify(session, auth, promise)?;
         let answer_time = self.steps.mark("verify");
         let fetched = fetch(
             session,
             self.config,
             request,
             answer_time,
-            || clocks(session.clock_skew()),
+            || clock::clocks(session.clock_skew()),
             self.log,
         )?;
         self.steps.mark_parallel(&[
             ("certificate", fetched.certificate_took),
             ("dependencies", fetched.credentials_took),
         ]);
-        Ok(Material::new(
-            self.config,
-            fetched.certificate,
-            fetched.credentials,
-        ))
+        let material = files::Material::new(self.config, fetched.certificate, fetched.credentials);
+        let skew = session.clock_skew();
+        let token = Token::new(unwrapped_at, auth.lease_duration, &properties, skew);
+        Ok(Holdings::new(material, Some(token), skew))
     }
 
-    /// Writes the files, hands the variables over and waits for leave to end.
+    /// Writes the files, hands the variables over and waits until the application runs.
     fn publish(
         &mut self,
-        material: &Material,
-        token_ttl: Option<u64>,
+        holdings: &Holdings,
         generation: Generation,
-    ) -> Result<(), Error> {
+        stays: bool,
+    ) -> Result<Option<Lock>, Error> {
         let path = self.directory.path().to_string_lossy();
-        let Rendered {
-            mut files,
-            variables,
-        } = files::render(self.config, material, &path)?;
-        let status = Status::new(self.config, material, token_ttl, now());
-        files.push(files::status_file(&status));
+        let Rendered { files, variables } = files::render(self.config, &holdings.material, &path)?;
+        let is_kept = stays && self.config.vault.is_some();
+        let status = holdings.status(self.config, is_kept, None);
+        self.directory.write_status(status.to_json())?;
         self.directory.publish(generation, &files)?;
+        let lock = is_kept.then(|| self.directory.lock()).transpose()?;
         self.steps.mark("files");
         self.link
-            .ready(&variables)
+            .ready(&variables, stays)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::ArgumentListTooLong => Error::Command(command::Error::TooLong),
                 _ => Error::CalledOff,
@@ -211,46 +272,101 @@ impl Start<'_> {
             &self.steps.text(),
             &[
                 ("directory", Value::Text(&path)),
-                ("files", Value::Number(files.len() as u64)),
+                ("files", Value::Number(files.len() as u64 + 1)),
             ],
         );
-        if self.link.await_release() {
-            Ok(())
-        } else {
-            Err(Error::CalledOff)
+        let runs = self.link.await_release()
+            && (!stays || self.config.lifecycle != Lifecycle::Exec || self.link.await_exec());
+        match runs {
+            true => Ok(lock),
+            false => Err(Error::CalledOff),
         }
     }
 
-    /// Revokes the token and with it all its leases.
-    fn revoke(&self, session: &Session) {
-        let accessor = [("accessor", Value::Text(session.accessor()))];
-        match session.revoke_self(REVOCATION) {
-            Ok(()) => {
-                let text = "revoked the client token";
-                self.log.event(Level::Info, "revoked", text, &accessor);
-            }
+    /// The application runs: nothing of it is held on to any more.
+    fn step_aside(self) -> Result<Application, Error> {
+        init::replace_stdin()?;
+        exec::close_inherited();
+        init::trim_memory();
+        Ok(match self.config.lifecycle {
+            Lifecycle::Exec => Application::Beside {
+                pid: self.application.0,
+                ended: self.application.1,
+                user: self.config.user.clone(),
+            },
+            Lifecycle::Supervise(_) => Application::Below(self.link),
+        })
+    }
+
+    /// Renews and replaces until the application has ended, then gives everything back.
+    fn keep_fresh(
+        self,
+        session: Session,
+        holdings: Holdings,
+        lock: Option<Lock>,
+    ) -> Result<Ended, Error> {
+        let (config, directory, on_rotate, log) =
+            (self.config, self.directory, self.on_rotate, self.log);
+        let application = match self.step_aside() {
+            Ok(application) => application,
             Err(error) => {
-                let text = format!(
-                    "cannot revoke the client token ({error}); revoke its accessor {}",
-                    session.accessor()
-                );
-                self.log.event(Level::Warn, "not_revoked", &text, &accessor);
+                revoke(&session, log);
+                return Err(error);
             }
+        };
+        let mut upkeep = Upkeep {
+            config,
+            directory,
+            session,
+            application,
+            holdings,
+            on_rotate,
+            log,
+            state: upkeep::State::default(),
+        };
+        let done = upkeep.run();
+        let is_lost = upkeep
+            .holdings
+            .token
+            .as_ref()
+            .is_some_and(|token| token.lost.is_some());
+        if !is_lost {
+            revoke(&upkeep.session, log);
+        }
+        drop(lock);
+        done.map(|()| Ended::AfterTheApplication)
+    }
+
+    /// When PID 1 has called the start off it says why; of the errors that come with that, only those of the hand-over
+    /// that somebody must look into are worth a word.
+    fn silenced(&self, error: Error) -> Error {
+        match error {
+            Error::HandOver(
+                handover::Error::Unknown { .. }
+                | handover::Error::NotValid { .. }
+                | handover::Error::NotPromised { .. },
+            ) => error,
+            _ if self.link.is_ending() => Error::CalledOff,
+            error => error,
         }
     }
 }
 
-/// When PID 1 has called the start off it says why; of the errors that come with that, only those of the hand-over that
-/// somebody must look into are worth a word.
-fn silenced(error: Error, link: &KeeperEnd) -> Error {
-    match error {
-        Error::HandOver(
-            handover::Error::Unknown { .. }
-            | handover::Error::NotValid { .. }
-            | handover::Error::NotPromised { .. },
-        ) => error,
-        _ if link.is_called_off() => Error::CalledOff,
-        error => error,
+/// Revokes the token and with it all its leases.
+fn revoke(session: &Session, log: Log) {
+    let accessor = [("accessor", Value::Text(session.accessor()))];
+    match session.revoke_self(REVOCATION) {
+        Ok(()) => {
+            let text = "revoked the client token";
+            log.event(Level::Info, "revoked", text, &accessor);
+        }
+        Err(error) => {
+            let text = format!(
+                "cannot revoke the client token ({error}); revoke its accessor {}",
+                session.accessor()
+            );
+            log.event(Level::Warn, "not_revoked", &text, &accessor);
+        }
     }
 }
 
@@ -260,22 +376,6 @@ fn warn_of_swap(directory: &SecretsDir, log: Log) {
         directory.swap_warning(&read("/proc/self/mountinfo"), &read("/proc/swaps"))
     {
         log.event(Level::Warn, "swap", &warning, &[]);
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the keeper reads the clock and hands the time on"
-)]
-fn now() -> OffsetDateTime {
-    SystemTime::now().into()
-}
-
-fn clocks(skew: Option<i64>) -> Clocks {
-    let here = now().unix_timestamp();
-    Clocks {
-        here,
-        vault: here + skew.unwrap_or(0),
     }
 }
 

@@ -10,7 +10,7 @@
 //! | what will happen, everything resolved and checked | [`config`], with [`user`] |
 //! | PID 1: fork the keeper, wait, become the application | [`init`], with [`signal`], [`command`], [`exec`] |
 //! | the message between the two processes | [`link`] |
-//! | the keeper: the story of a start | [`keeper`] |
+//! | the keeper: the story of a start, then the upkeep | [`keeper`] |
 //! | the wrapping token, taken once | [`wrapping_token`] |
 //! | is it the promised one? | [`handover`] |
 //! | Vault's HTTP API | [`vault`] |
@@ -19,6 +19,8 @@
 //! | certificate and credentials at once | [`fetch`] |
 //! | secrets to bytes | [`files`] |
 //! | bytes to the tmpfs, a generation at a time | [`secrets_dir`] |
+//! | when to renew what | [`renewal`] |
+//! | is it all still good? | [`health`] |
 //! | all of it without a Vault | [`dry_run`] |
 //! | what a start would do | [`plan`] |
 //! | why it failed | [`error`] |
@@ -41,6 +43,7 @@ pub mod exec;
 pub mod fetch;
 pub mod files;
 pub mod handover;
+pub mod health;
 pub mod init;
 pub mod keeper;
 pub mod link;
@@ -48,6 +51,7 @@ pub mod log;
 pub mod manifest;
 pub mod pem;
 pub mod plan;
+pub mod renewal;
 pub mod secret;
 pub mod secrets_dir;
 pub mod signal;

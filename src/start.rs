@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Instant;
 
 use nix::libc;
@@ -10,11 +11,16 @@ use crate::cli::{Cli, Task};
 use crate::config::{self, Config, Environment, Purpose, Surroundings};
 use crate::error::Error;
 use crate::exec;
+use crate::health;
 use crate::init;
 use crate::log::{Format, Level, Log, Value};
 use crate::plan;
 use crate::secret::Secret;
+use crate::secrets_dir::{SecretsDir, is_kept};
 use crate::wrapping_token::Source;
+
+/// What HEALTHCHECK knows besides 0.
+const UNHEALTHY: u8 = 1;
 
 /// The log that was asked for.
 pub fn log(cli: &Cli) -> Log {
@@ -29,12 +35,13 @@ pub fn log(cli: &Cli) -> Log {
     }
 }
 
-/// Does what was typed. A start returns only when there is no application, or in the keeper when its work is done.
-pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<(), Error> {
+/// Does what was typed, and returns the exit code. A start returns only when there is no application, when the
+/// application has ended, or in the keeper when its work is done.
+pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     // Before anything that was handed in is read.
     exec::make_non_dumpable().map_err(Error::Exec)?;
     let purpose = match (&cli.task, cli.dry_run) {
-        (Some(Task::Check), _) => Purpose::Check,
+        (Some(Task::Check | Task::Health), _) => Purpose::Check,
         (None, true) => Purpose::DryRun,
         (None, false) => Purpose::Start,
     };
@@ -42,8 +49,15 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<(), Error> {
         return Err(Error::Usage("there is no command to become".to_owned()));
     }
     let config = configuration(cli, purpose)?;
+    if let Some(Task::Health) = cli.task {
+        // A dry run publishes where nobody else looks, and what it made up does not end.
+        return match cli.dry_run && cli.secrets_dir.is_none() {
+            true => Ok(0),
+            false => health(&config),
+        };
+    }
     if purpose == Purpose::Check || cli.command.is_empty() {
-        return print_plan(&config);
+        return print_plan(&config).map(|()| 0);
     }
     for notice in &config.notices {
         log.event(Level::Warn, "notice", notice, &[]);
@@ -86,13 +100,37 @@ fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
     Ok(config::resolve(cli, &text, surroundings, purpose)?)
 }
 
+/// 0 while all is well, else 1 and a line that says what is not.
+fn health(config: &Config) -> Result<u8, Error> {
+    let directory = config.secrets_dir.as_deref().unwrap_or(Path::new("/"));
+    let status = SecretsDir::read_status(directory)
+        .map_err(|error| format!("nothing is published in {}: {error}", directory.display()))
+        .and_then(|json| {
+            serde_json::from_slice(&json)
+                .map_err(|error| format!("its status.json cannot be read: {error}"))
+        });
+    #[expect(clippy::disallowed_methods, reason = "the time that it is judged by")]
+    let now = std::time::SystemTime::now().into();
+    match status.and_then(|status| health::judge(&status, is_kept(directory), now)) {
+        Ok(()) => Ok(0),
+        Err(stale) => {
+            print(&format!("{}\n", crate::log::sanitised(&stale, 1024)))?;
+            Ok(UNHEALTHY)
+        }
+    }
+}
+
 fn print_plan(config: &Config) -> Result<(), Error> {
-    match std::io::stdout().write_all(plan::text(config).as_bytes()) {
+    print(&plan::text(config))
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever reads only the first lines has seen what they wanted.
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(init::Error::System {
-            step: "write the plan",
+            step: "write to standard output",
             reason: error.to_string(),
         }
         .into()),

@@ -1,0 +1,106 @@
+//! Is everything that was published still good? Answered from `status.json` and the keeper's lock.
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::files::status::{Loss, Status};
+
+/// What is wrong, in the order of what matters, or nothing; `is_kept` says whether a keeper holds the lock.
+pub fn judge(status: &Status, is_kept: bool, now: OffsetDateTime) -> Result<(), String> {
+    let mut stale = Vec::new();
+    if status.kept && !is_kept {
+        stale.push("the keeper is gone, and nothing is kept fresh any more".to_owned());
+    }
+    if let Some(token) = &status.token {
+        match token.lost {
+            Some(Loss::Revoked) => stale.push("the client token was revoked".to_owned()),
+            Some(Loss::Expired) => stale.push("the client token's life is over".to_owned()),
+            None => stale.extend(ended("the client token", token.expires.as_deref(), now)),
+        }
+    }
+    if let Some(certificate) = &status.certificate {
+        stale.extend(ended("the certificate", Some(&certificate.not_after), now));
+    }
+    for dependency in &status.dependencies {
+        let what = format!("the credential of {}", dependency.name);
+        stale.extend(ended(&what, dependency.expires.as_deref(), now));
+    }
+    if stale.is_empty() {
+        return Ok(());
+    }
+    if let Some(since) = &status.vault_away_since {
+        stale.push(format!("Vault has not answered since {since}"));
+    }
+    Err(stale.join("; "))
+}
+
+fn ended(what: &str, expires: Option<&str>, now: OffsetDateTime) -> Option<String> {
+    let text = expires?;
+    match OffsetDateTime::parse(text, &Rfc3339) {
+        Ok(expires) if now < expires => None,
+        Ok(_) => Some(format!("{what} ended at {text}")),
+        Err(_) => Some(format!("nobody knows when {what} ends")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        serde_json::from_value(serde_json::json!({
+            "app": "timeline", "environment": "test", "dry_run": false, "kept": true,
+            "rendered": "2026-01-01T00:00:00Z", "written": "2026-01-01T00:00:00Z", "vault_away_since": null,
+            "token": {"lease_duration": 3600, "expires": "2026-01-01T01:00:00Z", "expires_at_last": null, "lost": null},
+            "certificate": {"serial_number": "01", "common_name": "x", "not_after": "2026-01-01T02:00:00Z"},
+            "dependencies": [{
+                "name": "db", "path": "database/creds/x", "fields": ["password"], "lease_id": "database/creds/x/1",
+                "lease_duration": 600, "renewable": true, "expires": "2026-01-01T00:10:00Z",
+            }],
+        }))
+        .expect("a status")
+    }
+
+    fn at(time: &str) -> OffsetDateTime {
+        OffsetDateTime::parse(time, &Rfc3339).expect("a time")
+    }
+
+    #[test]
+    fn all_is_well_until_the_first_thing_ends() {
+        let status = status();
+        assert_eq!(judge(&status, true, at("2026-01-01T00:09:59Z")), Ok(()));
+        for (time, stale) in [
+            ("2026-01-01T00:10:00Z", ["the credential of db ended", ""]),
+            ("2026-01-01T01:00:00Z", ["the client token ended", "db"]),
+            ("2026-01-01T02:00:01Z", ["the certificate ended", "db"]),
+        ] {
+            let text = judge(&status, true, at(time)).expect_err("stale");
+            assert!(stale.iter().all(|part| text.contains(part)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_keeper_that_is_gone_is_noticed_at_once_f39() {
+        let text = judge(&status(), false, at("2026-01-01T00:00:01Z")).expect_err("stale");
+        assert!(text.contains("keeper"), "{text}");
+        let dry = Status {
+            kept: false,
+            ..status()
+        };
+        assert_eq!(judge(&dry, false, at("2026-01-01T00:00:01Z")), Ok(()));
+    }
+
+    #[test]
+    fn a_lost_token_and_an_absent_vault_are_named() {
+        let mut status = status();
+        status.vault_away_since = Some("2026-01-01T00:00:30Z".to_owned());
+        if let Some(token) = &mut status.token {
+            token.lost = Some(Loss::Revoked);
+        }
+        let text = judge(&status, true, at("2026-01-01T00:01:00Z")).expect_err("stale");
+        assert!(
+            text.contains("revoked") && text.contains("since 2026-01-01T00:00:30Z"),
+            "{text}"
+        );
+    }
+}

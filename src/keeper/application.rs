@@ -1,0 +1,80 @@
+//! The application, as far as the keeper has to do with it: it ends, and it is told things.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::error::Error;
+use crate::init;
+use crate::link::KeeperEnd;
+use crate::user::User;
+
+/// Where the application is.
+pub(super) enum Application {
+    /// It is the process that PID 1 was.
+    Beside {
+        /// Its process.
+        pid: Pid,
+        /// Readable when it has ended; none where the kernel cannot tell.
+        ended: Option<Arc<OwnedFd>>,
+        /// Whom it runs as, when that is not who the keeper runs as.
+        user: Option<User>,
+    },
+    /// It is PID 1's child, and PID 1 can be asked.
+    Below(KeeperEnd),
+}
+
+impl Application {
+    /// Readable when there is an end to it all.
+    pub(super) fn ended(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Application::Beside { ended, .. } => ended.as_ref().map(|ended| ended.as_fd()),
+            Application::Below(link) => Some(link.as_fd()),
+        }
+    }
+
+    /// What calls a request off.
+    pub(super) fn abort(&self) -> Vec<Arc<OwnedFd>> {
+        match self {
+            Application::Beside { ended, .. } => ended.iter().cloned().collect(),
+            Application::Below(link) => link.ending().into_iter().collect(),
+        }
+    }
+
+    /// Waits for its end; at once where nobody can tell.
+    pub(super) fn await_end(&self) {
+        let Some(ended) = self.ended() else { return };
+        let mut ready = [PollFd::new(ended, PollFlags::POLLIN)];
+        while poll(&mut ready, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    }
+
+    /// Sends it a signal.
+    pub(super) fn signal(&mut self, signal: Signal) -> Result<(), Error> {
+        match self {
+            Application::Beside { pid, ended, user } => {
+                init::signal(*pid, ended.as_deref(), signal, user.as_ref())
+            }
+            Application::Below(link) => link.signal(signal).map_err(|error| told(&error)),
+        }
+    }
+
+    /// Has it ended.
+    pub(super) fn terminate(&mut self) -> Result<(), Error> {
+        match self {
+            Application::Beside { .. } => self.signal(Signal::SIGTERM),
+            Application::Below(link) => link.terminate().map_err(|error| told(&error)),
+        }
+    }
+}
+
+fn told(error: &std::io::Error) -> Error {
+    init::Error::System {
+        step: "tell PID 1",
+        reason: error.to_string(),
+    }
+    .into()
+}

@@ -1,0 +1,42 @@
+//! The clocks and the chance that everything else gets as arguments.
+
+use std::time::{Duration, SystemTime};
+
+use nix::time::{ClockId, clock_gettime};
+use time::OffsetDateTime;
+
+use crate::certificate::Clocks;
+use crate::renewal::Moment;
+
+/// The calendar's time on this machine.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the keeper reads the clock and hands the time on"
+)]
+pub(super) fn calendar() -> OffsetDateTime {
+    SystemTime::now().into()
+}
+
+/// The time since this machine was started, its sleep included.
+pub(super) fn moment() -> Moment {
+    // The call fails for clocks alone that the kernel does not know.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// This machine's clock and Vault's.
+pub(super) fn clocks(skew: Option<i64>) -> Clocks {
+    let here = calendar().unix_timestamp();
+    Clocks {
+        here,
+        vault: here + skew.unwrap_or(0),
+    }
+}
+
+/// A number from 0 to 1, another one each time and in each container.
+pub(super) fn chance() -> f64 {
+    let mut random = [0; 4];
+    let _ = rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut random);
+    f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX)
+}
