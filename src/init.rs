@@ -168,6 +168,7 @@ pub fn run(
         signals,
         child,
         until: began + config.deadline + LAST_WORDS,
+        ended: None,
     };
     let ended = match await_environment(&mut keeper, config, &command, replaces_stdin) {
         Ok((environment, stays)) => match &config.lifecycle {

@@ -18,7 +18,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid};
 
 /// Signals that end a start, unless they were blocked or ignored already.
 const ENDING: [Signal; 4] = [
@@ -152,8 +152,11 @@ pub fn send(process: Pid, number: i32) -> Result<(), Errno> {
 }
 
 /// Stops this process and its group as the terminal does it, until somebody continues them; false when the kernel has not
-/// let them stop, since nobody would (PID 1, an orphaned group).
+/// let them stop, since nobody would (an orphaned process group), as nobody would PID 1.
 pub fn stop_group() -> bool {
+    if getpid() == Pid::from_raw(1) {
+        return false;
+    }
     let mut stop = SigSet::empty();
     stop.add(Signal::SIGTSTP);
     let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);

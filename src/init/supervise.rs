@@ -15,7 +15,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::signalfd::{SignalFd, siginfo};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pipe2, setpgid};
 use zeroize::Zeroize;
@@ -101,11 +101,9 @@ fn start(
             if passed > 0 {
                 readdress(&mut environment, parent, getpid());
             }
-            let error = detach(own_group, terminal, config.user.as_ref())
+            let Err(error) = detach(own_group, terminal, config.user.as_ref())
                 .and_then(|()| exec::exec(command, &environment, passed, signal::received()));
-            let Err(exec::Error { step, errno }) = error;
-            let report = [&(errno as i32).to_le_bytes(), step.as_bytes()].concat();
-            let _ = File::from(reporter).write_all(&report);
+            report_failure(reporter, &error);
             leave(0)
         }
         ForkResult::Parent { child } => {
@@ -154,6 +152,12 @@ fn readdress(environment: &mut Vec<CString>, from: Pid, to: Pid) {
             *variable = theirs;
         }
     }
+}
+
+fn report_failure(reporter: OwnedFd, error: &exec::Error) {
+    let errno = (error.errno as i32).to_le_bytes();
+    // Shorter than what a pipe takes in one piece; whoever should read it is there.
+    let _ = File::from(reporter).write_all(&[&errno, error.step.as_bytes()].concat());
 }
 
 /// Waits for the exec; why there was none, if there was none.
@@ -209,7 +213,7 @@ impl Init {
         loop {
             if is_kept && !self.hear(keeper) {
                 is_kept = false;
-                self.mourn(keeper);
+                self.report_loss(keeper);
                 match on_expiry {
                     OnExpiry::Ignore => {}
                     OnExpiry::Signal(signal) => self.tell(signal as i32),
@@ -245,7 +249,7 @@ impl Init {
     }
 
     /// Says that the keeper is gone, which it should not be.
-    fn mourn(&self, keeper: &mut Watch) {
+    fn report_loss(&self, keeper: &mut Watch) {
         let how = match keeper.reap() {
             Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
             Ok(WaitStatus::Exited(_, code)) => format!("ended with {code}"),
@@ -287,15 +291,13 @@ impl Init {
 
     /// Hands on what has come.
     fn forward(&self) {
-        while let Some(info) = self.next_signal() {
-            if is_for_application(&info, getpid()) {
-                self.tell(info.ssi_signo as i32);
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            // Both are written as they are everywhere else: as an int.
+            let (number, sender) = (info.ssi_signo as i32, Pid::from_raw(info.ssi_pid as i32));
+            if is_for_application(number, info.ssi_code, sender) {
+                self.tell(number);
             }
         }
-    }
-
-    fn next_signal(&self) -> Option<siginfo> {
-        self.signals.read_signal().ok().flatten()
     }
 
     /// Takes every child that has ended; the status of the application, if it is among them.
@@ -313,40 +315,36 @@ impl Init {
     }
 
     /// The terminal has stopped the application: whoever started anteroom is to see the whole job stopped, and continues
-    /// it as a whole.
+    /// it as a whole. Where nobody would, the key that stops stops nobody.
     fn stop_with_it(&self, number: i32) {
+        let Some(terminal) = &self.terminal else {
+            return;
+        };
+        let give = || terminal.pass(getpgrp(), self.application);
         let goes_on = match Signal::try_from(number) {
             Ok(Signal::SIGTSTP) => {
-                // Where nobody would continue it the kernel lets nobody stop.
                 signal::stop_group();
                 true
             }
-            Ok(Signal::SIGTTIN | Signal::SIGTTOU) => self.give_terminal() || signal::stop_group(),
+            Ok(Signal::SIGTTIN | Signal::SIGTTOU) => give() || signal::stop_group(),
             // Whoever stops it in another way continues it too.
             _ => false,
         };
         if goes_on {
-            self.give_terminal();
+            give();
             let _ = killpg(self.application, Signal::SIGCONT);
         }
     }
-
-    fn give_terminal(&self) -> bool {
-        self.terminal
-            .as_ref()
-            .is_some_and(|terminal| terminal.pass(getpgrp(), self.application))
-    }
 }
 
-/// What the kernel and others send, but not what this process brings upon itself: SIGPIPE, when nobody reads its log.
-fn is_for_application(signal: &siginfo, own: Pid) -> bool {
-    let is_from_kernel = signal.ssi_code == libc::SI_KERNEL;
-    let is_own = signal.ssi_code == libc::SI_USER && signal.ssi_pid == own.as_raw() as u32;
-    match Signal::try_from(signal.ssi_signo as i32) {
+/// Is it to be handed on: what the kernel and others send, but not what this process brings upon itself (SIGPIPE, when
+/// nobody reads its log).
+fn is_for_application(number: i32, code: i32, sender: Pid) -> bool {
+    match Signal::try_from(number) {
         Ok(Signal::SIGCHLD) => false,
-        // From the terminal when the application does not hold it; from others, who would stop an init for good, not.
-        Ok(Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) => is_from_kernel,
-        _ => !is_own,
+        // The terminal sends them to whom it stops. Anybody else who stops an application sends them to it.
+        Ok(Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) => code == libc::SI_KERNEL,
+        _ => code != libc::SI_USER || sender != getpid(),
     }
 }
 
@@ -358,4 +356,89 @@ fn exit_code(status: libc::c_int) -> u8 {
     };
     // Both are less than 256 (wait(2)).
     code as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_send_is_handed_on_and_what_it_brings_upon_itself_is_not() {
+        let (own, other) = (getpid(), Pid::from_raw(0));
+        let (user, queue, kernel) = (libc::SI_USER, libc::SI_QUEUE, libc::SI_KERNEL);
+        for (number, code, sender, expected) in [
+            (libc::SIGTERM, user, other, true),
+            (libc::SIGTERM, queue, other, true),
+            (libc::SIGINT, kernel, other, true),
+            (libc::SIGPIPE, user, other, true),
+            (libc::SIGPIPE, user, own, false),
+            (libc::SIGXFSZ, user, own, false),
+            (libc::SIGCHLD, user, other, false),
+            (libc::SIGCHLD, libc::CLD_EXITED, other, false),
+            (libc::SIGTSTP, user, other, false),
+            (libc::SIGTSTP, kernel, other, true),
+            (libc::SIGTTIN, user, other, false),
+            (libc::SIGTTOU, user, other, false),
+            (libc::SIGRTMIN(), queue, other, true),
+            (64, user, other, true),
+        ] {
+            let found = is_for_application(number, code, sender);
+            assert_eq!(
+                found, expected,
+                "signal {number}, code {code}, from {sender}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_exit_code_is_its_own_and_a_signal_is_128_and_its_number() {
+        for code in 0..=255 {
+            assert_eq!(exit_code(i32::from(code) << 8), code);
+        }
+        for number in (1..=64).filter(|number| *number != libc::SIGSTOP) {
+            let dumped_core = 0x80;
+            assert_eq!(i32::from(exit_code(number)), 128 + number);
+            assert_eq!(i32::from(exit_code(number | dumped_core)), 128 + number);
+        }
+    }
+
+    #[test]
+    fn descriptors_that_were_ours_are_the_childs_by_its_number() {
+        let strings = |words: &[&str]| -> Vec<CString> {
+            let words = words.iter();
+            words
+                .map(|word| CString::new(*word).expect("no NUL"))
+                .collect()
+        };
+        let mut environment = strings(&[
+            "A=LISTEN_PID=7",
+            "LISTEN_PID=7",
+            "LISTEN_FDS=2",
+            "LISTEN_PIDFDID=3",
+        ]);
+        readdress(&mut environment, Pid::from_raw(7), Pid::from_raw(11));
+        assert_eq!(
+            environment,
+            strings(&["A=LISTEN_PID=7", "LISTEN_PID=11", "LISTEN_FDS=2"])
+        );
+    }
+
+    #[test]
+    fn why_there_was_no_exec_arrives_and_silence_is_an_exec() {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        report_failure(
+            writer,
+            &exec::Error {
+                step: exec::EXEC,
+                errno: Errno::ETXTBSY,
+            },
+        );
+        let error = read_failure(reader)
+            .expect("it can be read")
+            .expect("there was one");
+        assert_eq!((error.step, error.errno), (exec::EXEC, Errno::ETXTBSY));
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        drop(writer);
+        assert!(read_failure(reader).expect("it can be read").is_none());
+    }
 }

@@ -24,6 +24,8 @@ pub(super) struct Watch {
     pub(super) child: Pid,
     /// When it must be done, whatever happens.
     pub(super) until: Instant,
+    /// How it ended, once it was waited for: its number may be another's by now.
+    pub(super) ended: Option<WaitStatus>,
 }
 
 impl Watch {
@@ -101,14 +103,21 @@ impl Watch {
     }
 
     /// Learns how the keeper ended; one that does not end is killed.
-    pub(super) fn reap(&self) -> Result<WaitStatus, Error> {
+    pub(super) fn reap(&mut self) -> Result<WaitStatus, Error> {
+        if let Some(status) = self.ended {
+            return Ok(status);
+        }
         let until = Instant::now() + LAST_WORDS;
         let pidfd = pidfd(self.child).ok();
         let mut killed = false;
         loop {
             match waitpid(self.child, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
-                status => return status.map_err(system("wait for the keeper")),
+                Ok(status) => {
+                    self.ended = Some(status);
+                    return Ok(status);
+                }
+                Err(errno) => return Err(system("wait for the keeper")(errno)),
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() && killed {
