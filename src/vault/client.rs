@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use nix::sys::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::de::DeserializeOwned;
 use ureq::http::{Uri, header};
 use ureq::unversioned::transport::Connector as _;
@@ -83,7 +83,7 @@ impl Client {
             true => Some(Tls::new(roots, endpoint.tls_server_name.as_deref())?),
             false => None,
         };
-        let stop = EventFd::new()
+        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .ok()
             .map(|event| Arc::new(OwnedFd::from(event)));
         limits.abort.extend(stop.clone());
