@@ -9,7 +9,7 @@ use crate::certificate::Issued;
 use crate::config::Config;
 use crate::files::status::{self, Loss, Status, rfc3339};
 use crate::files::{Credential, Material};
-use crate::renewal::{self, Horizon, Moment, Step, Term};
+use crate::renewal::{self, Horizon, Moment, Term};
 use crate::vault::TokenProperties;
 
 /// Everything that was fetched, with its life.
@@ -32,8 +32,8 @@ pub(super) struct Token {
     pub(super) term: Term,
     /// Beyond which it is not, as far as that is known.
     pub(super) horizon: Option<Horizon>,
-    /// When it was unwrapped.
-    pub(super) begin: Moment,
+    /// Nothing moves that end.
+    pub(super) end_is_certain: bool,
     /// Why it is of no use any more.
     pub(super) lost: Option<Loss>,
 }
@@ -57,19 +57,10 @@ impl Token {
         });
         Token {
             term: Term::new(now, renewal::life(lease_duration), true, clock::chance()),
+            end_is_certain: horizon.is_some(),
             horizon,
-            begin: now,
             lost: None,
         }
-    }
-
-    /// It cannot be renewed beyond the end that it has now.
-    pub(super) fn ends_for_good(&mut self) {
-        self.term.step = Step::Nothing;
-        self.horizon = Some(Horizon {
-            begin: self.begin,
-            end: self.term.end,
-        });
     }
 }
 

@@ -1,0 +1,57 @@
+//! The certificate: reissued with a new key in good time.
+
+use super::Upkeep;
+use super::request::{Asked, Trouble};
+use crate::certificate;
+use crate::keeper::clock::{self, chance, moment};
+use crate::keeper::holdings::certificate_term;
+use crate::renewal::Term;
+
+/// What a change of it is called where the changes are named.
+pub(super) const CERTIFICATE: &str = "certificate";
+
+impl Upkeep<'_> {
+    pub(super) fn reissue(&mut self) {
+        let (Some(asked), Some(term)) = (&self.config.certificate, self.holdings.certificate)
+        else {
+            return;
+        };
+        let request = match certificate::prepare(asked) {
+            Ok(request) => request,
+            Err(error) => return self.not_reissued(&error.to_string(), &term),
+        };
+        let obtained = self.ask(term.left(moment()), |session| {
+            let clocks = || clock::clocks(session.clock_skew());
+            certificate::obtain(request, asked, session, clocks).map_err(|error| match error {
+                certificate::Error::Vault(error) => Asked::Vault(error),
+                other => Asked::Other(other.to_string()),
+            })
+        });
+        let is_denied = matches!(obtained, Err(Trouble::Denied(_)));
+        if is_denied && !self.token_lives() {
+            return;
+        }
+        match obtained {
+            Ok(issued) => {
+                let now = moment();
+                let term = certificate_term(now, &issued, self.session.clock_skew());
+                self.holdings.certificate = Some(term);
+                self.holdings.material.certificate = Some(issued);
+                self.publish_soon(CERTIFICATE, now);
+                self.state.status_is_old = true;
+            }
+            Err(Trouble::Failed(reason) | Trouble::Denied(reason) | Trouble::Refused(reason)) => {
+                self.not_reissued(&reason, &term);
+            }
+            Err(Trouble::Away(_) | Trouble::Ending) => {}
+        }
+    }
+
+    pub(super) fn not_reissued(&mut self, reason: &str, term: &Term) {
+        let first = !term.is_failing();
+        if let Some(term) = &mut self.holdings.certificate {
+            term.failed(moment(), chance());
+        }
+        self.failed("not_replaced", "the certificate", reason, first);
+    }
+}

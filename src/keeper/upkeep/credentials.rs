@@ -1,0 +1,199 @@
+//! Credentials and their leases: renewed, replaced near their maximum, and revoked when nobody needs them.
+
+use super::Upkeep;
+use super::request::{Asked, Trouble};
+use crate::dependencies;
+use crate::files::Credential;
+use crate::keeper::clock::{chance, moment};
+use crate::keeper::holdings::lease_term;
+use crate::log::{Level, Value};
+use crate::renewal::{self, Moment, Step, Term};
+
+/// A lease whose credential was replaced.
+pub(super) struct Retired {
+    lease: String,
+    pub(super) end: Moment,
+    /// When to revoke it; none while readers still find it.
+    pub(super) due: Option<Moment>,
+}
+
+impl Upkeep<'_> {
+    pub(super) fn keep_lease(&mut self, index: usize) {
+        match self.holdings.leases[index].map(|term| (term.step, term)) {
+            Some((Step::Renew, term)) => self.renew_lease(index, term),
+            Some((Step::Replace, term)) if self.would_outlive(&term) => self.replace(index, term),
+            Some(_) => self.holdings.leases[index].iter_mut().for_each(|term| {
+                term.step = Step::Nothing;
+            }),
+            None => {}
+        }
+    }
+
+    pub(super) fn renew_lease(&mut self, index: usize, term: Term) {
+        let dependency = &self.config.dependencies[index];
+        let Some(lease) = self.holdings.material.credentials[index].lease.clone() else {
+            return;
+        };
+        let renewed = self.ask(term.left(moment()), |session| {
+            session.renew_lease(&lease.id, term.full)
+        });
+        let is_denied = matches!(renewed, Err(Trouble::Denied(_)));
+        if is_denied && !self.token_lives() {
+            return;
+        }
+        let Some(term) = self.holdings.leases[index].as_mut() else {
+            return;
+        };
+        let now = moment();
+        let name = [("dependency", Value::Text(&dependency.name))];
+        match renewed {
+            Ok(renewed) => {
+                let life = renewal::life(renewed.duration);
+                term.renewed(now, life, renewed.renewable, chance());
+                self.log
+                    .event(Level::Debug, "renewed", "renewed a lease", &name);
+            }
+            Err(Trouble::Denied(reason)) => {
+                term.must_be_replaced(now, chance());
+                let text = format!(
+                    "the lease of {} cannot be renewed ({reason}); its credential is replaced instead",
+                    dependency.name
+                );
+                self.log
+                    .event(Level::Warn, "lease_not_renewed", &text, &name);
+            }
+            Err(Trouble::Refused(reason)) if is_gone(&reason) => {
+                term.is_gone(now);
+                let text = format!("the lease of {} is gone ({reason})", dependency.name);
+                self.log.event(Level::Warn, "lease_gone", &text, &name);
+            }
+            Err(Trouble::Refused(reason)) if is_at_its_end(&reason) => {
+                term.must_be_replaced(now, chance());
+            }
+            Err(Trouble::Refused(reason) | Trouble::Failed(reason)) => {
+                let first = !term.is_failing();
+                term.failed(now, chance());
+                // Whatever is wrong with renewing may not be wrong with making.
+                if term.left(now) < term.full / 4 {
+                    term.must_be_replaced(now, chance());
+                }
+                let what = format!("the lease of {}", dependency.name);
+                self.failed("lease_not_renewed", &what, &reason, first);
+            }
+            Err(Trouble::Away(_) | Trouble::Ending) => return,
+        }
+        self.state.status_is_old = true;
+    }
+
+    /// Near the end of the token a new credential would live no longer than the old one.
+    pub(super) fn would_outlive(&self, term: &Term) -> bool {
+        let horizon = self.holdings.token.as_ref().and_then(|token| token.horizon);
+        horizon.is_none_or(|horizon| horizon.end > term.end + term.full / 10)
+    }
+
+    pub(super) fn replace(&mut self, index: usize, term: Term) {
+        let (config, log) = (self.config, self.log);
+        let dependency = &config.dependencies[index];
+        let fetched = self.ask(term.left(moment()), |session| {
+            dependencies::fetch(session, dependency, log).map_err(|error| match error {
+                dependencies::Error::Vault { error, .. } => Asked::Vault(error),
+                other => Asked::Other(other.to_string()),
+            })
+        });
+        let is_denied = matches!(fetched, Err(Trouble::Denied(_)));
+        if is_denied && !self.token_lives() {
+            return;
+        }
+        let now = moment();
+        match fetched {
+            Ok(credential) => self.take_credential(index, credential, &term, now),
+            Err(Trouble::Failed(reason) | Trouble::Denied(reason) | Trouble::Refused(reason)) => {
+                let first = !term.is_failing();
+                self.holdings.leases[index]
+                    .iter_mut()
+                    .for_each(|term| term.failed(now, chance()));
+                let what = format!("the credential of {}", dependency.name);
+                self.failed("not_replaced", &what, &reason, first);
+            }
+            Err(Trouble::Away(_) | Trouble::Ending) => {}
+        }
+    }
+
+    pub(super) fn take_credential(
+        &mut self,
+        index: usize,
+        credential: Credential,
+        term: &Term,
+        now: Moment,
+    ) {
+        self.holdings.leases[index] = lease_term(now, &credential);
+        let old = std::mem::replace(&mut self.holdings.material.credentials[index], credential);
+        self.state.status_is_old = true;
+        if old.fields == self.holdings.material.credentials[index].fields {
+            // An engine may answer with what it answered before; then there is nothing to publish, and who revokes the old
+            // lease may take the account away.
+            return;
+        }
+        self.state.retired.extend(old.lease.map(|lease| Retired {
+            lease: lease.id,
+            end: term.end,
+            due: None,
+        }));
+        self.publish_soon(&self.config.dependencies[index].name, now);
+    }
+
+    /// Readers find what took the place of each lease that was replaced: its grace begins.
+    pub(super) fn retire(&mut self, now: Moment) {
+        let due = now + self.config.upkeep.revoke_after;
+        for retired in &mut self.state.retired {
+            retired.due.get_or_insert(due);
+        }
+    }
+
+    pub(super) fn revoke_retired(&mut self, index: usize) {
+        let retired = self.state.retired.swap_remove(index);
+        let now = moment();
+        if retired.end <= now {
+            return;
+        }
+        match self.ask(retired.end - now, |session| {
+            session.revoke_lease(&retired.lease)
+        }) {
+            Ok(()) => {
+                let fields = [("lease_id", Value::Text(&retired.lease))];
+                let text = "revoked a credential that was replaced";
+                self.log.event(Level::Debug, "lease_revoked", text, &fields);
+            }
+            Err(Trouble::Away(_)) => self.state.retired.push(retired),
+            Err(Trouble::Denied(reason)) => {
+                if self.token_lives() {
+                    self.not_revoked(&retired.lease, &reason);
+                }
+            }
+            Err(Trouble::Failed(reason)) => self.not_revoked(&retired.lease, &reason),
+            // It has gone by itself, or goes with the token.
+            Err(Trouble::Refused(_) | Trouble::Ending) => {}
+        }
+    }
+
+    pub(super) fn not_revoked(&self, lease: &str, reason: &str) {
+        let text = format!("a credential that was replaced lives until its lease ends ({reason})");
+        let fields = [("lease_id", Value::Text(lease))];
+        self.log
+            .event(Level::Info, "lease_not_revoked", &text, &fields);
+    }
+}
+
+/// Vault says 400 for many things: this one that there is no such lease.
+fn is_gone(reason: &str) -> bool {
+    ["lease not found", "invalid lease", "lease expired"]
+        .iter()
+        .any(|text| reason.contains(text))
+}
+
+/// And these that it lives, but not for longer.
+fn is_at_its_end(reason: &str) -> bool {
+    ["not renewable", "max TTL", "max_ttl"]
+        .iter()
+        .any(|text| reason.contains(text))
+}

@@ -1,0 +1,196 @@
+//! A new generation of files, and who is told of it.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::time::Duration;
+
+use super::Upkeep;
+use super::certificate::CERTIFICATE;
+use crate::config::OnRotate;
+use crate::error::Error;
+use crate::files::{self, Rendered};
+use crate::init::{self, Hook};
+use crate::keeper::clock::{calendar, moment};
+use crate::log::{Level, Value};
+use crate::renewal::{Moment, Step};
+use crate::secret::Secret;
+
+/// Names what changed to the command of `on_rotate`.
+const CHANGED: &str = "ANTEROOM_CHANGED";
+/// What is replaced within this time of one another is published together: a generation that was replaced stays until
+/// the next one, and readers in the middle of it need that time.
+const TOGETHER: Duration = Duration::from_secs(1);
+/// Pauses between tries to write files.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
+
+impl Upkeep<'_> {
+    pub(super) fn publish_soon(&mut self, name: &str, now: Moment) {
+        if self.state.changed.is_empty() {
+            self.state.changed_since = now;
+        }
+        self.state.changed.insert(name.to_owned());
+        self.state.publish = Some(now);
+    }
+
+    /// When to publish what changed: with what is about to change too, but before anything that was replaced ends.
+    pub(super) fn publish_at(&self, now: Moment) -> Moment {
+        let leases = self
+            .holdings
+            .leases
+            .iter()
+            .chain([&self.holdings.certificate]);
+        let next = leases
+            .flatten()
+            .filter(|term| term.step == Step::Replace && term.due > now)
+            .map(|term| term.due + Duration::from_millis(1))
+            .filter(|due| *due <= self.state.changed_since + TOGETHER)
+            .max();
+        let ends_soon = self
+            .state
+            .retired
+            .iter()
+            .any(|retired| retired.due.is_none() && retired.end < now + TOGETHER * 2);
+        next.filter(|_| !ends_soon).unwrap_or(now)
+    }
+
+    /// Renders everything anew and swings the link; then the application is told.
+    pub(super) fn publish(&mut self) {
+        let now = moment();
+        let due = self.publish_at(now);
+        if due > now {
+            self.state.publish = Some(due);
+            return;
+        }
+        let path = self.directory.path().to_string_lossy().into_owned();
+        let published = files::render(self.config, &self.holdings.material, &path)
+            .map_err(Error::from)
+            .and_then(|Rendered { files, variables }| {
+                let generation = self.directory.next()?;
+                self.directory.publish(generation, &files)?;
+                Ok(variables)
+            });
+        match published {
+            Ok(variables) => {
+                self.state.variables = variables;
+                self.state.publish = None;
+                self.state.publish_failed = false;
+                self.holdings.rendered = calendar();
+                self.retire(moment());
+                self.write_status();
+                let changed = std::mem::take(&mut self.state.changed);
+                let names: Vec<&str> = changed.iter().map(String::as_str).collect();
+                let mut fields = vec![];
+                let names = names.join(" ");
+                fields.push(("changed", Value::Text(&names)));
+                let serial = self.holdings.material.certificate.as_ref();
+                let serial = serial.filter(|_| changed.contains(CERTIFICATE));
+                fields.extend(
+                    serial.map(|issued| ("serial_number", Value::Text(&issued.serial_number))),
+                );
+                self.log.event(
+                    Level::Info,
+                    "rotated",
+                    "published a new generation",
+                    &fields,
+                );
+                self.tell(changed);
+            }
+            Err(error) => {
+                // The last generation but one may be what fills the file system.
+                self.directory.forget_last();
+                self.state.publish = Some(moment() + WRITE_AGAIN);
+                let first = !std::mem::replace(&mut self.state.publish_failed, true);
+                let text = format!("cannot publish a new generation: {error}");
+                let level = if first { Level::Warn } else { Level::Debug };
+                self.log.event(level, "not_published", &text, &[]);
+            }
+        }
+    }
+
+    pub(super) fn tell(&mut self, changed: BTreeSet<String>) {
+        match &self.config.upkeep.on_rotate {
+            OnRotate::Nothing => {}
+            OnRotate::Signal(signal) => {
+                if let Err(error) = self.application.signal(*signal) {
+                    self.log
+                        .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
+                }
+            }
+            OnRotate::Command { .. } => {
+                self.state.untold.extend(changed);
+                if self.state.hook.is_none() {
+                    self.start_hook();
+                }
+            }
+        }
+    }
+
+    pub(super) fn start_hook(&mut self) {
+        let (OnRotate::Command { timeout, .. }, Some(command)) =
+            (&self.config.upkeep.on_rotate, self.on_rotate)
+        else {
+            return;
+        };
+        if self.state.untold.is_empty() {
+            return;
+        }
+        let untold = std::mem::take(&mut self.state.untold);
+        let names: Vec<String> = untold.into_iter().collect();
+        let started = self
+            .hook_environment(&names.join(" "))
+            .and_then(|environment| {
+                let user = self.config.user.as_ref();
+                Hook::start(command, &environment, user, self.log)
+            });
+        match started {
+            Ok(hook) => self.state.hook = Some((hook, moment() + *timeout)),
+            Err(error) => {
+                self.log
+                    .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
+            }
+        }
+    }
+
+    /// The application's environment, with the values of the last generation, and what changed.
+    pub(super) fn hook_environment(&self, changed: &str) -> Result<Vec<CString>, Error> {
+        let variables = self.state.variables.iter();
+        let mut variables: Vec<Secret<Vec<u8>>> = variables
+            .map(|(name, value)| Secret::new(format!("{name}={}", value.expose()).into_bytes()))
+            .collect();
+        variables.push(Secret::new(format!("{CHANGED}={changed}").into_bytes()));
+        init::environment(self.config, &variables)
+    }
+
+    pub(super) fn hook_ended(&mut self) {
+        let outcome = self
+            .state
+            .hook
+            .as_ref()
+            .and_then(|(hook, _)| hook.outcome());
+        let Some(outcome) = outcome else { return };
+        self.state.hook = None;
+        if let Err(failure) = outcome {
+            self.hook_failed(&failure);
+        }
+        self.start_hook();
+    }
+
+    pub(super) fn hook_failed(&self, failure: &init::HookFailure) {
+        let text = format!("the command of `on_rotate` failed: {failure}");
+        self.log.event(Level::Warn, "on_rotate_failed", &text, &[]);
+    }
+
+    pub(super) fn write_status(&mut self) {
+        self.state.status_is_old = false;
+        let away = self
+            .state
+            .outage
+            .as_ref()
+            .map(|outage| outage.since_calendar);
+        let status = self.holdings.status(self.config, true, away);
+        if let Err(error) = self.directory.write_status(status.to_json()) {
+            self.log
+                .event(Level::Debug, "status_not_written", &error.to_string(), &[]);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The client token: renewed while that is possible, looked after, and taken leave of.
+
+use super::Upkeep;
+use super::request::Trouble;
+use crate::config::OnExpiry;
+use crate::files::status::Loss;
+use crate::keeper::clock::{chance, moment};
+use crate::log::{Level, Value};
+use crate::renewal::{self, Horizon, Moment, Step};
+use crate::vault::Session;
+
+impl Upkeep<'_> {
+    pub(super) fn renew_token(&mut self) {
+        let Some(term) = self.holdings.token.as_ref().map(|token| token.term) else {
+            return;
+        };
+        let renewed = self.ask(term.left(moment()), |session| session.renew_self(term.full));
+        let renewed = match renewed {
+            // A token that may live but not renew itself is as one that cannot be renewed.
+            Err(Trouble::Denied(reason)) if self.token_lives() => Err(Trouble::Refused(reason)),
+            other => other,
+        };
+        let Some(token) = self
+            .holdings
+            .token
+            .as_mut()
+            .filter(|token| token.lost.is_none())
+        else {
+            return;
+        };
+        let now = moment();
+        match renewed {
+            Ok(seconds) => {
+                token
+                    .term
+                    .renewed(now, renewal::life(seconds), true, chance());
+                let fields = [("ttl_s", Value::Number(seconds))];
+                self.log
+                    .event(Level::Debug, "renewed", "renewed the client token", &fields);
+                match token.term.step {
+                    Step::Replace => self.ends_for_good(),
+                    _ => self.goes_on(),
+                }
+            }
+            Err(Trouble::Refused(reason)) => {
+                self.ends_for_good();
+                let text = format!("the client token cannot be renewed ({reason})");
+                self.log.event(Level::Warn, "token_not_renewed", &text, &[]);
+            }
+            Err(Trouble::Failed(reason)) => {
+                let first = !token.term.is_failing();
+                token.term.failed(now, chance());
+                self.failed("token_not_renewed", "the client token", &reason, first);
+                if first {
+                    self.seems_to_end();
+                }
+            }
+            Err(Trouble::Away(_) | Trouble::Denied(_) | Trouble::Ending) => return,
+        }
+        self.state.status_is_old = true;
+    }
+
+    /// It cannot be renewed beyond the end that it has now.
+    fn ends_for_good(&mut self) {
+        self.seems_to_end();
+        if let Some(token) = &mut self.holdings.token {
+            token.term.step = Step::Nothing;
+            token.end_is_certain = true;
+        }
+    }
+
+    /// As long as Vault refuses to renew it, its end is the end.
+    fn seems_to_end(&mut self) {
+        let Some(token) = self
+            .holdings
+            .token
+            .as_mut()
+            .filter(|token| token.horizon.is_none())
+        else {
+            return;
+        };
+        token.horizon = Some(Horizon {
+            begin: token.term.end.saturating_sub(token.term.full),
+            end: token.term.end,
+        });
+        self.state.farewell = self.farewell();
+    }
+
+    /// Its end has moved on after all.
+    fn goes_on(&mut self) {
+        if let Some(token) = &mut self.holdings.token
+            && !token.end_is_certain
+            && token.horizon.take().is_some()
+        {
+            self.state.is_warned = false;
+            self.state.farewell = None;
+        }
+    }
+
+    /// Looks whether the token is still one; when nobody can say, it is.
+    pub(super) fn token_lives(&mut self) -> bool {
+        let left = self
+            .holdings
+            .token
+            .as_ref()
+            .map(|token| token.term.left(moment()));
+        match self.ask(left.unwrap_or_default(), Session::lookup_self) {
+            Err(Trouble::Denied(_)) => {
+                let token = self.holdings.token.as_ref();
+                let is_over = token.is_some_and(|token| token.term.left(moment()).is_zero());
+                self.lost(if is_over {
+                    Loss::Expired
+                } else {
+                    Loss::Revoked
+                });
+                false
+            }
+            Ok(_) => true,
+            Err(Trouble::Failed(_) | Trouble::Refused(_)) => {
+                self.plan_check();
+                true
+            }
+            Err(Trouble::Away(_) | Trouble::Ending) => true,
+        }
+    }
+
+    /// Nothing can be renewed any more; what is published stays.
+    pub(super) fn lost(&mut self, loss: Loss) {
+        let Some(token) = self
+            .holdings
+            .token
+            .as_mut()
+            .filter(|token| token.lost.is_none())
+        else {
+            return;
+        };
+        token.lost = Some(loss);
+        self.state.status_is_old = true;
+        let (event, text) = match loss {
+            Loss::Revoked => (
+                "token_revoked",
+                "the client token was revoked from outside, and with it every credential",
+            ),
+            Loss::Expired => (
+                "token_expired",
+                "the client token's life is over, and with it that of every credential",
+            ),
+        };
+        let fields = [("accessor", Value::Text(self.session.accessor()))];
+        self.log.event(Level::Error, event, text, &fields);
+        self.tell_of_the_end();
+    }
+
+    pub(super) fn warn(&mut self) {
+        self.state.is_warned = true;
+        let horizon = self.holdings.token.as_ref().and_then(|token| token.horizon);
+        let left = horizon.map_or(0, |horizon| horizon.end.saturating_sub(moment()).as_secs());
+        let text = format!(
+            "the client token ends in {left} s and cannot be renewed beyond that: start this container again before, with a new wrapping token"
+        );
+        let fields = [("left_s", Value::Number(left))];
+        self.log.event(Level::Warn, "token_ends", &text, &fields);
+    }
+
+    /// When the application is to be told of the end of a token whose end is known.
+    pub(super) fn farewell(&self) -> Option<Moment> {
+        let horizon = self.holdings.token.as_ref()?.horizon?;
+        (self.config.upkeep.on_expiry != OnExpiry::Ignore).then(|| horizon.farewell(chance()))
+    }
+
+    pub(super) fn tell_of_the_end(&mut self) {
+        if std::mem::replace(&mut self.state.is_told_of_the_end, true) {
+            return;
+        }
+        let (text, told) = match self.config.upkeep.on_expiry {
+            OnExpiry::Ignore => return,
+            OnExpiry::Signal(signal) => (
+                format!("the token ends: sending {signal} to the application"),
+                self.application.signal(signal),
+            ),
+            OnExpiry::Terminate => (
+                "the token ends: ending the application".to_owned(),
+                self.application.terminate(),
+            ),
+        };
+        self.log.event(Level::Warn, "on_expiry", &text, &[]);
+        if let Err(error) = told {
+            self.log
+                .event(Level::Warn, "on_expiry_failed", &error.to_string(), &[]);
+        }
+    }
+}
