@@ -197,7 +197,8 @@ pub fn run(
 }
 
 /// fork(2), but the child has no exit signal: the application that this process becomes finds with no wait(2) a child
-/// that it did not start, and gets no SIGCHLD from one that ends before (clone(2), `__WALL`).
+/// that it did not start (clone(2), `__WALL`). Should the keeper die before it, it gets one SIGCHLD all the same, as the
+/// kernel does after an exec.
 ///
 /// Only while there is one thread.
 fn fork_unseen() -> Result<ForkResult, Errno> {

@@ -331,7 +331,7 @@ impl Start<'_> {
             .as_ref()
             .is_some_and(|token| token.lost.is_some());
         if !is_lost {
-            revoke(&upkeep.session, log);
+            revoke(&upkeep.last_session(), log);
         }
         drop(lock);
         done.map(|()| Ended::AfterTheApplication)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config::{Config, Method, TrustAnchors, file};
+use crate::config::{Config, Lifecycle, Method, OnExpiry, OnRotate, TrustAnchors, file};
 use crate::log::sanitised;
 
 /// Writes the plan for people.
@@ -85,6 +85,31 @@ pub fn text(config: &Config) -> String {
         row("variable", &variable.name);
     }
     row("deadline", &format!("{} s", config.deadline.as_secs_f64()));
+    row(
+        "lifecycle",
+        match &config.lifecycle {
+            Lifecycle::Exec => "exec",
+            Lifecycle::Supervise(_) => "supervise",
+        },
+    );
+    row(
+        "on rotation",
+        &match &config.upkeep.on_rotate {
+            OnRotate::Nothing => "the application is not told".to_owned(),
+            OnRotate::Signal(signal) => format!("it gets {signal}"),
+            OnRotate::Command { words, timeout } => {
+                format!("{} (at most {} s)", words.join(" "), timeout.as_secs_f64())
+            }
+        },
+    );
+    row(
+        "on expiry",
+        &match config.upkeep.on_expiry {
+            OnExpiry::Ignore => "the application goes on with what it has".to_owned(),
+            OnExpiry::Signal(signal) => format!("it gets {signal}"),
+            OnExpiry::Terminate => "it is ended, with exit code 75".to_owned(),
+        },
+    );
     plan
 }
 
