@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,11 +12,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 
-use super::{TempDir, lock, tmpfs_dir};
+use super::{TempDir, lock, tmpfs_dir, wait_for};
+
+/// The name of the file that a manifest is handed in with.
+const MANIFEST: &str = "anteroom.toml";
+/// Generous: so long a keeper may take when its application has ended.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 type PreExec = Box<dyn FnMut() -> io::Result<()> + Send + Sync>;
 
@@ -35,6 +42,7 @@ pub struct Anteroom {
     uid: Option<u32>,
     current_dir: Option<PathBuf>,
     pre_exec: Vec<PreExec>,
+    keep_files: bool,
     limit: Duration,
 }
 
@@ -60,6 +68,7 @@ impl Anteroom {
             uid: None,
             current_dir: None,
             pre_exec: Vec::new(),
+            keep_files: false,
             limit: Duration::from_secs(60),
         }
     }
@@ -168,6 +177,13 @@ impl Anteroom {
         self
     }
 
+    /// Has the application, which then runs below a shell, end only when everything in the secrets directory was copied:
+    /// with the application its files go, and [`Run::files`] and its like show the copy.
+    pub fn keep_files(mut self) -> Self {
+        self.keep_files = true;
+        self
+    }
+
     /// How long it may run until the test fails; 60 s by default.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -200,16 +216,16 @@ impl Anteroom {
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(text) = &self.manifest {
-            command
-                .arg("--manifest")
-                .arg(scratch.write("anteroom.toml", text));
+            command.arg("--manifest").arg(scratch.write(MANIFEST, text));
         }
         if self.pass_secrets_dir {
             command.arg("--secrets-dir").arg(&secrets_dir);
         }
         command.args(&self.args);
+        let gate = self.keep_files.then(|| Gate::below(&scratch));
         if let Some(words) = &self.command {
-            command.arg("--").args(words);
+            let through = gate.iter().flat_map(Gate::words);
+            command.arg("--").args(through).args(words);
         }
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
@@ -249,17 +265,63 @@ impl Anteroom {
         let stdout = Collector::of(child.stdout.take().expect("it is piped"));
         let stderr = Collector::of(child.stderr.take().expect("it is piped"));
         Running {
-            group: Some(Group(child.id().cast_signed())),
+            left: Some(Left {
+                group: child.id().cast_signed(),
+                scratch,
+                own_secrets_dir,
+                kept: None,
+                has_ended: false,
+            }),
             child,
             stdout,
             stderr,
             started,
             limit: self.limit,
             secrets_dir,
-            own_secrets_dir,
-            scratch: Some(scratch),
+            gate,
         }
     }
+}
+
+/// Where an application waits at its end, until its files were copied.
+struct Gate(PathBuf);
+
+impl Gate {
+    /// Runs the command behind it, and then waits until somebody has come to write, and gone.
+    const SCRIPT: &str = r#""$@"; code=$?; read -r gone <"$0"; exit "$code""#;
+
+    fn below(scratch: &TempDir) -> Self {
+        let path = scratch.join("gate");
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("our own directory can be written");
+        // The application may be anybody.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(&path, mode).expect("chmod of our own file");
+        Self(path)
+    }
+
+    fn words(&self) -> [&OsStr; 4] {
+        let [shell, option, script] = ["/bin/sh", "-c", Self::SCRIPT].map(OsStr::new);
+        [shell, option, script, self.0.as_os_str()]
+    }
+
+    /// None before the application is there; it ends once this is dropped.
+    fn hold(&self) -> Option<fs::File> {
+        let mut writer = fs::OpenOptions::new();
+        writer.write(true).custom_flags(libc::O_NONBLOCK);
+        writer.open(&self.0).ok()
+    }
+}
+
+/// A copy of a directory, with modes, owners, times and symlinks.
+fn copy_of(directory: &Path) -> TempDir {
+    let copy = tmpfs_dir();
+    let done = Command::new("cp")
+        .args(["-a", "--no-target-directory"])
+        .args([directory, copy.path()])
+        .status()
+        .expect("cp can be started");
+    assert!(done.success(), "{} cannot be copied", directory.display());
+    copy
 }
 
 /// Reads a pipe to its end in a thread.
@@ -298,27 +360,71 @@ impl Collector {
     }
 }
 
-/// A process group that is killed on Drop.
-struct Group(i32);
+/// What a run leaves behind; on Drop it goes: processes first, then directories.
+struct Left {
+    group: i32,
+    scratch: TempDir,
+    own_secrets_dir: Option<TempDir>,
+    /// What [`Anteroom::keep_files`] has kept.
+    kept: Option<TempDir>,
+    /// Nobody is left who could be killed, but for those that hold no output.
+    has_ended: bool,
+}
 
-impl Drop for Group {
+impl Left {
+    /// The process ids of those in the process group, and of a keeper, which has left it.
+    fn processes(&self) -> Vec<i32> {
+        let mut found = group_members(self.group);
+        found.extend(self.started_with_manifest());
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The process ids of those that were started with this run's manifest and have become nothing else.
+    fn started_with_manifest(&self) -> Vec<i32> {
+        let manifest = self.scratch.join(MANIFEST);
+        let mut found = processes();
+        found.retain(|pid| {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words
+                .split(|byte| *byte == 0)
+                .any(|word| word == manifest.as_os_str().as_encoded_bytes())
+        });
+        found
+    }
+}
+
+impl Drop for Left {
     fn drop(&mut self) {
         // An empty group gives an error that means nothing.
-        let _ = killpg(Pid::from_raw(self.0), Signal::SIGKILL);
+        let _ = killpg(Pid::from_raw(self.group), Signal::SIGKILL);
+        // A keeper tidies up when its application has ended.
+        let patience = Instant::now() + LAST_WORDS;
+        while !self.has_ended {
+            let left = self.started_with_manifest();
+            if Instant::now() > patience {
+                for pid in &left {
+                    let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+                }
+            }
+            self.has_ended = left.is_empty();
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
 /// The binary while it runs; killed with its process group on Drop.
 pub struct Running {
     child: Child,
-    group: Option<Group>,
+    /// None after [`Running::wait`].
+    left: Option<Left>,
     stdout: Collector,
     stderr: Collector,
     started: Instant,
     limit: Duration,
     secrets_dir: PathBuf,
-    own_secrets_dir: Option<TempDir>,
-    scratch: Option<TempDir>,
+    gate: Option<Gate>,
 }
 
 impl Running {
@@ -337,6 +443,16 @@ impl Running {
         kill(Pid::from_raw(self.pid()), signal).expect("our own child can be signalled");
     }
 
+    /// Kills the keeper and then the application: whatever lies in the secrets directory stays.
+    pub fn kill_both(&self) {
+        let keeper = self.keeper();
+        kill(Pid::from_raw(keeper), Signal::SIGKILL).expect("it is there");
+        wait_for("the keeper to end", LAST_WORDS, || {
+            has_ended(keeper).then_some(())
+        });
+        self.kill(Signal::SIGKILL);
+    }
+
     /// What it has written to standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
@@ -345,6 +461,11 @@ impl Running {
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
+    }
+
+    /// Whether nobody holds its standard output any more, and nobody its standard error.
+    pub fn outputs_have_ended(&self) -> (bool, bool) {
+        (!self.stdout.is_open(), !self.stderr.is_open())
     }
 
     /// Whether it is still running.
@@ -358,6 +479,21 @@ impl Running {
     /// The process ids of its children.
     pub fn children(&self) -> Vec<i32> {
         children(self.pid())
+    }
+
+    /// The process id of the keeper, once the application runs.
+    #[track_caller]
+    pub fn keeper(&self) -> i32 {
+        let left = self.left.as_ref().expect("it is running");
+        let mut found = left.started_with_manifest();
+        // Whatever has started anteroom was given its arguments too.
+        let is_anteroom = |pid: &i32| {
+            fs::read_link(format!("/proc/{pid}/exe"))
+                .is_ok_and(|path| path == Path::new(env!("CARGO_BIN_EXE_anteroom")))
+        };
+        found.retain(is_anteroom);
+        assert_eq!(found.len(), 1, "one keeper\n{}", self.outputs());
+        found[0]
     }
 
     /// Waits until standard output holds `text`.
@@ -386,8 +522,9 @@ impl Running {
         }
     }
 
-    /// Waits until it ends.
+    /// Waits until it ends, and whoever holds its outputs.
     pub fn wait(mut self) -> Run {
+        let mut left = self.left.take().expect("it is waited for once");
         let status = loop {
             if let Some(status) = self
                 .child
@@ -396,17 +533,32 @@ impl Running {
             {
                 break status;
             }
+            if left.kept.is_none()
+                && let Some(_held) = self.gate.as_ref().and_then(Gate::hold)
+            {
+                left.kept = Some(copy_of(&self.secrets_dir));
+            }
             if self.started.elapsed() > self.limit {
                 panic!("it did not end within {:?}\n{}", self.limit, self.outputs());
             }
             std::thread::sleep(Duration::from_millis(2));
         };
         let elapsed = self.started.elapsed();
-        // Somebody who outlives it may hold the pipes; that is a finding, not a reason to hang.
-        let patience = Instant::now() + Duration::from_secs(1);
-        while (self.stdout.is_open() || self.stderr.is_open()) && Instant::now() < patience {
+        // A keeper ends after its application. Somebody else who outlives that and holds the pipes is a finding, not a
+        // reason to hang.
+        let ended = Instant::now();
+        while self.stdout.is_open() || self.stderr.is_open() {
+            let patience = ended.elapsed();
+            if patience > LAST_WORDS
+                || patience > Duration::from_secs(1) && left.started_with_manifest().is_empty()
+            {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
+        let output_closed = !self.stdout.is_open() && !self.stderr.is_open();
+        left.has_ended = output_closed;
+        let kept = left.kept.as_ref().map(|copy| copy.path().to_owned());
         Run {
             status,
             code: status.code(),
@@ -414,12 +566,11 @@ impl Running {
             stdout: self.stdout.text(),
             stderr: self.stderr.text(),
             elapsed,
-            output_closed: !self.stdout.is_open() && !self.stderr.is_open(),
-            secrets_dir: self.secrets_dir.clone(),
+            output_closed,
+            secrets_dir: kept.unwrap_or_else(|| self.secrets_dir.clone()),
             pid: self.pid(),
-            group: self.group.take(),
-            own_secrets_dir: self.own_secrets_dir.take(),
-            scratch: self.scratch.take(),
+            real_secrets_dir: self.secrets_dir.clone(),
+            left,
         }
     }
 
@@ -434,26 +585,41 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // None after `wait`: then the child is reaped and the group belongs to the Run.
-        if self.group.take().is_some() {
+        // None after `wait`: then the child is reaped, and the rest belongs to the Run.
+        if let Some(left) = self.left.take() {
+            if std::thread::panicking() {
+                eprintln!("{}", self.outputs());
+            }
+            drop(left);
             let _ = self.child.wait();
         }
     }
 }
 
-/// The process ids of all in this process group.
-pub fn group_members(group: i32) -> Vec<i32> {
+/// It is a zombie that waits for its parent, or gone altogether.
+pub fn has_ended(process: i32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+/// The process ids of all processes.
+fn processes() -> Vec<i32> {
     let processes = fs::read_dir("/proc").expect("/proc is mounted");
     processes
         .filter_map(Result::ok)
         .filter_map(|process| process.file_name().to_str()?.parse().ok())
-        .filter(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // The command name, in brackets, may hold anything: state, parent and group follow it.
-            let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-            after_name.split(' ').nth(2) == Some(&group.to_string())
-        })
         .collect()
+}
+
+/// The process ids of all in this process group.
+pub fn group_members(group: i32) -> Vec<i32> {
+    let mut found = processes();
+    found.retain(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The command name, in brackets, may hold anything: state, parent and group follow it.
+        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        after_name.split(' ').nth(2) == Some(&group.to_string())
+    });
+    found
 }
 
 /// The process ids of the children of `pid`.
@@ -580,13 +746,12 @@ pub struct Run {
     pub elapsed: Duration,
     /// Whether nobody held its standard output and error any more soon after its end.
     pub output_closed: bool,
-    /// Where it put the files.
+    /// Where its files are: where it put them, or in the copy of [`Anteroom::keep_files`].
     pub secrets_dir: PathBuf,
     /// The process id that it had.
     pub pid: i32,
-    group: Option<Group>,
-    own_secrets_dir: Option<TempDir>,
-    scratch: Option<TempDir>,
+    real_secrets_dir: PathBuf,
+    left: Left,
 }
 
 impl Run {
@@ -641,7 +806,7 @@ impl Run {
     /// Fails unless the secrets directory is empty, hidden names included.
     #[track_caller]
     pub fn assert_no_files(&self) -> &Self {
-        let entries = self.entries();
+        let entries = entries_in(&self.real_secrets_dir);
         assert!(
             entries.is_empty(),
             "files were left: {entries:#?}\n{self:?}"
@@ -661,9 +826,9 @@ impl Run {
         self.assert_no_files()
     }
 
-    /// The process ids of those in its process group that are still there.
+    /// The process ids of those that are still there: in its process group, or a keeper.
     pub fn survivors(&self) -> Vec<i32> {
-        group_members(self.pid)
+        self.left.processes()
     }
 
     /// What a reader of the secrets directory sees: every file by its visible path, symlinks followed.
@@ -687,12 +852,17 @@ impl Run {
 
     /// The JSON log lines on standard error.
     pub fn events(&self) -> Vec<Value> {
-        self.stderr
-            .lines()
-            .filter(|line| line.starts_with('{'))
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+        events(&self.stderr)
     }
+}
+
+/// The JSON log lines among these.
+pub fn events(lines: &str) -> Vec<Value> {
+    lines
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 impl std::fmt::Debug for Run {

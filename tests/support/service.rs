@@ -119,6 +119,8 @@ impl Service {
             (format!("{}/sign/{}", self.pki.mount, self.app), "update"),
             (self.payment_path(), "read"),
             (self.legacy_path(), "read"),
+            // For what was replaced.
+            ("sys/leases/revoke".to_owned(), "update"),
         ];
         if self.database.is_some() {
             rules.push((self.database_path(), "read"));
