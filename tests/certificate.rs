@@ -29,6 +29,7 @@ fn start(manifest: Manifest, token: &str) -> Run {
         .manifest(manifest)
         .token(token)
         .shell("echo started")
+        .keep_files()
         .run()
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::anteroom::files_in;
 use crate::support::{
     Anteroom, Fault, FaultProxy, Manifest, Postgres, Reply, Run, Service, Wrapped, assert_revoked,
     wait_for,
@@ -31,6 +32,7 @@ fn start(manifest: Manifest, token: &str) -> Run {
         .manifest(manifest)
         .token(token)
         .shell("echo started")
+        .keep_files()
         .run()
 }
 
@@ -315,14 +317,17 @@ fn a_path_that_vault_would_redirect_or_misread_is_78_before_the_network_b22_k3()
 #[test]
 fn a_database_credential_logs_in_with_what_is_written() {
     let service = Service::with_database();
-    let files = fetched(&service, json!({"path": service.database_path()}));
-    let value = |name: &str| {
-        let found = files.iter().find(|(known, _)| known == name);
-        let (_, bytes) = found.unwrap_or_else(|| panic!("no {name}"));
-        String::from_utf8(bytes.clone()).expect("text")
-    };
-    let (user, password) = (value("username"), value("password"));
-    let answer = Postgres::shared().query_as(&user, &password, "SELECT current_user");
+    let dependency = json!({"path": service.database_path()});
+    let mut running = Anteroom::new()
+        .manifest(manifest(&service, service.admin.address(), dependency))
+        .token(service.mint())
+        .shell("echo started; exec sleep 600")
+        .spawn();
+    running.wait_for_stdout("started");
+    // For as long as the application runs.
+    let files = files_in(running.secrets_dir());
+    let (user, password) = (files["dep/username"].text(), files["dep/password"].text());
+    let answer = Postgres::shared().query_as(user, password, "SELECT current_user");
     assert_eq!(answer.expect("it logs in").trim(), user);
 }
 
@@ -460,6 +465,7 @@ fn templates_make_files_and_variables_from_fields_b26() {
         .manifest(manifest)
         .token(service.mint())
         .shell("echo $PGUSER")
+        .keep_files()
         .run();
     run.assert_code(0);
     assert_eq!(run.stdout, format!("legacy@{}\n", service.app));

@@ -17,13 +17,15 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use serde_json::{Value, json};
 
-use crate::support::anteroom::entries_in;
+use crate::support::anteroom::{entries_in, files_in};
 use crate::support::openbao::text;
 use crate::support::{
     Anteroom, Fault, FaultProxy, Manifest, Run, Service, TempDir, Wrapped, tmpfs_dir,
 };
 
 const APPLICATION: &str = "echo the application runs";
+const LASTING: &str = "echo the application runs; exec sleep 600";
+const RUNS: &str = "the application runs\n";
 
 /// Every file of a service with stores, and its mode.
 const FILES: &[(&str, u32)] = &[
@@ -40,6 +42,9 @@ const FILES: &[(&str, u32)] = &[
     ("tls.key", 0o400),
     ("truststore.p12", 0o400),
 ];
+
+/// Files that stand hidden at the top of the directory, and the successor of one.
+const HIDDEN: [&str; 3] = ["..status", "..status.next", "..keeper"];
 
 /// What stands at the top of the directory for a reader.
 const VISIBLE: &[&str] = &[
@@ -110,6 +115,7 @@ fn modes_and_owner_do_not_depend_on_the_umask_t11() {
                     "umask; test -r {}/tls.key",
                     directory.path().display()
                 ))
+                .keep_files()
                 .run();
             assert_eq!(run.code, Some(0), "{what}: {run:?}");
             assert_eq!(
@@ -125,6 +131,13 @@ fn modes_and_owner_do_not_depend_on_the_umask_t11() {
             assert_eq!(modes, FILES, "{what}");
             for (name, entry) in run.entries() {
                 if entry.link.is_some() {
+                    continue;
+                }
+                // What says that the keeper lives is its own, and everybody may look at it.
+                if name == "..keeper" {
+                    let keeper = if user.is_some() { 0 } else { uid };
+                    let found = (entry.uid, entry.mode, entry.bytes.len());
+                    assert_eq!(found, (keeper, 0o444, 0), "{what}: {name}");
                     continue;
                 }
                 assert_eq!((entry.uid, entry.gid), (uid, uid), "{what}: {name}");
@@ -178,6 +191,7 @@ fn every_visible_name_is_a_link_through_one_generation() {
         .manifest(manifest(&service))
         .token(service.mint())
         .shell(APPLICATION)
+        .keep_files()
         .run();
     run.assert_code(0);
     let entries = run.entries();
@@ -191,12 +205,19 @@ fn every_visible_name_is_a_link_through_one_generation() {
     assert!(generation.starts_with("..generation-"), "{generation}");
     assert!(entries[generation].is_dir);
     let mut wanted: Vec<String> = VISIBLE.iter().map(|name| (*name).to_owned()).collect();
-    wanted.extend(["..data".to_owned(), generation.to_owned()]);
+    wanted.extend(["..data", "..keeper", "..status", generation].map(str::to_owned));
     wanted.sort();
     assert_eq!(top.keys().copied().collect::<Vec<_>>(), wanted);
     for name in VISIBLE {
-        let target = format!("..data/{name}");
+        // The status changes while a generation stays.
+        let target = match *name {
+            "status.json" => "..status".to_owned(),
+            name => format!("..data/{name}"),
+        };
         assert_eq!(top[name], Some(Path::new(&target)), "{name}");
+    }
+    for name in ["..status", "..keeper"] {
+        assert!(!entries[name].is_dir && top[name].is_none(), "{name}");
     }
 }
 
@@ -289,16 +310,53 @@ fn whatever_is_planted_at_a_name_is_left_alone_and_the_token_too_t10_f43() {
 }
 
 #[test]
-fn links_that_another_user_has_planted_are_not_taken_for_ours_t10() {
+fn what_stands_at_a_hidden_name_of_ours_is_replaced_and_never_written_through_t10_f43() {
+    let service = Service::new();
+    let manifest = manifest(&service).to_string();
+    let victim = Victim::new();
+    for name in HIDDEN {
+        for plant in PLANTS {
+            let what = format!("{plant:?} at {name}");
+            let (directory, token) = (tmpfs_dir(), service.mint());
+            plant
+                .at(&directory.join(name), &victim.path())
+                .expect("an empty directory");
+            let run = Anteroom::new()
+                .secrets_dir(directory.path())
+                .manifest(&*manifest)
+                .token(&token)
+                .shell(APPLICATION)
+                .keep_files()
+                .run();
+            victim.assert_untouched(&what);
+            if plant == Plant::Directory {
+                assert_refused(&run, &what);
+                assert!(run.stderr.contains(&format!("`{name}`")), "{what}: {run:?}");
+                assert_untouched(&service, &token, &what);
+                continue;
+            }
+            assert_eq!(run.code, Some(0), "{what}: {run:?}");
+            assert_eq!(run.files().len(), FILES.len(), "{what}");
+            run.assert_no_files();
+        }
+    }
+}
+
+#[test]
+fn what_another_user_has_planted_is_not_taken_for_ours_t10() {
     let service = Service::new();
     let planter = 1234;
-    let rows: [&[(&str, &str)]; 3] = [
+    let rows: [&[(&str, &str)]; 7] = [
         &[
             ("status.json", "..data/status.json"),
             ("..data", "..generation-x"),
         ],
         &[("status.json", "..data/status.json")],
+        &[("status.json", "..status")],
         &[("..data", "..generation-x")],
+        &[("..status", "..generation-x/status.json")],
+        &[("..status.next", "..generation-x/status.json")],
+        &[("..keeper", "..generation-x/status.json")],
     ];
     for starter in [0, 1000] {
         for links in rows {
@@ -334,7 +392,8 @@ fn links_that_another_user_has_planted_are_not_taken_for_ours_t10() {
 fn what_is_planted_between_check_and_publication_is_never_written_through_t10() {
     let service = Service::new();
     let victim = Victim::new();
-    for (number, name) in VISIBLE.iter().chain(&["..data", "..data.next"]).enumerate() {
+    let names = VISIBLE.iter().chain(&["..data", "..data.next"]);
+    for (number, name) in names.chain(&HIDDEN).enumerate() {
         // Each name with two kinds, and all kinds in turn.
         for plant in [PLANTS[number % 5], PLANTS[(number + 2) % 5]] {
             let what = format!("{plant:?} at {name} during the unwrap");
@@ -352,10 +411,12 @@ fn what_is_planted_between_check_and_publication_is_never_written_through_t10() 
                 .manifest(manifest(&service).set("vault.address", proxy.address()))
                 .token(&token)
                 .shell(APPLICATION)
+                .keep_files()
                 .run();
             victim.assert_untouched(&what);
-            // The swing of `..data` replaces what is no directory, as rename does, and follows nothing.
-            if *name == "..data" && plant != Plant::Directory {
+            // What is no directory makes way there, and nothing is followed.
+            let ours = ["..data", "..data.next", "..status", "..status.next"];
+            if ours.contains(name) && plant != Plant::Directory {
                 assert_eq!(run.code, Some(0), "{what}: {run:?}");
                 assert_eq!(run.files().len(), FILES.len(), "{what}");
                 continue;
@@ -363,7 +424,10 @@ fn what_is_planted_between_check_and_publication_is_never_written_through_t10() 
             assert_refused(&run, &what);
             assert_revoked(&service, &token, &what);
             let left: Vec<String> = run.entries().into_keys().collect();
-            assert_eq!(left, [name.to_string()], "{what}");
+            // A lock that lies there is as one of a keeper that was killed.
+            let goes = *name == "..keeper" && plant != Plant::Directory;
+            let stays = (!goes).then(|| (*name).to_owned());
+            assert_eq!(left, Vec::from_iter(stays), "{what}");
         }
     }
 }
@@ -467,6 +531,7 @@ fn a_directory_on_a_disk_is_refused_with_the_way_out_unless_the_manifest_allows_
             .manifest(manifest)
             .token(&token)
             .shell(APPLICATION)
+            .keep_files()
             .run()
     };
     let run = start(service.manifest());
@@ -666,15 +731,15 @@ fn secrets_of_the_swarm_are_left_alone_and_can_be_read_f43() {
     let run = start(service.manifest());
     run.assert_code(0);
     assert_eq!(run.stdout, "from the swarm");
-    // A failure after the files of the first start were withdrawn.
+    let left = |run: &Run| Vec::from_iter(run.entries().into_keys());
+    assert_eq!(left(&run), ["db_password"], "after the application's end");
     let run = start(
         service
             .manifest()
             .set("dependencies.payment.fields", json!(["no_such_field"])),
     );
     run.assert_code(78);
-    let left: Vec<String> = run.entries().into_keys().collect();
-    assert_eq!(left, ["db_password"]);
+    assert_eq!(left(&run), ["db_password"], "after a failure");
     let after = fs::metadata(&swarm).expect("it is still there");
     assert_eq!(
         (before.ino(), before.mode(), before.mtime()),
@@ -687,16 +752,15 @@ fn what_an_earlier_start_left_is_replaced_whole() {
     let service = Service::new();
     let directory = tmpfs_dir();
     let start = |manifest: Manifest| {
-        let run = Anteroom::new()
+        Anteroom::new()
             .secrets_dir(directory.path())
             .manifest(manifest)
             .token(service.mint())
-            .shell(APPLICATION)
-            .run();
-        run.assert_code(0);
-        run
     };
-    let first = start(manifest(&service));
+    let mut first = start(manifest(&service)).shell(LASTING).spawn();
+    first.wait_for_stdout(RUNS);
+    first.kill_both();
+    let first = first.wait();
     let old_key = first.file("tls.key");
     // And what a start leaves that was killed before it published.
     let half = directory.join("..generation-0123456789abcdef");
@@ -709,7 +773,11 @@ fn what_an_earlier_start_left_is_replaced_whole() {
     )
     .expect("ours");
 
-    let second = start(service.manifest().remove("dependencies.legacy"));
+    let second = start(service.manifest().remove("dependencies.legacy"))
+        .shell(APPLICATION)
+        .keep_files()
+        .run();
+    second.assert_code(0);
     let names: Vec<String> = second.files().into_keys().collect();
     assert_eq!(
         names,
@@ -729,9 +797,10 @@ fn what_an_earlier_start_left_is_replaced_whole() {
         .collect();
     assert_eq!(
         hidden.len(),
-        2,
-        "one generation and the link to it: {hidden:?}"
+        4,
+        "one generation, the link to it, the status and the lock: {hidden:?}"
     );
+    second.assert_no_files();
 }
 
 fn dry_manifest() -> String {
@@ -838,18 +907,27 @@ fn a_reader_never_sees_a_certificate_beside_another_key_t12() {
 fn status_json_says_what_was_fetched_and_no_secret() {
     let service = Service::with_database();
     let token = service.mint();
-    let run = Anteroom::new()
+    let mut running = Anteroom::new()
         .manifest(service.manifest())
         .token(&token)
-        .shell(APPLICATION)
-        .run();
-    run.assert_code(0);
-    let file = run.file("status.json");
+        .shell(LASTING)
+        .spawn();
+    running.wait_for_stdout(RUNS);
+    let files = files_in(running.secrets_dir());
+    let file = &files["status.json"];
     assert_eq!(file.mode, 0o444);
     let status: Value = serde_json::from_slice(&file.bytes).expect("it is JSON");
+    let db = status["dependencies"]
+        .as_array()
+        .and_then(|list| list.iter().find(|one| one["name"] == "db"))
+        .expect("it is there");
     assert_eq!(status["app"], service.app.as_str());
     assert_eq!(status["environment"], "test");
     assert_eq!(status["dry_run"], false);
+    assert_eq!(status["kept"], true);
+    assert_eq!(status["vault_away_since"], Value::Null);
+    assert_eq!(status["token"]["expires_at_last"], Value::Null);
+    assert_eq!(status["token"]["lost"], Value::Null);
     assert_eq!(status["token"]["lease_duration"], 3600);
     assert_eq!(status["certificate"]["common_name"], service.common_name());
     let serial = text(&status["certificate"]["serial_number"]);
@@ -860,13 +938,15 @@ fn status_json_says_what_was_fetched_and_no_secret() {
     );
     let issued = text(&answer["data"]["certificate"]);
     assert!(
-        run.file("tls.crt").text().starts_with(issued.trim()),
+        files["tls.crt"].text().starts_with(issued.trim()),
         "{serial} is another certificate"
     );
     for time in [
         &status["rendered"],
+        &status["written"],
         &status["token"]["expires"],
         &status["certificate"]["not_after"],
+        &db["expires"],
     ] {
         let time = text(time);
         let format = &time::format_description::well_known::Rfc3339;
@@ -900,10 +980,6 @@ fn status_json_says_what_was_fetched_and_no_secret() {
             ),
         ]
     );
-    let db = status["dependencies"]
-        .as_array()
-        .and_then(|list| list.iter().find(|one| one["name"] == "db"))
-        .expect("it is there");
     let lease = text(&db["lease_id"]);
     let leases = service.admin.leases(&service.database_path());
     assert_eq!(
@@ -923,12 +999,9 @@ fn status_json_says_what_was_fetched_and_no_secret() {
         .iter()
         .map(|secret| (*secret).to_owned())
         .collect();
-    secrets.extend([
-        token.token.clone(),
-        run.file("db/password").text().to_owned(),
-    ]);
+    secrets.extend([token.token.clone(), files["db/password"].text().to_owned()]);
     secrets.push(
-        run.file("tls.key")
+        files["tls.key"]
             .text()
             .lines()
             .nth(1)
@@ -969,6 +1042,7 @@ fn fields_and_templates_are_written_byte_for_byte_b34_b35() {
         .manifest(manifest)
         .token(service.mint())
         .shell(APPLICATION)
+        .keep_files()
         .run();
     run.assert_code(0);
     for (name, value) in values.as_object().expect("an object") {

@@ -13,7 +13,9 @@ use std::sync::LazyLock;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Anteroom, Authority, Manifest, Run, Service, TempDir, repository, tmpfs_dir};
+use crate::support::{
+    Anteroom, Authority, Manifest, Running, Service, TempDir, repository, tmpfs_dir,
+};
 
 const KEY_TYPES: [(&str, &str); 4] = [
     ("ec-p256", "EC"),
@@ -111,14 +113,16 @@ impl Jre {
     }
 }
 
-fn start(service: &Service, manifest: Manifest) -> Run {
-    let run = Anteroom::new()
-        .manifest(manifest)
-        .token(service.mint())
-        .command(["/bin/true"])
-        .run();
-    run.assert_code(0);
-    run
+/// An application that lives, so that its files do.
+fn start(service: &Service, manifest: Manifest) -> Running {
+    lasting(Anteroom::new().manifest(manifest), service)
+}
+
+fn lasting(start: Anteroom, service: &Service) -> Running {
+    let start = start.token(service.mint());
+    let mut running = start.shell("echo started; exec sleep 600").spawn();
+    running.wait_for_stdout("started\n");
+    running
 }
 
 /// A real start for each kind of key, then every runtime on what it wrote.
@@ -130,9 +134,9 @@ fn every_runtime_reads_the_stores_of(profile: &str) {
             .manifest()
             .set("java.profile", profile)
             .set("certificate.key_type", key_type);
-        let run = start(&service, manifest);
-        let at = |name: &str| run.secrets_dir.join(name);
-        let password = run.file("keystore.password").text().to_owned();
+        let running = start(&service, manifest);
+        let at = |name: &str| running.secrets_dir().join(name);
+        let password = fs::read_to_string(at("keystore.password")).expect("it is there");
         let mut row = Vec::new();
         for jre in runtimes() {
             if key_type == "ed25519" && jre.release < ED25519 {
@@ -165,7 +169,7 @@ fn every_runtime_reads_the_stores_of(profile: &str) {
                     "{what}: {line:?} is missing in\n{trust}"
                 );
             }
-            let output = jre.mutual_tls(&run.secrets_dir);
+            let output = jre.mutual_tls(running.secrets_dir());
             let stdout = String::from_utf8_lossy(&output.stdout);
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{what}:\n{stdout}{stderr}");
@@ -223,19 +227,12 @@ fn three_authorities_are_three_trusted_entries_x18() {
         "certificate.ca_file",
         file.to_str().expect("our own paths are text"),
     );
-    let run = start(&service, manifest);
-    assert_eq!(
-        run.file("ca.crt")
-            .text()
-            .matches("BEGIN CERTIFICATE")
-            .count(),
-        3
-    );
+    let running = start(&service, manifest);
+    let at = |name: &str| running.secrets_dir().join(name);
+    let anchors = fs::read_to_string(at("ca.crt")).expect("it is there");
+    assert_eq!(anchors.matches("BEGIN CERTIFICATE").count(), 3);
     for jre in runtimes() {
-        let trust = jre.keytool(
-            &run.secrets_dir.join("truststore.p12"),
-            &run.secrets_dir.join("keystore.password"),
-        );
+        let trust = jre.keytool(&at("truststore.p12"), &at("keystore.password"));
         assert_eq!(
             trust.matches("Entry type: trustedCertEntry").count(),
             3,
@@ -248,7 +245,7 @@ fn three_authorities_are_three_trusted_entries_x18() {
             "{}: {trust}",
             jre.version
         );
-        let output = jre.mutual_tls(&run.secrets_dir);
+        let output = jre.mutual_tls(running.secrets_dir());
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{}: {stdout}", jre.version);
         assert!(
@@ -326,13 +323,9 @@ fn argument_files_survive_a_directory_with_blanks_and_quotes() {
     let parent = tmpfs_dir();
     let directory = parent.join("my #1 \"secrets\\\"'");
     fs::create_dir(&directory).expect("ours");
-    Anteroom::new()
-        .secrets_dir(&directory)
-        .manifest(service.manifest().set("java", json!({})))
-        .token(service.mint())
-        .command(["/bin/true"])
-        .run()
-        .assert_code(0);
+    let start = Anteroom::new().secrets_dir(&directory);
+    let start = start.manifest(service.manifest().set("java", json!({})));
+    let _running = lasting(start, &service);
     for jre in runtimes()
         .iter()
         .filter(|jre| jre.release >= ARGUMENT_FILES)

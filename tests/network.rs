@@ -275,7 +275,7 @@ fn a_vault_with_tls_serves_a_whole_start_by_address_and_by_name_t4() {
             service.manifest_for(&format!("https://{host}:{port}")),
             bao.ca_pem_path().to_owned(),
         );
-        let run = start(manifest, &service.mint().token).run();
+        let run = start(manifest, &service.mint().token).keep_files().run();
         assert_started(&run);
         assert!(run.files().contains_key("tls.crt"), "{host}");
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::support::anteroom::{files_in, group_members};
 use crate::support::{
     Anteroom, Cut, Entry, Fault, FaultProxy, Manifest, Reply, Run, Seen, Service, TempDir, lock,
 };
@@ -113,6 +114,7 @@ fn a_start_shows_no_secret_at_any_level_in_any_format_t15() {
                 .token(scene.mint())
                 .args(["--log", format, "--log-level", level])
                 .shell("echo started")
+                .keep_files()
                 .run();
             run.assert_code(0);
             assert_eq!(run.stdout, "started\n");
@@ -448,13 +450,11 @@ fn no_process_shows_a_token_or_secret_during_and_after_the_start_t6() {
     go.send(()).expect("the proxy waits");
     running.wait_for_stdout("started");
     let mut secrets = scene.canaries();
-    secrets.extend(private_lines(
-        crate::support::anteroom::files_in(running.secrets_dir()).values(),
-    ));
-    assert_hidden(
-        &crate::support::anteroom::group_members(running.pid()),
-        &secrets,
-    );
+    secrets.extend(private_lines(files_in(running.secrets_dir()).values()));
+    let mut pids = group_members(running.pid());
+    assert!(pids.contains(&running.pid()), "the application");
+    pids.push(running.keeper());
+    assert_hidden(&pids, &secrets);
     running.kill(Signal::SIGKILL);
 }
 

@@ -9,6 +9,7 @@ fn a_wrapping_token_becomes_files_and_a_running_application() {
         .manifest(service.manifest())
         .token(service.mint())
         .shell("echo the application runs")
+        .keep_files()
         .run();
     run.assert_code(0);
     assert_eq!(run.stdout, "the application runs\n");
