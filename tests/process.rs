@@ -4,6 +4,7 @@
     reason = "a test starts spies and copies programs"
 )]
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -16,11 +17,13 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde_json::json;
 
+use crate::support::anteroom::{files_in, has_ended};
 use crate::support::{
-    Anteroom, Fault, FaultProxy, Running, Service, TempDir, probe, tmpfs_dir, wait_for,
+    Anteroom, Fault, FaultProxy, Postgres, Running, Service, TempDir, probe, tmpfs_dir, wait_for,
 };
 
 /// Becomes the binary with its arguments, at the end of a script for [`Anteroom::under`].
@@ -214,26 +217,15 @@ fn no_secret_lands_on_a_standard_descriptor_that_was_closed_b60() {
     let run = start(&service)
         .under(script("exec <&- >&- 2>&-;"))
         .shell("cat <&0; cat /proc/self/mountinfo >&1; echo x >&2")
+        .keep_files()
         .run();
-    assert_eq!(run.stdout + &run.stderr, "");
-    let (mut files, names) = (run_files(&run.secrets_dir), Service::CANARIES);
+    assert_eq!((&*run.stdout, &*run.stderr), ("", ""));
+    let files = run.files();
+    let is_whole = |canary: &&str| files.values().any(|file| file.bytes == canary.as_bytes());
     assert!(
-        names.iter().all(|canary| files.any(canary)),
+        Service::CANARIES.iter().all(is_whole),
         "every secret is in its own file"
     );
-}
-
-struct Files(Vec<Vec<u8>>);
-
-impl Files {
-    fn any(&mut self, text: &str) -> bool {
-        self.0.iter().any(|bytes| bytes == text.as_bytes())
-    }
-}
-
-fn run_files(directory: &Path) -> Files {
-    let files = crate::support::anteroom::files_in(directory);
-    Files(files.into_values().map(|entry| entry.bytes).collect())
 }
 
 #[test]
@@ -711,6 +703,7 @@ fn the_application_runs_as_the_user_of_the_manifest_and_owns_its_files() {
                  cat {0}/payment/api_key; echo; grep CapEff /proc/self/status",
                 secrets.path().display()
             ))
+            .keep_files()
             .run();
         assert_eq!(run.code, Some(0), "{user}\n{run:?}");
         let lines: Vec<&str> = run.stdout.lines().collect();
@@ -831,20 +824,29 @@ const LITTLE_ROOT: [&str; 3] = [
 fn a_root_that_may_only_change_users_and_owners_is_enough() {
     let service = Service::new();
     let secrets = open_secrets_dir();
-    for round in ["new", "over an earlier start's"] {
-        let run = start(&service)
+    let start = || {
+        start(&service)
             .under(LITTLE_ROOT)
             .manifest(service.manifest().set("process.user", "1000:1000"))
             .secrets_dir(secrets.path())
-            .shell(&format!(
-                "id -u; cat {}/payment/api_key",
-                secrets.path().display()
-            ))
-            .run();
+    };
+    let read = format!("id -u; cat {}/payment/api_key", secrets.path().display());
+    for round in ["new", "over what a killed start has left"] {
+        let run = start().shell(&read).keep_files().run();
         assert_eq!(run.code, Some(0), "{round}\n{run:?}");
         assert_eq!(run.stdout, format!("1000\n{}", Service::API_KEY), "{round}");
-        for (name, file) in run.files() {
+        let files = run.files();
+        assert!(files.contains_key("payment/api_key"), "{round}: {files:?}");
+        for (name, file) in files {
             assert_eq!((file.uid, file.gid), (1000, 1000), "{round}: {name}");
+        }
+        run.assert_no_files();
+        if round == "new" {
+            let mut killed = start().shell("echo started; exec sleep 600").spawn();
+            killed.wait_for_stdout("started\n");
+            killed.kill_both();
+            let left = killed.wait().files();
+            assert!(left.contains_key("payment/api_key"), "{left:?}");
         }
     }
 }
@@ -970,6 +972,14 @@ fn spy(uid: u32, pid: i32) -> Vec<String> {
         .collect()
 }
 
+#[track_caller]
+fn assert_all_refused(found: &[String], what: &str) {
+    assert!(found.len() > 10, "the probe did not run: {found:?}");
+    let refused = |line: &&String| line.ends_with(" EACCES") || line.ends_with(" EPERM");
+    let open: Vec<_> = found.iter().filter(|line| !refused(line)).collect();
+    assert_eq!(open, Vec::<&String>::new(), "{what}");
+}
+
 #[test]
 fn nobody_but_root_reads_either_process_during_a_start_t6_t7() {
     let service = Service::new();
@@ -977,16 +987,8 @@ fn nobody_but_root_reads_either_process_during_a_start_t6_t7() {
         let (_proxy, running, both) = held(&service, uid, |run| run);
         for pid in both {
             for spy_uid in spies {
-                let found = spy(spy_uid, pid);
-                assert!(found.len() > 10, "the probe did not run: {found:?}");
-                let refused =
-                    |line: &&String| line.ends_with(" EACCES") || line.ends_with(" EPERM");
-                let open: Vec<_> = found.iter().filter(|line| !refused(line)).collect();
-                assert_eq!(
-                    open,
-                    Vec::<&String>::new(),
-                    "user {spy_uid} spies on {pid} of user {uid}"
-                );
+                let what = format!("user {spy_uid} spies on {pid} of user {uid}");
+                assert_all_refused(&spy(spy_uid, pid), &what);
             }
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it is running");
             assert!(
@@ -1139,4 +1141,240 @@ fn a_binary_that_its_user_may_run_and_not_read_does_its_work_t7() {
         .run();
     run.assert_code(0);
     assert_eq!(run.stdout, "started\n");
+}
+
+// The keeper, once the application runs.
+
+/// An application that has started, and waits at this FIFO for somebody to write to it before it does the rest.
+fn waiting(start: Anteroom, gate: &Path, rest: &str) -> Running {
+    nix::unistd::mkfifo(gate, Mode::S_IRUSR | Mode::S_IWUSR).expect("our own directory");
+    // While it waits its standard input is what it was.
+    let gate = gate.display();
+    let script = format!("echo started; read go 7<{gate} <&7; {rest}");
+    let mut running = start.shell(&script).spawn();
+    running.wait_for_stdout("started\n");
+    running
+}
+
+fn open_gate(gate: &Path) {
+    fs::write(gate, "go\n").expect("the application waits there");
+}
+
+/// A line of `/proc/PID/status`.
+fn status_line(pid: i32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it is there");
+    let line = status.lines().find(|line| line.starts_with(name));
+    let value = line.and_then(|line| line.split_once(":\t"));
+    value.expect("the kernel has it").1.to_owned()
+}
+
+/// Where the descriptors of a process lead.
+fn descriptors(pid: i32) -> BTreeMap<u32, PathBuf> {
+    let listing = fs::read_dir(format!("/proc/{pid}/fd")).expect("it is there");
+    let entries = listing.filter_map(Result::ok);
+    entries
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            Some((number, fs::read_link(entry.path()).ok()?))
+        })
+        .collect()
+}
+
+#[test]
+fn the_keeper_has_a_session_of_its_own_and_no_signal_but_sigkill_ends_it_f40() {
+    let service = Service::new();
+    let (directory, wrapped) = (TempDir::new(), service.mint());
+    let gate = directory.join("gate");
+    let start = start(&service).token(&wrapped);
+    let running = waiting(start, &gate, "true");
+    let keeper = running.keeper();
+    let stat = fs::read_to_string(format!("/proc/{keeper}/stat")).expect("it is there");
+    let after_name = stat.rsplit_once(") ").expect("a name in brackets").1;
+    let fields: Vec<&str> = after_name.split(' ').collect();
+    let own = keeper.to_string();
+    let [parent, group, session, terminal] = [fields[1], fields[2], fields[3], fields[4]];
+    assert_eq!(
+        [parent, group, session, terminal],
+        [&*running.pid().to_string(), &own, &own, "0"]
+    );
+    let blocked = u64::from_str_radix(&status_line(keeper, "SigBlk"), 16).expect("a mask");
+    // SIGKILL and SIGSTOP cannot be blocked; two more are the C library's own (nptl(7)).
+    let free: Vec<u32> = (1..=64)
+        .filter(|n| blocked & 1 << (n - 1) == 0)
+        .filter(|n| ![9, 19, 32, 33].contains(n))
+        .collect();
+    assert_eq!(free, Vec::<u32>::new(), "signals that it does not block");
+    for signal in Signal::iterator().filter(|s| ![Signal::SIGKILL, Signal::SIGSTOP].contains(s)) {
+        kill(Pid::from_raw(keeper), signal).expect("it is there");
+    }
+    open_gate(&gate);
+    let run = running.wait();
+    run.assert_code(0).assert_stderr("\"event\":\"revoked\"");
+    run.assert_no_files();
+    assert!(!service.admin.accessor_exists(&wrapped.wrapped_accessor));
+}
+
+#[test]
+fn the_keeper_holds_no_descriptor_of_the_application_but_standard_error_t13() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    for name in ["three", "four", "nine"] {
+        directory.write(name, "");
+    }
+    let at = directory.path().display();
+    let open = format!("exec <{at}/four 3<{at}/three 4<{at}/four 9<{at}/nine;");
+    for (name, declared) in [
+        ("undeclared", ""),
+        ("declared", "export LISTEN_FDS=2 LISTEN_PID=$$;"),
+    ] {
+        let gate = directory.join(name);
+        let start = start(&service).under(script(&format!("{open} {declared}")));
+        let running = waiting(start, &gate, "true");
+        let (of_keeper, of_application) =
+            (descriptors(running.keeper()), descriptors(running.pid()));
+        // Else the search would prove nothing.
+        assert_eq!(of_application[&0], directory.join("four"));
+        assert_eq!(
+            of_application.get(&3),
+            (!declared.is_empty())
+                .then(|| directory.join("three"))
+                .as_ref()
+        );
+        for number in [0, 1] {
+            assert_eq!(of_keeper[&number], Path::new("/dev/null"), "{number}");
+        }
+        assert_eq!(of_keeper[&2], of_application[&2]);
+        let theirs: Vec<_> = of_keeper
+            .iter()
+            .filter(|(_, path)| path.starts_with(directory.path()))
+            .collect();
+        assert!(theirs.is_empty(), "{name}: {theirs:?}");
+        open_gate(&gate);
+        running.wait().assert_code(0);
+    }
+}
+
+#[test]
+fn whoever_reads_the_application_s_output_comes_to_its_end_when_the_application_does() {
+    let service = Service::new();
+    let gate = TempDir::new();
+    let gate = gate.join("gate");
+    let mut running = waiting(start(&service), &gate, "true");
+    let keeper = running.keeper();
+    // Nothing that the keeper does in the end can be the reason.
+    kill(Pid::from_raw(keeper), Signal::SIGSTOP).expect("it is there");
+    open_gate(&gate);
+    running.wait_until("the end of standard output", |run| {
+        run.outputs_have_ended().0
+    });
+    assert!(
+        !running.outputs_have_ended().1,
+        "it has something to say yet"
+    );
+    kill(Pid::from_raw(keeper), Signal::SIGCONT).expect("it is there");
+    let run = running.wait();
+    run.assert_code(0).assert_stderr("\"event\":\"revoked\"");
+    assert!(run.output_closed, "{run:?}");
+}
+
+#[test]
+fn nobody_but_root_reads_the_keeper_beside_the_application_t6_t7() {
+    let service = Service::new();
+    for uid in [0, 1000] {
+        let mut running = start(&service)
+            .uid(uid)
+            .shell("echo started; exec sleep 600")
+            .spawn();
+        running.wait_for_stdout("started\n");
+        for spy_uid in [1000, 1001] {
+            let found = spy(spy_uid, running.keeper());
+            assert_all_refused(
+                &found,
+                &format!("user {spy_uid} spies on one of user {uid}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn the_application_finds_no_child_when_the_keeper_has_been_killed_and_goes_on_f39() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    let state = directory.join("state");
+    let look = format!("exec {} state {}", probe().display(), state.display());
+    let seen = || {
+        let state = fs::read_to_string(&state).expect("it was written");
+        let line = state.lines().find(|line| line.starts_with("children "));
+        line.expect("the probe looks for them").to_owned()
+    };
+    let run = start(&service).shell(&format!("true & {look}")).run();
+    run.assert_code(0);
+    assert_eq!(seen(), "children some", "one of its own");
+
+    let gate = directory.join("gate");
+    let own_child = format!("(exit 3) & wait $!; test $? = 3 && {look}");
+    let running = waiting(start(&service), &gate, &own_child);
+    let keeper = running.keeper();
+    kill(Pid::from_raw(keeper), Signal::SIGKILL).expect("it is there");
+    wait_for("the keeper to end", Duration::from_secs(10), || {
+        has_ended(keeper).then_some(())
+    });
+    open_gate(&gate);
+    let run = running.wait();
+    run.assert_code(0);
+    assert_eq!(seen(), "children ECHILD");
+    // Nobody is left to tidy up.
+    assert_eq!(run.file("payment/api_key").text(), Service::API_KEY);
+}
+
+#[test]
+fn what_was_fetched_goes_with_the_application_however_it_ends_f40() {
+    let service = Service::with_database();
+    for (name, end) in [
+        ("by itself", None),
+        ("by SIGTERM", Some(Signal::SIGTERM)),
+        ("by SIGKILL", Some(Signal::SIGKILL)),
+    ] {
+        let (directory, wrapped) = (TempDir::new(), service.mint());
+        let gate = directory.join("gate");
+        let running = waiting(start(&service).token(&wrapped), &gate, "exit 7");
+        let user = files_in(running.secrets_dir())["db/username"]
+            .text()
+            .to_owned();
+        assert!(Postgres::shared().role_exists(&user), "{name}");
+        match end {
+            Some(signal) => running.kill(signal),
+            None => open_gate(&gate),
+        }
+        let run = running.wait();
+        let expected = end.map_or((Some(7), None), |signal| (None, Some(signal as i32)));
+        assert_eq!((run.code, run.signal), expected, "{name}\n{run:?}");
+        run.assert_no_files().assert_stderr("\"event\":\"revoked\"");
+        assert_eq!(run.survivors(), Vec::<i32>::new(), "{name}");
+        assert!(
+            !service.admin.accessor_exists(&wrapped.wrapped_accessor),
+            "{name}: the token lives"
+        );
+        wait_for("the database user to go", Duration::from_secs(10), || {
+            (!Postgres::shared().role_exists(&user)).then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_keeper_of_an_application_that_is_pid_1_dies_with_it_and_nothing_is_revoked_f40() {
+    let service = Service::new();
+    let (directory, wrapped) = (TempDir::new(), service.mint());
+    let gate = directory.join("gate");
+    let start = start(&service).under(["unshare", "--pid", "--fork", "--kill-child"]);
+    let running = waiting(start.token(&wrapped), &gate, "exit 7");
+    let keeper = running.keeper();
+    open_gate(&gate);
+    let run = running.wait();
+    run.assert_code(7);
+    assert!(has_ended(keeper), "it outlives its PID 1");
+    assert!(!run.stderr.contains("\"event\":\"revoked\""), "{run:?}");
+    assert_eq!(run.file("payment/api_key").text(), Service::API_KEY);
+    // Until its ttl, or until somebody revokes the accessor.
+    assert!(service.admin.accessor_exists(&wrapped.wrapped_accessor));
 }

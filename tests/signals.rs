@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdout, pipe2, write};
 use serde_json::json;
 
-use crate::support::anteroom::children;
+use crate::support::anteroom::{children, has_ended};
 use crate::support::{
     Anteroom, Fault, FaultProxy, Run, Running, Service, TempDir, Wrapped, tmpfs_dir, wait_for,
 };
@@ -374,11 +374,6 @@ fn a_second_signal_does_not_cut_the_revocation_short_f28() {
     assert!(!service.admin.accessor_exists(&wrapped.wrapped_accessor));
 }
 
-/// It is a zombie that waits for its parent, or gone altogether.
-fn has_ended(process: i32) -> bool {
-    fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
-}
-
 #[test]
 fn a_signal_that_comes_early_ends_pid_1_or_is_the_applications_and_never_hangs_it() {
     let service = Service::new();
@@ -465,13 +460,13 @@ fn a_keeper_that_is_killed_while_it_writes_or_ends_leaves_no_file_f33() {
         ("the generation is made", "mkdirat:signal=SIGKILL:when=1"),
         ("the second file is staged", "fchmod:signal=SIGKILL:when=4"),
         ("all files are staged", "symlinkat:signal=SIGKILL:when=1"),
-        ("the link is swung", "renameat:signal=SIGKILL:when=1"),
+        ("the status is published", "renameat:signal=SIGKILL:when=1"),
+        ("the link is swung", "renameat:signal=SIGKILL:when=2"),
         (
             "some names are published",
             "symlinkat:signal=SIGKILL:when=3",
         ),
-        // This one ends PID 1 too, once it has reported.
-        ("it was let go", "exit_group:signal=SIGKILL:when=1"),
+        ("the lock is taken", "flock:signal=SIGKILL:when=1"),
     ] {
         let run = Anteroom::new()
             .under(injecting(what))
@@ -479,19 +474,25 @@ fn a_keeper_that_is_killed_while_it_writes_or_ends_leaves_no_file_f33() {
             .token(service.mint())
             .shell("echo started")
             .run();
-        assert!(
-            run.code == Some(70) || run.signal == Some(9) && what.starts_with("exit"),
-            "{name}\n{run:?}"
-        );
-        assert_eq!(run.stdout, "", "{name}");
-        assert!(
-            run.entries().is_empty(),
-            "{name}: {:?}\n{run:?}",
-            run.entries()
-        );
-        run.assert_stderr("SIGKILL")
-            .assert_stderr("\"exit_code\":70");
+        assert_eq!(run.code, Some(70), "{name}\n{run:?}");
+        run.assert_refused(70).assert_stderr("SIGKILL");
     }
+}
+
+#[test]
+fn a_keeper_that_is_killed_as_it_ends_before_the_application_leaves_no_file_f33() {
+    // One that has nothing to keep fresh. The signal ends PID 1 too, once that has reported.
+    let run = Anteroom::new()
+        .under(injecting("exit_group:signal=SIGKILL:when=1"))
+        .manifest(Service::new().manifest())
+        .arg("--dry-run")
+        .shell("echo started")
+        .run();
+    run.assert_signal(Signal::SIGKILL);
+    assert_eq!(run.stdout, "", "{run:?}");
+    run.assert_no_files()
+        .assert_stderr("SIGKILL")
+        .assert_stderr("\"exit_code\":70");
 }
 
 #[test]
@@ -727,17 +728,24 @@ fn what_a_killed_start_has_left_is_gone_after_the_next_one_f29() {
     let stale = secrets.path().join("..generation-0123456789abcdef");
     fs::create_dir(&stale).expect("our own directory");
     fs::write(stale.join("tls.key"), "stale").expect("our own directory");
-    Anteroom::new()
+    let run = Anteroom::new()
         .manifest(service.manifest())
         .token(service.mint())
         .secrets_dir(secrets.path())
         .shell("echo started")
-        .run()
-        .assert_code(0);
-    assert!(
-        !stale.exists(),
-        "a generation of an earlier start is still there"
+        .keep_files()
+        .run();
+    run.assert_code(0);
+    let entries = run.entries();
+    let mut generations = entries
+        .keys()
+        .filter(|name| name.starts_with("..generation-") && !name.contains('/'));
+    let generation = generations.next().expect("its own");
+    assert_ne!(
+        Some(generation.as_str()),
+        stale.file_name().and_then(|name| name.to_str())
     );
+    assert_eq!(generations.next(), None, "one of an earlier start");
 }
 
 /// A secrets directory of this user that others can go through, as a container's tmpfs is.
@@ -783,20 +791,28 @@ fn a_keeper_that_stands_still_is_killed_at_the_end_of_the_start_f28_f33() {
     });
 }
 
-#[test]
-fn a_keeper_that_stands_still_when_it_is_let_go_is_killed_and_nothing_is_left_f33() {
-    let service = Service::with_database();
-    let step = steps(&service)
+/// A start that has published everything, whose PID 1 stands still before it lets the keeper go.
+fn hold_before_release(service: &Service, change: impl FnOnce(Anteroom) -> Anteroom) -> Held {
+    let step = steps(service)
         .into_iter()
         .find(|step| step.hold == Hold::Until)
         .expect("one step is held until it is let go");
+    let mut held = hold_at(service, &step, change);
+    signal(held.parent, Signal::SIGSTOP);
+    held.release.send(()).expect("the proxy waits");
+    held.running.wait_for_stderr("\"event\":\"ready\"");
+    held
+}
+
+#[test]
+fn a_keeper_that_is_killed_before_it_is_let_go_is_named_and_nothing_is_left_f33() {
+    let service = Service::with_database();
     for namespace in [&[][..], &NAMESPACE] {
-        let mut held = hold_at(&service, &step, |run| run.under(namespace));
-        // It must not let the keeper go before that stands still.
-        signal(held.parent, Signal::SIGSTOP);
-        drop(held.release);
-        held.running.wait_for_stderr("\"event\":\"ready\"");
-        signal(held.keeper, Signal::SIGSTOP);
+        let held = hold_before_release(&service, |run| run.under(namespace));
+        signal(held.keeper, Signal::SIGKILL);
+        wait_for("the keeper to end", HANG, || {
+            has_ended(held.keeper).then_some(())
+        });
         signal(held.parent, Signal::SIGCONT);
         let run = held.running.wait();
         run.assert_refused(70)
@@ -804,6 +820,46 @@ fn a_keeper_that_stands_still_when_it_is_let_go_is_killed_and_nothing_is_left_f3
             .assert_stderr(&held.wrapped.wrapped_accessor);
         assert_eq!(run.survivors(), Vec::<i32>::new(), "{namespace:?}\n{run:?}");
     }
+}
+
+#[test]
+fn a_keeper_that_stands_still_when_it_is_let_go_does_not_hold_the_application_up_f39() {
+    let service = Service::with_database();
+    for namespace in [&[][..], &NAMESPACE] {
+        let mut held = hold_before_release(&service, |run| run.under(namespace));
+        signal(held.keeper, Signal::SIGSTOP);
+        signal(held.parent, Signal::SIGCONT);
+        held.running
+            .wait_until("the application's end", |run| run.outputs_have_ended().0);
+        if namespace.is_empty() {
+            signal(held.keeper, Signal::SIGCONT);
+        }
+        let run = held.running.wait();
+        run.assert_code(0);
+        assert_eq!(run.stdout, "started\n", "{namespace:?}");
+        assert_eq!(run.survivors(), Vec::<i32>::new(), "{namespace:?}\n{run:?}");
+        if namespace.is_empty() {
+            run.assert_no_files();
+            let accessor = &held.wrapped.wrapped_accessor;
+            assert!(!service.admin.accessor_exists(accessor), "{run:?}");
+        }
+    }
+}
+
+#[test]
+fn a_keeper_that_stands_still_as_it_ends_before_the_application_is_killed_f33() {
+    // One that has nothing to keep fresh. Both stand still when they look for word of the other for the first time.
+    let mut running = Anteroom::new()
+        .under(injecting("recvfrom:signal=SIGSTOP:when=1"))
+        .manifest(Service::new().manifest())
+        .arg("--dry-run")
+        .shell("echo started")
+        .spawn();
+    running.wait_for_stderr("\"event\":\"ready\"");
+    signal(running.children()[0], Signal::SIGCONT);
+    let run = running.wait();
+    run.assert_refused(70).assert_stderr("SIGKILL");
+    assert_eq!(run.survivors(), Vec::<i32>::new(), "{run:?}");
 }
 
 #[test]
