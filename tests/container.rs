@@ -25,7 +25,7 @@ const ENTRYPOINT: &str = r#"ENTRYPOINT ["/anteroom", "--"]"#;
 const TMPFS: [&str; 2] = ["--tmpfs", "/run/secrets"];
 
 /// The binary without what only a debugger reads: each image copies it.
-fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     static BINARY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
         let directory = TempDir::new();
         let stripped = directory.join("anteroom");
@@ -53,7 +53,7 @@ fn tree(name: &str) -> PathBuf {
 }
 
 /// The tag of an image that holds this root file system, made once.
-fn base(name: &'static str) -> String {
+pub(crate) fn base(name: &'static str) -> String {
     kept(name, || Image::import(name, &[&tree(name)], &[]))
 }
 
@@ -173,10 +173,10 @@ fn a_container_runs_java_with_mutual_tls_and_logs_in_to_postgresql() {
         assert_ended(&container, (code, 0), &what);
         let logs = container.logs();
         let lines: Vec<&str> = logs.stdout.lines().collect();
-        // The shell alone: nothing of anteroom is left.
+        // The shell and the keeper.
         assert_eq!(
             &lines[..2],
-            [&*format!("pid 1 uid {uid}"), "1"],
+            [&*format!("pid 1 uid {uid}"), "2"],
             "{logs:#?}"
         );
         assert!(
