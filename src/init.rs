@@ -147,13 +147,14 @@ pub fn run(
     let child = match fork_unseen().inspect_err(|_| directory.withdraw()) {
         Ok(ForkResult::Child) => {
             drop((ours, signals));
-            settle(config)?;
+            let umask = settle(config)?;
             let inheritance = Inheritance {
                 config,
                 directory,
                 link: theirs,
                 application,
                 on_rotate,
+                umask,
                 log,
                 began,
             };
@@ -236,18 +237,26 @@ fn wait_any() -> Result<Option<(Pid, libc::c_int)>, Errno> {
 
 /// Makes the keeper a process beside the application: what comes from a terminal and what others send to everybody does
 /// not concern it.
-fn settle(config: &Config) -> Result<(), Error> {
+///
+/// Returns the umask that was received.
+fn settle(config: &Config) -> Result<Mode, Error> {
     let _ = setsid();
     signal::block_all();
     signal::ignore_limits();
     // No file is made for others than its owner.
-    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    let received = umask(Mode::S_IRWXG | Mode::S_IRWXO);
     // Whoever reads the application's output waits for the end of all that hold it.
     let null = open_null()?;
     nix::unistd::dup2_stdout(&null).map_err(system("replace standard output"))?;
     #[cfg(target_env = "gnu")]
     settle_name_lookup(config.received.value("RES_OPTIONS").is_some());
-    Ok(())
+    // A heap for each thread that fetches would stay for good.
+    // SAFETY: the call takes two integers, and there is one thread only.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+    Ok(received)
 }
 
 /// The command that tells the application of a new generation, if there is one.
@@ -449,6 +458,47 @@ pub fn trim_memory() {
     unsafe {
         libc::malloc_trim(0)
     };
+    // SAFETY: the function is of the type that is asked for, and needs no data.
+    unsafe { libc::dl_iterate_phdr(Some(forget_code), std::ptr::null_mut()) };
+}
+
+/// Lets go of the pages of code and constants that were used so far: those that are used again come back from the file.
+///
+/// # Safety
+///
+/// For dl_iterate_phdr(3), which describes a loaded program truly.
+unsafe extern "C" fn forget_code(
+    program: *mut libc::dl_phdr_info,
+    _: usize,
+    _: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the pointer is to a description that is valid during the call, and so is the one in it.
+    let (base, headers) = unsafe {
+        let program = &*program;
+        let count = program.dlpi_phnum.into();
+        (
+            program.dlpi_addr,
+            std::slice::from_raw_parts(program.dlpi_phdr, count),
+        )
+    };
+    for header in headers {
+        if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
+            continue;
+        }
+        let page = 4095;
+        let begin = (base + header.p_vaddr) & !page;
+        let end = (base + header.p_vaddr + header.p_memsz + page) & !page;
+        // SAFETY: a private mapping of a file that nobody can have written: what is dropped is read again when it is
+        // needed. Pages are of 4 KiB or more; with larger ones the call refuses, and nothing is dropped.
+        unsafe {
+            libc::madvise(
+                begin as *mut libc::c_void,
+                (end - begin) as usize,
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+    0
 }
 
 /// Has the C library look names up in `/etc/hosts` and DNS alone, and not wait longer for a dead DNS server than the

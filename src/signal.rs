@@ -39,12 +39,16 @@ const FAULTS: [Signal; 7] = [
     Signal::SIGABRT,
 ];
 
+/// Limits on CPU time and file size come as these.
+const LIMITS: [Signal; 2] = [Signal::SIGXCPU, Signal::SIGXFSZ];
+
 /// The mask and those dispositions and descriptors that anteroom, or Rust's runtime, changes.
 #[derive(Debug)]
 pub struct Received {
     mask: SigSet,
     pipe_was_ignored: bool,
     child_was_ignored: bool,
+    limits_were_ignored: [bool; 2],
     ending: SigSet,
     /// Standard descriptors that were closed: Rust's runtime opens `/dev/null` in their place.
     closed: [bool; 3],
@@ -76,6 +80,7 @@ pub fn received() -> &'static Received {
             mask,
             pipe_was_ignored: is_ignored(Signal::SIGPIPE),
             child_was_ignored: is_ignored(Signal::SIGCHLD),
+            limits_were_ignored: LIMITS.map(is_ignored),
             ending,
             closed: [0, 1, 2].map(|descriptor| {
                 // SAFETY: with F_GETFD nothing is changed, and a closed descriptor gives an error.
@@ -104,6 +109,11 @@ impl Received {
         if self.child_was_ignored {
             set(Signal::SIGCHLD, SigHandler::SigIgn);
         }
+        for (limit, was_ignored) in LIMITS.into_iter().zip(self.limits_were_ignored) {
+            if !was_ignored {
+                set(limit, SigHandler::SigDfl);
+            }
+        }
         for (descriptor, closed) in (0..).zip(self.closed) {
             if closed {
                 // SAFETY: only a flag is set; this descriptor is the runtime's `/dev/null`, which nobody owns.
@@ -125,8 +135,9 @@ impl Received {
 /// Has a limit on file size or CPU time come as an error of the call, for a process that never execs: the keeper must
 /// give back what it has before it ends.
 pub fn ignore_limits() {
-    set(Signal::SIGXFSZ, SigHandler::SigIgn);
-    set(Signal::SIGXCPU, SigHandler::SigIgn);
+    for limit in LIMITS {
+        set(limit, SigHandler::SigIgn);
+    }
 }
 
 /// Has nothing that can be blocked disturb this process.

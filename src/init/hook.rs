@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, setsid};
 
@@ -46,17 +47,19 @@ impl fmt::Display for Failure {
 }
 
 impl Hook {
-    /// Starts the command in a session of its own; what it prints goes to standard error.
+    /// Starts the command in a session of its own, with this umask; what it prints goes to standard error.
     ///
     /// Only while there is one thread.
     pub fn start(
         command: &Command,
         environment: &[CString],
         user: Option<&User>,
+        umask: Mode,
         log: Log,
     ) -> Result<Hook, CrateError> {
         let child = match fork_child().map_err(system("fork"))? {
             ForkResult::Child => {
+                nix::sys::stat::umask(umask);
                 let error = run(command, environment, user);
                 log.event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
                 leave(error.exit_code())

@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
@@ -43,6 +44,8 @@ pub(super) struct Upkeep<'a> {
     pub(super) holdings: Holdings,
     /// What tells the application of a new generation, when that is a command.
     pub(super) on_rotate: Option<&'a Command>,
+    /// With which that command is started.
+    pub(super) umask: Mode,
     pub(super) log: Log,
     pub(super) state: State,
 }

@@ -140,7 +140,7 @@ impl Upkeep<'_> {
             .hook_environment(&names.join(" "))
             .and_then(|environment| {
                 let user = self.config.user.as_ref();
-                Hook::start(command, &environment, user, self.log)
+                Hook::start(command, &environment, user, self.umask, self.log)
             });
         match started {
             Ok(hook) => self.state.hook = Some((hook, moment() + *timeout)),
