@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::certificate;
@@ -25,7 +26,7 @@ use crate::init;
 use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
 use crate::secrets_dir::{Generation, Lock, SecretsDir};
-use crate::vault::{Auth, Client, Endpoint, Limits, Roots, Session};
+use crate::vault::{Auth, Client, Deadline, Endpoint, Limits, Roots, Session};
 use crate::wrapping_token::{self, Source};
 
 use application::Application;
@@ -47,6 +48,8 @@ pub struct Inheritance<'a> {
     pub application: Pid,
     /// What tells the application of a new generation, when that is a command.
     pub on_rotate: Option<Command>,
+    /// The application's.
+    pub umask: Mode,
     /// Where to say what happens.
     pub log: Log,
     /// When the start began.
@@ -61,6 +64,7 @@ pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), E
         link,
         application,
         on_rotate,
+        umask,
         log,
         began,
     } = inheritance;
@@ -74,6 +78,7 @@ pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), E
         link,
         application,
         on_rotate: on_rotate.as_ref(),
+        umask,
         steps: Steps::new(began),
         log,
         deadline: began + config.deadline,
@@ -116,6 +121,7 @@ struct Start<'a> {
     /// The process that becomes the application, or starts it, and what tells of its end.
     application: (Pid, Option<Arc<OwnedFd>>),
     on_rotate: Option<&'a Command>,
+    umask: Mode,
     steps: Steps,
     log: Log,
     deadline: Instant,
@@ -199,7 +205,7 @@ impl Start<'_> {
             reason: error.to_string(),
         })?;
         let limits = Limits {
-            deadline: self.deadline,
+            deadline: Deadline::at(self.deadline),
             abort: vec![called_off],
             grace: Duration::ZERO,
             persistent: true,
@@ -287,7 +293,6 @@ impl Start<'_> {
     fn step_aside(self) -> Result<Application, Error> {
         init::replace_stdin()?;
         exec::close_inherited();
-        init::trim_memory();
         Ok(match self.config.lifecycle {
             Lifecycle::Exec => Application::Beside {
                 pid: self.application.0,
@@ -305,8 +310,13 @@ impl Start<'_> {
         holdings: Holdings,
         lock: Option<Lock>,
     ) -> Result<Ended, Error> {
-        let (config, directory, on_rotate, log) =
-            (self.config, self.directory, self.on_rotate, self.log);
+        let (config, directory, on_rotate, umask, log) = (
+            self.config,
+            self.directory,
+            self.on_rotate,
+            self.umask,
+            self.log,
+        );
         let application = match self.step_aside() {
             Ok(application) => application,
             Err(error) => {
@@ -317,13 +327,15 @@ impl Start<'_> {
         let mut upkeep = Upkeep {
             config,
             directory,
-            session,
+            umask,
+            session: session.within(application.limits()),
             application,
             holdings,
             on_rotate,
             log,
             state: upkeep::State::default(),
         };
+        init::trim_memory();
         let done = upkeep.run();
         let is_lost = upkeep
             .holdings
@@ -331,7 +343,7 @@ impl Start<'_> {
             .as_ref()
             .is_some_and(|token| token.lost.is_some());
         if !is_lost {
-            revoke(&upkeep.last_session(), log);
+            revoke(&upkeep.session, log);
         }
         drop(lock);
         done.map(|()| Ended::AfterTheApplication)

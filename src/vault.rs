@@ -27,6 +27,6 @@ pub use logical::Reply;
 pub use pki::SignRequest;
 pub use roots::{Error as TrustError, Roots, read as read_certificates};
 pub use token::TokenProperties;
-pub use transport::Limits;
+pub use transport::{Deadline, Limits};
 pub use value::Value;
 pub use wrapping::Unwrapped;

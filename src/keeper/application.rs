@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,6 +13,7 @@ use crate::error::Error;
 use crate::init;
 use crate::link::KeeperEnd;
 use crate::user::User;
+use crate::vault::{Deadline, GRACE, Limits};
 
 /// Where the application is.
 pub(super) enum Application {
@@ -37,11 +39,17 @@ impl Application {
         }
     }
 
-    /// What calls a request off.
-    pub(super) fn abort(&self) -> Vec<Arc<OwnedFd>> {
-        match self {
+    /// What ends a request besides its answer, for as long as the application lives.
+    pub(super) fn limits(&self) -> Limits {
+        let abort = match self {
             Application::Beside { ended, .. } => ended.iter().cloned().collect(),
             Application::Below(link) => link.ending().into_iter().collect(),
+        };
+        Limits {
+            deadline: Deadline::at(Instant::now()),
+            abort,
+            grace: GRACE,
+            persistent: false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::de::DeserializeOwned;
@@ -25,6 +25,10 @@ const CREATIONS_MAX: u32 = 3;
 /// How long an answer is still waited for after the start was called off: whoever stops listening to an unwrap leaves a
 /// token behind that nobody can revoke, and a lease that is made after the revocation of its token outlives it.
 pub const GRACE: Duration = Duration::from_millis(800);
+/// Longer than the keeper is silent by default, and shorter than servers wait.
+const IDLE: Duration = Duration::from_secs(75);
+/// Bytes that a connection keeps for each direction.
+const BUFFER: usize = 16 << 10;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(2);
 
@@ -134,9 +138,12 @@ impl Client {
             .http_status_as_error(false)
             .accept_encoding("identity")
             .user_agent(concat!("anteroom/", env!("CARGO_PKG_VERSION")))
+            // Answers may be larger, their head may not.
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
             .max_idle_connections(8)
             .max_idle_connections_per_host(8)
-            .max_idle_age(Duration::from_secs(60))
+            .max_idle_age(IDLE)
             .build();
         let progress = Arc::new(Progress::default());
         let limits = Limits {
@@ -326,20 +333,25 @@ impl Session {
         &self.accessor
     }
 
-    /// The same session under other limits: with connections of its own, and the server's name looked up anew.
-    pub fn within(&self, limits: Limits) -> Session {
+    /// The same session under other limits, with connections of its own; those that it had are closed.
+    pub fn within(self, limits: Limits) -> Session {
         let client = Client {
             limits,
             lookup: Lookup::default(),
             stop: None,
-            ..self.client.clone()
+            ..self.client
         };
         Session {
             connections: client.connections(GRACE),
             client,
-            token: self.token.clone(),
-            accessor: self.accessor.clone(),
+            ..self
         }
+    }
+
+    /// Gives what is asked next so much time; a server that has moved meanwhile is found where it is.
+    pub fn may_take(&self, time: Duration) {
+        self.client.limits.deadline.move_to(Instant::now() + time);
+        self.client.lookup.forget();
     }
 
     /// Calls off what other threads ask of this session; what was sent is waited for a little.

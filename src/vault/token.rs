@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::client::Session;
 use super::error::Error;
 use super::exchange::{Call, Repeat};
-use super::transport::Limits;
+use super::transport::{Deadline, Limits};
 
 /// What Vault says about the session's own token.
 #[derive(Debug, Deserialize)]
@@ -78,7 +78,7 @@ impl Session {
     /// A token that is gone already is denied like one that may not revoke itself, so that 403 proves nothing.
     pub fn revoke_self(&self, budget: Duration) -> Result<(), Error> {
         let limits = Limits {
-            deadline: Instant::now() + budget,
+            deadline: Deadline::at(Instant::now() + budget),
             abort: Vec::new(),
             grace: Duration::ZERO,
             persistent: true,

@@ -23,11 +23,38 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+/// A time that can be moved for everybody who goes by it.
+#[derive(Debug, Clone)]
+pub struct Deadline(Arc<Mutex<Instant>>);
+
+impl Deadline {
+    /// At this time.
+    pub fn at(time: Instant) -> Deadline {
+        Deadline(Arc::new(Mutex::new(time)))
+    }
+
+    /// When it is.
+    pub fn time(&self) -> Instant {
+        *self.lock()
+    }
+
+    /// Moves it.
+    pub fn move_to(&self, time: Instant) {
+        *self.lock() = time;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
 /// What ends a request besides its answer.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// The end of everything.
-    pub deadline: Instant,
+    pub deadline: Deadline,
     /// Each is readable or closed when the start, or what the request is a part of, is called off.
     pub abort: Vec<Arc<OwnedFd>>,
     /// How long an answer is still waited for after that.
@@ -39,7 +66,9 @@ pub struct Limits {
 impl Limits {
     /// Time left.
     pub fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        self.deadline
+            .time()
+            .saturating_duration_since(Instant::now())
     }
 
     /// The start was called off.
@@ -50,7 +79,7 @@ impl Limits {
     /// Sleeps, but not beyond the deadline or the end of the start; says whether there is time for another try.
     pub fn pause(&self, duration: Duration) -> bool {
         let until = Instant::now() + duration;
-        if until >= self.deadline {
+        if until >= self.deadline.time() {
             return false;
         }
         loop {
@@ -85,6 +114,16 @@ pub(super) struct Progress {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lookup {
     known: Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>,
+}
+
+impl Lookup {
+    /// Asks anew when the next connection is made.
+    pub(super) fn forget(&self) {
+        self.known
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clear();
+    }
 }
 
 impl Resolver for Lookup {
@@ -214,7 +253,7 @@ fn wait(
     limits: &Limits,
     progress: &Progress,
 ) -> io::Result<()> {
-    let mut until = limits.deadline;
+    let mut until = limits.deadline.time();
     if let Some(timeout) = timeout {
         until = until.min(Instant::now() + timeout);
     }

@@ -87,7 +87,10 @@ impl Upkeep<'_> {
 
     /// Near the end of the token a new credential would live no longer than the old one.
     pub(super) fn would_outlive(&self, term: &Term) -> bool {
-        let horizon = self.holdings.token.as_ref().and_then(|token| token.horizon);
+        let token = self.holdings.token.as_ref();
+        let horizon = token
+            .filter(|token| token.end_is_certain)
+            .and_then(|token| token.horizon);
         horizon.is_none_or(|horizon| horizon.end > term.end + term.full / 10)
     }
 

@@ -1,6 +1,6 @@
 //! A request to Vault, what its failure means, and the times when nobody answers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
@@ -8,7 +8,7 @@ use super::Upkeep;
 use crate::keeper::clock::{calendar, chance, moment};
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment};
-use crate::vault::{self, GRACE, Limits, Session};
+use crate::vault::{self, Session};
 
 /// Vault does not answer.
 pub(super) struct Outage {
@@ -53,13 +53,8 @@ impl Upkeep<'_> {
         left: Duration,
         request: impl FnOnce(&Session) -> Result<T, E>,
     ) -> Result<T, Trouble> {
-        let session = self.session.within(Limits {
-            deadline: Instant::now() + renewal::patience(left),
-            abort: self.application.abort(),
-            grace: GRACE,
-            persistent: false,
-        });
-        match request(&session).map_err(Into::into) {
+        self.session.may_take(renewal::patience(left));
+        match request(&self.session).map_err(Into::into) {
             Ok(answer) => {
                 self.heard();
                 Ok(answer)
@@ -70,22 +65,15 @@ impl Upkeep<'_> {
             }
             Err(Asked::Vault(error)) => {
                 let trouble = trouble(error);
-                if let Trouble::Away(reason) = &trouble {
-                    self.away(reason);
+                match &trouble {
+                    Trouble::Away(reason) => self.away(reason),
+                    Trouble::Ending => {}
+                    // A refusal is an answer.
+                    _ => self.heard(),
                 }
                 Err(trouble)
             }
         }
-    }
-
-    /// For what is to be said at the end, when nothing calls a request off any more.
-    pub(in crate::keeper) fn last_session(&self) -> Session {
-        self.session.within(Limits {
-            deadline: Instant::now(),
-            abort: Vec::new(),
-            grace: Duration::ZERO,
-            persistent: true,
-        })
     }
 
     /// Vault has accepted the token.
@@ -141,6 +129,17 @@ fn trouble(error: vault::Error) -> Trouble {
     let text = error.to_string();
     match error {
         vault::Error::Aborted => Trouble::Ending,
+        // Vault says why it refuses; whatever stands in its way says so in another form.
+        vault::Error::Status {
+            status: 400 | 403,
+            errors,
+            ..
+        } if errors.is_empty() => Trouble::Away(text),
+        vault::Error::Status {
+            status: 404,
+            errors,
+            ..
+        } if errors.is_empty() => Trouble::Failed(text),
         vault::Error::Status { status: 403, .. } => Trouble::Denied(text),
         vault::Error::Status {
             status: 400 | 404, ..
