@@ -55,6 +55,7 @@ pub(super) fn run(
     let terminal = Terminal::find();
     let application = start(command, environment, config, terminal.as_ref())?;
     let mut init = Init {
+        own: getpid(),
         application,
         addressee: match supervision.signal_group {
             true => Pid::from_raw(-application.as_raw()),
@@ -189,6 +190,7 @@ fn let_go() {
 
 /// The application while it runs, and who is to be told what.
 struct Init {
+    own: Pid,
     application: Pid,
     /// To whom signals for the application go: to it, or to its group.
     addressee: Pid,
@@ -210,8 +212,14 @@ impl Init {
         mut is_kept: bool,
         on_expiry: OnExpiry,
     ) -> Result<libc::c_int, Error> {
+        let mut link_is_ready = true;
         loop {
-            if is_kept && !self.hear(keeper) {
+            // First: whoever signals an application waits for it.
+            self.forward();
+            if let Some(status) = self.reap() {
+                return Ok(status);
+            }
+            if is_kept && link_is_ready && !self.hear(keeper) {
                 is_kept = false;
                 self.report_loss(keeper);
                 match on_expiry {
@@ -220,19 +228,15 @@ impl Init {
                     OnExpiry::Terminate => self.terminate(),
                 }
             }
-            self.forward();
-            if let Some(status) = self.reap() {
-                return Ok(status);
-            }
             self.kill_if_late();
-            let mut ready = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            if is_kept {
-                ready.push(PollFd::new(keeper.link.as_fd(), PollFlags::POLLIN));
-            }
-            match poll(&mut ready, self.patience()) {
+            let mut ready = [self.signals.as_fd(), keeper.link.as_fd()]
+                .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+            let watched = 1 + usize::from(is_kept);
+            match poll(&mut ready[..watched], self.patience()) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(system("wait for the application")(errno)),
             }
+            link_is_ready = ready[1].any().unwrap_or(true);
         }
     }
 
