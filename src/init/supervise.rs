@@ -55,7 +55,6 @@ pub(super) fn run(
     let terminal = Terminal::find();
     let application = start(command, environment, config, terminal.as_ref())?;
     let mut init = Init {
-        own: getpid(),
         application,
         addressee: match supervision.signal_group {
             true => Pid::from_raw(-application.as_raw()),
@@ -190,7 +189,6 @@ fn let_go() {
 
 /// The application while it runs, and who is to be told what.
 struct Init {
-    own: Pid,
     application: Pid,
     /// To whom signals for the application go: to it, or to its group.
     addressee: Pid,
