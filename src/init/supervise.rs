@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::signalfd::SignalFd;
-use nix::sys::wait::WaitStatus;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pipe2, setpgid};
 use zeroize::Zeroize;
 
@@ -116,7 +116,10 @@ fn start(
                     let_go();
                     Ok(child)
                 }
-                Some(error) => Err(CrateError::Exec(error)),
+                Some(error) => {
+                    let _ = waitpid(child, None);
+                    Err(CrateError::Exec(error))
+                }
             }
         }
     }
