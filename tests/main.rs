@@ -8,6 +8,7 @@ mod dry_run;
 mod files;
 mod handover;
 mod java;
+mod matrix;
 mod network;
 mod process;
 mod repository;

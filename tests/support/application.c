@@ -10,24 +10,34 @@
  *                                       ignores SIGTERM
  *   application orphans COUNT           has so many grandchildren that end as orphans; prints what becomes of them
  *   application wait                    prints that it waits, and when it is continued; keeps the default of each signal
- *   application neglect COMMAND…        an init that does nothing: starts COMMAND, waits for it, ends with 0
+ *   application neglect -- COMMAND…     an init that does nothing it should: starts COMMAND in the background with
+ *                                       other settings, waits for it, ends with 0
  */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Whatever a broken init leaves behind goes away by itself. */
+/* Whatever an init leaves behind goes away by itself. */
 enum { LIFE = 300 };
+
+static void end_with_parent(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    alarm(LIFE);
+}
 
 /* One write for one line: two processes may share the output. */
 static void say(const char *format, ...)
@@ -62,7 +72,7 @@ static int signals(const char *name, const char *code)
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
     int queue = signalfd(-1, &all, SFD_CLOEXEC);
-    alarm(LIFE);
+    end_with_parent();
     say("%s ready, foreground %d", name, tcgetpgrp(0) == getpgrp());
     while (read(queue, &info, sizeof info) == sizeof info) {
         if (info.ssi_signo == SIGALRM && info.ssi_code == SI_KERNEL)
@@ -203,9 +213,13 @@ static int orphans(int count, const char *name)
         if (read(adopters[0], &adopter, sizeof adopter) == sizeof adopter)
             made++;
     }
+    if (adopter != getppid()) {
+        say("%d orphans adopted by another", made);
+        return 0;
+    }
     for (int tries = 0; (left = children_of(adopter, name)) && tries < 200; tries++)
         usleep(50 * 1000);
-    say("%d orphans adopted by %s, %d left", made, adopter == getppid() ? "the init" : "another", left);
+    say("%d orphans adopted by the init, %d left", made, left);
     return 0;
 }
 
@@ -232,7 +246,7 @@ int main(int argc, char **argv)
         sigemptyset(&term);
         sigaddset(&term, SIGTERM);
         sigprocmask(SIG_BLOCK, &term, NULL);
-        alarm(LIFE);
+        end_with_parent();
         say("application ready");
         return sigwait(&term, &got) ? 99 : atoi(argument);
     }
@@ -242,15 +256,19 @@ int main(int argc, char **argv)
         return orphans(atoi(argument), program_invocation_short_name);
     if (!strcmp(task, "wait")) {
         signal(SIGCONT, continued);
-        alarm(LIFE);
+        end_with_parent();
         say("waiting");
         for (;;)
             pause();
     }
-    if (!strcmp(task, "neglect") && argc > 2) {
+    if (!strcmp(task, "neglect") && argc > 3) {
         pid_t child = fork();
         if (child == 0) {
-            execvp(argv[2], argv + 2);
+            signal(SIGPIPE, SIG_IGN);
+            umask(0);
+            open("/dev/null", O_RDWR);
+            setpgid(0, 0);
+            execvp(argv[3], argv + 3);
             _exit(0);
         }
         waitpid(child, NULL, 0);
