@@ -34,7 +34,7 @@ import javax.net.ssl.SSLSocket;
  */
 public final class MutualTls {
     private static final String[] PROTOCOLS = {"TLSv1.2", "TLSv1.3"};
-    private static final int TIMEOUT_MILLIS = 10_000;
+    private static final int TIMEOUT_MILLIS = 60_000;
     private static final int PING = 'p';
 
     private MutualTls() {}
