@@ -11,6 +11,9 @@ pub fn judge(status: &Status, is_kept: bool, now: OffsetDateTime) -> Result<(), 
     if status.kept && !is_kept {
         stale.push("the keeper is gone, and nothing is kept fresh any more".to_owned());
     }
+    if let Some(since) = &status.unpublished_since {
+        stale.push(format!("new files could not be written since {since}"));
+    }
     if let Some(token) = &status.token {
         match token.lost {
             Some(Loss::Revoked) => stale.push("the client token was revoked".to_owned()),
@@ -19,7 +22,7 @@ pub fn judge(status: &Status, is_kept: bool, now: OffsetDateTime) -> Result<(), 
         }
     }
     if let Some(certificate) = &status.certificate {
-        stale.extend(ended("the certificate", Some(&certificate.not_after), now));
+        stale.extend(ended("the certificate", Some(&certificate.expires), now));
     }
     for dependency in &status.dependencies {
         let what = format!("the credential of {}", dependency.name);
@@ -50,9 +53,10 @@ mod tests {
     fn status() -> Status {
         serde_json::from_value(serde_json::json!({
             "app": "timeline", "environment": "test", "dry_run": false, "kept": true,
-            "rendered": "2026-01-01T00:00:00Z", "written": "2026-01-01T00:00:00Z", "vault_away_since": null,
+            "rendered": "2026-01-01T00:00:00Z", "written": "2026-01-01T00:00:00Z", "vault_away_since": null, "unpublished_since": null,
             "token": {"lease_duration": 3600, "expires": "2026-01-01T01:00:00Z", "expires_at_last": null, "lost": null},
-            "certificate": {"serial_number": "01", "common_name": "x", "not_after": "2026-01-01T02:00:00Z"},
+            "certificate": {"serial_number": "01", "common_name": "x", "not_after": "2026-01-01T02:00:00Z",
+                "expires": "2026-01-01T02:00:00Z"},
             "dependencies": [{
                 "name": "db", "path": "database/creds/x", "fields": ["password"], "lease_id": "database/creds/x/1",
                 "lease_duration": 600, "renewable": true, "expires": "2026-01-01T00:10:00Z",

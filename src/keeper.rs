@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
+use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use nix::unistd::Pid;
 
 use crate::certificate;
@@ -94,8 +95,10 @@ pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), E
     };
     match done {
         Ok(Ended::BeforeTheApplication) => Ok(()),
-        Ok(Ended::AfterTheApplication) => {
+        Ok(Ended::AfterTheApplication(lock)) => {
             directory.withdraw();
+            // From now on another start may have the directory.
+            drop(lock);
             Ok(())
         }
         Err(error) => {
@@ -109,8 +112,8 @@ pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), E
 enum Ended {
     /// What was published stays as it is.
     BeforeTheApplication,
-    /// Everything is to be given back.
-    AfterTheApplication,
+    /// Everything is to be given back, the lock last.
+    AfterTheApplication(Option<Lock>),
 }
 
 /// A start: what it goes by and how far it is.
@@ -156,11 +159,13 @@ impl Start<'_> {
             .fetch(&session, &auth, &vault.promise, request)
             .map_err(|error| self.silenced(error))
             .and_then(|holdings| {
+                // Now, while a failure still calls the start off.
+                let timer = timer()?;
                 let lock = self.publish(&holdings, generation, true)?;
-                Ok((holdings, lock))
+                Ok((holdings, timer, lock))
             });
         match started {
-            Ok((holdings, lock)) => self.keep_fresh(session, holdings, lock),
+            Ok((holdings, timer, lock)) => Ok(self.keep_fresh(session, holdings, timer, lock)),
             Err(error) => {
                 revoke(&session, self.log);
                 Err(error)
@@ -171,21 +176,21 @@ impl Start<'_> {
     /// The same without a Vault: everything is invented, and nothing has to be kept fresh.
     fn without_vault(mut self, generation: Generation) -> Result<Ended, Error> {
         let material = dry_run::material(self.config, clock::calendar())?;
-        let holdings = Holdings::new(material, None, None);
+        let holdings = Holdings::new(clock::moment(), material, None, None);
         self.steps.mark("samples");
         // In a container the directory ends with it; elsewhere nobody else tidies up.
         let stays = self.directory.is_private()
             && self.config.lifecycle == Lifecycle::Exec
-            && self.application.0 != Pid::from_raw(1);
+            && self.application.0 != Pid::from_raw(1)
+            && self.application.1.is_some();
         let lock = self.publish(&holdings, generation, stays)?;
         if !stays {
             return Ok(Ended::BeforeTheApplication);
         }
-        let application = self.step_aside()?;
-        init::replace_stderr()?;
-        drop(lock);
+        let application = self.step_aside();
+        init::replace_stderr();
         application.await_end();
-        Ok(Ended::AfterTheApplication)
+        Ok(Ended::AfterTheApplication(lock))
     }
 
     fn client(&self, vault: &Vault) -> Result<Client, Error> {
@@ -230,7 +235,7 @@ impl Start<'_> {
                 ("ttl_s", Value::Number(auth.lease_duration)),
             ],
         );
-        let unwrapped_at = clock::moment();
+        let looked_up = clock::moment();
         let properties = handover::verify(session, auth, promise)?;
         let answer_time = self.steps.mark("verify");
         let fetched = fetch(
@@ -246,9 +251,9 @@ impl Start<'_> {
             ("dependencies", fetched.credentials_took),
         ]);
         let material = files::Material::new(self.config, fetched.certificate, fetched.credentials);
+        let token = Token::new(looked_up, auth.lease_duration, &properties);
         let skew = session.clock_skew();
-        let token = Token::new(unwrapped_at, auth.lease_duration, &properties, skew);
-        Ok(Holdings::new(material, Some(token), skew))
+        Ok(Holdings::new(looked_up, material, Some(token), skew))
     }
 
     /// Writes the files, hands the variables over and waits until the application runs.
@@ -290,17 +295,17 @@ impl Start<'_> {
     }
 
     /// The application runs: nothing of it is held on to any more.
-    fn step_aside(self) -> Result<Application, Error> {
-        init::replace_stdin()?;
+    fn step_aside(self) -> Application {
+        init::replace_stdin();
         exec::close_inherited();
-        Ok(match self.config.lifecycle {
+        match self.config.lifecycle {
             Lifecycle::Exec => Application::Beside {
                 pid: self.application.0,
                 ended: self.application.1,
                 user: self.config.user.clone(),
             },
             Lifecycle::Supervise(_) => Application::Below(self.link),
-        })
+        }
     }
 
     /// Renews and replaces until the application has ended, then gives everything back.
@@ -308,22 +313,12 @@ impl Start<'_> {
         self,
         session: Session,
         holdings: Holdings,
+        timer: TimerFd,
         lock: Option<Lock>,
-    ) -> Result<Ended, Error> {
-        let (config, directory, on_rotate, umask, log) = (
-            self.config,
-            self.directory,
-            self.on_rotate,
-            self.umask,
-            self.log,
-        );
-        let application = match self.step_aside() {
-            Ok(application) => application,
-            Err(error) => {
-                revoke(&session, log);
-                return Err(error);
-            }
-        };
+    ) -> Ended {
+        let (config, directory, log) = (self.config, self.directory, self.log);
+        let (on_rotate, umask) = (self.on_rotate, self.umask);
+        let application = self.step_aside();
         let mut upkeep = Upkeep {
             config,
             directory,
@@ -333,20 +328,16 @@ impl Start<'_> {
             holdings,
             on_rotate,
             log,
+            timer,
             state: upkeep::State::default(),
         };
         init::trim_memory();
-        let done = upkeep.run();
-        let is_lost = upkeep
-            .holdings
-            .token
-            .as_ref()
-            .is_some_and(|token| token.lost.is_some());
-        if !is_lost {
+        upkeep.run();
+        let token = upkeep.holdings.token.as_ref();
+        if token.is_none_or(|token| token.lost.is_none()) {
             revoke(&upkeep.session, log);
         }
-        drop(lock);
-        done.map(|()| Ended::AfterTheApplication)
+        Ended::AfterTheApplication(lock)
     }
 
     /// When PID 1 has called the start off it says why; of the errors that come with that, only those of the hand-over
@@ -362,6 +353,16 @@ impl Start<'_> {
             error => error,
         }
     }
+}
+
+/// A timer of the clock that goes on while the machine sleeps.
+fn timer() -> Result<TimerFd, init::Error> {
+    TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).map_err(|errno| {
+        init::Error::System {
+            step: "make a timer",
+            reason: errno.desc().to_owned(),
+        }
+    })
 }
 
 /// Revokes the token and with it all its leases.

@@ -66,6 +66,16 @@ impl Term {
         term
     }
 
+    /// Something renewable that was new before: so much of its life is left.
+    pub fn begun(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
+        let end = now + left;
+        Term {
+            end,
+            due: renewal(now, end, chance),
+            ..Term::new(now, life, true, chance)
+        }
+    }
+
     /// It was renewed and lives for so long from now on; when that is less than it had at first, its maximum is near.
     pub fn renewed(&mut self, now: Moment, life: Duration, is_renewable: bool, chance: f64) {
         let grows = is_renewable && life + ROUNDING.max(self.full / 20) >= self.full;

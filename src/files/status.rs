@@ -21,6 +21,8 @@ pub struct Status {
     pub written: String,
     /// Since when Vault has not answered.
     pub vault_away_since: Option<String>,
+    /// Since when what follows could not be written to the files: they hold what was before.
+    pub unpublished_since: Option<String>,
     /// The client token.
     pub token: Option<Token>,
     /// The certificate.
@@ -59,8 +61,10 @@ pub struct Certificate {
     pub serial_number: String,
     /// Subject common name.
     pub common_name: String,
-    /// Its end.
+    /// Its end by itself.
     pub not_after: String,
+    /// Its end in any case: one with a lease is revoked with the token.
+    pub expires: String,
 }
 
 /// What is known of a credential.

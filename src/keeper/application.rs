@@ -7,7 +7,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 
 use crate::error::Error;
 use crate::init;
@@ -51,6 +51,11 @@ impl Application {
             grace: GRACE,
             persistent: false,
         }
+    }
+
+    /// It has ended, where no descriptor tells: then this process has got another parent.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Application::Beside { pid, ended: None, .. } if getppid() != *pid)
     }
 
     /// Waits for its end; at once where nobody can tell.

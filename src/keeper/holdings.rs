@@ -39,24 +39,22 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// A token that lives for so many seconds unless it is renewed; `properties` tell whether it has a maximum.
-    pub(super) fn new(
-        now: Moment,
-        lease_duration: u64,
-        properties: &TokenProperties,
-        skew: Option<i64>,
-    ) -> Token {
-        let age = clock::clocks(skew).vault - properties.creation_time;
-        let horizon = (properties.explicit_max_ttl > 0).then(|| {
-            let age = u64::try_from(age).unwrap_or(0);
-            let left = properties.explicit_max_ttl.saturating_sub(age);
-            Horizon {
-                begin: now,
-                end: now + renewal::life(left),
-            }
+    /// A token that was looked up at this moment; `lease_duration` is the life, in seconds, that each renewal gives it.
+    pub(super) fn new(now: Moment, lease_duration: u64, properties: &TokenProperties) -> Token {
+        // Its life began when it was made, not when it was unwrapped.
+        let age = properties.creation_ttl.saturating_sub(properties.ttl);
+        let horizon = (properties.explicit_max_ttl > 0).then(|| Horizon {
+            begin: now,
+            end: now + renewal::life(properties.explicit_max_ttl.saturating_sub(age)),
         });
+        let left = lease_duration.saturating_sub(age);
         Token {
-            term: Term::new(now, renewal::life(lease_duration), true, clock::chance()),
+            term: Term::begun(
+                now,
+                renewal::life(lease_duration),
+                renewal::life(left),
+                clock::chance(),
+            ),
             end_is_certain: horizon.is_some(),
             horizon,
             lost: None,
@@ -65,18 +63,22 @@ impl Token {
 }
 
 impl Holdings {
-    /// What was fetched just now.
-    pub(super) fn new(material: Material, token: Option<Token>, skew: Option<i64>) -> Holdings {
-        let now = clock::moment();
+    /// What was fetched since a moment.
+    pub(super) fn new(
+        since: Moment,
+        material: Material,
+        token: Option<Token>,
+        skew: Option<i64>,
+    ) -> Holdings {
         let is_fetched = token.is_some();
         let certificate = material.certificate.as_ref().filter(|_| is_fetched);
         Holdings {
             token,
-            certificate: certificate.map(|issued| certificate_term(now, issued, skew)),
+            certificate: certificate.map(|issued| certificate_term(clock::moment(), issued, skew)),
             leases: material
                 .credentials
                 .iter()
-                .map(|credential| lease_term(now, credential))
+                .map(|credential| lease_term(since, credential))
                 .collect(),
             rendered: clock::calendar(),
             material,
@@ -122,6 +124,7 @@ impl Holdings {
             rendered: rfc3339(self.rendered),
             written: rfc3339(here),
             vault_away_since: away_since.map(rfc3339),
+            unpublished_since: None,
             token: self.token.as_ref().map(|token| status::Token {
                 lease_duration: token.term.full.as_secs(),
                 expires: at(token.term.end).filter(|_| token.term.full < renewal::ENDLESS),
@@ -134,6 +137,12 @@ impl Holdings {
                     serial_number: issued.serial_number.clone(),
                     common_name: asked.common_name.clone(),
                     not_after: rfc3339(issued.not_after),
+                    expires: token_end
+                        .filter(|_| issued.is_leased)
+                        .and_then(|end| calendar_at(here, now, end))
+                        .map_or(rfc3339(issued.not_after), |end| {
+                            rfc3339(end.min(issued.not_after))
+                        }),
                 }),
             dependencies: config
                 .dependencies

@@ -13,19 +13,21 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
+
+use time::OffsetDateTime;
 
 use super::application::Application;
 use super::clock::moment;
 use super::holdings::Holdings;
 use crate::command::Command;
 use crate::config::Config;
-use crate::error::Error;
 use crate::files::status::Loss;
-use crate::init::{self, Hook};
+use crate::init::Hook;
 use crate::log::Log;
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
@@ -34,6 +36,9 @@ use crate::vault::Session;
 
 use credentials::Retired;
 use request::Outage;
+
+/// How often somebody looks where nothing tells of an end.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The loop and all that it goes by.
 pub(super) struct Upkeep<'a> {
@@ -47,6 +52,8 @@ pub(super) struct Upkeep<'a> {
     /// With which that command is started.
     pub(super) umask: Mode,
     pub(super) log: Log,
+    /// Of the clock that goes on while the machine sleeps.
+    pub(super) timer: TimerFd,
     pub(super) state: State,
 }
 
@@ -62,8 +69,9 @@ pub(super) struct State {
     changed: BTreeSet<String>,
     changed_since: Moment,
     publish: Option<Moment>,
-    publish_failed: bool,
-    /// The variables of the last generation.
+    /// Since when new files could not be written.
+    unpublished: Option<OffsetDateTime>,
+    /// The variables of the last generation, for a command.
     variables: Vec<(String, Secret)>,
     hook: Option<(Hook, Moment)>,
     /// What changed since the command was started.
@@ -99,14 +107,12 @@ enum Wake {
 
 impl Upkeep<'_> {
     /// Keeps everything fresh until the application has ended.
-    pub(super) fn run(&mut self) -> Result<(), Error> {
-        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)
-            .map_err(|errno| system("make a timer", errno))?;
+    pub(super) fn run(&mut self) {
         self.heard();
         self.state.farewell = self.farewell();
         loop {
             let next = self.next();
-            match self.wait(&timer, next.map(|(due, _)| due))? {
+            match self.wait(next.map(|(due, _)| due)) {
                 Wake::Due => {
                     if let Some((due, job)) = next
                         && due <= moment()
@@ -117,9 +123,9 @@ impl Upkeep<'_> {
                 Wake::Hook => self.hook_ended(),
                 Wake::End => {
                     if let Some((hook, _)) = self.state.hook.take() {
-                        hook.kill();
+                        hook.kill(self.config.user.as_ref());
                     }
-                    return Ok(());
+                    return;
                 }
             }
             if std::mem::take(&mut self.state.status_is_old) {
@@ -129,25 +135,26 @@ impl Upkeep<'_> {
     }
 
     /// Sleeps until the next thing is due, or until something happens.
-    fn wait(&self, timer: &TimerFd, due: Option<Moment>) -> Result<Wake, Error> {
-        match due {
-            Some(due) => timer.set(
-                Expiration::OneShot(TimeSpec::from(due)),
+    fn wait(&self, due: Option<Moment>) -> Wake {
+        let ended = self.application.ended();
+        // Without a descriptor that tells of the end somebody has to look.
+        let look = ended.is_none().then(|| moment() + LOOK);
+        // It fails for times that are none.
+        let _ = match due.into_iter().chain(look).min() {
+            Some(due) => self.timer.set(
+                Expiration::OneShot(TimeSpec::from(due.max(Moment::from_nanos(1)))),
                 TimerSetTimeFlags::TFD_TIMER_ABSTIME,
             ),
-            None => timer.unset(),
-        }
-        .map_err(|errno| system("set a timer", errno))?;
-        let ended = self.application.ended();
+            None => self.timer.unset(),
+        };
         let hook = self.state.hook.as_ref().map(|(hook, _)| hook.as_fd());
-        let mut ready = vec![PollFd::new(timer.as_fd(), PollFlags::POLLIN)];
+        let mut ready = vec![PollFd::new(self.timer.as_fd(), PollFlags::POLLIN)];
         ready.extend(ended.map(|ended| PollFd::new(ended, PollFlags::POLLIN)));
         ready.extend(hook.map(|hook| PollFd::new(hook, PollFlags::POLLIN)));
-        loop {
-            match poll(&mut ready, PollTimeout::NONE) {
-                Ok(_) => break,
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => return Err(system("wait", errno)),
+        while let Err(errno) = poll(&mut ready, PollTimeout::NONE) {
+            if errno != Errno::EINTR {
+                // For want of memory; the application goes on, and so does this.
+                std::thread::sleep(LOOK);
             }
         }
         let has = |index: usize| {
@@ -157,13 +164,13 @@ impl Upkeep<'_> {
                 .is_some_and(|revents| !revents.is_empty())
         };
         let after_end = 1 + usize::from(ended.is_some());
-        Ok(if ended.is_some() && has(1) {
+        if (ended.is_some() && has(1)) || self.application.is_gone() {
             Wake::End
         } else if hook.is_some() && has(after_end) {
             Wake::Hook
         } else {
             Wake::Due
-        })
+        }
     }
 
     /// What is due first.
@@ -219,7 +226,7 @@ impl Upkeep<'_> {
             Job::Lease(index) => self.keep_lease(index),
             Job::Certificate => self.reissue(),
             Job::Check => {
-                self.token_lives();
+                self.look_up();
             }
             Job::Publish => self.publish(),
             Job::Revoke(index) => self.revoke_retired(index),
@@ -231,18 +238,11 @@ impl Upkeep<'_> {
             Job::End => self.lost(Loss::Expired),
             Job::StopHook => {
                 if let Some((hook, _)) = self.state.hook.take() {
-                    self.hook_failed(&hook.kill());
+                    let failure = hook.kill(self.config.user.as_ref());
+                    self.hook_failed(&failure);
                     self.start_hook();
                 }
             }
         }
     }
-}
-
-fn system(step: &'static str, errno: nix::errno::Errno) -> Error {
-    init::Error::System {
-        step,
-        reason: errno.desc().to_owned(),
-    }
-    .into()
 }

@@ -35,9 +35,12 @@ pub struct TokenProperties {
     /// Seconds; 0 is none.
     #[serde(default)]
     pub explicit_max_ttl: u64,
-    /// Seconds since 1970, by the server's clock.
+    /// Seconds that it lives from now on.
     #[serde(default)]
-    pub creation_time: i64,
+    pub ttl: u64,
+    /// Seconds that it lived from when it was made or renewed.
+    #[serde(default)]
+    pub creation_ttl: u64,
 }
 
 impl Session {

@@ -27,10 +27,6 @@ impl Upkeep<'_> {
                 other => Asked::Other(other.to_string()),
             })
         });
-        let is_denied = matches!(obtained, Err(Trouble::Denied(_)));
-        if is_denied && !self.token_lives() {
-            return;
-        }
         match obtained {
             Ok(issued) => {
                 let now = moment();
@@ -43,15 +39,26 @@ impl Upkeep<'_> {
             Err(Trouble::Failed(reason) | Trouble::Denied(reason) | Trouble::Refused(reason)) => {
                 self.not_reissued(&reason, &term);
             }
-            Err(Trouble::Away(_) | Trouble::Ending) => {}
+            Err(Trouble::Away(_)) => self.try_again(),
+            Err(Trouble::Ending) => {}
         }
     }
 
-    pub(super) fn not_reissued(&mut self, reason: &str, term: &Term) {
+    fn not_reissued(&mut self, reason: &str, term: &Term) {
+        self.try_again();
         let first = !term.is_failing();
+        self.failed(
+            "not_replaced",
+            CERTIFICATE,
+            "the certificate",
+            reason,
+            first,
+        );
+    }
+
+    fn try_again(&mut self) {
         if let Some(term) = &mut self.holdings.certificate {
             term.failed(moment(), chance());
         }
-        self.failed("not_replaced", "the certificate", reason, first);
     }
 }

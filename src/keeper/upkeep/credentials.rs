@@ -1,13 +1,18 @@
 //! Credentials and their leases: renewed, replaced near their maximum, and revoked when nobody needs them.
 
+use std::time::Duration;
+
 use super::Upkeep;
-use super::request::{Asked, Trouble};
+use super::request::{Asked, Trouble, is_at_its_end};
 use crate::dependencies;
 use crate::files::Credential;
 use crate::keeper::clock::{chance, moment};
 use crate::keeper::holdings::lease_term;
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment, Step, Term};
+
+/// Pauses between tries to revoke what was replaced.
+const REVOKE_AGAIN: Duration = Duration::from_secs(10);
 
 /// A lease whose credential was replaced.
 pub(super) struct Retired {
@@ -29,64 +34,62 @@ impl Upkeep<'_> {
         }
     }
 
-    pub(super) fn renew_lease(&mut self, index: usize, term: Term) {
+    fn renew_lease(&mut self, index: usize, term: Term) {
         let dependency = &self.config.dependencies[index];
         let Some(lease) = self.holdings.material.credentials[index].lease.clone() else {
             return;
         };
-        let renewed = self.ask(term.left(moment()), |session| {
+        let now = moment();
+        let renewed = self.ask(term.left(now), |session| {
             session.renew_lease(&lease.id, term.full)
         });
-        let is_denied = matches!(renewed, Err(Trouble::Denied(_)));
-        if is_denied && !self.token_lives() {
-            return;
-        }
         let Some(term) = self.holdings.leases[index].as_mut() else {
             return;
         };
-        let now = moment();
-        let name = [("dependency", Value::Text(&dependency.name))];
+        let name = &dependency.name;
+        let fields = [("name", Value::Text(name))];
         match renewed {
             Ok(renewed) => {
                 let life = renewal::life(renewed.duration);
                 term.renewed(now, life, renewed.renewable, chance());
                 self.log
-                    .event(Level::Debug, "renewed", "renewed a lease", &name);
+                    .event(Level::Debug, "renewed", "renewed a lease", &fields);
             }
             Err(Trouble::Denied(reason)) => {
                 term.must_be_replaced(now, chance());
                 let text = format!(
-                    "the lease of {} cannot be renewed ({reason}); its credential is replaced instead",
-                    dependency.name
+                    "the lease of {name} cannot be renewed ({reason}); its credential is replaced instead"
                 );
                 self.log
-                    .event(Level::Warn, "lease_not_renewed", &text, &name);
+                    .event(Level::Warn, "lease_not_renewed", &text, &fields);
             }
             Err(Trouble::Refused(reason)) if is_gone(&reason) => {
                 term.is_gone(now);
-                let text = format!("the lease of {} is gone ({reason})", dependency.name);
-                self.log.event(Level::Warn, "lease_gone", &text, &name);
+                let text = format!("the lease of {name} is gone ({reason})");
+                self.log.event(Level::Warn, "lease_gone", &text, &fields);
             }
             Err(Trouble::Refused(reason)) if is_at_its_end(&reason) => {
                 term.must_be_replaced(now, chance());
             }
             Err(Trouble::Refused(reason) | Trouble::Failed(reason)) => {
                 let first = !term.is_failing();
-                term.failed(now, chance());
+                term.failed(moment(), chance());
                 // Whatever is wrong with renewing may not be wrong with making.
-                if term.left(now) < term.full / 4 {
-                    term.must_be_replaced(now, chance());
+                if term.left(moment()) < term.full / 4 {
+                    term.must_be_replaced(moment(), chance());
                 }
-                let what = format!("the lease of {}", dependency.name);
-                self.failed("lease_not_renewed", &what, &reason, first);
+                let what = format!("the lease of {name}");
+                self.failed("lease_not_renewed", name, &what, &reason, first);
             }
-            Err(Trouble::Away(_) | Trouble::Ending) => return,
+            // The others come first when it is back, if it was this one that had no answer.
+            Err(Trouble::Away(_)) => term.failed(moment(), chance()),
+            Err(Trouble::Ending) => return,
         }
         self.state.status_is_old = true;
     }
 
     /// Near the end of the token a new credential would live no longer than the old one.
-    pub(super) fn would_outlive(&self, term: &Term) -> bool {
+    fn would_outlive(&self, term: &Term) -> bool {
         let token = self.holdings.token.as_ref();
         let horizon = token
             .filter(|token| token.end_is_certain)
@@ -94,41 +97,35 @@ impl Upkeep<'_> {
         horizon.is_none_or(|horizon| horizon.end > term.end + term.full / 10)
     }
 
-    pub(super) fn replace(&mut self, index: usize, term: Term) {
+    fn replace(&mut self, index: usize, term: Term) {
         let (config, log) = (self.config, self.log);
         let dependency = &config.dependencies[index];
-        let fetched = self.ask(term.left(moment()), |session| {
+        let now = moment();
+        let fetched = self.ask(term.left(now), |session| {
             dependencies::fetch(session, dependency, log).map_err(|error| match error {
                 dependencies::Error::Vault { error, .. } => Asked::Vault(error),
                 other => Asked::Other(other.to_string()),
             })
         });
-        let is_denied = matches!(fetched, Err(Trouble::Denied(_)));
-        if is_denied && !self.token_lives() {
-            return;
-        }
-        let now = moment();
-        match fetched {
-            Ok(credential) => self.take_credential(index, credential, &term, now),
+        let reason = match fetched {
+            Ok(credential) => return self.take_credential(index, credential, &term, now),
+            Err(Trouble::Ending) => return,
+            Err(Trouble::Away(_)) => None,
             Err(Trouble::Failed(reason) | Trouble::Denied(reason) | Trouble::Refused(reason)) => {
-                let first = !term.is_failing();
-                self.holdings.leases[index]
-                    .iter_mut()
-                    .for_each(|term| term.failed(now, chance()));
-                let what = format!("the credential of {}", dependency.name);
-                self.failed("not_replaced", &what, &reason, first);
+                Some(reason)
             }
-            Err(Trouble::Away(_) | Trouble::Ending) => {}
+        };
+        if let Some(term) = &mut self.holdings.leases[index] {
+            term.failed(moment(), chance());
+        }
+        if let Some(reason) = reason {
+            let what = format!("the credential of {}", dependency.name);
+            let first = !term.is_failing();
+            self.failed("not_replaced", &dependency.name, &what, &reason, first);
         }
     }
 
-    pub(super) fn take_credential(
-        &mut self,
-        index: usize,
-        credential: Credential,
-        term: &Term,
-        now: Moment,
-    ) {
+    fn take_credential(&mut self, index: usize, credential: Credential, term: &Term, now: Moment) {
         self.holdings.leases[index] = lease_term(now, &credential);
         let old = std::mem::replace(&mut self.holdings.material.credentials[index], credential);
         self.state.status_is_old = true;
@@ -167,19 +164,19 @@ impl Upkeep<'_> {
                 let text = "revoked a credential that was replaced";
                 self.log.event(Level::Debug, "lease_revoked", text, &fields);
             }
-            Err(Trouble::Away(_)) => self.state.retired.push(retired),
-            Err(Trouble::Denied(reason)) => {
-                if self.token_lives() {
-                    self.not_revoked(&retired.lease, &reason);
-                }
+            Err(Trouble::Away(_)) => self.state.retired.push(Retired {
+                due: Some(moment() + REVOKE_AGAIN),
+                ..retired
+            }),
+            Err(Trouble::Denied(reason) | Trouble::Failed(reason)) => {
+                self.not_revoked(&retired.lease, &reason);
             }
-            Err(Trouble::Failed(reason)) => self.not_revoked(&retired.lease, &reason),
             // It has gone by itself, or goes with the token.
             Err(Trouble::Refused(_) | Trouble::Ending) => {}
         }
     }
 
-    pub(super) fn not_revoked(&self, lease: &str, reason: &str) {
+    fn not_revoked(&self, lease: &str, reason: &str) {
         let text = format!("a credential that was replaced lives until its lease ends ({reason})");
         let fields = [("lease_id", Value::Text(lease))];
         self.log
@@ -190,13 +187,6 @@ impl Upkeep<'_> {
 /// Vault says 400 for many things: this one that there is no such lease.
 fn is_gone(reason: &str) -> bool {
     ["lease not found", "invalid lease", "lease expired"]
-        .iter()
-        .any(|text| reason.contains(text))
-}
-
-/// And these that it lives, but not for longer.
-fn is_at_its_end(reason: &str) -> bool {
-    ["not renewable", "max TTL", "max_ttl"]
         .iter()
         .any(|text| reason.contains(text))
 }

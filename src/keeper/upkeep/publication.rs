@@ -8,6 +8,7 @@ use super::Upkeep;
 use super::certificate::CERTIFICATE;
 use crate::config::OnRotate;
 use crate::error::Error;
+use crate::files::status::rfc3339;
 use crate::files::{self, Rendered};
 use crate::init::{self, Hook};
 use crate::keeper::clock::{calendar, moment};
@@ -33,7 +34,7 @@ impl Upkeep<'_> {
     }
 
     /// When to publish what changed: with what is about to change too, but before anything that was replaced ends.
-    pub(super) fn publish_at(&self, now: Moment) -> Moment {
+    fn publish_at(&self, now: Moment) -> Moment {
         let leases = self
             .holdings
             .leases
@@ -71,9 +72,11 @@ impl Upkeep<'_> {
             });
         match published {
             Ok(variables) => {
-                self.state.variables = variables;
+                if self.on_rotate.is_some() {
+                    self.state.variables = variables;
+                }
                 self.state.publish = None;
-                self.state.publish_failed = false;
+                self.state.unpublished = None;
                 self.holdings.rendered = calendar();
                 self.retire(moment());
                 self.write_status();
@@ -99,7 +102,9 @@ impl Upkeep<'_> {
                 // The last generation but one may be what fills the file system.
                 self.directory.forget_last();
                 self.state.publish = Some(moment() + WRITE_AGAIN);
-                let first = !std::mem::replace(&mut self.state.publish_failed, true);
+                let first = self.state.unpublished.is_none();
+                self.state.unpublished.get_or_insert_with(calendar);
+                self.state.status_is_old = true;
                 let text = format!("cannot publish a new generation: {error}");
                 let level = if first { Level::Warn } else { Level::Debug };
                 self.log.event(level, "not_published", &text, &[]);
@@ -107,7 +112,7 @@ impl Upkeep<'_> {
         }
     }
 
-    pub(super) fn tell(&mut self, changed: BTreeSet<String>) {
+    fn tell(&mut self, changed: BTreeSet<String>) {
         match &self.config.upkeep.on_rotate {
             OnRotate::Nothing => {}
             OnRotate::Signal(signal) => {
@@ -140,7 +145,7 @@ impl Upkeep<'_> {
             .hook_environment(&names.join(" "))
             .and_then(|environment| {
                 let user = self.config.user.as_ref();
-                Hook::start(command, &environment, user, self.umask, self.log)
+                Hook::start(command, environment, user, self.umask)
             });
         match started {
             Ok(hook) => self.state.hook = Some((hook, moment() + *timeout)),
@@ -152,7 +157,7 @@ impl Upkeep<'_> {
     }
 
     /// The application's environment, with the values of the last generation, and what changed.
-    pub(super) fn hook_environment(&self, changed: &str) -> Result<Vec<CString>, Error> {
+    fn hook_environment(&self, changed: &str) -> Result<Vec<CString>, Error> {
         let variables = self.state.variables.iter();
         let mut variables: Vec<Secret<Vec<u8>>> = variables
             .map(|(name, value)| Secret::new(format!("{name}={}", value.expose()).into_bytes()))
@@ -187,7 +192,8 @@ impl Upkeep<'_> {
             .outage
             .as_ref()
             .map(|outage| outage.since_calendar);
-        let status = self.holdings.status(self.config, true, away);
+        let mut status = self.holdings.status(self.config, true, away);
+        status.unpublished_since = self.state.unpublished.map(rfc3339);
         if let Err(error) = self.directory.write_status(status.to_json()) {
             self.log
                 .event(Level::Debug, "status_not_written", &error.to_string(), &[]);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::Upkeep;
+use crate::files::status::Loss;
 use crate::keeper::clock::{calendar, chance, moment};
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment};
@@ -25,12 +26,22 @@ pub(super) enum Trouble {
     Away(String),
     /// This request failed; others may succeed.
     Failed(String),
-    /// 403: a right is missing, or the token is gone.
+    /// 403: a right is missing.
     Denied(String),
     /// 400 and 404: what was asked for is not there.
     Refused(String),
-    /// Everything is to be given back.
+    /// There is nothing more to ask: the application has ended, or the token is gone.
     Ending,
+}
+
+/// What a lookup says of the token.
+pub(super) enum Lookup {
+    /// It is one.
+    Lives,
+    /// It is none any more; that was said, and nothing is asked from now on.
+    IsGone,
+    /// Nobody can say.
+    Unknown,
 }
 
 /// A request of more than one layer failed.
@@ -47,12 +58,46 @@ impl From<vault::Error> for Asked {
 }
 
 impl Upkeep<'_> {
-    /// Asks Vault once; `left` is how long what it is about still lives.
+    /// Asks Vault once; `left` is how long what it is about still lives. A 403 is looked into: the token may be gone.
     pub(super) fn ask<T, E: Into<Asked>>(
         &mut self,
         left: Duration,
         request: impl FnOnce(&Session) -> Result<T, E>,
     ) -> Result<T, Trouble> {
+        match self.ask_as_it_is(left, request) {
+            Err(Trouble::Denied(reason)) => Err(match self.look_up() {
+                Lookup::Lives => Trouble::Denied(reason),
+                Lookup::IsGone => Trouble::Ending,
+                Lookup::Unknown => Trouble::Away(reason),
+            }),
+            answered => answered,
+        }
+    }
+
+    /// Looks whether the token is still one.
+    pub(super) fn look_up(&mut self) -> Lookup {
+        let token = self.holdings.token.as_ref();
+        let left = token.map_or(Duration::ZERO, |token| token.term.left(moment()));
+        match self.ask_as_it_is(left, Session::lookup_self) {
+            Ok(_) => Lookup::Lives,
+            Err(Trouble::Denied(_)) => {
+                self.lost(match left.is_zero() {
+                    true => Loss::Expired,
+                    false => Loss::Revoked,
+                });
+                Lookup::IsGone
+            }
+            Err(_) => Lookup::Unknown,
+        }
+    }
+
+    fn ask_as_it_is<T, E: Into<Asked>>(
+        &mut self,
+        left: Duration,
+        request: impl FnOnce(&Session) -> Result<T, E>,
+    ) -> Result<T, Trouble> {
+        // What takes long for one thing must not let another end.
+        let left = left.min(self.holdings.left_of_next(moment()));
         self.session.may_take(renewal::patience(left));
         match request(&self.session).map_err(Into::into) {
             Ok(answer) => {
@@ -76,7 +121,7 @@ impl Upkeep<'_> {
         }
     }
 
-    /// Vault has accepted the token.
+    /// Vault has answered.
     pub(super) fn heard(&mut self) {
         self.plan_check();
         if let Some(outage) = self.state.outage.take() {
@@ -91,13 +136,13 @@ impl Upkeep<'_> {
         }
     }
 
-    pub(super) fn plan_check(&mut self) {
+    fn plan_check(&mut self) {
         let interval = self.config.upkeep.revocation_check;
         self.state.check =
             interval.map(|interval| moment() + interval.mul_f64(0.8 + 0.2 * chance()));
     }
 
-    pub(super) fn away(&mut self, reason: &str) {
+    fn away(&mut self, reason: &str) {
         let now = moment();
         let shortest = self.holdings.shortest();
         let left = self.holdings.left_of_next(now);
@@ -118,10 +163,12 @@ impl Upkeep<'_> {
         outage.failures = outage.failures.saturating_add(1);
     }
 
-    pub(super) fn failed(&self, event: &str, what: &str, reason: &str, first: bool) {
+    /// Says once that something failed that is tried again; `name` is what the manifest calls it.
+    pub(super) fn failed(&self, event: &str, name: &str, what: &str, reason: &str, first: bool) {
         let level = if first { Level::Warn } else { Level::Debug };
         let text = format!("{what} could not be had anew ({reason}); trying again");
-        self.log.event(level, event, &text, &[]);
+        let fields = [("name", Value::Text(name))];
+        self.log.event(level, event, &text, &fields);
     }
 }
 
@@ -145,9 +192,11 @@ fn trouble(error: vault::Error) -> Trouble {
             status: 400 | 404, ..
         } => Trouble::Refused(text),
         // A node that has just been unsealed says so too before it knows who leads.
-        vault::Error::Unavailable { by_vault: true, .. } if !text.contains("not active") => {
-            Trouble::Failed(text)
-        }
+        vault::Error::Unavailable {
+            by_vault: true,
+            reason,
+            ..
+        } if !reason.contains("not active") => Trouble::Failed(text),
         vault::Error::Unavailable { .. } | vault::Error::Unknown { .. } => Trouble::Away(text),
         // Somebody else answers in Vault's place, or nobody can be reached safely.
         vault::Error::Tls { .. }
@@ -156,4 +205,11 @@ fn trouble(error: vault::Error) -> Trouble {
         | vault::Error::NoDescriptor { .. } => Trouble::Away(text),
         vault::Error::Status { .. } => Trouble::Failed(text),
     }
+}
+
+/// Of a 400: what it is about lives, but not for longer.
+pub(super) fn is_at_its_end(reason: &str) -> bool {
+    ["not renewable", "max TTL", "max_ttl"]
+        .iter()
+        .any(|text| reason.contains(text))
 }

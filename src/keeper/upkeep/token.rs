@@ -1,39 +1,27 @@
 //! The client token: renewed while that is possible, looked after, and taken leave of.
 
 use super::Upkeep;
-use super::request::Trouble;
+use super::request::{Trouble, is_at_its_end};
 use crate::config::OnExpiry;
 use crate::files::status::Loss;
 use crate::keeper::clock::{chance, moment};
 use crate::log::{Level, Value};
 use crate::renewal::{self, Horizon, Moment, Step};
-use crate::vault::Session;
 
 impl Upkeep<'_> {
     pub(super) fn renew_token(&mut self) {
         let Some(term) = self.holdings.token.as_ref().map(|token| token.term) else {
             return;
         };
-        let renewed = self.ask(term.left(moment()), |session| session.renew_self(term.full));
-        let renewed = match renewed {
-            // A token that may live but not renew itself is as one that cannot be renewed.
-            Err(Trouble::Denied(reason)) if self.token_lives() => Err(Trouble::Refused(reason)),
-            other => other,
-        };
-        let Some(token) = self
-            .holdings
-            .token
-            .as_mut()
-            .filter(|token| token.lost.is_none())
-        else {
+        let now = moment();
+        let renewed = self.ask(term.left(now), |session| session.renew_self(term.full));
+        let Some(token) = &mut self.holdings.token else {
             return;
         };
-        let now = moment();
         match renewed {
             Ok(seconds) => {
-                token
-                    .term
-                    .renewed(now, renewal::life(seconds), true, chance());
+                let life = renewal::life(seconds);
+                token.term.renewed(now, life, true, chance());
                 let fields = [("ttl_s", Value::Number(seconds))];
                 self.log
                     .event(Level::Debug, "renewed", "renewed the client token", &fields);
@@ -42,41 +30,51 @@ impl Upkeep<'_> {
                     _ => self.goes_on(),
                 }
             }
-            Err(Trouble::Refused(reason)) => {
-                self.ends_for_good();
-                let text = format!("the client token cannot be renewed ({reason})");
-                self.log.event(Level::Warn, "token_not_renewed", &text, &[]);
+            // A token that may not renew itself is as one that cannot be renewed.
+            Err(Trouble::Denied(reason)) => self.is_not_renewable(&reason),
+            Err(Trouble::Refused(reason)) if is_at_its_end(&reason) => {
+                self.is_not_renewable(&reason);
             }
-            Err(Trouble::Failed(reason)) => {
+            Err(Trouble::Refused(reason) | Trouble::Failed(reason)) => {
                 let first = !token.term.is_failing();
-                token.term.failed(now, chance());
-                self.failed("token_not_renewed", "the client token", &reason, first);
-                if first {
-                    self.seems_to_end();
-                }
+                token.term.failed(moment(), chance());
+                let what = "the client token";
+                self.failed("token_not_renewed", "token", what, &reason, first);
+                self.seems_to_end();
             }
-            Err(Trouble::Away(_) | Trouble::Denied(_) | Trouble::Ending) => return,
+            Err(Trouble::Away(_) | Trouble::Ending) => return,
         }
         self.state.status_is_old = true;
+    }
+
+    fn is_not_renewable(&mut self, reason: &str) {
+        let text = format!("the client token cannot be renewed ({reason})");
+        let fields = [("name", Value::Text("token"))];
+        self.log
+            .event(Level::Warn, "token_not_renewed", &text, &fields);
+        self.ends_for_good();
     }
 
     /// It cannot be renewed beyond the end that it has now.
     fn ends_for_good(&mut self) {
         self.seems_to_end();
-        if let Some(token) = &mut self.holdings.token {
-            token.term.step = Step::Nothing;
-            token.end_is_certain = true;
+        let Some(token) = &mut self.holdings.token else {
+            return;
+        };
+        token.term.step = Step::Nothing;
+        token.end_is_certain = true;
+        if let Some(horizon) = &mut token.horizon
+            && token.term.end < horizon.end
+        {
+            horizon.end = token.term.end;
+            self.state.farewell = self.farewell();
         }
     }
 
-    /// As long as Vault refuses to renew it, its end is the end.
+    /// As long as it is not renewed, its end is the end.
     fn seems_to_end(&mut self) {
-        let Some(token) = self
-            .holdings
-            .token
-            .as_mut()
-            .filter(|token| token.horizon.is_none())
-        else {
+        let token = self.holdings.token.as_mut();
+        let Some(token) = token.filter(|token| token.horizon.is_none()) else {
             return;
         };
         token.horizon = Some(Horizon {
@@ -94,33 +92,7 @@ impl Upkeep<'_> {
         {
             self.state.is_warned = false;
             self.state.farewell = None;
-        }
-    }
-
-    /// Looks whether the token is still one; when nobody can say, it is.
-    pub(super) fn token_lives(&mut self) -> bool {
-        let left = self
-            .holdings
-            .token
-            .as_ref()
-            .map(|token| token.term.left(moment()));
-        match self.ask(left.unwrap_or_default(), Session::lookup_self) {
-            Err(Trouble::Denied(_)) => {
-                let token = self.holdings.token.as_ref();
-                let is_over = token.is_some_and(|token| token.term.left(moment()).is_zero());
-                self.lost(if is_over {
-                    Loss::Expired
-                } else {
-                    Loss::Revoked
-                });
-                false
-            }
-            Ok(_) => true,
-            Err(Trouble::Failed(_) | Trouble::Refused(_)) => {
-                self.plan_check();
-                true
-            }
-            Err(Trouble::Away(_) | Trouble::Ending) => true,
+            self.state.is_told_of_the_end = false;
         }
     }
 
@@ -155,8 +127,17 @@ impl Upkeep<'_> {
         self.state.is_warned = true;
         let horizon = self.holdings.token.as_ref().and_then(|token| token.horizon);
         let left = horizon.map_or(0, |horizon| horizon.end.saturating_sub(moment()).as_secs());
+        let is_certain = self
+            .holdings
+            .token
+            .as_ref()
+            .is_some_and(|token| token.end_is_certain);
+        let why = match is_certain {
+            true => "cannot be renewed beyond that",
+            false => "could not be renewed so far",
+        };
         let text = format!(
-            "the client token ends in {left} s and cannot be renewed beyond that: start this container again before, with a new wrapping token"
+            "the client token ends in {left} s and {why}: start this container again before, with a new wrapping token"
         );
         let fields = [("left_s", Value::Number(left))];
         self.log.event(Level::Warn, "token_ends", &text, &fields);
