@@ -296,7 +296,8 @@ fn await_environment(
     let environment = environment(config, &variables)?;
     command.check_size(&environment, stack_limit())?;
     if replaces_stdin {
-        replace_stdin()?;
+        // What is left of it belongs to the token.
+        nix::unistd::dup2_stdin(open_null()?).map_err(system("replace standard input"))?;
     }
     if let (Some(user), Lifecycle::Exec) = (&config.user, &config.lifecycle) {
         exec::become_user(user).map_err(CrateError::Exec)?;
@@ -323,14 +324,14 @@ fn become_application(
     }
 }
 
-/// What is left of standard input belongs to the token and not to the application, or the other way round.
-pub fn replace_stdin() -> Result<(), Error> {
-    nix::unistd::dup2_stdin(open_null()?).map_err(system("replace standard input"))
+/// Has this process take nothing of what is meant for the application.
+pub fn replace_stdin() {
+    let _ = open_null().map(nix::unistd::dup2_stdin);
 }
 
 /// Has this process say nothing any more: whoever reads what the application says waits for the end of both.
-pub fn replace_stderr() -> Result<(), Error> {
-    nix::unistd::dup2_stderr(open_null()?).map_err(system("replace standard error"))
+pub fn replace_stderr() {
+    let _ = open_null().map(nix::unistd::dup2_stderr);
 }
 
 fn open_null() -> Result<std::fs::File, Error> {
@@ -366,7 +367,12 @@ pub fn environment(
         environment.push([name.as_bytes(), b"=", value.as_bytes()].concat());
     }
     environment.extend(home.map(|home| format!("HOME={home}").into_bytes()));
-    environment.extend(variables.iter().map(|variable| variable.expose().clone()));
+    environment.extend(variables.iter().map(|variable| {
+        // With room for the NUL: what is moved leaves a copy behind.
+        let mut copy = Vec::with_capacity(variable.expose().len() + 1);
+        copy.extend_from_slice(variable.expose());
+        copy
+    }));
     environment
         .into_iter()
         .map(|variable| CString::new(variable).map_err(|_| command::Error::Nul.into()))
@@ -421,14 +427,14 @@ pub fn pidfd(process: Pid) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) })
 }
 
-/// Sends the application a signal, with the rights that it has itself: the keeper of another user may have none.
+/// Sends the application a signal.
 pub fn signal(
     pid: Pid,
     process: Option<&OwnedFd>,
     signal: Signal,
     user: Option<&User>,
 ) -> Result<(), CrateError> {
-    let sent = as_user(user, || match process {
+    with_their_rights(user, || match process {
         // SAFETY: the call takes integers and a null pointer, which stands for no further information.
         Some(process) => Errno::result(unsafe {
             libc::syscall(
@@ -441,8 +447,19 @@ pub fn signal(
         })
         .map(drop),
         None => nix::sys::signal::kill(pid, signal),
-    })?;
-    Ok(sent.map_err(system("signal the application"))?)
+    })
+}
+
+/// Sends a signal, with the rights of the application's user where root has none: in a container without CAP_KILL.
+fn with_their_rights(
+    user: Option<&User>,
+    send: impl Fn() -> Result<(), Errno>,
+) -> Result<(), CrateError> {
+    match send() {
+        Err(Errno::EPERM) if user.is_some() => as_user(user, send)?,
+        sent => sent,
+    }
+    .map_err(|errno| system("signal the application")(errno).into())
 }
 
 /// Ends a process that has become nothing else.
@@ -463,10 +480,7 @@ pub fn trim_memory() {
 }
 
 /// Lets go of the pages of code and constants that were used so far: those that are used again come back from the file.
-///
-/// # Safety
-///
-/// For dl_iterate_phdr(3), which describes a loaded program truly.
+// SAFETY: only dl_iterate_phdr(3) calls it, which describes a loaded program truly.
 unsafe extern "C" fn forget_code(
     program: *mut libc::dl_phdr_info,
     _: usize,

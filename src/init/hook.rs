@@ -4,18 +4,19 @@
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, setsid};
+use zeroize::Zeroize;
 
-use super::{fork_child, leave, pidfd, system};
+use super::{fork_child, leave, pidfd, system, with_their_rights};
 use crate::command::Command;
 use crate::error::Error as CrateError;
 use crate::exec;
-use crate::log::{Level, Log};
 use crate::signal;
 use crate::user::User;
 
@@ -52,25 +53,24 @@ impl Hook {
     /// Only while there is one thread.
     pub fn start(
         command: &Command,
-        environment: &[CString],
+        environment: Vec<CString>,
         user: Option<&User>,
         umask: Mode,
-        log: Log,
     ) -> Result<Hook, CrateError> {
         let child = match fork_child().map_err(system("fork"))? {
             ForkResult::Child => {
                 nix::sys::stat::umask(umask);
-                let error = run(command, environment, user);
-                log.event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
-                leave(error.exit_code())
+                leave(run(command, &environment, user).exit_code())
             }
             ForkResult::Parent { child } => child,
         };
+        for variable in environment {
+            variable.into_bytes().zeroize();
+        }
         match pidfd(child) {
             Ok(ended) => Ok(Hook { child, ended }),
             Err(errno) => {
-                let _ = killpg(child, Signal::SIGKILL);
-                let _ = waitpid(child, None);
+                end(child, user);
                 Err(system("watch the command")(errno).into())
             }
         }
@@ -88,10 +88,26 @@ impl Hook {
     }
 
     /// Ends it, with everything that it started and that has not gone its own way.
-    pub fn kill(self) -> Failure {
-        let _ = killpg(self.child, Signal::SIGKILL);
-        let _ = waitpid(self.child, None);
+    pub fn kill(self, user: Option<&User>) -> Failure {
+        end(self.child, user);
         Failure::Late
+    }
+}
+
+/// Kills the child and, once it has one, its group.
+fn end(child: Pid, user: Option<&User>) {
+    let group = Pid::from_raw(-child.as_raw());
+    for target in [group, child] {
+        let _ = with_their_rights(user, || kill(target, Signal::SIGKILL));
+    }
+    let until = Instant::now() + Duration::from_secs(1);
+    // One that the kernel does not let end must not hold the keeper up.
+    while matches!(
+        waitpid(child, Some(WaitPidFlag::WNOHANG)),
+        Ok(WaitStatus::StillAlive)
+    ) && Instant::now() < until
+    {
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

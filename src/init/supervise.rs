@@ -22,6 +22,7 @@ use zeroize::Zeroize;
 
 use super::{
     Error, Watch, fork_child, leave, open_null, passed_descriptors, system, trim_memory, wait_any,
+    with_their_rights,
 };
 use crate::command::Command;
 use crate::config::{Config, OnExpiry, Supervision};
@@ -60,6 +61,7 @@ pub(super) fn run(
             true => Pid::from_raw(-application.as_raw()),
             false => application,
         },
+        user: config.user.clone(),
         signals,
         terminal,
         log,
@@ -72,6 +74,7 @@ pub(super) fn run(
         application,
         adopted: supervision.subreaper,
         keeper: keeper.child,
+        user: init.user.as_ref(),
     };
     stragglers.end(&init.signals);
     if let Some(terminal) = &init.terminal {
@@ -195,6 +198,8 @@ struct Init {
     application: Pid,
     /// To whom signals for the application go: to it, or to its group.
     addressee: Pid,
+    /// Whom it runs as, when that is not who this process runs as.
+    user: Option<User>,
     signals: SignalFd,
     terminal: Option<Terminal>,
     log: Log,
@@ -266,7 +271,8 @@ impl Init {
 
     /// Sends the application a signal. One that has ended and was not reaped yet does not hear it.
     fn tell(&self, number: i32) {
-        let _ = signal::send(self.addressee, number);
+        let user = self.user.as_ref();
+        let _ = with_their_rights(user, || signal::send(self.addressee, number));
     }
 
     fn terminate(&mut self) {

@@ -125,7 +125,8 @@ impl Watch {
                 return Err(Error::Late);
             }
             if left.is_zero() {
-                killed = kill(self.child, Signal::SIGKILL).is_ok();
+                let _ = kill(self.child, Signal::SIGKILL);
+                killed = true;
             }
             let left = left.max(Duration::from_millis(100));
             let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);

@@ -5,13 +5,15 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, getpid};
 
-use crate::init::wait_any;
+use crate::init::{as_user, wait_any, with_their_rights};
 use crate::signal;
+use crate::user::User;
 
 /// How long they may take to end in their own way.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,17 +22,22 @@ const KILLED: Duration = Duration::from_millis(100);
 /// How often somebody looks: the end of another's child is no event.
 const LOOK: u8 = 10;
 
+/// All that this process may signal (kill(2)).
+const EVERYBODY: Pid = Pid::from_raw(-1);
+
 /// Where to find them.
-pub(super) struct Stragglers {
+pub(super) struct Stragglers<'a> {
     /// Its process group is one of the places.
     pub(super) application: Pid,
     /// Orphans of other groups were adopted.
     pub(super) adopted: bool,
     /// A child of this process that is none of them.
     pub(super) keeper: Pid,
+    /// Whom the application ran as, when that is not who this process runs as.
+    pub(super) user: Option<&'a User>,
 }
 
-impl Stragglers {
+impl Stragglers<'_> {
     /// Has them end; who asks this process to end meanwhile does not wait for them.
     pub(super) fn end(&self, signals: &SignalFd) {
         self.tell_and_wait(Signal::SIGTERM, PATIENCE, signals);
@@ -46,7 +53,7 @@ impl Stragglers {
             // The end of one makes orphans of others.
             for straggler in self.addressees() {
                 if told.insert(straggler) {
-                    let _ = signal::send(straggler, signal as i32);
+                    self.send(straggler, signal);
                 }
             }
             let is_anybody_left = self.reap_and_look();
@@ -59,11 +66,20 @@ impl Stragglers {
         }
     }
 
+    fn send(&self, straggler: Pid, signal: Signal) {
+        let send = || signal::send(straggler, signal as i32);
+        // The keeper hears what is sent to everybody, so that this succeeds although nobody else may hear it.
+        if straggler == EVERYBODY && self.user.is_some() && !may_signal_others() {
+            let _ = as_user(self.user, send);
+        }
+        let _ = with_their_rights(self.user, send);
+    }
+
     fn addressees(&self) -> Vec<Pid> {
         if is_first() {
             // Everybody; the keeper, which has blocked what can be blocked, does not mind. Whoever does not hear it
             // ends with this process.
-            return vec![Pid::from_raw(-1)];
+            return vec![EVERYBODY];
         }
         let mut addressees = vec![self.group()];
         if self.adopted {
@@ -92,12 +108,21 @@ impl Stragglers {
             return has_children;
         }
         // No signal, but an error when there is nobody (kill(2)).
-        (self.adopted && has_children) || signal::send(self.group(), 0).is_ok()
+        (self.adopted && has_children) || signal::send(self.group(), 0) != Err(Errno::ESRCH)
     }
 
     fn group(&self) -> Pid {
         Pid::from_raw(-self.application.as_raw())
     }
+}
+
+/// This process has CAP_KILL (capabilities(7), `CapEff` in `/proc/PID/status`).
+fn may_signal_others() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .is_none_or(|bits| bits & (1 << 5) != 0)
 }
 
 fn is_first() -> bool {
