@@ -46,6 +46,12 @@ impl SecretsDir {
                 return Err(taken(name));
             }
         }
+        if !self.await_free() {
+            return Err(Error::Unusable {
+                path: self.path.clone(),
+                reason: "another anteroom keeps its files fresh".to_owned(),
+            });
+        }
         self.clear();
         self.next()
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
@@ -13,10 +13,30 @@ use super::{Error, KEEPER, SecretsDir};
 /// How often the lock is tried, while others look at it.
 const TRIES: u32 = 40;
 
+/// How long the keeper of an earlier start may take to give everything back.
+const LAST_KEEPER: Duration = Duration::from_secs(3);
+
 /// Held by the keeper for as long as it lives (flock(2)).
 pub struct Lock(#[expect(dead_code, reason = "it is held, not used")] Flock<OwnedFd>);
 
 impl SecretsDir {
+    /// Waits a little for the end of a keeper whose application has ended; false when somebody keeps the files all the
+    /// same.
+    pub(super) fn await_free(&self) -> bool {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let until = Instant::now() + LAST_KEEPER;
+        loop {
+            let file = openat(&self.directory, KEEPER, flags, Mode::empty());
+            if !file.is_ok_and(is_locked) {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Says that the files are kept fresh from now on.
     pub fn lock(&self) -> Result<Lock, Error> {
         let failed = |errno| self.failed(KEEPER, errno);
@@ -44,10 +64,12 @@ impl SecretsDir {
 /// Somebody keeps the files of this directory fresh.
 pub fn is_kept(directory: &Path) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    open(&directory.join(KEEPER), flags, Mode::empty()).is_ok_and(|file| {
-        matches!(
-            Flock::lock(file, FlockArg::LockSharedNonblock),
-            Err((_, Errno::EWOULDBLOCK))
-        )
-    })
+    open(&directory.join(KEEPER), flags, Mode::empty()).is_ok_and(is_locked)
+}
+
+fn is_locked(file: OwnedFd) -> bool {
+    matches!(
+        Flock::lock(file, FlockArg::LockSharedNonblock),
+        Err((_, Errno::EWOULDBLOCK))
+    )
 }
