@@ -90,7 +90,16 @@ impl ParentEnd {
         loop {
             match self.stream.read(&mut chunk[..]) {
                 Ok(0) => return Ok(true),
-                Ok(n) => self.message.extend_from_slice(&chunk[..n]),
+                Ok(n) => {
+                    if self.message.capacity() < self.message.len() + n {
+                        // What grows in place leaves a copy behind.
+                        let room = self.message.len() * 2 + chunk.len();
+                        let mut larger = Zeroizing::new(Vec::with_capacity(room));
+                        larger.extend_from_slice(&self.message);
+                        self.message = larger;
+                    }
+                    self.message.extend_from_slice(&chunk[..n]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The keeper ended without having read what was sent to it.

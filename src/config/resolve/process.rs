@@ -50,7 +50,7 @@ impl Resolver<'_> {
         );
         let check = self.or_default(
             manifest.token.revocation_check.as_ref(),
-            duration,
+            seconds_or_never,
             REVOCATION_CHECK,
         );
         Upkeep {
@@ -135,6 +135,16 @@ impl Resolver<'_> {
         }
         None
     }
+}
+
+fn seconds_or_never(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|duration| {
+        if duration.is_zero() || duration >= Duration::from_secs(1) {
+            Ok(duration)
+        } else {
+            Err("more often than once a second is too often; `0s` is never".to_owned())
+        }
+    })
 }
 
 /// A signal by its name, with `SIG` or without.
