@@ -269,6 +269,7 @@ impl Start<'_> {
         let status = holdings.status(self.config, is_kept, None);
         self.directory.write_status(status.to_json())?;
         self.directory.publish(generation, &files)?;
+        self.directory.show(&files)?;
         let lock = is_kept.then(|| self.directory.lock()).transpose()?;
         self.steps.mark("files");
         self.link

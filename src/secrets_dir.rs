@@ -451,9 +451,9 @@ mod tests {
         let names = ["a".to_owned(), "db".to_owned()];
         let mut generation = directory.prepare(&names).expect("free");
         for (round, kept) in [("1", 1), ("2", 2), ("3", 2), ("4", 2)] {
-            directory
-                .publish(generation, &[file("a", round), file("db/user", round)])
-                .expect("written");
+            let files = [file("a", round), file("db/user", round)];
+            directory.publish(generation, &files).expect("written");
+            directory.show(&files).expect("free");
             assert_eq!(read(&path.join("a")), round);
             assert_eq!(read(&path.join("db/user")), round);
             let names = directory.names();
@@ -487,9 +487,9 @@ mod tests {
             );
         }
         let generation = directory.prepare(&["mine".to_owned()]).expect("free");
-        directory
-            .publish(generation, &[file("mine", "x")])
-            .expect("written");
+        let files = [file("mine", "x")];
+        directory.publish(generation, &files).expect("written");
+        directory.show(&files).expect("free");
         directory.withdraw();
         let mut left = directory.names();
         left.sort();

@@ -81,7 +81,6 @@ impl SecretsDir {
         self.write_files(&generation, files)
             .and_then(|()| self.swing(&generation))
             .inspect_err(|_| remove_tree(&self.directory, &generation.name, TREE_DEPTH))?;
-        self.show(files)?;
         self.remove_all_but(&[Some(generation.name), last]);
         Ok(())
     }
@@ -123,7 +122,8 @@ impl SecretsDir {
             .map_err(|errno| self.failed(DATA, errno))
     }
 
-    fn show(&self, files: &[File]) -> Result<(), Error> {
+    /// Makes the visible names, which lead to whatever generation is the current one; once is enough.
+    pub fn show(&self, files: &[File]) -> Result<(), Error> {
         let mut names: Vec<&str> = files.iter().map(|file| top(&file.path)).collect();
         names.push(file::STATUS);
         names.dedup();
