@@ -298,11 +298,7 @@ fn the_private_directory_is_a_tmpfs_for_its_owner_alone_is_told_and_goes_with_th
         let stdout = running.stdout();
         let path = Path::new(stdout.lines().next().expect("a line")).to_owned();
         assert_eq!(path.parent(), Some(parent.path()));
-        assert!(
-            running.stderr().contains(path.to_str().expect("text")),
-            "{}",
-            running.stderr()
-        );
+        running.wait_for_stderr(path.to_str().expect("text"));
         if let Some(signal) = signal {
             let found = fs::metadata(&path).expect("it is there");
             assert_eq!(found.permissions().mode() & 0o7777, 0o700);
