@@ -15,5 +15,6 @@ mod repository;
 mod secrecy;
 mod signals;
 mod start;
+mod steady;
 mod support;
 mod token;

@@ -47,6 +47,13 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+impl Outcome {
+    /// The JSON log lines on standard error.
+    pub fn events(&self) -> Vec<Value> {
+        super::anteroom::events(&self.stderr)
+    }
+}
+
 /// Runs `docker` with these arguments.
 pub fn docker<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Outcome {
     let output = Command::new("docker")
