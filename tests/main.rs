@@ -16,5 +16,6 @@ mod secrecy;
 mod signals;
 mod start;
 mod steady;
+mod supervise;
 mod support;
 mod token;
