@@ -23,7 +23,7 @@ impl SecretsDir {
     /// Waits a little for the end of a keeper whose application has ended; false when somebody keeps the files all the
     /// same.
     pub(super) fn await_free(&self) -> bool {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let until = Instant::now() + LAST_KEEPER;
         loop {
             let file = openat(&self.directory, KEEPER, flags, Mode::empty());
@@ -63,7 +63,7 @@ impl SecretsDir {
 
 /// Somebody keeps the files of this directory fresh.
 pub fn is_kept(directory: &Path) -> bool {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     open(&directory.join(KEEPER), flags, Mode::empty()).is_ok_and(is_locked)
 }
 
