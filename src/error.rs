@@ -339,6 +339,7 @@ mod tests {
             request: "GET x".to_owned(),
             status,
             errors: Vec::new(),
+            by_vault: true,
             has_data: false,
         }
     }

@@ -246,16 +246,19 @@ impl Client {
             let wait = jittered(wait.max(floor))
                 .min(self.limits.remaining() / 2)
                 .max(floor);
-            self.log.event(
-                Level::Debug,
-                "retry",
-                "trying again",
-                &[
-                    ("request", Value::Text(&call.to_string())),
-                    ("reason", Value::Text(&reason)),
-                    ("wait_ms", Value::Number(wait.as_millis() as u64)),
-                ],
-            );
+            let fields = [
+                ("request", Value::Text(&call.to_string())),
+                ("reason", Value::Text(&reason)),
+                ("wait_ms", Value::Number(wait.as_millis() as u64)),
+            ];
+            match self.limits.persistent {
+                true => self
+                    .log
+                    .event(Level::Debug, "retry", "trying again", &fields),
+                false => self
+                    .log
+                    .event(Level::Debug, "request", "failed", &fields[..2]),
+            }
             let goes_on = self.limits.persistent
                 && self.limits.remaining() >= Duration::from_millis(20)
                 && self.limits.pause(wait);

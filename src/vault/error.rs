@@ -27,8 +27,10 @@ pub enum Error {
         request: String,
         /// HTTP status.
         status: u16,
-        /// Vault's own words; empty when the body was not Vault's.
+        /// Vault's own words.
         errors: Vec<String>,
+        /// The body was Vault's, and not that of something in between.
+        by_vault: bool,
         /// The body holds `data` all the same: a deleted version of KV 2.
         has_data: bool,
     },

@@ -80,6 +80,7 @@ pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
             request,
             status,
             errors,
+            by_vault: vaults.is_some(),
             has_data: vaults.is_some_and(|failure| failure.data.is_some()),
         }),
     }

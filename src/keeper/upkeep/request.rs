@@ -176,17 +176,9 @@ fn trouble(error: vault::Error) -> Trouble {
     let text = error.to_string();
     match error {
         vault::Error::Aborted => Trouble::Ending,
-        // Vault says why it refuses; whatever stands in its way says so in another form.
         vault::Error::Status {
-            status: 400 | 403,
-            errors,
-            ..
-        } if errors.is_empty() => Trouble::Away(text),
-        vault::Error::Status {
-            status: 404,
-            errors,
-            ..
-        } if errors.is_empty() => Trouble::Failed(text),
+            by_vault: false, ..
+        } => Trouble::Away(text),
         vault::Error::Status { status: 403, .. } => Trouble::Denied(text),
         vault::Error::Status {
             status: 400 | 404, ..
