@@ -640,3 +640,33 @@ fn a_stop_by_the_terminal_that_nobody_would_undo_stops_nobody() {
     run.assert_code(7);
     assert!(run.stdout.contains("on\r\n"), "{run:?}");
 }
+
+#[test]
+fn in_a_pipeline_whoever_reads_from_the_terminal_gets_what_is_typed() {
+    let service = Service::new();
+    let directory = TempDir::new();
+    let gate = gate(&directory);
+    for (shell, application, said) in [
+        (
+            "echo x | eval $LINE",
+            "read line </dev/tty; echo application-$line".to_owned(),
+            "application-typed",
+        ),
+        (
+            "eval $LINE | { read begun; read line </dev/tty; echo pager-$line; echo >$GATE; }",
+            format!("echo begun; read go <{gate}"),
+            "pager-typed",
+        ),
+    ] {
+        let words = on_terminal(&format!("set -m; {shell}"));
+        let run = dry(&service, json!({}))
+            .under(&words[..3])
+            .env("GATE", &gate)
+            .stdin("typed\n")
+            .shell(&application)
+            .limit(HANG)
+            .run();
+        run.assert_code(0);
+        assert!(run.stdout.contains(said), "{shell}\n{run:?}");
+    }
+}
