@@ -12,6 +12,7 @@ mod matrix;
 mod network;
 mod process;
 mod repository;
+mod rotation;
 mod secrecy;
 mod signals;
 mod start;
