@@ -547,12 +547,15 @@ impl Running {
         // A keeper ends after its application. Somebody else who outlives that and holds the pipes is a finding, not a
         // reason to hang.
         let ended = Instant::now();
-        while self.stdout.is_open() || self.stderr.is_open() {
-            let patience = ended.elapsed();
-            if patience > LAST_WORDS
-                || patience > Duration::from_secs(1) && left.started_with_manifest().is_empty()
-            {
-                break;
+        let (mut looked, mut was_alone) = (ended, false);
+        while (self.stdout.is_open() || self.stderr.is_open()) && ended.elapsed() < LAST_WORDS {
+            if looked.elapsed() > Duration::from_millis(500) {
+                let is_alone = left.started_with_manifest().is_empty();
+                // A keeper's last words may still be on their way when it has gone.
+                if is_alone && was_alone {
+                    break;
+                }
+                (looked, was_alone) = (Instant::now(), is_alone);
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -228,9 +228,21 @@ audit "file" "harness" {{
         }
     }
 
-    /// Stops the server from answering without closing a connection (SIGSTOP).
+    /// Stops the server from answering without closing a connection (SIGSTOP), and waits until it stands still.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        let pid = lock(&self.child).as_ref().map(Child::id);
+        let threads = format!("/proc/{}/task", pid.expect("it was signalled"));
+        let is_still = |thread: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state follows the command name, in brackets; a thread without one is gone.
+            stat.rsplit_once(") ")
+                .is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        wait_for("OpenBao to stand still", Duration::from_secs(20), || {
+            let mut threads = std::fs::read_dir(&threads).expect("it is there").flatten();
+            threads.all(is_still).then_some(())
+        });
     }
 
     /// Undoes [`OpenBao::freeze`].
