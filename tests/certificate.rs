@@ -41,7 +41,7 @@ fn assert_started(run: &Run) {
 
 /// OpenSSL's own command, which must succeed.
 #[track_caller]
-fn openssl(arguments: &[&str]) -> String {
+pub(crate) fn openssl(arguments: &[&str]) -> String {
     let output = Command::new("openssl")
         .args(arguments)
         .output()

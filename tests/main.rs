@@ -20,3 +20,4 @@ mod steady;
 mod supervise;
 mod support;
 mod token;
+mod upkeep;

@@ -138,6 +138,14 @@ pub fn tmpfs_dir() -> TempDir {
     TempDir::below(&ROOT, 0o700)
 }
 
+/// The same with mode 0755: other users can go through it, as through a container's tmpfs.
+pub fn open_tmpfs_dir() -> TempDir {
+    let directory = tmpfs_dir();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
+        .expect("chmod of our own directory");
+    directory
+}
+
 /// The directory of this process below `parent`.
 fn process_root(parent: &Path) -> PathBuf {
     let root = parent.join(format!("anteroom-test-{}", std::process::id()));
