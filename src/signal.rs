@@ -9,15 +9,17 @@
 )]
 
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{Pid, getpid};
 
 /// Signals that end a start, unless they were blocked or ignored already.
@@ -41,6 +43,9 @@ const FAULTS: [Signal; 7] = [
 
 /// Limits on CPU time and file size come as these.
 const LIMITS: [Signal; 2] = [Signal::SIGXCPU, Signal::SIGXFSZ];
+
+/// `F_SETSIG`, which the C library's bindings do not name (fcntl(2)).
+const F_SETSIG: libc::c_int = 10;
 
 /// The mask and those dispositions and descriptors that anteroom, or Rust's runtime, changes.
 #[derive(Debug)]
@@ -146,14 +151,62 @@ pub fn block_all() {
 }
 
 /// A descriptor that is readable when any signal has come but [`FAULTS`]; they disturb this process no more.
-pub fn listen_to_all() -> Result<SignalFd, Errno> {
+pub fn listen_to_all() -> Result<(SigSet, SignalFd), Errno> {
     let mut all = SigSet::all();
     for fault in FAULTS {
         all.remove(fault);
     }
     let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     all.thread_block()?;
-    Ok(signals)
+    Ok((all, signals))
+}
+
+/// A signal that has come, and where from (sigaction(2), `si_code` and `si_pid`).
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// Its number.
+    pub number: i32,
+    /// How it was sent.
+    pub code: i32,
+    /// By whom, if a process sent it.
+    pub sender: Pid,
+}
+
+/// Takes the next of these signals, which must be blocked; none when the time is over (sigtimedwait(2)).
+pub fn next(listened: &SigSet, patience: Option<Duration>) -> Option<Arrival> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+    let patience = patience.map(TimeSpec::from);
+    let patience = patience
+        .as_ref()
+        .map_or(ptr::null(), |patience| ptr::from_ref(patience.as_ref()));
+    // SAFETY: the set and the time live during the call, and `info` is filled in when a signal is returned.
+    let number = unsafe { libc::sigtimedwait(listened.as_ref(), info.as_mut_ptr(), patience) };
+    (number > 0).then(|| {
+        // SAFETY: a signal was returned.
+        let info = unsafe { info.assume_init() };
+        Arrival {
+            number,
+            code: info.si_code,
+            // SAFETY: of a signal that no process sent it is some other number, which nobody asks for.
+            sender: Pid::from_raw(unsafe { info.si_pid() }),
+        }
+    })
+}
+
+/// Has SIGIO come when something can be read here, so that one wait is for everything (fcntl(2), `F_SETSIG`).
+pub fn announce(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+    let descriptor = descriptor.as_raw_fd();
+    let signal = Signal::SIGIO as libc::c_int;
+    let flags = libc::O_ASYNC | libc::O_NONBLOCK;
+    for (command, argument) in [
+        (libc::F_SETOWN, getpid().as_raw()),
+        (F_SETSIG, signal),
+        (libc::F_SETFL, flags),
+    ] {
+        // SAFETY: the call takes integers and changes flags of a descriptor alone.
+        Errno::result(unsafe { libc::fcntl(descriptor, command, argument) })?;
+    }
+    Ok(())
 }
 
 /// Sends a signal by its number, since those for real time have no name; to a group when the process is negative (kill(2)).

@@ -12,10 +12,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::signalfd::SignalFd;
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pipe2, setpgid};
 use zeroize::Zeroize;
@@ -30,7 +28,7 @@ use crate::error::Error as CrateError;
 use crate::exec;
 use crate::link::News;
 use crate::log::{Level, Log};
-use crate::signal;
+use crate::signal::{self, Arrival};
 use crate::user::User;
 
 use stragglers::Stragglers;
@@ -46,7 +44,10 @@ pub(super) fn run(
     config: &Config,
     log: Log,
 ) -> Result<u8, CrateError> {
-    let signals = signal::listen_to_all().map_err(system("listen for signals"))?;
+    let (listened, signals) = signal::listen_to_all().map_err(system("listen for signals"))?;
+    if stays {
+        signal::announce(keeper.link.as_fd()).map_err(system("listen to the keeper"))?;
+    }
     if supervision.subreaper {
         set_child_subreaper(true).map_err(system("adopt orphans"))?;
     }
@@ -62,21 +63,22 @@ pub(super) fn run(
             false => application,
         },
         user: config.user.clone(),
-        signals,
+        own: getpid(),
+        listened,
         terminal,
         log,
         stop_timeout: supervision.stop_timeout,
         kill_at: None,
         is_expired: false,
     };
-    let status = init.look_after(keeper, stays, config.upkeep.on_expiry)?;
+    let status = init.look_after(keeper, stays, config.upkeep.on_expiry);
     let stragglers = Stragglers {
         application,
         adopted: supervision.subreaper,
         keeper: keeper.child,
         user: init.user.as_ref(),
     };
-    stragglers.end(&init.signals);
+    stragglers.end(&signals);
     if let Some(terminal) = &init.terminal {
         terminal.pass(application, getpgrp());
     }
@@ -200,7 +202,9 @@ struct Init {
     addressee: Pid,
     /// Whom it runs as, when that is not who this process runs as.
     user: Option<User>,
-    signals: SignalFd,
+    own: Pid,
+    /// All signals that are forwarded, and the two that tell of the application and of the keeper.
+    listened: SigSet,
     terminal: Option<Terminal>,
     log: Log,
     stop_timeout: Duration,
@@ -217,15 +221,14 @@ impl Init {
         keeper: &mut Watch,
         mut is_kept: bool,
         on_expiry: OnExpiry,
-    ) -> Result<libc::c_int, Error> {
+    ) -> libc::c_int {
         let mut link_is_ready = true;
+        // It may have ended before anybody listened.
+        if let Some(status) = self.reap() {
+            return status;
+        }
         loop {
-            // First: whoever signals an application waits for it.
-            self.forward();
-            if let Some(status) = self.reap() {
-                return Ok(status);
-            }
-            if is_kept && link_is_ready && !self.hear(keeper) {
+            if is_kept && std::mem::take(&mut link_is_ready) && !self.hear(keeper) {
                 is_kept = false;
                 self.report_loss(keeper);
                 match on_expiry {
@@ -235,14 +238,20 @@ impl Init {
                 }
             }
             self.kill_if_late();
-            let mut ready = [self.signals.as_fd(), keeper.link.as_fd()]
-                .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
-            let watched = 1 + usize::from(is_kept);
-            match poll(&mut ready[..watched], self.patience()) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(system("wait for the application")(errno)),
+            let Some(arrival) = signal::next(&self.listened, self.patience()) else {
+                continue;
+            };
+            match Signal::try_from(arrival.number) {
+                Ok(Signal::SIGCHLD) => {
+                    if let Some(status) = self.reap() {
+                        return status;
+                    }
+                }
+                // What a process sends has a code that is not positive.
+                Ok(Signal::SIGIO) if arrival.code > 0 => link_is_ready = true,
+                _ if is_for_application(&arrival, self.own) => self.tell(arrival.number),
+                _ => {}
             }
-            link_is_ready = ready[1].any().unwrap_or(true);
         }
     }
 
@@ -293,22 +302,9 @@ impl Init {
     }
 
     /// How long nothing is due; for ever, mostly.
-    fn patience(&self) -> PollTimeout {
-        self.kill_at.map_or(PollTimeout::NONE, |at| {
-            let left = at.saturating_duration_since(Instant::now());
-            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-        })
-    }
-
-    /// Hands on what has come.
-    fn forward(&self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            // Both are written as they are everywhere else: as an int.
-            let (number, sender) = (info.ssi_signo as i32, Pid::from_raw(info.ssi_pid as i32));
-            if is_for_application(number, info.ssi_code, sender) {
-                self.tell(number);
-            }
-        }
+    fn patience(&self) -> Option<Duration> {
+        self.kill_at
+            .map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
     /// Takes every child that has ended; the status of the application, if it is among them.
@@ -350,12 +346,11 @@ impl Init {
 
 /// Is it to be handed on: what the kernel and others send, but not what this process brings upon itself (SIGPIPE, when
 /// nobody reads its log).
-fn is_for_application(number: i32, code: i32, sender: Pid) -> bool {
-    match Signal::try_from(number) {
-        Ok(Signal::SIGCHLD) => false,
+fn is_for_application(arrival: &Arrival, own: Pid) -> bool {
+    match Signal::try_from(arrival.number) {
         // The terminal sends them to whom it stops. Anybody else who stops an application sends them to it.
-        Ok(Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) => code == libc::SI_KERNEL,
-        _ => code != libc::SI_USER || sender != getpid(),
+        Ok(Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) => arrival.code == libc::SI_KERNEL,
+        _ => arrival.code != libc::SI_USER || arrival.sender != own,
     }
 }
 
@@ -384,8 +379,6 @@ mod tests {
             (libc::SIGPIPE, user, other, true),
             (libc::SIGPIPE, user, own, false),
             (libc::SIGXFSZ, user, own, false),
-            (libc::SIGCHLD, user, other, false),
-            (libc::SIGCHLD, libc::CLD_EXITED, other, false),
             (libc::SIGTSTP, user, other, false),
             (libc::SIGTSTP, kernel, other, true),
             (libc::SIGTTIN, user, other, false),
@@ -393,7 +386,12 @@ mod tests {
             (libc::SIGRTMIN(), queue, other, true),
             (64, user, other, true),
         ] {
-            let found = is_for_application(number, code, sender);
+            let arrival = Arrival {
+                number,
+                code,
+                sender,
+            };
+            let found = is_for_application(&arrival, own);
             assert_eq!(
                 found, expected,
                 "signal {number}, code {code}, from {sender}"
