@@ -475,13 +475,18 @@ pub fn trim_memory() {
     unsafe {
         libc::malloc_trim(0)
     };
-    // SAFETY: the function is of the type that is asked for, and needs no data.
-    unsafe { libc::dl_iterate_phdr(Some(forget_code), std::ptr::null_mut()) };
+    forget_code();
 }
 
-/// Lets go of the pages of code and constants that were used so far: those that are used again come back from the file.
+/// Lets go of the pages of code and constants that were used so far, some 4 MiB: those that are used again come back from
+/// the file.
+pub fn forget_code() {
+    // SAFETY: the function is of the type that is asked for, and needs no data.
+    unsafe { libc::dl_iterate_phdr(Some(forget_segments), std::ptr::null_mut()) };
+}
+
 // SAFETY: only dl_iterate_phdr(3) calls it, which describes a loaded program truly.
-unsafe extern "C" fn forget_code(
+unsafe extern "C" fn forget_segments(
     program: *mut libc::dl_phdr_info,
     _: usize,
     _: *mut libc::c_void,

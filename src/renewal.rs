@@ -13,6 +13,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The first pause after a failure, and a server that is away is asked at least so often.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LAST: Duration = Duration::from_secs(60);
+/// Whatever lives so short, this much of it is left when something is done for it, or half.
+const SPARE: Duration = Duration::from_secs(5);
 /// How much shorter an answer may be than what was asked for, since servers count in whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
 
@@ -92,7 +94,7 @@ impl Term {
 
     /// It cannot be renewed, so another one is fetched while about a third of a whole life is left.
     pub fn must_be_replaced(&mut self, now: Moment, chance: f64) {
-        let ahead = self.full.mul_f64(1.0 - part(chance));
+        let ahead = self.full.mul_f64(1.0 - part(chance)).max(spare(self.full));
         self.step = Step::Replace;
         self.due = self.end.saturating_sub(ahead).max(now);
     }
@@ -127,7 +129,13 @@ impl Term {
 /// About two thirds of what is left.
 fn renewal(now: Moment, end: Moment, chance: f64) -> Moment {
     let left = end.saturating_sub(now);
-    now + left.mul_f64(part(chance)).max(PAUSE_MIN.min(left))
+    let wait = left.mul_f64(part(chance)).min(left - spare(left));
+    now + wait.max(PAUSE_MIN.min(left))
+}
+
+/// Of lives of seconds more than a third is left: an answer of a busy server takes as long as for others.
+fn spare(life: Duration) -> Duration {
+    SPARE.min(life / 2)
 }
 
 /// The part of a life after which something is done: 0.60 to 0.72.

@@ -27,7 +27,7 @@ use super::holdings::Holdings;
 use crate::command::Command;
 use crate::config::Config;
 use crate::files::status::Loss;
-use crate::init::Hook;
+use crate::init::{self, Hook};
 use crate::log::Log;
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
@@ -151,6 +151,7 @@ impl Upkeep<'_> {
         let mut ready = vec![PollFd::new(self.timer.as_fd(), PollFlags::POLLIN)];
         ready.extend(ended.map(|ended| PollFd::new(ended, PollFlags::POLLIN)));
         ready.extend(hook.map(|hook| PollFd::new(hook, PollFlags::POLLIN)));
+        init::forget_code();
         while let Err(errno) = poll(&mut ready, PollTimeout::NONE) {
             if errno != Errno::EINTR {
                 // For want of memory; the application goes on, and so does this.
