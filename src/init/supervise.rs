@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, Signal, killpg};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pipe2, setpgid};
 use zeroize::Zeroize;
 
@@ -33,6 +34,9 @@ use crate::user::User;
 
 use stragglers::Stragglers;
 use terminal::Terminal;
+
+/// How long an exec mostly takes at the most, in milliseconds.
+const STOPPED: u8 = 20;
 
 /// Runs the application and gives its exit code, when it and all that it has started have ended.
 pub(super) fn run(
@@ -116,7 +120,7 @@ fn start(
             for variable in environment {
                 variable.into_bytes().zeroize();
             }
-            match read_failure(failure).map_err(system("hear from the application"))? {
+            match read_failure(failure, child).map_err(system("hear from the application"))? {
                 None => {
                     let_go();
                     Ok(child)
@@ -169,7 +173,18 @@ fn report_failure(reporter: OwnedFd, error: &exec::Error) {
 }
 
 /// Waits for the exec; why there was none, if there was none.
-fn read_failure(failure: OwnedFd) -> Result<Option<exec::Error>, Errno> {
+fn read_failure(failure: OwnedFd, child: Pid) -> Result<Option<exec::Error>, Errno> {
+    while poll(
+        &mut [PollFd::new(failure.as_fd(), PollFlags::POLLIN)],
+        STOPPED,
+    ) == Ok(0)
+    {
+        // The terminal may stop it in the moment before its exec, when nobody would see a job that stands still.
+        let stopped = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
+        if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(child), stopped) {
+            let _ = killpg(child, Signal::SIGCONT);
+        }
+    }
     let mut report = Vec::new();
     File::from(failure)
         .read_to_end(&mut report)

@@ -198,12 +198,12 @@ pub(super) fn application_on_it(init: &Init) -> String {
 }
 
 /// An application that gives back each line that is typed.
-const CAT: [&str; 3] = ["/bin/sh", "-c", "echo up; exec cat"];
+const CAT: [&str; 3] = ["/bin/sh", "-c", "echo runs-now; exec cat"];
 
 pub(super) fn stop_key(init: &Init) -> String {
     let mut terminal = Terminal::start(init, &Place::First.terminal(), CAT);
     let goes_on = |terminal: &mut Terminal| {
-        terminal.ask("", "up", 1, "does not run")?;
+        terminal.ask("", "runs-now", 1, "does not run")?;
         terminal.ask("\x1aline\n", "line", 2, "stops it for good")
     };
     match goes_on(&mut terminal) {
@@ -217,7 +217,7 @@ pub(super) fn stop_key_below_shell(init: &Init) -> String {
     let under = [&Place::Other.terminal()[..], &BASH, &["-c", script]].concat();
     let mut terminal = Terminal::start(init, &under, CAT);
     let works = |terminal: &mut Terminal| {
-        terminal.ask("", "up", 1, "does not run")?;
+        terminal.ask("", "runs-now", 1, "does not run")?;
         terminal.ask("\x1a", "back", 1, "^Z stops it for good")?;
         terminal.ask("line\n", "line", 2, "fg does not continue it")?;
         terminal.ask("\x03", "code-130", 1, "^C does not end it")
