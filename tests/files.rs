@@ -223,7 +223,7 @@ fn every_visible_name_is_a_link_through_one_generation() {
 
 /// Something that somebody else has put at a name, and a file outside that must stay as it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Plant {
+pub(crate) enum Plant {
     Symlink,
     HardLink,
     Fifo,
@@ -231,7 +231,7 @@ enum Plant {
     File,
 }
 
-const PLANTS: [Plant; 5] = [
+pub(crate) const PLANTS: [Plant; 5] = [
     Plant::Symlink,
     Plant::HardLink,
     Plant::Fifo,
@@ -240,7 +240,7 @@ const PLANTS: [Plant; 5] = [
 ];
 
 impl Plant {
-    fn at(self, path: &Path, victim: &Path) -> std::io::Result<()> {
+    pub(crate) fn at(self, path: &Path, victim: &Path) -> std::io::Result<()> {
         match self {
             Plant::Symlink => symlink(victim, path),
             Plant::HardLink => fs::hard_link(victim, path),
@@ -252,25 +252,25 @@ impl Plant {
 }
 
 /// A file on the same tmpfs that planted links lead to.
-struct Victim {
+pub(crate) struct Victim {
     directory: TempDir,
     mode: u32,
 }
 
 impl Victim {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tmpfs_dir();
         let path = directory.write("victim", "untouched");
         let mode = fs::metadata(path).expect("just written").mode();
         Self { directory, mode }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.join("victim")
     }
 
     #[track_caller]
-    fn assert_untouched(&self, what: &str) {
+    pub(crate) fn assert_untouched(&self, what: &str) {
         let found = fs::metadata(self.path()).expect("nobody removes it");
         let content = fs::read_to_string(self.path()).expect("nobody removes it");
         assert_eq!(content, "untouched", "{what}");
@@ -824,7 +824,7 @@ fn read_in(generation: &impl std::os::fd::AsFd, name: &str) -> Option<String> {
         .filter(|text| !text.is_empty())
 }
 
-fn is_pair(certificate: &str, key: &str) -> bool {
+pub(crate) fn is_pair(certificate: &str, key: &str) -> bool {
     let (_, pem) =
         x509_parser::pem::parse_x509_pem(certificate.as_bytes()).expect("a whole PEM file");
     let leaf = pem.parse_x509().expect("a whole certificate");

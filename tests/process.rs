@@ -814,7 +814,7 @@ fn a_root_that_may_not_change_its_user_says_so_before_the_token_is_touched() {
 }
 
 /// Root that may become somebody else and give files away, and nothing more.
-const LITTLE_ROOT: [&str; 3] = [
+pub(crate) const LITTLE_ROOT: [&str; 3] = [
     "setpriv",
     "--inh-caps=-all",
     "--bounding-set=-all,+setuid,+setgid,+chown",

@@ -25,6 +25,8 @@ use nix::unistd::Pid;
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 use serde_json::{Value, json};
 
+use crate::files::{PLANTS, Plant, Victim, is_pair};
+use crate::process::LITTLE_ROOT;
 use crate::support::anteroom::{entries_in, events, has_ended};
 use crate::support::openbao::text;
 use crate::support::{
@@ -225,15 +227,6 @@ fn look(directory: &Path) -> Result<Files, String> {
 fn der(pem: &[u8]) -> Vec<u8> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem).expect("a whole PEM file");
     pem.contents
-}
-
-fn is_pair(certificate: &str, key: &str) -> bool {
-    let (_, pem) =
-        x509_parser::pem::parse_x509_pem(certificate.as_bytes()).expect("a whole PEM file");
-    let leaf = pem.parse_x509().expect("a whole certificate");
-    let key = rcgen::KeyPair::from_pem(key).expect("a whole key");
-    use rcgen::PublicKeyData;
-    leaf.public_key().raw == key.subject_public_key_info()
 }
 
 /// Knows what belongs together. Each thing is checked once, since readers see most generations many times.
@@ -989,13 +982,6 @@ fn what_was_published_stays_whole_while_nothing_can_be_written_and_health_tells_
 const LISTEN: &str = "trap 'echo told' HUP; trap 'kill $!; exit 7' TERM; sleep 3600 & echo up; \
      while :; do wait $!; done";
 
-/// Root that may become somebody else and give files away, and nothing more.
-const LITTLE_ROOT: [&str; 3] = [
-    "setpriv",
-    "--inh-caps=-all",
-    "--bounding-set=-all,+setuid,+setgid,+chown",
-];
-
 /// Who starts anteroom, and who the application is, when that is somebody else.
 #[derive(Clone, Copy, Debug)]
 struct Rights {
@@ -1141,65 +1127,6 @@ fn a_command_of_another_user_that_hangs_is_ended_by_a_root_that_may_not_signal_o
     run.kill(Signal::SIGTERM);
     run.wait().assert_code(7).assert_no_files();
     assert!(!is_asleep(), "the last command outlived the application");
-}
-
-/// Something that somebody else has put at a name, and a file outside that must stay as it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Plant {
-    Symlink,
-    HardLink,
-    Fifo,
-    Directory,
-    File,
-}
-
-const PLANTS: [Plant; 5] = [
-    Plant::Symlink,
-    Plant::HardLink,
-    Plant::Fifo,
-    Plant::Directory,
-    Plant::File,
-];
-
-impl Plant {
-    fn at(self, path: &Path, victim: &Path) -> std::io::Result<()> {
-        match self {
-            Plant::Symlink => symlink(victim, path),
-            Plant::HardLink => fs::hard_link(victim, path),
-            Plant::Fifo => Ok(nix::unistd::mkfifo(path, Mode::S_IRWXU)?),
-            Plant::Directory => fs::create_dir(path),
-            Plant::File => fs::File::create_new(path).map(drop),
-        }
-    }
-}
-
-/// A file on the same tmpfs that planted links lead to.
-struct Victim {
-    directory: TempDir,
-    mode: u32,
-}
-
-impl Victim {
-    fn new() -> Self {
-        let directory = tmpfs_dir();
-        let path = directory.write("victim", "untouched");
-        let mode = fs::metadata(path).expect("just written").mode();
-        Self { directory, mode }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.join("victim")
-    }
-
-    #[track_caller]
-    fn assert_untouched(&self, what: &str) {
-        let found = fs::metadata(self.path()).expect("nobody removes it");
-        let content = fs::read_to_string(self.path()).expect("nobody removes it");
-        assert_eq!(content, "untouched", "{what}");
-        assert_eq!((found.mode(), found.uid()), (self.mode, 0), "{what}");
-        let names = fs::read_dir(self.directory.path()).expect("ours").count();
-        assert_eq!(names, 1, "{what}: something was written beside it");
-    }
 }
 
 /// Names that somebody with the right to write the directory can take while a keeper works.
