@@ -150,7 +150,8 @@ pub fn block_all() {
     let _ = SigSet::all().thread_block();
 }
 
-/// A descriptor that is readable when any signal has come but [`FAULTS`]; they disturb this process no more.
+/// All signals but those of a fault, and a descriptor that is readable when one has come; they disturb this process no
+/// more.
 pub fn listen_to_all() -> Result<(SigSet, SignalFd), Errno> {
     let mut all = SigSet::all();
     for fault in FAULTS {

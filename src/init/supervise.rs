@@ -457,12 +457,16 @@ mod tests {
                 errno: Errno::ETXTBSY,
             },
         );
-        let error = read_failure(reader)
+        let error = read_failure(reader, getpid())
             .expect("it can be read")
             .expect("there was one");
         assert_eq!((error.step, error.errno), (exec::EXEC, Errno::ETXTBSY));
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         drop(writer);
-        assert!(read_failure(reader).expect("it can be read").is_none());
+        assert!(
+            read_failure(reader, getpid())
+                .expect("it can be read")
+                .is_none()
+        );
     }
 }
