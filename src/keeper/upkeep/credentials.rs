@@ -24,14 +24,32 @@ pub(super) struct Retired {
 
 impl Upkeep<'_> {
     pub(super) fn keep_lease(&mut self, index: usize) {
-        match self.holdings.leases[index].map(|term| (term.step, term)) {
-            Some((Step::Renew, term)) => self.renew_lease(index, term),
-            Some((Step::Replace, term)) if self.would_outlive(&term) => self.replace(index, term),
-            Some(_) => self.holdings.leases[index].iter_mut().for_each(|term| {
-                term.step = Step::Nothing;
-            }),
-            None => {}
+        let Some(term) = self.holdings.leases[index] else {
+            return;
+        };
+        if term.step == Step::Renew {
+            return self.renew_lease(index, term);
         }
+        if self.token_may_end_with(&term) {
+            // It may have a maximum that nobody knows of before it is renewed.
+            self.renew_token();
+        }
+        let token = self.holdings.token.as_ref();
+        if token.is_some_and(|token| token.lost.is_some()) {
+            return;
+        }
+        if self.would_outlive(&term) {
+            self.replace(index, term);
+        } else if let Some(term) = &mut self.holdings.leases[index] {
+            term.step = Step::Nothing;
+        }
+    }
+
+    /// As far as is known, no new credential would live longer than this one.
+    fn token_may_end_with(&self, term: &Term) -> bool {
+        self.holdings.token.as_ref().is_some_and(|token| {
+            token.term.step == Step::Renew && token.term.end <= term.end + term.full / 10
+        })
     }
 
     fn renew_lease(&mut self, index: usize, term: Term) {

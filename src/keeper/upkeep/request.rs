@@ -81,7 +81,8 @@ impl Upkeep<'_> {
         match self.ask_as_it_is(left, Session::lookup_self) {
             Ok(_) => Lookup::Lives,
             Err(Trouble::Denied(_)) => {
-                self.lost(match left.is_zero() {
+                // Servers count in whole seconds, and each from a moment of its own.
+                self.lost(match left < Duration::from_secs(1) {
                     true => Loss::Expired,
                     false => Loss::Revoked,
                 });
