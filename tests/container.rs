@@ -511,7 +511,9 @@ fn the_final_stage_of_the_example_runs_as_it_is_written() {
             }
             ("COPY", ["anteroom", target]) => files.push((*target, binary(), 0o755)),
             ("COPY", ["anteroom.toml", target]) => files.push((*target, manifest.as_path(), 0o644)),
-            ("USER" | "ENTRYPOINT" | "CMD" | "HEALTHCHECK", _) => lines.push(format!("{word} {rest}")),
+            ("USER" | "ENTRYPOINT" | "CMD" | "HEALTHCHECK", _) => {
+                lines.push(format!("{word} {rest}"))
+            }
             _ => panic!("the test does not know {word} {rest}"),
         }
     }
