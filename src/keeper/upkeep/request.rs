@@ -140,7 +140,7 @@ impl Upkeep<'_> {
     fn plan_check(&mut self) {
         let interval = self.config.upkeep.revocation_check;
         self.state.check =
-            interval.map(|interval| moment() + interval.mul_f64(0.8 + 0.2 * chance()));
+            interval.map(|interval| moment() + interval.mul_f64(0.9 + 0.1 * chance()));
     }
 
     fn away(&mut self, reason: &str) {
