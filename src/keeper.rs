@@ -1,7 +1,6 @@
 //! The keeper: the process that talks to Vault and holds every secret.
 
 mod application;
-mod clock;
 mod holdings;
 mod upkeep;
 
@@ -15,6 +14,7 @@ use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use nix::unistd::Pid;
 
 use crate::certificate;
+use crate::clock;
 use crate::command::{self, Command};
 use crate::config::{Config, Lifecycle, Promise, Vault};
 use crate::dry_run;

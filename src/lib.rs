@@ -19,7 +19,7 @@
 //! | certificate and credentials at once | [`fetch`] |
 //! | secrets to bytes | [`files`] |
 //! | bytes to the tmpfs, a generation at a time | [`secrets_dir`] |
-//! | when to renew what | [`renewal`] |
+//! | when to renew what | [`renewal`], by the [`clock`] |
 //! | is it all still good? | [`health`] |
 //! | all of it without a Vault | [`dry_run`] |
 //! | what a start would do | [`plan`] |
@@ -34,6 +34,7 @@
 
 pub mod certificate;
 pub mod cli;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod dependencies;

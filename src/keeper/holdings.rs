@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::clock;
 use crate::certificate::Issued;
+use crate::clock;
 use crate::config::Config;
 use crate::files::status::{self, Loss, Status, rfc3339};
 use crate::files::{Credential, Material};

@@ -22,8 +22,8 @@ use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
 use time::OffsetDateTime;
 
 use super::application::Application;
-use super::clock::moment;
 use super::holdings::Holdings;
+use crate::clock::moment;
 use crate::command::Command;
 use crate::config::Config;
 use crate::files::status::Loss;

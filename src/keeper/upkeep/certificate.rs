@@ -3,7 +3,7 @@
 use super::Upkeep;
 use super::request::{Asked, Trouble};
 use crate::certificate;
-use crate::keeper::clock::{self, chance, moment};
+use crate::clock::{self, chance, moment};
 use crate::keeper::holdings::certificate_term;
 use crate::renewal::Term;
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::Upkeep;
 use super::request::{Asked, Trouble, is_at_its_end};
+use crate::clock::{chance, moment};
 use crate::dependencies;
 use crate::files::Credential;
-use crate::keeper::clock::{chance, moment};
 use crate::keeper::holdings::lease_term;
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment, Step, Term};

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::Upkeep;
 use super::certificate::CERTIFICATE;
+use crate::clock::{calendar, moment};
 use crate::config::OnRotate;
 use crate::error::Error;
 use crate::files::status::rfc3339;
 use crate::files::{self, Rendered};
 use crate::init::{self, Hook};
-use crate::keeper::clock::{calendar, moment};
 use crate::log::{Level, Value};
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;

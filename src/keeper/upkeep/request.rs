@@ -5,8 +5,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::Upkeep;
+use crate::clock::{calendar, chance, moment};
 use crate::files::status::Loss;
-use crate::keeper::clock::{calendar, chance, moment};
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment};
 use crate::vault::{self, Session};

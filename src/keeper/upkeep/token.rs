@@ -2,9 +2,9 @@
 
 use super::Upkeep;
 use super::request::{Trouble, is_at_its_end};
+use crate::clock::{chance, moment};
 use crate::config::OnExpiry;
 use crate::files::status::Loss;
-use crate::keeper::clock::{chance, moment};
 use crate::log::{Level, Value};
 use crate::renewal::{self, Horizon, Moment, Step};
 

@@ -11,20 +11,20 @@ use crate::renewal::Moment;
 /// The calendar's time on this machine.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the keeper reads the clock and hands the time on"
+    reason = "whoever works for a long time reads the clock here and hands the time on"
 )]
-pub(super) fn calendar() -> OffsetDateTime {
+pub fn calendar() -> OffsetDateTime {
     SystemTime::now().into()
 }
 
 /// The time since this machine was started, its sleep included.
-pub(super) fn moment() -> Moment {
+pub fn moment() -> Moment {
     // The call fails for clocks alone that the kernel does not know.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
 /// This machine's clock and Vault's.
-pub(super) fn clocks(skew: Option<i64>) -> Clocks {
+pub fn clocks(skew: Option<i64>) -> Clocks {
     let here = calendar().unix_timestamp();
     Clocks {
         here,
@@ -33,7 +33,7 @@ pub(super) fn clocks(skew: Option<i64>) -> Clocks {
 }
 
 /// A number from 0 to 1, another one each time and in each container.
-pub(super) fn chance() -> f64 {
+pub fn chance() -> f64 {
     let mut random = [0; 4];
     let _ = rustls::crypto::aws_lc_rs::default_provider()
         .secure_random
