@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config;
 use crate::log;
@@ -18,7 +18,7 @@ use crate::log;
     name = "anteroom",
     version,
     about = "Fetches a service's secrets with a one-use wrapping token, then becomes the service",
-    override_usage = "anteroom [OPTIONS] -- COMMAND [ARGS...]\n       anteroom --dry-run [-- COMMAND [ARGS...]]\n       anteroom check\n       anteroom health",
+    override_usage = "anteroom [OPTIONS] -- COMMAND [ARGS...]\n       anteroom --dry-run [-- COMMAND [ARGS...]]\n       anteroom check\n       anteroom health\n       anteroom policy\n       anteroom mint",
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = false
 )]
@@ -34,7 +34,7 @@ pub struct Cli {
     )]
     pub manifest: PathBuf,
 
-    /// File with the wrapping token, read once and removed; - is standard input
+    /// File with the wrapping token, read once and removed, or an agent's socket; - is standard input
     #[arg(
         long,
         value_name = "PATH",
@@ -42,6 +42,16 @@ pub struct Cli {
         hide_env_values = true
     )]
     pub token_file: Option<PathBuf>,
+
+    /// How long the token file may take to come; default 0, or 20s where the manifest expects an agent's
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "ANTEROOM_TOKEN_WAIT",
+        hide_env_values = true,
+        value_parser = config::duration as Reader<Duration>
+    )]
+    pub token_wait: Option<Duration>,
 
     /// Where the files go; default /run/secrets, for --dry-run a new private directory
     #[arg(
@@ -70,7 +80,7 @@ pub struct Cli {
         value_name = "DURATION",
         env = "ANTEROOM_DEADLINE",
         hide_env_values = true,
-        value_parser = config::positive
+        value_parser = config::positive as Reader<Duration>
     )]
     pub deadline: Option<Duration>,
 
@@ -236,6 +246,75 @@ pub enum Task {
     Check,
     /// Is everything that was published still good? Exit code 0, or 1 and what is not; for HEALTHCHECK
     Health,
+    /// The least Vault policy that the service's token needs for its manifest, as HCL
+    Policy {
+        /// That of whoever mints for the service, with the token role that it presumes
+        #[arg(long)]
+        minter: bool,
+    },
+    /// On the host: prints a wrapping token for a service; Vault is where VAULT_ADDR and its like say
+    Mint(MintOptions),
+}
+
+/// What a token is to be, and how it is printed.
+#[derive(Debug, Args)]
+pub struct MintOptions {
+    /// Token role; without one the new token gets what the issuing token may do
+    #[arg(long, value_name = "ROLE", value_parser = config::path_segment as Reader<String>)]
+    pub role: Option<String>,
+
+    /// What Vault's audit log says of the token; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair as Reader<String>)]
+    pub meta: Vec<String>,
+
+    /// Policy of the token, instead of all that the role allows; repeatable
+    #[arg(long, value_name = "POLICY", value_parser = not_empty as Reader<String>)]
+    pub policy: Vec<String>,
+
+    /// Life of the service's own token, until it is renewed
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = config::whole_seconds as Reader<Duration>)]
+    pub ttl: Duration,
+
+    /// Life of the wrapping token
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = config::whole_seconds as Reader<Duration>)]
+    pub wrap_ttl: Duration,
+
+    /// The token alone, JSON as vault and bao print it, or a line for docker run --env-file
+    #[arg(long, value_name = "FORMAT", default_value = "token")]
+    pub format: MintFormat,
+
+    /// File with the token to mint with; by default BAO_TOKEN or VAULT_TOKEN, else ~/.vault-token
+    #[arg(long, value_name = "PATH")]
+    pub issuer_token_file: Option<PathBuf>,
+}
+
+/// How a wrapping token is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum MintFormat {
+    /// The token alone
+    Token,
+    /// As the command lines of Vault and OpenBao print it
+    Json,
+    /// ANTEROOM_TOKEN=TOKEN
+    Env,
+}
+
+/// One type for all of them: each function would be a parser's type of its own, and the binary larger.
+type Reader<T> = fn(&str) -> Result<T, String>;
+
+fn pair(text: &str) -> Result<String, String> {
+    match text.find('=') {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err("it is not KEY=VALUE".to_owned()),
+    }
+}
+
+/// Vault drops an empty name, and then asks for everything.
+fn not_empty(text: &str) -> Result<String, String> {
+    match text.is_empty() {
+        true => Err("it is empty".to_owned()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 #[cfg(test)]

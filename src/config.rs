@@ -19,10 +19,14 @@ use nix::sys::signal::Signal;
 use crate::files::template::Template;
 use crate::manifest::Mistake;
 use crate::user::User;
+use crate::vault::{Endpoint, Roots};
 
 pub use environment::{Environment, TOKEN_VARIABLES};
-pub use names::{Address, file_name};
-pub use resolve::{Surroundings, positive, resolve};
+pub use names::{Address, duration, file_name, path_segment, vault_path};
+pub use resolve::{
+    DEADLINE, Surroundings, label, positive, resolve, vault_alone, vault_from_environment,
+    whole_seconds,
+};
 
 /// What the configuration is for; it decides what must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,17 @@ pub enum Purpose {
     DryRun,
     /// A look at the manifest: as a dry run, and no command.
     Check,
+    /// The manifest's policy: as a look at it, but nothing is invented.
+    Policy,
+    /// The host side: no manifest, and Vault as the environment has it.
+    Mint,
+}
+
+impl Purpose {
+    /// An application is to run on this machine, as it is.
+    fn is_here(self) -> bool {
+        matches!(self, Purpose::Start | Purpose::DryRun)
+    }
 }
 
 /// Everything that a start needs to know.
@@ -41,8 +56,12 @@ pub struct Config {
     pub app: String,
     /// The environment it runs in.
     pub environment: String,
-    /// Where Vault is; none in a dry run.
+    /// Where Vault is; for a start alone.
     pub vault: Option<Vault>,
+    /// What the handed-in token must be.
+    pub promise: Promise,
+    /// Where the wrapping token comes to.
+    pub delivery: Delivery,
     /// The certificate to ask for.
     pub certificate: Option<Certificate>,
     /// The Java stores to write; only with a certificate.
@@ -150,8 +169,36 @@ pub struct Vault {
     pub client_timeout: Duration,
     /// Other hosts that a standby may redirect to.
     pub standby_hosts: Vec<String>,
-    /// What the token that it wrapped must be.
-    pub promise: Promise,
+}
+
+impl Vault {
+    /// How its client is to speak to it.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            url: self.address.url(),
+            namespace: self.namespace.clone(),
+            tls_server_name: self.tls_server_name.clone(),
+            client_timeout: self.client_timeout,
+            standby_hosts: self.standby_hosts.clone(),
+        }
+    }
+
+    /// Whom its client is to trust.
+    pub fn roots(&self) -> Roots<'_> {
+        match (&self.ca_cert, &self.system_bundle) {
+            (Some(file), _) => Roots::File(file),
+            (None, bundle) => Roots::System(bundle.as_deref()),
+        }
+    }
+}
+
+/// Where the wrapping token comes to, and when.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The file, pipe or socket; none is a variable, or nothing.
+    pub path: Option<PathBuf>,
+    /// How long a token that is not there yet is waited for; not at all when it is zero.
+    pub wait: Duration,
 }
 
 /// What the handed-in token must be.
@@ -159,8 +206,8 @@ pub struct Vault {
 pub struct Promise {
     /// The path at which it was wrapped, exactly.
     pub creation_path: String,
-    /// Longest life of the wrapping token.
-    pub max_wrap_ttl: Duration,
+    /// Longest life of the wrapping token, where the manifest says it.
+    pub max_wrap_ttl: Option<Duration>,
     /// Shortest life of the client token.
     pub min_ttl: Duration,
     /// Exactly these besides `default`; none is any but `root`.
@@ -320,6 +367,8 @@ pub mod file {
     pub const JAVA_ARGUMENTS: &str = "java.args";
     /// What was fetched, without any secret.
     pub const STATUS: &str = "status.json";
+    /// Where an agent puts the wrapping token; removed once it was read.
+    pub const TOKEN: &str = ".anteroom-token";
 }
 
 impl Config {
@@ -361,6 +410,11 @@ pub enum Error {
         /// All of them, in the order of the file.
         mistakes: Vec<Mistake>,
     },
+    /// There is no manifest, and these things are wrong with the environment.
+    Environment {
+        /// All of them.
+        mistakes: Vec<Mistake>,
+    },
 }
 
 impl fmt::Display for Error {
@@ -375,16 +429,21 @@ impl fmt::Display for Error {
             }
             Error::Mistakes { manifest, mistakes } => {
                 write!(f, "{}: ", manifest.display())?;
-                for (n, mistake) in mistakes.iter().enumerate() {
-                    if n > 0 {
-                        f.write_str("; ")?;
-                    }
-                    write!(f, "{mistake}")?;
-                }
-                Ok(())
+                write_all(f, mistakes)
             }
+            Error::Environment { mistakes } => write_all(f, mistakes),
         }
     }
+}
+
+fn write_all(f: &mut fmt::Formatter<'_>, mistakes: &[Mistake]) -> fmt::Result {
+    for (n, mistake) in mistakes.iter().enumerate() {
+        if n > 0 {
+            f.write_str("; ")?;
+        }
+        write!(f, "{mistake}")?;
+    }
+    Ok(())
 }
 
 impl std::error::Error for Error {}

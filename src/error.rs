@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::{
-    certificate, command, config, dependencies, exec, files, handover, init, secrets_dir, vault,
-    wrapping_token,
+    certificate, command, config, dependencies, exec, files, handover, init, mint, secrets_dir,
+    vault, wrapping_token,
 };
 
 /// A start failed.
@@ -34,6 +34,8 @@ pub enum Error {
     Init(init::Error),
     /// The exec failed.
     Exec(exec::Error),
+    /// There is no wrapping token for somebody else.
+    Mint(mint::Error),
     /// PID 1 called the start off and says why itself.
     CalledOff,
 }
@@ -53,6 +55,7 @@ impl fmt::Display for Error {
             Error::Command(error) => error.fmt(f),
             Error::Init(error) => error.fmt(f),
             Error::Exec(error) => error.fmt(f),
+            Error::Mint(error) => error.fmt(f),
             Error::CalledOff => f.write_str("called off"),
         }
     }
@@ -72,7 +75,8 @@ macro_rules! from {
 
 from! {
     config: Config, wrapping_token: Token, handover: HandOver, certificate: Certificate, dependencies: Dependency,
-    files: Files, secrets_dir: SecretsDir, command: Command, init: Init
+    files: Files, secrets_dir: SecretsDir, command: Command, init: Init,
+    mint: Mint
 }
 
 impl From<vault::TrustError> for Error {
@@ -87,9 +91,8 @@ impl Error {
         match self {
             Error::Usage(_) | Error::Token(wrapping_token::Error::Ambiguous) => 64,
             Error::Token(wrapping_token::Error::Malformed { .. }) => 65,
-            Error::Token(wrapping_token::Error::Missing | wrapping_token::Error::Source { .. }) => {
-                66
-            }
+            Error::Token(wrapping_token::Error::System { .. }) => 71,
+            Error::Token(_) => 66,
             Error::Config(_) | Error::Trust(_) => 78,
             Error::HandOver(handover::Error::NotValid { .. }) => 80,
             Error::HandOver(handover::Error::NotPromised { .. }) => 81,
@@ -120,6 +123,11 @@ impl Error {
                 _ if error.step == exec::EXEC => 126,
                 _ => 71,
             },
+            Error::Mint(mint::Error::Ambiguous { .. }) => 64,
+            Error::Mint(mint::Error::Malformed { .. }) => 65,
+            Error::Mint(mint::Error::Missing | mint::Error::Source { .. }) => 66,
+            Error::Mint(mint::Error::Vault(error)) => of_vault(error),
+            Error::Mint(mint::Error::NotPrinted { .. }) => 71,
             Error::CalledOff => 70,
         }
     }
@@ -153,6 +161,9 @@ impl Error {
                     wrapped_accessor, ..
                 },
             ) => wrapped_accessor.as_deref(),
+            Error::Mint(mint::Error::NotPrinted {
+                wrapped_accessor, ..
+            }) => Some(wrapped_accessor),
             _ => None,
         }
     }
@@ -165,6 +176,9 @@ impl Error {
             }
             Error::Config(config::Error::Unreadable { .. }) => {
                 "bake the manifest into the image, or name it with --manifest; the user that anteroom runs as must be able to read it"
+            }
+            Error::Config(config::Error::Environment { .. }) => {
+                "VAULT_ADDR and VAULT_CACERT, or their BAO_ twins, say where Vault is; on the host there is no manifest"
             }
             Error::Config(_) => {
                 "correct each place that is named; `anteroom check` looks at the manifest again, though not at this container's variables and users"
@@ -226,6 +240,7 @@ impl Error {
                 "it was found fit a moment before: did somebody change it? The files were removed and the token was revoked"
             }
             Error::Exec(_) => NEEDS_CAPABILITIES,
+            Error::Mint(error) => return of_mint(error),
             Error::CalledOff => return None,
         };
         Some(hint.to_owned())
@@ -253,11 +268,23 @@ fn of_vault(error: &vault::Error) -> u8 {
 fn of_token(error: &wrapping_token::Error) -> &'static str {
     match error {
         wrapping_token::Error::Missing => {
-            "set ANTEROOM_TOKEN, or --token-file; `vault token create -wrap-ttl=30s -role=ROLE` mints one. Without a Vault: --dry-run"
+            "set ANTEROOM_TOKEN, or --token-file; on the host `anteroom mint --role ROLE` prints one. Without a Vault: --dry-run"
         }
         wrapping_token::Error::Ambiguous => "hand in exactly one",
         wrapping_token::Error::Source { .. } => {
-            "the file must be a regular file or a pipe that only its owner can read"
+            "it must be a regular file or a pipe that only its owner can read, or the socket of an agent that answers; --token-wait waits for it"
+        }
+        wrapping_token::Error::Silent { .. } | wrapping_token::Error::InVain { .. } => {
+            "is anteroom-agent running on this host, and does it allow this container? Its log says why not. Without an agent, whoever hands the token in came too late"
+        }
+        wrapping_token::Error::Directory { .. } => {
+            "mount it, and have anteroom-agent put the token there, or name another file with --token-file"
+        }
+        wrapping_token::Error::Refused { .. } => {
+            "does anteroom-agent on this host allow this container? Its log says why not"
+        }
+        wrapping_token::Error::System { .. } => {
+            "look at the container's limit of open files, and at fs.inotify.max_user_instances and max_user_watches on this host"
         }
         wrapping_token::Error::Malformed { .. } => {
             "hand in the wrapping token alone, or the JSON that `vault` and `bao` print"
@@ -285,6 +312,44 @@ fn of_handover(error: &handover::Error) -> Option<String> {
         }
         handover::Error::Vault(error) => return of_answer(error, "[vault]"),
     })
+}
+
+fn of_mint(error: &mint::Error) -> Option<String> {
+    let hint = match error {
+        mint::Error::Missing => {
+            "set VAULT_TOKEN (or BAO_TOKEN), name a file with --issuer-token-file, or log in with `vault login` or `bao login`"
+        }
+        mint::Error::Ambiguous { .. } => "give exactly one",
+        mint::Error::Source { .. } => "it must be a regular file that only its owner can read",
+        mint::Error::Malformed { .. } => "it must hold the token alone",
+        mint::Error::NotPrinted { .. } => {
+            "mint another; the wrapping token ends by itself, and the client token can be revoked by its accessor"
+        }
+        mint::Error::Vault(vault::Error::Status {
+            status: 403,
+            request,
+            ..
+        }) => {
+            let path = request.split_once(' ').map_or("", |(_, path)| path);
+            return Some(format!(
+                "the issuing token's policy must grant `update` on {path}, and permit a --wrap-ttl as long as this; a token that has expired is refused in the same way. `anteroom policy --minter` prints the policy"
+            ));
+        }
+        mint::Error::Vault(vault::Error::Status {
+            status: 400 | 404, ..
+        }) => "compare --role, --policy and --ttl with the token role in Vault",
+        mint::Error::Vault(vault::Error::Unavailable { .. }) => {
+            "is Vault up, unsealed and reachable from this host?"
+        }
+        mint::Error::Vault(vault::Error::Tls { .. }) => {
+            "is VAULT_CACERT the CA of this Vault, the address the name on its certificate, and this machine's clock right?"
+        }
+        mint::Error::Vault(vault::Error::Redirect { .. }) => {
+            "VAULT_ADDR must be an address of the active node, or of what leads to it"
+        }
+        mint::Error::Vault(error) => return of_answer(error, "[vault]"),
+    };
+    Some(hint.to_owned())
 }
 
 fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
@@ -318,13 +383,16 @@ fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
 fn of_secrets_dir(error: &secrets_dir::Error) -> &'static str {
     match error {
         secrets_dir::Error::NotTmpfs { .. } => {
-            "mount one: docker run --tmpfs /run/secrets. `allow_disk = true` in [secrets] does without"
+            "mount one: docker run --tmpfs /run/secrets, for a service --mount type=tmpfs,target=/run/secrets, which holds Docker Swarm's own secrets too; or mount it elsewhere, such as at /run/anteroom, and name it with --secrets-dir, ANTEROOM_SECRETS_DIR or `directory` in [secrets]. `allow_disk = true` there does without"
+        }
+        secrets_dir::Error::ReadOnly { .. } => {
+            "somebody mounts it so: mount a tmpfs elsewhere, such as at /run/anteroom, and name it with --secrets-dir, ANTEROOM_SECRETS_DIR or `directory` in [secrets]"
         }
         secrets_dir::Error::Taken { .. } => {
             "what is there is left alone; choose another name in the manifest, or another --secrets-dir"
         }
         secrets_dir::Error::Unusable { .. } => {
-            "it must exist, belong to root or this user, let the application in, and have 256 KiB to spare: docker run --tmpfs /run/secrets"
+            "it must exist, belong to root or this user, let the application in, and have 256 KiB to spare: docker run --tmpfs /run/secrets. At a restart Docker gives it the mode of the image's directory: have one with mode 1777, or --tmpfs /run/secrets:uid=UID"
         }
         secrets_dir::Error::Write { .. } => "is the tmpfs full? Its size is an option of the mount",
     }

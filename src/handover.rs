@@ -3,11 +3,15 @@
 //! The order is that of Vault's documentation on response wrapping: look up, compare, unwrap once, compare again.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::config::Promise;
 use crate::log::{Level, Log, Value};
 use crate::vault::{self, Auth, Client, Session, TokenProperties, Unwrapped};
 use crate::wrapping_token::WrappingToken;
+
+/// Longest life of a wrapping token for which the manifest names none.
+const MAX_WRAP_TTL: Duration = Duration::from_secs(60);
 
 /// The hand-over failed.
 #[derive(Debug)]
@@ -90,12 +94,13 @@ pub fn inspect(
             &promise.creation_path,
         ));
     }
-    if wrapping.creation_ttl > promise.max_wrap_ttl.as_secs() {
+    let longest = promise.max_wrap_ttl.unwrap_or(MAX_WRAP_TTL);
+    if wrapping.creation_ttl > longest.as_secs() {
         return Err(Error::NotPromised {
             what: format!(
                 "its life is {} s, and `max_wrap_ttl` permits {} s",
                 wrapping.creation_ttl,
-                promise.max_wrap_ttl.as_secs()
+                longest.as_secs()
             ),
         });
     }

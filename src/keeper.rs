@@ -5,7 +5,7 @@ mod holdings;
 mod upkeep;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use crate::init;
 use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
 use crate::secrets_dir::{Generation, Lock, SecretsDir};
-use crate::vault::{Auth, Client, Deadline, Endpoint, Limits, Roots, Session};
+use crate::vault::{Auth, Client, Deadline, Limits, Session};
 use crate::wrapping_token::{self, Source};
 
 use application::Application;
@@ -143,12 +143,19 @@ impl Start<'_> {
         let client = self.client(vault)?;
         self.steps.mark("key");
 
-        let taken = wrapping_token::take(source, self.deadline)?;
+        let limits = wrapping_token::Limits {
+            deadline: self.deadline,
+            wait: self.config.delivery.wait,
+            called_off: Some(self.link.as_fd()),
+        };
+        let taken = wrapping_token::take(source, &limits, self.log);
+        let taken = taken.map_err(|error| self.silenced(error.into()))?;
+        self.steps.mark("token");
         if let Some(warning) = taken.warning {
             self.log
                 .event(Level::Warn, "token_file_kept", &warning, &[]);
         }
-        let inspected = handover::inspect(&client, &taken.token, &vault.promise, self.log);
+        let inspected = handover::inspect(&client, &taken.token, &self.config.promise, self.log);
         inspected.map_err(|error| self.silenced(error.into()))?;
         self.steps.mark("lookup");
         let unwrapped = handover::unwrap(client, taken.token);
@@ -156,7 +163,7 @@ impl Start<'_> {
         self.steps.mark("unwrap");
 
         let started = self
-            .fetch(&session, &auth, &vault.promise, request)
+            .fetch(&session, &auth, &self.config.promise, request)
             .map_err(|error| self.silenced(error))
             .and_then(|holdings| {
                 // Now, while a failure still calls the start off.
@@ -194,17 +201,6 @@ impl Start<'_> {
     }
 
     fn client(&self, vault: &Vault) -> Result<Client, Error> {
-        let roots = match (&vault.ca_cert, &vault.system_bundle) {
-            (Some(file), _) => Roots::File(file),
-            (None, bundle) => Roots::System(bundle.as_deref()),
-        };
-        let endpoint = Endpoint {
-            url: vault.address.url(),
-            namespace: vault.namespace.clone(),
-            tls_server_name: vault.tls_server_name.clone(),
-            client_timeout: vault.client_timeout,
-            standby_hosts: vault.standby_hosts.clone(),
-        };
         let called_off = self.link.ending().map_err(|error| init::Error::System {
             step: "listen to PID 1",
             reason: error.to_string(),
@@ -215,7 +211,12 @@ impl Start<'_> {
             grace: Duration::ZERO,
             persistent: true,
         };
-        Ok(Client::new(endpoint, roots, limits, self.log)?)
+        Ok(Client::new(
+            vault.endpoint(),
+            vault.roots(),
+            limits,
+            self.log,
+        )?)
     }
 
     /// Checks the client token and asks for everything that it is for.

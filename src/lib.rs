@@ -23,6 +23,8 @@
 //! | is it all still good? | [`health`] |
 //! | all of it without a Vault | [`dry_run`] |
 //! | what a start would do | [`plan`] |
+//! | what a start and the upkeep may do in Vault | [`policy`] |
+//! | the host side: a wrapping token for somebody else | [`mint`] |
 //! | why it failed | [`error`] |
 //! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
 //!
@@ -30,7 +32,8 @@
 //! [`certificate`] are functions of their arguments, with chance for the key stores alone; only [`secrets_dir`] writes
 //! files, only [`vault`] opens sockets to others, only [`init`] forks, only [`exec`] execs; `unsafe` lives in these last
 //! two, in [`signal`] and in one attribute of `main.rs`; a wrapping token is moved into the unwrap, only that makes a
-//! session, and only a session can ask for secrets.
+//! session, and only a session can ask for secrets. The host side has rules of its own: its sessions begin with the
+//! issuing token ([`mint`]).
 
 pub mod certificate;
 pub mod cli;
@@ -50,8 +53,10 @@ pub mod keeper;
 pub mod link;
 pub mod log;
 pub mod manifest;
+pub mod mint;
 pub mod pem;
 pub mod plan;
+pub mod policy;
 pub mod renewal;
 pub mod secret;
 pub mod secrets_dir;

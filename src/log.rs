@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::PanicHookInfo;
 use std::time::SystemTime;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -164,6 +165,24 @@ pub fn write_line(line: &str) {
         // Past the buffer of std, so that the line is one write; a closed standard error is nobody's concern.
         let _ = nix::unistd::write(stderr.as_fd(), &bytes);
     }
+}
+
+/// A defect of ours (sysexits(3)).
+const INTERNAL: i32 = 70;
+
+/// Ends the process and says where, and nothing of what: a panic's message may hold anything.
+pub fn report_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic
+        .location()
+        .map_or_else(String::new, ToString::to_string);
+    write_line(&format!(
+        "anteroom: error: internal error at {place}; please report it"
+    ));
+    #[expect(
+        clippy::exit,
+        reason = "nothing may run after a panic, and the exit code is part of the interface"
+    )]
+    std::process::exit(INTERNAL);
 }
 
 #[cfg(test)]

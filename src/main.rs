@@ -1,6 +1,5 @@
 //! The entrypoint: parse, run, say once why not, exit code.
 
-use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -10,8 +9,6 @@ use clap::error::ErrorKind;
 
 /// The command line is wrong (sysexits(3)).
 const USAGE: u8 = 64;
-/// A defect of ours (sysexits(3)).
-const INTERNAL: i32 = 70;
 
 /// The first instruction that is ours.
 #[expect(
@@ -25,7 +22,7 @@ static BEFORE_RUNTIME: extern "C" fn() = signal::receive;
 
 fn main() -> ExitCode {
     let began = Instant::now();
-    std::panic::set_hook(Box::new(report_panic));
+    std::panic::set_hook(Box::new(log::report_panic));
     let cli = match Cli::read(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(Refusal { others, last }) => {
@@ -54,21 +51,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says where, and nothing of what: a panic's message may hold anything.
-fn report_panic(panic: &PanicHookInfo<'_>) {
-    let place = panic
-        .location()
-        .map_or_else(String::new, ToString::to_string);
-    log::write_line(&format!(
-        "anteroom: error: internal error at {place}; please report it"
-    ));
-    #[expect(
-        clippy::exit,
-        reason = "nothing may run after a panic, and the exit code is part of the interface"
-    )]
-    std::process::exit(INTERNAL);
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(
@@ -83,7 +65,7 @@ mod tests {
     #[test]
     fn a_panic_ends_with_70_and_says_where_and_nothing_of_what_f32() {
         if std::env::var_os(IN_CHILD).is_some() {
-            std::panic::set_hook(Box::new(super::report_panic));
+            std::panic::set_hook(Box::new(anteroom::log::report_panic));
             panic!("canary");
         }
         let test = "tests::a_panic_ends_with_70_and_says_where_and_nothing_of_what_f32";
@@ -93,7 +75,7 @@ mod tests {
             .output()
             .expect("it can be run");
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert_eq!(ended.status.code(), Some(super::INTERNAL), "{said}");
+        assert_eq!(ended.status.code(), Some(70), "{said}");
         assert!(said.contains("internal error at src/main.rs:"), "{said}");
         assert!(!said.contains("canary"), "{said}");
     }

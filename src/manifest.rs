@@ -3,7 +3,7 @@
 //! Every value keeps its place, and every mistake is collected, so that one run names them all. Nothing is resolved
 //! here: `${NAME}` and templates are text until [`config`](crate::config) looks at them.
 
-mod table;
+pub(crate) mod table;
 
 use std::fmt;
 
@@ -117,6 +117,8 @@ pub struct Token {
     pub min_ttl: Option<At<String>>,
     /// Exactly these besides `default`.
     pub policies: Option<Vec<At<String>>>,
+    /// Who hands it in.
+    pub from: Option<At<String>>,
     /// How often somebody looks whether the client token was revoked.
     pub revocation_check: Option<At<String>>,
 }
@@ -225,17 +227,7 @@ pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
         t.finish(&mut mistakes);
     }
     if let Some(mut t) = root.table("vault") {
-        manifest.vault = Vault {
-            address: t.text("address"),
-            ca_cert: t.text("ca_cert"),
-            tls_server_name: t.text("tls_server_name"),
-            namespace: t.text("namespace"),
-            deadline: t.text("deadline"),
-            client_timeout: t.text("client_timeout"),
-            standby_hosts: t.texts("standby_hosts").unwrap_or_default(),
-            allow_http: t.flag("allow_http"),
-            pin: t.flag("pin"),
-        };
+        manifest.vault = read_vault(&mut t);
         t.finish(&mut mistakes);
     }
     if let Some(mut t) = root.table("token") {
@@ -244,6 +236,7 @@ pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
             max_wrap_ttl: t.text("max_wrap_ttl"),
             min_ttl: t.text("min_ttl"),
             policies: t.texts("policies"),
+            from: t.text("from"),
             revocation_check: t.text("revocation_check"),
         };
         t.finish(&mut mistakes);
@@ -309,6 +302,21 @@ pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
     root.finish(&mut mistakes);
     mistakes.sort_by_key(|mistake| mistake.place);
     (manifest, mistakes)
+}
+
+/// `[vault]`, which the agent's configuration has too.
+pub(crate) fn read_vault(t: &mut Table<'_>) -> Vault {
+    Vault {
+        address: t.text("address"),
+        ca_cert: t.text("ca_cert"),
+        tls_server_name: t.text("tls_server_name"),
+        namespace: t.text("namespace"),
+        deadline: t.text("deadline"),
+        client_timeout: t.text("client_timeout"),
+        standby_hosts: t.texts("standby_hosts").unwrap_or_default(),
+        allow_http: t.flag("allow_http"),
+        pin: t.flag("pin"),
+    }
 }
 
 fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistake>) -> Dependency {

@@ -1,6 +1,7 @@
 //! The plan: what a start would fetch and write, as a table without a single value.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::config::{Config, Lifecycle, Method, OnExpiry, OnRotate, TrustAnchors, file};
 use crate::log::sanitised;
@@ -72,6 +73,13 @@ pub fn text(config: &Config) -> String {
             "dependency",
             &format!("{}: {method} {}", dependency.name, dependency.path),
         );
+    }
+    if let Some(path) = &config.delivery.path {
+        let wait = match config.delivery.wait {
+            Duration::ZERO => String::new(),
+            wait => format!(", waited for {} s", wait.as_secs_f64()),
+        };
+        row("token", &format!("at {}{wait}", path.display()));
     }
     let directory = config.secrets_dir.as_ref().map_or_else(
         || "a new private directory".to_owned(),

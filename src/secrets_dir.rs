@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::statvfs::FsFlags;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 
 use crate::config::file;
@@ -55,6 +56,11 @@ pub enum Error {
         /// Its path.
         path: PathBuf,
     },
+    /// It is mounted read-only.
+    ReadOnly {
+        /// Its path.
+        path: PathBuf,
+    },
     /// A name that is wanted belongs to somebody else.
     Taken {
         /// Its path.
@@ -86,6 +92,14 @@ impl fmt::Display for Error {
                     f,
                     "the secrets directory {} is not a tmpfs: secrets would reach a disk",
                     path.display()
+                )
+            }
+            Error::ReadOnly { path } => {
+                write!(
+                    f,
+                    "the secrets directory {} cannot be written: {}",
+                    path.display(),
+                    Errno::EROFS.desc()
                 )
             }
             Error::Taken { path, name } => {
@@ -159,6 +173,11 @@ impl SecretsDir {
         let kind = filesystem.filesystem_type();
         if kind != nix::sys::statfs::TMPFS_MAGIC && kind != FsType(RAMFS) && !allow_disk {
             return Err(Error::NotTmpfs {
+                path: path.to_owned(),
+            });
+        }
+        if filesystem.flags().contains(FsFlags::ST_RDONLY) {
+            return Err(Error::ReadOnly {
                 path: path.to_owned(),
             });
         }

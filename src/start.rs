@@ -14,7 +14,9 @@ use crate::exec;
 use crate::health;
 use crate::init;
 use crate::log::{Format, Level, Log, Value};
+use crate::mint;
 use crate::plan;
+use crate::policy;
 use crate::secret::Secret;
 use crate::secrets_dir::{SecretsDir, is_kept};
 use crate::wrapping_token::Source;
@@ -42,6 +44,16 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     exec::make_non_dumpable().map_err(Error::Exec)?;
     let purpose = match (&cli.task, cli.dry_run) {
         (Some(Task::Check | Task::Health), _) => Purpose::Check,
+        (Some(Task::Policy { .. }), _) => Purpose::Policy,
+        (Some(Task::Mint(options)), false) => {
+            let environment = Environment::new(std::env::vars_os());
+            let deadline = began + cli.deadline.unwrap_or(config::DEADLINE);
+            return mint::run(options, &environment, deadline, log).map(|()| 0);
+        }
+        (Some(Task::Mint(_)), true) => {
+            let text = "there is no dry run of a mint: a service's dry run needs no token";
+            return Err(Error::Usage(text.to_owned()));
+        }
         (None, true) => Purpose::DryRun,
         (None, false) => Purpose::Start,
     };
@@ -56,6 +68,13 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
             false => health(&config),
         };
     }
+    if let Some(Task::Policy { minter }) = cli.task {
+        let text = match minter {
+            true => policy::minter(&config),
+            false => policy::service(&config),
+        };
+        return print(&text).map(|()| 0);
+    }
     if purpose == Purpose::Check || cli.command.is_empty() {
         return print_plan(&config).map(|()| 0);
     }
@@ -65,7 +84,7 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     let variable = config.received.value("ANTEROOM_TOKEN");
     let source = if purpose == Purpose::Start {
         let variable = variable.map(|value| Secret::new(value.as_bytes().to_vec()));
-        Some(Source::choose(variable, cli.token_file.as_deref())?)
+        Some(Source::choose(variable, config.delivery.path.as_deref())?)
     } else {
         let mut text =
             "this is a dry run: the certificate and the credentials are invented".to_owned();

@@ -1,7 +1,7 @@
-//! Vault's and OpenBao's HTTP API, as far as a start and the upkeep need it.
+//! Vault's and OpenBao's HTTP API, as far as a start, the upkeep and the minting side need it.
 //!
 //! [`Client`] has no token and can look up and unwrap; unwrapping consumes it and makes a [`Session`], which has a token
-//! and can do the rest. Nothing here knows the manifest or the secrets directory's layout: plain values come in and go
+//! and can do the rest. On the minting side a session begins with a token that is there already. Nothing here knows the manifest or the secrets directory's layout: plain values come in and go
 //! out.
 
 mod answer;
@@ -10,6 +10,7 @@ mod error;
 mod exchange;
 mod leases;
 mod logical;
+mod mint;
 mod pki;
 mod roots;
 mod tls;
@@ -24,6 +25,7 @@ pub use client::{Client, Endpoint, GRACE, Session};
 pub use error::Error;
 pub use leases::Renewed;
 pub use logical::Reply;
+pub use mint::{MintRequest, Minted};
 pub use pki::SignRequest;
 pub use roots::{Error as TrustError, Roots, read as read_certificates};
 pub use token::TokenProperties;

@@ -1,32 +1,33 @@
-//! The wrapping token: from a variable, a file or standard input, taken exactly once.
+//! The wrapping token: from a variable, a file, an agent's socket or standard input, taken exactly once.
+
+mod input;
+mod socket;
+mod wait;
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::log::Log;
 use crate::secret::Secret;
+
+use input::{read_capped, read_path};
 
 /// Longest token that is sent anywhere.
 const TOKEN_MAX: usize = 4096;
-/// Longest input that is read: a token in its JSON with room for what else the CLI prints.
-const INPUT_MAX: usize = 16 * 1024;
-/// How long a pipe may stay silent.
+/// How long a pipe or a socket may stay silent, where nobody said how long to wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the token comes from; exactly one.
 pub enum Source {
     /// `ANTEROOM_TOKEN`.
     Variable(Secret<Vec<u8>>),
-    /// A file or FIFO, removed once it was read.
+    /// A file or FIFO, removed once it was read, or an agent's socket.
     File(PathBuf),
     /// Standard input, which the application then gets as `/dev/null`.
     StandardInput,
@@ -69,18 +70,46 @@ pub struct Taken {
     pub warning: Option<String>,
 }
 
+/// How long a token may take to come.
+pub struct Limits<'a> {
+    /// The end of everything.
+    pub deadline: Instant,
+    /// How long a token that is not there yet is waited for; not at all when it is zero.
+    pub wait: Duration,
+    /// Readable or closed when the start is called off, if it can be.
+    pub called_off: Option<BorrowedFd<'a>>,
+}
+
+impl Limits<'_> {
+    /// What is not there now does not count.
+    pub fn until(deadline: Instant) -> Self {
+        Limits {
+            deadline,
+            wait: Duration::ZERO,
+            called_off: None,
+        }
+    }
+}
+
 /// Reads the token once, and removes the file that it was in, unless what was in it is no token.
-pub fn take(source: Source, deadline: Instant) -> Result<Taken, Error> {
+pub fn take(source: Source, limits: &Limits<'_>, log: Log) -> Result<Taken, Error> {
+    let patience = match limits.wait.is_zero() {
+        true => PATIENCE,
+        false => limits.wait,
+    };
+    let until = limits.deadline.min(Instant::now() + patience);
     let (input, file) = match source {
         Source::Variable(value) => (Zeroizing::new(value.expose().clone()), None),
         Source::StandardInput => {
             let stdin = io::stdin();
-            (
-                read_capped(stdin.as_fd(), "standard input", deadline)?,
-                None,
-            )
+            let origin = "standard input";
+            let input = read_capped(stdin.as_fd(), origin, until, limits.called_off)?;
+            (input, None)
         }
-        Source::File(path) => (read_file(&path, deadline)?, Some(path)),
+        Source::File(path) => {
+            let (input, is_file) = read_path(&path, until, limits, log)?;
+            (input, is_file.then_some(path))
+        }
     };
     // First, so that a file that was named by mistake is not lost.
     let token = parse(&input)?;
@@ -95,104 +124,15 @@ pub fn take(source: Source, deadline: Instant) -> Result<Taken, Error> {
     Ok(Taken { token, warning })
 }
 
-fn read_file(path: &Path, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let unusable = |reason: String| Error::Source {
-        origin: path.display().to_string(),
-        reason,
-    };
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        // NONBLOCK: a FIFO without a writer must not hold the open up.
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
-        .open(path)
-        .map_err(|error| {
-            if error.raw_os_error() == Some(Errno::ELOOP as i32) {
-                unusable("it is a symbolic link, which somebody else may have pointed elsewhere; name the file itself".to_owned())
-            } else {
-                unusable(error.to_string())
-            }
-        })?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| unusable(error.to_string()))?;
-    let kind = metadata.file_type();
-    if !kind.is_file() && !kind.is_fifo() {
-        return Err(unusable("it is neither a file nor a pipe".to_owned()));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(unusable(format!(
-            "its mode {:04o} lets others than its owner at the token; make it 0400",
-            metadata.mode() & 0o7777
-        )));
-    }
-    read_capped(file.as_fd(), &path.display().to_string(), deadline)
-}
-
-/// Reads to the end, but no more than fits and no longer than [`PATIENCE`].
-fn read_capped(
-    fd: BorrowedFd<'_>,
-    origin: &str,
-    deadline: Instant,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let unusable = |reason: &str| Error::Source {
-        origin: origin.to_owned(),
-        reason: reason.to_owned(),
-    };
-    let deadline = deadline.min(Instant::now() + PATIENCE);
-    // Never grown, so that no copy is left behind.
-    let mut buffer = Zeroizing::new(vec![0; INPUT_MAX + 1]);
-    let mut filled = 0;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut ready = [PollFd::new(fd, PollFlags::POLLIN)];
-        match poll(
-            &mut ready,
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
-        ) {
-            Ok(0) => return Err(unusable("nothing, or no end, came through it in time")),
-            Ok(_) => {}
-            Err(Errno::EINTR) => continue,
-            Err(error) => return Err(unusable(error.desc())),
-        }
-        match (&mut Unbuffered(fd)).read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => {
-                filled += n;
-                if filled > INPUT_MAX {
-                    return Err(Error::Malformed {
-                        length: filled,
-                        reason: "it is longer than any token",
-                    });
-                }
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            Err(error) => return Err(unusable(&error.to_string())),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer)
-}
-
-/// Reads a descriptor without owning it and without a buffer of its own.
-struct Unbuffered<'a>(BorrowedFd<'a>);
-
-impl Read for &mut Unbuffered<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(nix::unistd::read(self.0, buffer)?)
-    }
-}
-
-/// The parts of a wrapped answer that matter, as the CLIs print it and as an agent's sink writes it.
+/// The parts of a wrapped answer that matter, as the CLIs print it and as an agent's sink or socket writes it.
 #[derive(Deserialize)]
 struct Json {
     wrap_info: Option<WrapInfo>,
     token: Option<String>,
     wrapped_accessor: Option<String>,
     auth: Option<serde::de::IgnoredAny>,
+    /// Why an agent gave none.
+    error: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -278,6 +218,43 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Nothing, or no end, came through the pipe or standard input.
+    Silent {
+        /// The pipe's path, or `standard input`.
+        origin: String,
+    },
+    /// It was waited for, and did not come.
+    InVain {
+        /// The path.
+        origin: String,
+        /// How long.
+        waited: Duration,
+        /// The deadline left no more.
+        is_cut: bool,
+        /// Why what is there, if anything, does not count.
+        reason: &'static str,
+    },
+    /// The directory that it should come to is not there, or cannot be watched.
+    Directory {
+        /// The path at which it was expected.
+        path: String,
+        /// Which directory, and what is wrong with it.
+        reason: String,
+    },
+    /// The agent answered, and gave none.
+    Refused {
+        /// The socket's path.
+        origin: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The operating system refused what waiting needs.
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        reason: &'static str,
+    },
     /// What was read is no token; the value itself is never shown.
     Malformed {
         /// Bytes read.
@@ -297,6 +274,34 @@ impl fmt::Display for Error {
             Error::Source { origin, reason } => {
                 write!(f, "cannot read the wrapping token from {origin}: {reason}")
             }
+            Error::Silent { origin } => write!(
+                f,
+                "cannot read the wrapping token from {origin}: nothing, or no end, came through it in time"
+            ),
+            Error::InVain {
+                origin,
+                waited,
+                is_cut,
+                reason,
+            } => {
+                // Nobody reads more than milliseconds.
+                let waited = Duration::from_millis(waited.as_millis() as u64).as_secs_f64();
+                let cut = match is_cut {
+                    true => ", which is all that the deadline left",
+                    false => "",
+                };
+                write!(
+                    f,
+                    "no wrapping token came to {origin} within {waited} s{cut}: {reason}"
+                )
+            }
+            Error::Directory { path, reason } => {
+                write!(f, "cannot wait for the wrapping token at {path}: {reason}")
+            }
+            Error::Refused { origin, reason } => {
+                write!(f, "the agent at {origin} gave no wrapping token: {reason}")
+            }
+            Error::System { step, reason } => write!(f, "cannot {step}: {reason}"),
             Error::Malformed { length, reason } => {
                 write!(
                     f,

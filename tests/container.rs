@@ -21,8 +21,8 @@ use crate::support::{
     wait_for,
 };
 
-const ENTRYPOINT: &str = r#"ENTRYPOINT ["/anteroom", "--"]"#;
-const TMPFS: [&str; 2] = ["--tmpfs", "/run/secrets"];
+pub(crate) const ENTRYPOINT: &str = r#"ENTRYPOINT ["/anteroom", "--"]"#;
+pub(crate) const TMPFS: [&str; 2] = ["--tmpfs", "/run/secrets"];
 
 /// The binary without what only a debugger reads: each image copies it.
 pub(crate) fn binary() -> &'static Path {
@@ -65,7 +65,7 @@ fn kept(name: &'static str, make: impl FnOnce() -> Image) -> String {
 }
 
 /// An image with the binary, a manifest and these lines of a Dockerfile.
-fn image(base: &str, manifest: &Manifest, lines: &[&str]) -> Image {
+pub(crate) fn image(base: &str, manifest: &Manifest, lines: &[&str]) -> Image {
     let scratch = TempDir::new();
     let file = scratch.write("anteroom.toml", manifest.to_string());
     let files = [
@@ -133,7 +133,7 @@ fn the_binary_has_no_interpreter_and_needs_no_library() {
 }
 
 /// A service with a database, its stores and its login wired up as an image would have it.
-fn java_and_psql(service: &Service) -> Manifest {
+pub(crate) fn java_and_psql(service: &Service) -> Manifest {
     service
         .manifest()
         .set("java", json!({}))

@@ -641,6 +641,23 @@ fn a_tmpfs_that_cannot_take_the_files_is_found_before_the_token_f26() {
 }
 
 #[test]
+fn a_read_only_secrets_directory_names_the_way_out() {
+    let service = Service::new();
+    let token = service.mint();
+    let run = Mounted::new("ro").start(service.manifest(), &token);
+    assert_refused(&run, "ro");
+    for text in [
+        "/run/anteroom",
+        "--secrets-dir",
+        "ANTEROOM_SECRETS_DIR",
+        "`directory` in [secrets]",
+    ] {
+        run.assert_stderr(text);
+    }
+    assert_untouched(&service, &token, "ro");
+}
+
+#[test]
 fn a_tmpfs_that_gets_full_after_the_unwrap_leaves_no_file_and_no_token_f26() {
     let service = Service::new();
     service.admin.kv_put(

@@ -103,7 +103,7 @@ fn every_exit_code_is_in_the_documents() {
 }
 
 /// Who may import whom: a stage knows what it works on and nothing of what comes after it.
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: &[(&str, &[&str])] = &[
     ("secret.rs", &[]),
     ("signal.rs", &[]),
     ("user.rs", &[]),
@@ -112,7 +112,8 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("cli.rs", &["config", "log"]),
     ("pem.rs", &["secret"]),
     ("link.rs", &["secret"]),
-    ("wrapping_token.rs", &["secret"]),
+    ("wrapping_token.rs", &["log", "secret"]),
+    ("wrapping_token", &["log"]),
     ("secrets_dir.rs", &["config", "files", "secret"]),
     ("secrets_dir", &["config", "files", "secret"]),
     ("renewal.rs", &[]),
@@ -138,6 +139,13 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("files", &["certificate", "config", "secret"]),
     ("dry_run.rs", &["certificate", "config", "files", "secret"]),
     ("plan.rs", &["config", "log"]),
+    ("policy.rs", &["config", "log"]),
+    (
+        "mint.rs",
+        &[
+            "cli", "config", "error", "init", "log", "secret", "signal", "vault",
+        ],
+    ),
 ];
 
 #[test]
@@ -162,7 +170,7 @@ fn every_module_is_on_the_map() {
 
 #[test]
 fn modules_import_only_what_the_map_allows() {
-    for (path, allowed) in ARROWS {
+    for &(path, allowed) in ARROWS {
         let path = repository().join("src").join(path);
         let files = if path.is_dir() {
             fs::read_dir(&path)

@@ -109,7 +109,7 @@ pub(super) fn is_host_name(name: &str) -> bool {
 }
 
 /// A Vault path without `/v1/`, such as `database/creds/timeline`.
-pub(super) fn vault_path(text: &str) -> Result<String, String> {
+pub fn vault_path(text: &str) -> Result<String, String> {
     if text.starts_with('/') || text.starts_with("v1/") {
         return Err("a Vault path begins with its mount, without `/` or `/v1/`".to_owned());
     }
@@ -132,6 +132,14 @@ pub(super) fn vault_path(text: &str) -> Result<String, String> {
         );
     }
     Ok(text.to_owned())
+}
+
+/// One part of a Vault path, such as the name of a role.
+pub fn path_segment(text: &str) -> Result<String, String> {
+    match text.contains('/') {
+        true => Err("a role's name holds no `/`".to_owned()),
+        false => vault_path(text),
+    }
 }
 
 /// A namespace, without the slashes around it; none for the root namespace.
@@ -166,7 +174,7 @@ pub fn file_name(text: &str) -> Result<(), String> {
 const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 86400);
 
 /// A duration as Vault's users write them: `25s`, `1h30m`, `500ms`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
             "`{}` is not a duration such as 25s, 1h30m or 500ms",

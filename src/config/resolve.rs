@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::expand::{Names, expand};
 use super::names::duration;
-use super::{Config, Environment, Error, Purpose};
+use super::{Config, Delivery, Environment, Error, Purpose, file};
 use crate::cli::Cli;
 use crate::manifest::{self, At, Manifest, Mistake};
 
@@ -31,8 +31,10 @@ pub struct Surroundings {
 }
 
 const SECRETS_DIR: &str = "/run/secrets";
-const DEADLINE: Duration = Duration::from_secs(25);
-const MAX_WRAP_TTL: Duration = Duration::from_secs(60);
+/// From start to exec, when nobody says otherwise.
+pub const DEADLINE: Duration = Duration::from_secs(25);
+/// How long an agent's token is waited for.
+const AGENT_WAIT: Duration = Duration::from_secs(20);
 const MIN_TTL: Duration = Duration::from_secs(10);
 /// As the Vault CLI has it.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -83,6 +85,45 @@ pub fn resolve(
     }
 }
 
+/// Where Vault is when there is no manifest, and what its user may not expect.
+pub fn vault_from_environment(
+    environment: &Environment,
+) -> Result<(super::Vault, Vec<String>), Error> {
+    match vault_alone(&manifest::Vault::default(), environment) {
+        (Some(vault), mistakes, notices) if mistakes.is_empty() => Ok((vault, notices)),
+        (_, mistakes, _) => Err(Error::Environment { mistakes }),
+    }
+}
+
+/// Where Vault is, by `[vault]` and the environment; what is wrong with them, and what their user may not expect.
+pub fn vault_alone(
+    table: &manifest::Vault,
+    environment: &Environment,
+) -> (Option<super::Vault>, Vec<Mistake>, Vec<String>) {
+    let surroundings = Surroundings {
+        environment: environment.clone(),
+        passwd: String::new(),
+        group: String::new(),
+        uid: 0,
+        gid: 0,
+    };
+    let mut resolver = Resolver {
+        mistakes: Vec::new(),
+        notices: Vec::new(),
+        purpose: Purpose::Mint,
+        surroundings: &surroundings,
+        app: None,
+        environment: None,
+        invented: RefCell::default(),
+    };
+    let namespace = resolver.namespace(table);
+    let vault = resolver.vault(table, namespace);
+    let Resolver {
+        mistakes, notices, ..
+    } = resolver;
+    (vault, mistakes, notices)
+}
+
 struct Resolver<'a> {
     mistakes: Vec<Mistake>,
     notices: Vec<String>,
@@ -111,7 +152,8 @@ impl Resolver<'_> {
             app: self.app.as_deref(),
             environment: self.environment.as_deref(),
             variables: &self.surroundings.environment,
-            invented: (self.purpose != Purpose::Start).then_some(&self.invented),
+            invented: matches!(self.purpose, Purpose::DryRun | Purpose::Check)
+                .then_some(&self.invented),
         };
         match expand(&value.value, &names).and_then(|text| parse(&text)) {
             Ok(value) => Some(value),
@@ -170,7 +212,9 @@ impl Resolver<'_> {
         let environment = identity(manifest.service.environment.as_ref(), "environment");
         (self.app, self.environment) = (app, environment);
         let deadline = self.deadline(cli, &manifest.vault);
-        let vault = self.vault(&manifest.vault, &manifest.token);
+        let namespace = self.namespace(&manifest.vault);
+        let vault = self.vault(&manifest.vault, namespace.clone());
+        let promise = self.promise(&manifest.token, namespace);
         let certificate = manifest
             .certificate
             .as_ref()
@@ -187,6 +231,7 @@ impl Resolver<'_> {
         self.distinct_names(&manifest, java.as_ref());
         let variables = self.variables(&manifest, &dependencies);
         let secrets_dir = self.secrets_dir(cli, &manifest);
+        let delivery = self.delivery(cli, &manifest.token, secrets_dir.as_deref());
         let lifecycle = self.lifecycle(cli, &manifest.process);
         let upkeep = self.upkeep(&manifest, &lifecycle);
         let user = self.user(&manifest.process);
@@ -195,6 +240,8 @@ impl Resolver<'_> {
             app: self.app.clone()?,
             environment: self.environment.clone()?,
             vault: if start { Some(vault?) } else { None },
+            promise: promise?,
+            delivery,
             certificate: match certificate {
                 Some(certificate) => Some(certificate?),
                 None => None,
@@ -225,6 +272,31 @@ impl Resolver<'_> {
             cli.deadline.or(written)
         };
         Some(chosen.unwrap_or(DEADLINE))
+    }
+
+    /// A token that is handed in some other way wins over the agent's.
+    fn delivery(
+        &mut self,
+        cli: &Cli,
+        table: &manifest::Token,
+        secrets_dir: Option<&Path>,
+    ) -> Delivery {
+        let from = table.from.as_ref();
+        let from_agent = from.is_some_and(|value| {
+            self.parsed(value, |text| named(text, &[("agent", ())]))
+                .is_some()
+        });
+        let received = &self.surroundings.environment;
+        let expects_agent = from_agent && received.value("ANTEROOM_TOKEN").is_none();
+        let agents = || Some(secrets_dir?.join(file::TOKEN));
+        let default = match from_agent {
+            true => AGENT_WAIT,
+            false => Duration::ZERO,
+        };
+        Delivery {
+            path: (cli.token_file.clone()).or_else(|| expects_agent.then(agents).flatten()),
+            wait: cli.token_wait.unwrap_or(default),
+        }
     }
 
     fn secrets_dir(&mut self, cli: &Cli, manifest: &Manifest) -> Option<PathBuf> {
@@ -287,8 +359,16 @@ pub fn positive(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// A life that Vault can be asked for: it counts in seconds.
+pub fn whole_seconds(text: &str) -> Result<Duration, String> {
+    positive(text).and_then(|duration| match duration.subsec_nanos() {
+        0 => Ok(duration),
+        _ => Err("Vault counts in whole seconds".to_owned()),
+    })
+}
+
 /// An identity label: it becomes part of names and paths.
-fn label(text: &str) -> Result<String, String> {
+pub fn label(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 128 {
         return Err("a label has 1 to 128 characters".to_owned());
     }

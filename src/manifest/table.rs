@@ -41,7 +41,7 @@ pub enum Words {
 }
 
 /// One table of the document.
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     document: Rc<Document<'a>>,
     /// As written between brackets; empty for the document itself.
     name: String,
@@ -50,7 +50,7 @@ pub(super) struct Table<'a> {
 }
 
 /// Reads the document; the mistakes of its syntax come with it, those of its content with [`Table::finish`].
-pub(super) fn read(text: &str) -> (Table<'_>, Vec<Mistake>) {
+pub(crate) fn read(text: &str) -> (Table<'_>, Vec<Mistake>) {
     let (root, errors) = DeTable::parse_recoverable(text);
     let document = Rc::new(Document {
         text,
@@ -98,7 +98,7 @@ impl<'a> Table<'a> {
     }
 
     /// A string.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<At<String>> {
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<At<String>> {
         let value = self.take(key)?;
         let text = self.as_text(&value);
         if text.is_none() {
@@ -118,7 +118,7 @@ impl<'a> Table<'a> {
     }
 
     /// A boolean; false when it is not there.
-    pub(super) fn flag(&mut self, key: &'static str) -> bool {
+    pub(crate) fn flag(&mut self, key: &'static str) -> bool {
         match self.take(key) {
             None => false,
             Some(value) => match value.get_ref() {
@@ -131,8 +131,21 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A number from 0 to 4294967295.
+    pub(crate) fn number(&mut self, key: &'static str) -> Option<u32> {
+        let value = self.take(key)?;
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => number.to_string().parse().ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            self.wrong(key, "a whole number, not negative", &value);
+        }
+        number
+    }
+
     /// A list of strings.
-    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<At<String>>> {
+    pub(crate) fn texts(&mut self, key: &'static str) -> Option<Vec<At<String>>> {
         let value = self.take(key)?;
         let texts = self.as_texts(key, &value);
         if texts.is_none() {
@@ -142,7 +155,7 @@ impl<'a> Table<'a> {
     }
 
     /// A string or a list of strings.
-    pub(super) fn words(&mut self, key: &'static str) -> Option<Words> {
+    pub(crate) fn words(&mut self, key: &'static str) -> Option<Words> {
         let value = self.take(key)?;
         let place = self.document.place(value.span());
         let words = match self.as_text(&value) {
@@ -182,7 +195,7 @@ impl<'a> Table<'a> {
     }
 
     /// An inner table.
-    pub(super) fn table(&mut self, key: &'static str) -> Option<Table<'a>> {
+    pub(crate) fn table(&mut self, key: &'static str) -> Option<Table<'a>> {
         let value = self.take(key)?;
         self.inner(key, value)
     }
@@ -222,8 +235,33 @@ impl<'a> Table<'a> {
         rest
     }
 
+    /// A list of inner tables, as in `[[key]]`, each with its place.
+    pub(crate) fn list(&mut self, key: &'static str) -> Vec<(Place, Table<'a>)> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        if !matches!(value.get_ref(), DeValue::Array(_)) {
+            let text = format!(
+                "`{key}` must be a list of tables, [[{key}]], not {}",
+                kind(value.get_ref())
+            );
+            self.document.mistake(value.span(), text);
+            return Vec::new();
+        }
+        let DeValue::Array(array) = value.into_inner() else {
+            return Vec::new();
+        };
+        array
+            .into_iter()
+            .filter_map(|entry| {
+                let place = self.document.place(entry.span());
+                Some((place, self.inner(key, entry)?))
+            })
+            .collect()
+    }
+
     /// All inner tables, whatever their names.
-    pub(super) fn tables(&mut self) -> Vec<(At<String>, Table<'a>)> {
+    pub(crate) fn tables(&mut self) -> Vec<(At<String>, Table<'a>)> {
         self.rest()
             .into_iter()
             .filter_map(|(key, value)| {
@@ -234,7 +272,7 @@ impl<'a> Table<'a> {
     }
 
     /// All entries, whatever their names: strings, and numbers and booleans in their own text.
-    pub(super) fn entries(&mut self) -> Vec<(At<String>, At<String>)> {
+    pub(crate) fn entries(&mut self) -> Vec<(At<String>, At<String>)> {
         self.rest()
             .into_iter()
             .filter_map(|(key, value)| {
@@ -255,7 +293,7 @@ impl<'a> Table<'a> {
     }
 
     /// Names what is left as unknown, and hands all mistakes of the document over.
-    pub(super) fn finish(mut self, mistakes: &mut Vec<Mistake>) {
+    pub(crate) fn finish(mut self, mistakes: &mut Vec<Mistake>) {
         self.known.sort_unstable();
         let known = self.known.join(", ");
         for (key, value) in &self.entries {

@@ -1,7 +1,6 @@
 //! The envelope that every answer of the API comes in.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::error::Error;
 use super::exchange::Call;
@@ -26,7 +25,7 @@ pub(super) struct Envelope<T> {
     pub(super) data: Option<T>,
     /// A wrapping token where the answer should be.
     #[serde(default)]
-    pub(super) wrap_info: Option<IgnoredAny>,
+    pub(super) wrap_info: Option<Value>,
     /// A client token.
     #[serde(default)]
     pub(super) auth: Option<Auth>,

@@ -107,6 +107,12 @@ impl Client {
         Some(self.skew.load(Ordering::Relaxed)).filter(|&skew| skew != i64::MIN)
     }
 
+    /// Gives what is asked next so much time; a server that has moved meanwhile is found where it is.
+    pub fn may_take(&self, time: Duration) {
+        self.limits.deadline.move_to(Instant::now() + time);
+        self.lookup.forget();
+    }
+
     /// With a token, a client becomes a session; it goes on with the connection that the token came through.
     pub(super) fn into_session(
         self,
@@ -178,21 +184,21 @@ impl Client {
     ) -> Result<(Envelope<T>, Connections), Error> {
         let mut connections = self.connections(grace);
         let mut tried = false;
-        let envelope = self.repeated(call, |url| {
+        let answer = self.repeated(call, &mut |url| {
             if std::mem::replace(&mut tried, true) {
                 connections = self.connections(grace);
             }
             self.send(&connections, call, url, token)
         })?;
-        Ok((envelope, connections))
+        Ok((parse(&answer, call)?, connections))
     }
 
     /// Repeats a request as far as it may be repeated, until the deadline.
-    fn repeated<T: DeserializeOwned>(
+    fn repeated(
         &self,
         call: &Call<'_>,
-        mut send: impl FnMut(&str) -> Result<Answer, Silence>,
-    ) -> Result<Envelope<T>, Error> {
+        send: &mut dyn FnMut(&str) -> Result<Answer, Silence>,
+    ) -> Result<Answer, Error> {
         let mut origin = self.endpoint.url.clone();
         let mut redirected = false;
         let mut unknown = 0;
@@ -206,7 +212,7 @@ impl Client {
             let mut failed_by_vault = false;
             let (reason, wait) = match send(&format!("{origin}/v1/{}", call.path)) {
                 Ok(answer) => match judge(call, &answer) {
-                    Verdict::Done => return parse(&answer, call),
+                    Verdict::Done => return Ok(answer),
                     Verdict::Elsewhere if !redirected => {
                         origin = self.redirect(call, &answer)?;
                         redirected = true;
@@ -331,6 +337,12 @@ impl Client {
 }
 
 impl Session {
+    /// A session with a token that is there already, as the minting side has one; its accessor is not known.
+    pub fn with_token(client: Client, token: Secret) -> Session {
+        let connections = client.connections(Duration::ZERO);
+        client.into_session(token, String::new(), connections)
+    }
+
     /// Names the token without being one.
     pub fn accessor(&self) -> &str {
         &self.accessor
@@ -353,8 +365,7 @@ impl Session {
 
     /// Gives what is asked next so much time; a server that has moved meanwhile is found where it is.
     pub fn may_take(&self, time: Duration) {
-        self.client.limits.deadline.move_to(Instant::now() + time);
-        self.client.lookup.forget();
+        self.client.may_take(time);
     }
 
     /// Calls off what other threads ask of this session; what was sent is waited for a little.
@@ -372,10 +383,11 @@ impl Session {
 
     /// Sends a request with the session's token on one of its connections.
     pub(super) fn call<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<Envelope<T>, Error> {
-        self.client.repeated(call, |url| {
+        let answer = self.client.repeated(call, &mut |url| {
             self.client
                 .send(&self.connections, call, url, self.token.expose())
-        })
+        })?;
+        parse(&answer, call)
     }
 }
 

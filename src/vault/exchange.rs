@@ -40,6 +40,8 @@ pub(super) struct Call<'a> {
     pub(super) path: &'a str,
     pub(super) body: Option<Zeroizing<Vec<u8>>>,
     pub(super) repeat: Repeat,
+    /// The answer comes wrapped, in a token of this life (`X-Vault-Wrap-TTL`).
+    pub(super) wrap_ttl: Option<Duration>,
 }
 
 impl fmt::Display for Call<'_> {
@@ -92,6 +94,9 @@ impl Client {
             .header(header::ACCEPT, "application/json");
         if let Some(namespace) = &self.endpoint.namespace {
             request = request.header("X-Vault-Namespace", namespace);
+        }
+        if let Some(ttl) = call.wrap_ttl {
+            request = request.header("X-Vault-Wrap-TTL", ttl.as_secs());
         }
         let timeout = self.endpoint.client_timeout.min(self.limits.remaining());
         let sent = Instant::now();

@@ -43,6 +43,7 @@ impl Session {
             path,
             body: Some(Zeroizing::new(body.to_string().into_bytes())),
             repeat: Repeat::Freely,
+            wrap_ttl: None,
         })
     }
 }

@@ -49,6 +49,7 @@ impl Session {
             path,
             body,
             repeat: Repeat::AFewTimes,
+            wrap_ttl: None,
         };
         let mut envelope = self.call::<Value>(&call)?;
         let Value::Object(data) = envelope.take_data(&call)? else {

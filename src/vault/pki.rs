@@ -58,6 +58,7 @@ impl Session {
             path: &path,
             body: None,
             repeat: Repeat::AFewTimes,
+            wrap_ttl: None,
         };
         let body = serde_json::to_vec(request).map_err(|error| Error::Malformed {
             request: call.to_string(),

@@ -41,6 +41,9 @@ pub struct TokenProperties {
     /// Seconds that it lived from when it was made or renewed.
     #[serde(default)]
     pub creation_ttl: u64,
+    /// It can be renewed.
+    #[serde(default)]
+    pub renewable: bool,
 }
 
 impl Session {
@@ -51,6 +54,7 @@ impl Session {
             path: "auth/token/lookup-self",
             body: None,
             repeat: Repeat::Freely,
+            wrap_ttl: None,
         };
         self.call::<TokenProperties>(&call)?.take_data(&call)
     }
@@ -63,6 +67,7 @@ impl Session {
             path: "auth/token/renew-self",
             body: None,
             repeat: Repeat::Freely,
+            wrap_ttl: None,
         };
         let body = format!("{{\"increment\":{}}}", increment.as_secs());
         call.body = Some(Zeroizing::new(body.into_bytes()));
@@ -92,6 +97,7 @@ impl Session {
             path: "auth/token/revoke-self",
             body: None,
             repeat: Repeat::Freely,
+            wrap_ttl: None,
         };
         client
             .call_alone::<serde::de::IgnoredAny>(&call, self.token.expose(), Duration::ZERO)

@@ -66,6 +66,7 @@ impl Client {
             path: "sys/wrapping/lookup",
             body: None,
             repeat: Repeat::Freely,
+            wrap_ttl: None,
         };
         match self.call_alone::<Wrapping>(&call, token.expose(), Duration::ZERO) {
             Ok((mut envelope, _)) => envelope.take_data(&call).map(Some),
@@ -105,6 +106,7 @@ impl Client {
             path: "sys/wrapping/unwrap",
             body: None,
             repeat: Repeat::Never,
+            wrap_ttl: None,
         };
         self.hurried()
             .call_alone(&call, token.expose(), GRACE)

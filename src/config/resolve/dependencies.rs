@@ -3,7 +3,7 @@
 use super::{Resolver, named};
 use crate::config::expand::is_variable_name;
 use crate::config::names::{file_name, vault_path};
-use crate::config::{Dependency, Java, Method, Purpose, TOKEN_VARIABLES, Variable, file};
+use crate::config::{Dependency, Java, Method, TOKEN_VARIABLES, Variable, file};
 use crate::files::template::{self, Template};
 use crate::manifest::{self, At, Manifest};
 
@@ -98,7 +98,7 @@ impl Resolver<'_> {
 
     /// Two things that would get one file name, or one name in templates.
     pub(super) fn distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
-        let mut taken = vec![file::STATUS.to_owned()];
+        let mut taken = [file::STATUS, file::TOKEN].map(str::to_owned).to_vec();
         if manifest.certificate.is_some() {
             taken.extend(
                 [file::CERTIFICATE, file::PRIVATE_KEY, file::TRUST_ANCHORS].map(str::to_owned),
@@ -165,7 +165,7 @@ impl Resolver<'_> {
                     Some(name.place),
                     format!("{} never reaches the application", name.value),
                 );
-            } else if self.purpose != Purpose::Check
+            } else if self.purpose.is_here()
                 && self.surroundings.environment.value(&name.value).is_some()
             {
                 self.mistake(

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::{Resolver, named, positive};
 use crate::cli;
 use crate::config::names::duration;
-use crate::config::{Lifecycle, OnExpiry, OnRotate, Purpose, Supervision, Upkeep};
+use crate::config::{Lifecycle, OnExpiry, OnRotate, Supervision, Upkeep};
 use crate::manifest::{self, At, Manifest, Words};
 use crate::user::User;
 
@@ -121,14 +121,14 @@ impl Resolver<'_> {
         let written = table.user.as_ref()?;
         let (passwd, group) = (&self.surroundings.passwd, &self.surroundings.group);
         let (uid, gid) = (self.surroundings.uid, self.surroundings.gid);
-        if uid == 0 && self.purpose != Purpose::Check {
+        if uid == 0 && self.purpose.is_here() {
             return self.parsed(written, |text| User::parse(text, passwd, group));
         }
         // Another machine has other users; only what it is made of can be looked at.
         let user = self.text(written)?;
         let is_already =
             User::parse(&user, passwd, group).is_ok_and(|user| (user.uid, user.gid) == (uid, gid));
-        if self.purpose != Purpose::Check && !is_already {
+        if self.purpose.is_here() && !is_already {
             self.notices.push(format!(
                 "`user` in [process] does not apply: only root can become somebody else, and this is {uid}:{gid}"
             ));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{CLIENT_TIMEOUT, MAX_WRAP_TTL, MIN_TTL, Resolver, positive};
+use super::{CLIENT_TIMEOUT, MIN_TTL, Resolver, positive};
 use crate::config::names::{Address, duration, is_host_name, namespace, vault_path};
 use crate::config::{Promise, Purpose, Vault};
 use crate::manifest::{self, At, Place};
@@ -19,10 +19,21 @@ enum Origin {
 }
 
 impl Resolver<'_> {
+    pub(super) fn namespace(&mut self, table: &manifest::Vault) -> Option<String> {
+        let chosen = self.chosen(
+            table.pin,
+            ["BAO_NAMESPACE", "VAULT_NAMESPACE"],
+            table.namespace.as_ref(),
+        );
+        chosen
+            .and_then(|chosen| self.read(chosen, namespace))
+            .flatten()
+    }
+
     pub(super) fn vault(
         &mut self,
         table: &manifest::Vault,
-        token: &manifest::Token,
+        namespace: Option<String>,
     ) -> Option<Vault> {
         let pin = table.pin;
         let address = self.chosen(pin, ["BAO_ADDR", "VAULT_ADDR"], table.address.as_ref());
@@ -32,11 +43,6 @@ impl Resolver<'_> {
             ["BAO_TLS_SERVER_NAME", "VAULT_TLS_SERVER_NAME"],
             table.tls_server_name.as_ref(),
         );
-        let namespace_name = self.chosen(
-            pin,
-            ["BAO_NAMESPACE", "VAULT_NAMESPACE"],
-            table.namespace.as_ref(),
-        );
         let timeout = self.chosen(
             pin,
             ["BAO_CLIENT_TIMEOUT", "VAULT_CLIENT_TIMEOUT"],
@@ -44,21 +50,35 @@ impl Resolver<'_> {
         );
 
         // An address that cannot be read is a mistake of its own.
-        if address.is_none() && table.address.is_none() && self.purpose == Purpose::Start {
-            let text = if pin {
-                "`address` in [vault] is missing, and `pin = true` leaves no other source"
-            } else {
-                "no address: set VAULT_ADDR (or BAO_ADDR), or `address` in [vault]"
+        if address.is_none() && table.address.is_none() {
+            let text = match (self.purpose, pin) {
+                (Purpose::Start, true) => {
+                    Some("`address` in [vault] is missing, and `pin = true` leaves no other source")
+                }
+                (Purpose::Start, false) => {
+                    Some("no address: set VAULT_ADDR (or BAO_ADDR), or `address` in [vault]")
+                }
+                (Purpose::Mint, _) => Some("no address: set VAULT_ADDR (or BAO_ADDR)"),
+                _ => None,
             };
-            self.mistake(None, text);
+            if let Some(text) = text {
+                self.mistake(None, text);
+            }
         }
+        let way_out = match self.purpose {
+            Purpose::Mint => "",
+            _ => " (`allow_http = true` in [vault] permits it)",
+        };
         let address = address.and_then(|chosen| {
             self.read(chosen, |text| {
                 let address = Address::parse(text)?;
                 if address.https || address.is_loopback() || table.allow_http {
                     return Ok(address);
                 }
-                Err(format!("{} is not https; secrets would cross the network in clear (`allow_http = true` in [vault] permits it)", address.url()))
+                Err(format!(
+                    "{} is not https; secrets would cross the network in clear{way_out}",
+                    address.url()
+                ))
             })
         });
         let tls_server_name = server_name.and_then(|chosen| {
@@ -67,9 +87,6 @@ impl Resolver<'_> {
                 false => Err("not a host name".to_owned()),
             })
         });
-        let namespace = namespace_name
-            .and_then(|chosen| self.read(chosen, namespace))
-            .flatten();
         let client_timeout = timeout
             .and_then(|chosen| self.read(chosen, positive))
             .unwrap_or(CLIENT_TIMEOUT);
@@ -91,7 +108,6 @@ impl Resolver<'_> {
             true => None,
             false => self.surroundings.environment.text("SSL_CERT_FILE"),
         };
-        let promise = self.promise(token, namespace.clone());
         Some(Vault {
             address: address?,
             ca_cert: ca_cert.map(|chosen| PathBuf::from(chosen.text)),
@@ -100,7 +116,6 @@ impl Resolver<'_> {
             namespace,
             client_timeout,
             standby_hosts,
-            promise: promise?,
         })
     }
 
@@ -143,7 +158,11 @@ impl Resolver<'_> {
         None
     }
 
-    fn promise(&mut self, table: &manifest::Token, namespace: Option<String>) -> Option<Promise> {
+    pub(super) fn promise(
+        &mut self,
+        table: &manifest::Token,
+        namespace: Option<String>,
+    ) -> Option<Promise> {
         let creation_path = self.required(
             table.creation_path.as_ref(),
             "`creation_path` in [token]",
@@ -152,8 +171,7 @@ impl Resolver<'_> {
         let max_wrap_ttl = table
             .max_wrap_ttl
             .as_ref()
-            .and_then(|value| self.parsed(value, positive))
-            .unwrap_or(MAX_WRAP_TTL);
+            .and_then(|value| self.parsed(value, positive));
         let min_ttl = table
             .min_ttl
             .as_ref()

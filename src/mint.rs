@@ -1,0 +1,268 @@
+//! The host side: one wrapping token for one service, for schedulers, scripts and `docker run`.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use zeroize::Zeroizing;
+
+use crate::cli::{MintFormat, MintOptions};
+use crate::config::{self, Environment};
+use crate::error;
+use crate::init;
+use crate::log::{Level, Log};
+use crate::secret::Secret;
+use crate::signal;
+use crate::vault::{self, Client, Deadline, Limits, MintRequest, Minted, Session};
+
+/// Longest token that is sent anywhere.
+const TOKEN_MAX: u64 = 4096;
+/// Where the command lines of Vault and OpenBao keep the token of a login, below the home directory.
+const TOKEN_HELPER: &str = ".vault-token";
+
+/// Has Vault make a client token, wrapped, and prints the wrapping token.
+pub fn run(
+    options: &MintOptions,
+    environment: &Environment,
+    deadline: Instant,
+    log: Log,
+) -> Result<(), error::Error> {
+    let metadata = metadata(&options.meta)?;
+    let (vault, notices) = config::vault_from_environment(environment)?;
+    for notice in &notices {
+        log.event(Level::Warn, "notice", notice, &[]);
+    }
+    let token = issuing_token(options.issuer_token_file.as_deref(), environment)?;
+    let system = |errno: Errno| init::Error::System {
+        step: "listen to signals",
+        reason: errno.desc().to_owned(),
+    };
+    let signals = signal::received().listen().map_err(system)?;
+    let called_off = signals.as_fd().try_clone_to_owned();
+    let called_off = called_off.map_err(|error| init::Error::System {
+        step: "listen to signals",
+        reason: error.to_string(),
+    })?;
+    let limits = Limits {
+        deadline: Deadline::at(deadline),
+        abort: vec![Arc::new(called_off)],
+        grace: Duration::ZERO,
+        persistent: true,
+    };
+    let client = Client::new(vault.endpoint(), vault.roots(), limits, log)?;
+    let request = MintRequest {
+        role: options.role.as_deref(),
+        policies: &options.policy,
+        metadata: &metadata,
+        ttl: Some(options.ttl),
+        wrap_ttl: options.wrap_ttl,
+    };
+    let minted = Session::with_token(client, token)
+        .mint(&request)
+        .map_err(|error| match signal::pending(&signals) {
+            Some(signal) => init::Error::Interrupted { signal }.into(),
+            None => error::Error::from(Error::Vault(error)),
+        })?;
+    print(&minted, options.format).map_err(|error| {
+        let error = Error::NotPrinted {
+            reason: error.to_string(),
+            wrapped_accessor: minted.wrapped_accessor.clone(),
+        };
+        error.into()
+    })
+}
+
+fn metadata(words: &[String]) -> Result<Vec<(String, String)>, error::Error> {
+    let mut metadata: Vec<(String, String)> = Vec::new();
+    for word in words {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        if metadata.iter().any(|(known, _)| known == key) {
+            return Err(error::Error::Usage(format!(
+                "`--meta {key}=…` is given twice"
+            )));
+        }
+        metadata.push((key.to_owned(), value.to_owned()));
+    }
+    Ok(metadata)
+}
+
+/// The token that the new one is made with.
+fn issuing_token(file: Option<&Path>, environment: &Environment) -> Result<Secret, Error> {
+    let value = |name| environment.value(name).filter(|value| !value.is_empty());
+    let variable = ["BAO_TOKEN", "VAULT_TOKEN"]
+        .into_iter()
+        .find_map(|name| Some((name, value(name)?)));
+    match (variable, file) {
+        (Some((variable, _)), Some(_)) => Err(Error::Ambiguous { variable }),
+        (Some((variable, value)), None) => checked(value.as_bytes(), variable),
+        (None, Some(path)) => read(path)?.ok_or_else(|| Error::Source {
+            path: path.to_owned(),
+            reason: Errno::ENOENT.desc().to_owned(),
+        }),
+        (None, None) => {
+            let home = value("HOME").ok_or(Error::Missing)?;
+            read(&Path::new(home).join(TOKEN_HELPER))?.ok_or(Error::Missing)
+        }
+    }
+}
+
+/// Reads the token in a file by the rules for token files; none when there is no file.
+pub fn read(path: &Path) -> Result<Option<Secret>, Error> {
+    let unusable = |reason: String| Error::Source {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        // NONBLOCK: a FIFO must not hold the open up.
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path);
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => {
+            return Err(unusable(
+                "it is a symbolic link; name the file itself".to_owned(),
+            ));
+        }
+        Err(error) => return Err(unusable(error.to_string())),
+    };
+    let metadata = file
+        .metadata()
+        .map_err(|error| unusable(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(unusable("it is no regular file".to_owned()));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(unusable(format!(
+            "its mode {:04o} lets others than its owner at the token; make it 0400",
+            metadata.mode() & 0o7777
+        )));
+    }
+    // With room for what is too long, and never grown, so that no copy is left behind.
+    let mut input = Zeroizing::new(Vec::with_capacity(TOKEN_MAX as usize + 64));
+    file.take(TOKEN_MAX + 3)
+        .read_to_end(&mut input)
+        .map_err(|error| unusable(error.to_string()))?;
+    let line = input.strip_suffix(b"\n").unwrap_or(&input);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    checked(line, &path.display().to_string()).map(Some)
+}
+
+fn checked(token: &[u8], origin: &str) -> Result<Secret, Error> {
+    let malformed = |reason| Error::Malformed {
+        origin: origin.to_owned(),
+        reason,
+    };
+    if token.is_empty() {
+        return Err(malformed("it is empty"));
+    }
+    if token.len() as u64 > TOKEN_MAX {
+        return Err(malformed("it is longer than any token"));
+    }
+    match std::str::from_utf8(token) {
+        Ok(text) if token.iter().all(u8::is_ascii_graphic) => Ok(Secret::new(text.to_owned())),
+        _ => Err(malformed(
+            "it holds a blank, a control character or a character that is not ASCII",
+        )),
+    }
+}
+
+fn print(minted: &Minted, format: MintFormat) -> io::Result<()> {
+    let token = minted.token.expose();
+    let text = Zeroizing::new(match format {
+        MintFormat::Token => format!("{token}\n"),
+        MintFormat::Env => format!("ANTEROOM_TOKEN={token}\n"),
+        MintFormat::Json => {
+            let texts = [
+                ("token", token),
+                ("accessor", &minted.accessor),
+                ("creation_time", &minted.creation_time),
+                ("creation_path", &minted.creation_path),
+                ("wrapped_accessor", &minted.wrapped_accessor),
+            ];
+            let mut json = format!("{{\"wrap_info\":{{\"ttl\":{}", minted.ttl);
+            for (name, text) in texts {
+                let text = serde_json::Value::from(text.as_str());
+                json.push_str(&format!(",\"{name}\":{text}"));
+            }
+            json + "}}\n"
+        }
+    });
+    let mut stdout = io::stdout();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// There is no wrapping token.
+#[derive(Debug)]
+pub enum Error {
+    /// There is nothing to make one with.
+    Missing,
+    /// There are two tokens to make it with.
+    Ambiguous {
+        /// The variable that holds one of them.
+        variable: &'static str,
+    },
+    /// The file with the issuing token cannot be used.
+    Source {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What was read is no token; the value itself is never shown.
+    Malformed {
+        /// The variable or the file's path.
+        origin: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Vault did not make one.
+    Vault(vault::Error),
+    /// It was made, and nobody has it.
+    NotPrinted {
+        /// What the system said.
+        reason: String,
+        /// By which the client token can be revoked.
+        wrapped_accessor: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Missing => f.write_str("there is no issuing token"),
+            Error::Ambiguous { variable } => {
+                write!(
+                    f,
+                    "two issuing tokens were given: {variable} and --issuer-token-file"
+                )
+            }
+            Error::Source { path, reason } => write!(
+                f,
+                "cannot read the issuing token from {}: {reason}",
+                path.display()
+            ),
+            Error::Malformed { origin, reason } => {
+                write!(f, "the issuing token in {origin} is malformed: {reason}")
+            }
+            Error::Vault(error) => error.fmt(f),
+            Error::NotPrinted { reason, .. } => {
+                write!(
+                    f,
+                    "the wrapping token was made and cannot be printed: {reason}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,241 @@
+//! The least Vault policy: of the service's own token, and of whoever mints it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::config::{Config, Dependency, Method, TrustAnchors};
+use crate::log::sanitised;
+
+/// Life of a wrapping token, where the manifest says no other.
+const WRAP_TTL: Duration = Duration::from_secs(30);
+/// Where the tokens of a token role are made.
+const CREATE: &str = "auth/token/create/";
+
+const READ: &str = "read";
+const UPDATE: &str = "update";
+
+/// What the service's token asks for, from its start to its end.
+pub fn service(config: &Config) -> String {
+    let mut policy = Policy::default();
+    if let Some(certificate) = &config.certificate {
+        policy.grant(
+            &format!("{}/sign/{}", certificate.mount, certificate.role),
+            UPDATE,
+            "start: the certificate; later: another in good time",
+        );
+        if let TrustAnchors::Path(path) = &certificate.trust_anchors {
+            let why = "with each certificate: the trust anchors (`ca_path`); a PKI answers cert/ca_chain without a policy";
+            policy.grant(path, READ, why);
+        }
+    }
+    for dependency in &config.dependencies {
+        let capability = match dependency.method {
+            Method::Read => READ,
+            Method::Write(_) => UPDATE,
+        };
+        let again = match may_lease(dependency) {
+            true => "; later: another when its lease cannot be renewed",
+            false => "",
+        };
+        let why = format!("start: [dependencies.{}]{again}", dependency.name);
+        policy.grant(&dependency.path, capability, &why);
+    }
+    let own = [
+        (
+            "lookup-self",
+            READ,
+            "start: is it the promised token? Later: does it still live?",
+        ),
+        ("renew-self", UPDATE, "later: the token is renewed"),
+        (
+            "revoke-self",
+            UPDATE,
+            "a start that fails, and the end: nothing is left behind",
+        ),
+    ];
+    for (name, capability, why) in own {
+        policy.grant(&format!("auth/token/{name}"), capability, why);
+    }
+    let leased: Vec<&str> = config
+        .dependencies
+        .iter()
+        .filter(|dependency| may_lease(dependency))
+        .map(|dependency| dependency.name.as_str())
+        .collect();
+    if !leased.is_empty() {
+        let names = leased.join(", ");
+        let unless = "none of KV version 1 has any";
+        policy.grant(
+            "sys/leases/renew",
+            UPDATE,
+            &format!("later: leases are renewed, of {names}; {unless}"),
+        );
+        policy.grant(
+            "sys/leases/revoke",
+            UPDATE,
+            &format!(
+                "later: what was replaced ends after `revoke_after` instead of with its lease, of {names}; {unless}"
+            ),
+        );
+    }
+    let mut text = String::new();
+    let mut line = |words: &str| comment(&mut text, words);
+    let (app, environment) = (&config.app, &config.environment);
+    line(&format!(
+        "The least that the token of {app} in {environment} needs, without the policy `default`."
+    ));
+    line(&format!(
+        "{}vault policy write {} -",
+        within(config),
+        policies(config)[0]
+    ));
+    policy.write(text)
+}
+
+/// What the token of whoever mints for the service asks for: `anteroom mint`, or an agent.
+pub fn minter(config: &Config) -> String {
+    let path = &config.promise.creation_path;
+    let longest = config.promise.max_wrap_ttl.unwrap_or(WRAP_TTL).as_secs();
+    let mut policy = Policy::default();
+    policy.grant(
+        path,
+        UPDATE,
+        "tokens for the service: wrapped alone, and for no longer",
+    );
+    policy.limit(&[
+        "min_wrapping_ttl = \"1s\"".to_owned(),
+        format!("max_wrapping_ttl = \"{}s\"", longest.max(1)),
+    ]);
+    let agents = [
+        (
+            "revoke-accessor",
+            UPDATE,
+            "an agent: a token ends with its container (this ends any token whose accessor is known)",
+        ),
+        (
+            "lookup-self",
+            READ,
+            "an agent: how long does its own token live?",
+        ),
+        ("renew-self", UPDATE, "an agent: its own token is renewed"),
+    ];
+    for (name, capability, why) in agents {
+        policy.grant(&format!("auth/token/{name}"), capability, why);
+    }
+    let mut text = String::new();
+    let mut line = |words: &str| comment(&mut text, words);
+    let (app, environment) = (&config.app, &config.environment);
+    line(&format!(
+        "The least that whoever mints for {app} in {environment} needs; `anteroom mint` needs the first path alone."
+    ));
+    if let Some(role) = path.strip_prefix(CREATE) {
+        line("It presumes this token role, which alone decides what the service's token may do:");
+        line(&format!(
+            "  {}vault write auth/token/roles/{role} allowed_policies={} \\",
+            within(config),
+            policies(config).join(",")
+        ));
+        line("    token_no_default_policy=true token_type=service orphan=true renewable=true");
+    }
+    policy.write(text)
+}
+
+/// An engine other than KV version 2 may lease what it answers.
+fn may_lease(dependency: &Dependency) -> bool {
+    !dependency.path.contains("/data/")
+}
+
+/// The names of the service's policies: as promised, else that of its token role.
+fn policies(config: &Config) -> Vec<String> {
+    let promise = &config.promise;
+    let promised = promise.policies.iter().flatten();
+    let mut names: Vec<String> = promised
+        .filter(|name| *name != "default")
+        .cloned()
+        .collect();
+    if names.is_empty() {
+        names.push(match promise.creation_path.strip_prefix(CREATE) {
+            Some(role) => role.to_owned(),
+            None => format!("{}-{}", config.app, config.environment),
+        });
+    }
+    names
+}
+
+fn within(config: &Config) -> String {
+    match &config.promise.namespace {
+        Some(namespace) => format!("VAULT_NAMESPACE={namespace} "),
+        None => String::new(),
+    }
+}
+
+/// Paths with what may be done there, each path once.
+#[derive(Default)]
+struct Policy(Vec<Stanza>);
+
+struct Stanza {
+    path: String,
+    capabilities: Vec<&'static str>,
+    limits: Vec<String>,
+    comments: Vec<String>,
+}
+
+impl Policy {
+    fn grant(&mut self, path: &str, capability: &'static str, why: &str) {
+        let at = self.0.iter().position(|stanza| stanza.path == path);
+        let at = at.unwrap_or_else(|| {
+            let mut comments = Vec::new();
+            if path.ends_with('*') || path.split('/').any(|part| part == "+") {
+                comments.push(
+                    "CAUTION: to a policy this is a pattern, which grants more than this path"
+                        .to_owned(),
+                );
+            }
+            self.0.push(Stanza {
+                path: path.to_owned(),
+                capabilities: Vec::new(),
+                limits: Vec::new(),
+                comments,
+            });
+            self.0.len() - 1
+        });
+        let stanza = &mut self.0[at];
+        if !stanza.capabilities.contains(&capability) {
+            stanza.capabilities.push(capability);
+        }
+        stanza.comments.push(why.to_owned());
+    }
+
+    /// Limits what was granted last.
+    fn limit(&mut self, limits: &[String]) {
+        if let Some(stanza) = self.0.last_mut() {
+            stanza.limits = limits.to_vec();
+        }
+    }
+
+    /// As HCL, behind this text.
+    fn write(&self, mut text: String) -> String {
+        for stanza in &self.0 {
+            text.push('\n');
+            for words in &stanza.comments {
+                comment(&mut text, words);
+            }
+            let capabilities = stanza.capabilities.join("\", \"");
+            let _ = writeln!(
+                text,
+                "path \"{}\" {{\n  capabilities = [\"{capabilities}\"]",
+                stanza.path
+            );
+            for limit in &stanza.limits {
+                let _ = writeln!(text, "  {limit}");
+            }
+            text.push_str("}\n");
+        }
+        text
+    }
+}
+
+/// A line of its own, whatever the words hold.
+fn comment(text: &mut String, words: &str) {
+    let _ = writeln!(text, "# {}", sanitised(words, 2048));
+}

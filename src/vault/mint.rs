@@ -1,0 +1,114 @@
+//! The minting side: wrapped client tokens for others, and their end.
+
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+use ureq::http::Method;
+use zeroize::Zeroizing;
+
+use super::client::Session;
+use super::error::Error;
+use super::exchange::{Call, Repeat};
+use super::value::Value;
+use crate::secret::Secret;
+
+/// A client token to be made for somebody else.
+#[derive(Debug, Clone)]
+pub struct MintRequest<'a> {
+    /// The token role; none makes it with the issuing token's own rights.
+    pub role: Option<&'a str>,
+    /// Policies to ask for; none of them leaves it to the role.
+    pub policies: &'a [String],
+    /// What Vault's audit log shall say of the token.
+    pub metadata: &'a [(String, String)],
+    /// Life of the client token; none is the role's.
+    pub ttl: Option<Duration>,
+    /// Life of the wrapping token.
+    pub wrap_ttl: Duration,
+}
+
+/// What was made: a wrapping token, and names for what is in it.
+pub struct Minted {
+    /// The wrapping token, good for one use.
+    pub token: Secret,
+    /// By which the client token can be revoked.
+    pub wrapped_accessor: String,
+    /// Names the wrapping token.
+    pub accessor: String,
+    /// Where the client token was made.
+    pub creation_path: String,
+    /// RFC 3339.
+    pub creation_time: String,
+    /// Seconds that the wrapping token lives.
+    pub ttl: u64,
+}
+
+impl Session {
+    /// Makes a client token and has it wrapped (`auth/token/create/ROLE`).
+    pub fn mint(&self, request: &MintRequest<'_>) -> Result<Minted, Error> {
+        let path = match request.role {
+            Some(role) => format!("auth/token/create/{role}"),
+            None => "auth/token/create".to_owned(),
+        };
+        let mut body = serde_json::Map::new();
+        if !request.policies.is_empty() {
+            body.insert("policies".to_owned(), request.policies.into());
+        }
+        if !request.metadata.is_empty() {
+            let mut meta = serde_json::Map::new();
+            for (key, value) in request.metadata {
+                meta.insert(key.clone(), value.as_str().into());
+            }
+            body.insert("meta".to_owned(), meta.into());
+        }
+        if let Some(ttl) = request.ttl {
+            body.insert("ttl".to_owned(), format!("{}s", ttl.as_secs()).into());
+        }
+        let body = serde_json::Value::Object(body).to_string();
+        let call = Call {
+            method: Method::POST,
+            path: &path,
+            body: Some(Zeroizing::new(body.into_bytes())),
+            // Each time leaves a token behind that nobody can use.
+            repeat: Repeat::AFewTimes,
+            wrap_ttl: Some(request.wrap_ttl),
+        };
+        let answer = self.call::<IgnoredAny>(&call)?;
+        minted(answer.wrap_info).ok_or_else(|| Error::Malformed {
+            request: call.to_string(),
+            reason: "it holds no wrapping token".to_owned(),
+        })
+    }
+
+    /// Ends a token that is known by its accessor alone, and all its leases (`auth/token/revoke-accessor`).
+    pub fn revoke_accessor(&self, accessor: &str) -> Result<(), Error> {
+        let body = serde_json::json!({"accessor": accessor}).to_string();
+        self.call::<IgnoredAny>(&Call {
+            method: Method::POST,
+            path: "auth/token/revoke-accessor",
+            body: Some(Zeroizing::new(body.into_bytes())),
+            repeat: Repeat::Freely,
+            wrap_ttl: None,
+        })
+        .map(drop)
+    }
+}
+
+fn minted(wrap_info: Option<Value>) -> Option<Minted> {
+    let Some(Value::Object(mut entries)) = wrap_info else {
+        return None;
+    };
+    let mut text = |name: &str| {
+        let at = entries.iter().position(|(known, _)| known == name)?;
+        entries.swap_remove(at).1.into_text()
+    };
+    let plain = |text: Option<Secret>| text.map_or_else(String::new, |text| text.expose().clone());
+    Some(Minted {
+        token: text("token").filter(|token| !token.expose().is_empty())?,
+        wrapped_accessor: plain(text("wrapped_accessor")),
+        accessor: plain(text("accessor")),
+        creation_path: plain(text("creation_path")),
+        creation_time: plain(text("creation_time")),
+        ttl: plain(text("ttl")).parse().ok()?,
+    })
+}

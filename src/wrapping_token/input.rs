@@ -1,0 +1,186 @@
+//! What comes through a descriptor or to a path: read once, capped and in time.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use zeroize::Zeroizing;
+
+use super::wait::{Watch, Woken, await_input};
+use super::{Error, Limits, socket};
+use crate::log::{Level, Log, Value};
+
+/// Longest input that is read: a token in its JSON with room for what else the CLI prints.
+const INPUT_MAX: usize = 16 * 1024;
+/// First pause before somebody who did not answer is asked again; the next is twice as long.
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+/// After so many pauses there must be news: a socket is there a moment before anybody listens to it.
+const PAUSES_MAX: u32 = 7;
+
+/// What was at the path.
+pub(super) enum Found {
+    /// What was in the file or came through the pipe.
+    File(Zeroizing<Vec<u8>>),
+    /// What a socket answered.
+    Answer(Zeroizing<Vec<u8>>),
+    /// Nothing yet, for this reason.
+    Nothing(&'static str),
+}
+
+/// Reads what is at the path, or what comes to it in time, and whether it was in a file.
+pub(super) fn read_path(
+    path: &Path,
+    until: Instant,
+    limits: &Limits<'_>,
+    log: Log,
+) -> Result<(Zeroizing<Vec<u8>>, bool), Error> {
+    let mut watch = None;
+    let mut pauses = 0;
+    let left = limits.deadline.saturating_duration_since(Instant::now());
+    let in_vain = |reason| Error::InVain {
+        origin: path.display().to_string(),
+        waited: limits.wait.min(left),
+        is_cut: left < limits.wait,
+        reason,
+    };
+    loop {
+        let reason = match look(path, until, limits)? {
+            Found::File(input) => return Ok((input, true)),
+            Found::Answer(input) => return Ok((input, false)),
+            Found::Nothing(reason) => reason,
+        };
+        if limits.wait.is_zero() {
+            return Err(Error::Source {
+                origin: path.display().to_string(),
+                reason: reason.to_owned(),
+            });
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(in_vain(reason));
+        }
+        let Some(watch) = &watch else {
+            watch = Some(Watch::of(path)?);
+            let path = path.to_string_lossy();
+            let fields = [
+                ("path", Value::Text(&path)),
+                ("wait_ms", Value::Number(left.as_millis() as u64)),
+            ];
+            let text = "waiting for the wrapping token";
+            log.event(Level::Info, "token_awaited", text, &fields);
+            // It may have come just before.
+            continue;
+        };
+        let is_asked_again = path
+            .symlink_metadata()
+            .is_ok_and(|it| it.file_type().is_socket())
+            && pauses < PAUSES_MAX;
+        let next = match is_asked_again {
+            true => until.min(Instant::now() + PAUSE_FIRST * (1 << pauses)),
+            false => until,
+        };
+        match watch.await_change(next, limits.called_off)? {
+            Woken::Input => pauses = 0,
+            Woken::Late if next < until => pauses += 1,
+            Woken::Late | Woken::CalledOff => return Err(in_vain(reason)),
+        }
+    }
+}
+
+/// Reads what is at the path now.
+fn look(path: &Path, until: Instant, limits: &Limits<'_>) -> Result<Found, Error> {
+    let origin = path.display().to_string();
+    let unusable = |reason: String| Error::Source {
+        origin: origin.clone(),
+        reason,
+    };
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        // NONBLOCK: a FIFO without a writer must not hold the open up.
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path);
+    let file = match file.map_err(|error| (error.raw_os_error().map(Errno::from_raw), error)) {
+        Ok(file) => file,
+        Err((Some(errno @ Errno::ENOENT), _)) => return Ok(Found::Nothing(errno.desc())),
+        // What open(2) says of a socket.
+        Err((Some(Errno::ENXIO), _)) => return socket::ask(path, until, limits.called_off),
+        Err((Some(Errno::ELOOP), _)) => {
+            return Err(unusable("it is a symbolic link, which somebody else may have pointed elsewhere; name the file itself".to_owned()));
+        }
+        Err((Some(errno @ (Errno::EMFILE | Errno::ENFILE)), _)) => {
+            return Err(Error::System {
+                step: "open the token file",
+                reason: errno.desc(),
+            });
+        }
+        Err((_, error)) => return Err(unusable(error.to_string())),
+    };
+    let metadata = file
+        .metadata()
+        .map_err(|error| unusable(error.to_string()))?;
+    let kind = metadata.file_type();
+    if !kind.is_file() && !kind.is_fifo() {
+        return Err(unusable(
+            "it is neither a file nor a pipe nor a socket".to_owned(),
+        ));
+    }
+    if kind.is_file() && metadata.len() == 0 && !limits.wait.is_zero() {
+        return Ok(Found::Nothing("it is empty"));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(unusable(format!(
+            "its mode {:04o} lets others than its owner at the token; make it 0400",
+            metadata.mode() & 0o7777
+        )));
+    }
+    let input = read_capped(file.as_fd(), &origin, until, limits.called_off)?;
+    Ok(Found::File(input))
+}
+
+/// Reads to the end, but no more than fits and no longer than this.
+pub(super) fn read_capped(
+    fd: BorrowedFd<'_>,
+    origin: &str,
+    until: Instant,
+    called_off: Option<BorrowedFd<'_>>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let unusable = |reason: &str| Error::Source {
+        origin: origin.to_owned(),
+        reason: reason.to_owned(),
+    };
+    // Never grown, so that no copy is left behind.
+    let mut buffer = Zeroizing::new(vec![0; INPUT_MAX + 1]);
+    let mut filled = 0;
+    loop {
+        match await_input(fd, until, called_off) {
+            Ok(Woken::Input) => {}
+            Ok(Woken::Late) => {
+                return Err(Error::Silent {
+                    origin: origin.to_owned(),
+                });
+            }
+            Ok(Woken::CalledOff) => return Err(unusable("the start was called off")),
+            Err(errno) => return Err(unusable(errno.desc())),
+        }
+        match nix::unistd::read(fd, &mut buffer[filled..]) {
+            // An agent that ends before it answers resets the connection.
+            Ok(0) | Err(Errno::ECONNRESET) => break,
+            Ok(n) => {
+                filled += n;
+                if filled > INPUT_MAX {
+                    return Err(Error::Malformed {
+                        length: filled,
+                        reason: "it is longer than any token",
+                    });
+                }
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => return Err(unusable(errno.desc())),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer)
+}

@@ -1,0 +1,611 @@
+//! `anteroom policy`: what it prints is enough on a real OpenBao, and every path of it is needed.
+
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::anteroom::events;
+use crate::support::openbao::{Answer, merge, text};
+use crate::support::{
+    Admin, Anteroom, Manifest, OpenBao, Postgres, Run, Running, Service, assert_revoked,
+    assert_started, repository, unique,
+};
+
+/// Generous: nothing here takes so long.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Prints a policy; neither Vault nor token is asked for.
+fn call(manifest: &Manifest, options: &[&str]) -> Anteroom {
+    Anteroom::new()
+        .without_secrets_dir()
+        .manifest(manifest.clone())
+        .arg("policy")
+        .args(options)
+}
+
+#[track_caller]
+fn printed(manifest: &Manifest, options: &[&str]) -> String {
+    let run = call(manifest, options).run();
+    run.assert_code(0);
+    assert_eq!(run.stderr, "");
+    run.stdout
+}
+
+/// The parts of a policy, each with the comment that stands before it; the first has no path.
+fn stanzas(policy: &str) -> Vec<&str> {
+    policy.split_inclusive("\n\n").collect()
+}
+
+/// The path and the capabilities of a part.
+fn grant(stanza: &str) -> (&str, Vec<&str>) {
+    let between = |from: &str, to: &str| {
+        let rest = stanza.split_once(from)?.1;
+        Some(rest.split_once(to)?.0)
+    };
+    let path = between("\npath \"", "\"").unwrap_or_else(|| panic!("no path: {stanza}"));
+    let capabilities = between("capabilities = [", "]").expect("it has some");
+    let capabilities = capabilities.split(", ");
+    (
+        path,
+        capabilities.map(|word| word.trim_matches('"')).collect(),
+    )
+}
+
+/// Every path with its capabilities.
+fn grants(policy: &str) -> Vec<(&str, Vec<&str>)> {
+    stanzas(policy)[1..]
+        .iter()
+        .map(|part| grant(part))
+        .collect()
+}
+
+/// The policy without what it says of this path.
+fn without(policy: &str, path: &str) -> String {
+    let parts = stanzas(policy);
+    let kept: String = parts[..1]
+        .iter()
+        .chain(parts[1..].iter().filter(|part| grant(part).0 != path))
+        .copied()
+        .collect();
+    assert!(kept.len() < policy.len(), "{path} is not there\n{policy}");
+    kept
+}
+
+/// A service whose token has only what is printed for it, and that has one of each kind of thing to ask for.
+struct Scene {
+    service: Service,
+    manifest: Manifest,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let service = Service::with_database();
+        let anchors = format!("{}/anchors", service.kv1);
+        let root = json!({"certificate": service.pki.root_pem});
+        service.admin.kv_put(&anchors, root);
+        let issue = format!("{}/issue/{}", service.pki.mount, service.app);
+        let manifest = service
+            .manifest()
+            .set("certificate.ca_path", anchors)
+            .set(
+                "dependencies.issued",
+                json!({"path": issue, "method": "write"}),
+            )
+            .set(
+                "dependencies.issued.data",
+                json!({"common_name": service.common_name(), "key_type": "ec", "key_bits": "256", "ttl": "24h"}),
+            )
+            .set("token.min_ttl", "1s")
+            .set("secrets.revoke_after", "500ms");
+        service.set_token_role(json!({
+            "token_no_default_policy": true,
+            "token_type": "service",
+            "token_period": "9s",
+        }));
+        let mount = service.database.as_deref().expect("it has one");
+        let lives = json!({"default_ttl": "5s", "max_ttl": "14s"});
+        service.admin.database_role(mount, &service.app, lives);
+        Self { service, manifest }
+    }
+
+    fn policy(&self) -> String {
+        printed(&self.manifest, &[])
+    }
+
+    /// From now on this is all that the service's token may do.
+    fn grant(&self, policy: &str) {
+        self.service.admin.policy(&self.service.policy, policy);
+    }
+
+    fn start(&self) -> Anteroom {
+        Anteroom::new()
+            .manifest(self.manifest.clone())
+            .args(["--log-level", "debug"])
+            .limit(LONG)
+    }
+
+    /// Starts an application that stays.
+    fn living(&self) -> Running {
+        let token = self.service.mint();
+        let mut run = self
+            .start()
+            .token(&token)
+            .shell("echo up; exec sleep 600")
+            .spawn();
+        run.wait_for_stdout("up\n");
+        run
+    }
+}
+
+fn named(lines: &str, name: &str) -> Vec<Value> {
+    let mut found = events(lines);
+    found.retain(|event| event["event"] == name);
+    found
+}
+
+#[track_caller]
+fn wait_for_event(run: &mut Running, name: &str) {
+    run.wait_until(name, |run| !named(&run.stderr(), name).is_empty());
+}
+
+/// Ends the application, and waits for its keeper's end too.
+fn end(run: Running) -> Run {
+    run.kill(Signal::SIGTERM);
+    run.wait()
+}
+
+// The service
+
+#[test]
+fn the_policy_of_a_service_is_enough_from_the_start_to_the_end() {
+    let scene = Scene::new();
+    scene.grant(&scene.policy());
+    let mut run = scene.living();
+    for event in ["rotated", "lease_revoked"] {
+        wait_for_event(&mut run, event);
+    }
+    let is_renewed = |run: &Running, what: &str| {
+        let renewed = named(&run.stderr(), "renewed");
+        renewed
+            .iter()
+            .any(|event| event["message"].to_string().contains(what))
+    };
+    run.wait_until("both renewed", |run| {
+        is_renewed(run, "a lease") && is_renewed(run, "the client token")
+    });
+    let run = end(run);
+    assert_eq!(named(&run.stderr, "revoked").len(), 1, "{run:?}");
+    run.assert_no_files();
+    assert!(!run.stderr.contains("403"), "{run:?}");
+}
+
+#[test]
+fn without_any_one_path_a_start_fails_with_77_and_names_it_or_the_keeper_does() {
+    let scene = Scene::new();
+    let policy = scene.policy();
+    let service = &scene.service;
+    let mut later = Vec::new();
+    let mut at_start = 0;
+    for (path, capabilities) in grants(&policy) {
+        let event = match path {
+            "auth/token/renew-self" => Some("token_not_renewed"),
+            "auth/token/revoke-self" => Some("not_revoked"),
+            "sys/leases/renew" => Some("lease_not_renewed"),
+            "sys/leases/revoke" => Some("lease_not_revoked"),
+            _ => None,
+        };
+        if let Some(event) = event {
+            later.push((path, event));
+            continue;
+        }
+        scene.grant(&without(&policy, path));
+        let token = service.mint();
+        let run = scene.start().token(&token).shell("echo started").run();
+        assert_revoked(&run, 77, service, &token);
+        run.assert_stderr(&format!("must grant `{}` on {path};", capabilities[0]));
+        at_start += 1;
+    }
+    let mut expected = vec![
+        format!("{}/sign/{}", service.pki.mount, service.app),
+        format!("{}/anchors", service.kv1),
+        format!("{}/issue/{}", service.pki.mount, service.app),
+        service.payment_path(),
+        service.legacy_path(),
+        service.database_path(),
+        "auth/token/lookup-self".to_owned(),
+    ];
+    expected.extend(later.iter().map(|(path, _)| (*path).to_owned()));
+    expected.sort_unstable();
+    let mut found: Vec<_> = grants(&policy)
+        .iter()
+        .map(|(path, _)| (*path).to_owned())
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    assert_eq!((at_start, later.len()), (7, 4));
+
+    thread::scope(|scope| {
+        for (path, event) in later {
+            scope.spawn(move || {
+                // Policies are read at each request, so each has a service of its own.
+                let scene = Scene::new();
+                scene.grant(&without(&scene.policy(), path));
+                let mut run = scene.living();
+                if event != "not_revoked" {
+                    wait_for_event(&mut run, event);
+                }
+                let run = end(run);
+                let found = named(&run.stderr, event);
+                let names = |event: &Value| {
+                    let message = event["message"].as_str().unwrap_or_default();
+                    message.contains("403") && message.contains(&format!("POST {path}"))
+                };
+                assert!(found.iter().any(names), "{path}: {run:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_policy_grants_what_the_manifest_asks_for_and_no_more() {
+    let manifest = Manifest(json!({
+        "service": {"app": "timeline", "environment": "production"},
+        "token": {"creation_path": "auth/token/create/timeline-production"},
+        "dependencies": {"payment": {"path": "secret/data/timeline/payment"}},
+    }));
+    let own = [
+        ("auth/token/lookup-self", vec!["read"]),
+        ("auth/token/renew-self", vec!["update"]),
+        ("auth/token/revoke-self", vec!["update"]),
+    ];
+    // What is in KV version 2 has no lease.
+    let alone = printed(&manifest, &[]);
+    let mut expected = vec![("secret/data/timeline/payment", vec!["read"])];
+    expected.extend(own.clone());
+    assert_eq!(grants(&alone), expected);
+    for part in &stanzas(&alone)[1..] {
+        assert!(part.starts_with("# "), "it does not say for what: {part}");
+    }
+    assert!(
+        alone.contains("policy write timeline-production -"),
+        "{alone}"
+    );
+
+    let more = manifest
+        .clone()
+        .set("dependencies.a", json!({"path": "database/creds/data"}))
+        .set(
+            "dependencies.b",
+            json!({"path": "pki/issue/x", "method": "write"}),
+        )
+        // One path twice, asked in two ways.
+        .set(
+            "dependencies.c",
+            json!({"path": "database/creds/data", "method": "write"}),
+        )
+        .set(
+            "certificate",
+            json!({"mount": "ca/eu", "role": "timeline", "common_name": "a.example.io"}),
+        )
+        .set("certificate.ca_path", "ca/eu/cert/ca_chain");
+    let more = printed(&more, &[]);
+    let mut expected = vec![
+        ("ca/eu/sign/timeline", vec!["update"]),
+        ("ca/eu/cert/ca_chain", vec!["read"]),
+        ("secret/data/timeline/payment", vec!["read"]),
+        ("database/creds/data", vec!["read", "update"]),
+        ("pki/issue/x", vec!["update"]),
+    ];
+    expected.sort_unstable();
+    expected.extend(own);
+    expected.extend([
+        ("sys/leases/renew", vec!["update"]),
+        ("sys/leases/revoke", vec!["update"]),
+    ]);
+    let mut found = grants(&more);
+    found[..5].sort_unstable();
+    assert_eq!(found, expected);
+    let leases = stanzas(&more).pop().expect("it has some").to_owned();
+    assert!(
+        leases.contains("of a, b, c") && !leases.contains("payment"),
+        "{leases}"
+    );
+    OpenBao::shared().policy(&unique("policy"), &more);
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_a_mistake_and_none_is_invented() {
+    let manifest = Service::new()
+        .manifest()
+        .set("service.environment", "${NOWHERE_SET}");
+    for options in [&[][..], &["--minter"]] {
+        let run = call(&manifest, options).run();
+        run.assert_code(78).assert_stderr("NOWHERE_SET is not set");
+        assert_eq!(run.stdout, "");
+        let run = call(&manifest, options).env("NOWHERE_SET", "eu").run();
+        run.assert_code(0);
+        assert!(run.stdout.contains(" in eu needs"), "{run:?}");
+    }
+}
+
+#[test]
+fn words_of_the_manifest_stay_in_their_comments_and_patterns_are_named() {
+    let service = Service::new();
+    let manifest = service
+        .manifest()
+        .set(
+            "token.policies",
+            json!(["a\npath \"*\" { capabilities = [\"sudo\"] }\n"]),
+        )
+        .set("dependencies.legacy.path", format!("{}/*", service.kv1))
+        .set("dependencies.payment.path", "secret/data/+/payment");
+    for options in [&[][..], &["--minter"]] {
+        let policy = printed(&manifest, options);
+        let starts = policy.lines().filter(|line| line.starts_with("path "));
+        assert_eq!(starts.count(), grants(&policy).len(), "{policy}");
+        assert!(
+            !grants(&policy).iter().any(|(path, _)| *path == "*"),
+            "{policy}"
+        );
+    }
+    let policy = printed(&manifest, &[]);
+    let warned: Vec<&str> = stanzas(&policy)[1..]
+        .iter()
+        .filter(|part| part.contains("CAUTION"))
+        .map(|part| grant(part).0)
+        .collect();
+    assert_eq!(warned.len(), 2, "{policy}");
+    assert!(warned.contains(&"secret/data/+/payment"), "{warned:?}");
+}
+
+// The minting side
+
+/// A minter with only what is printed for it, for a service whose token role is the printed one.
+struct Minter {
+    service: Service,
+    name: String,
+    token: String,
+}
+
+impl Minter {
+    fn new(change: impl FnOnce(Manifest) -> Manifest) -> (Self, String) {
+        let service = Service::new();
+        let policy = printed(&change(service.manifest()), &["--minter"]);
+        let role = role(&policy);
+        assert_eq!(role["allowed_policies"], service.policy.as_str());
+        service.admin.token_role(&service.token_role, role);
+        let name = unique("minter");
+        service.admin.policy(&name, &policy);
+        let body = json!({"policies": [name], "no_default_policy": true, "period": "1h"});
+        let made = service.admin.ok("POST", "auth/token/create", body);
+        let minter = Self {
+            token: text(&made["auth"]["client_token"]),
+            service,
+            name,
+        };
+        (minter, policy)
+    }
+
+    fn admin(&self) -> &Admin {
+        &self.service.admin
+    }
+
+    fn mint(&self, options: &[&str]) -> Run {
+        Anteroom::new()
+            .without_secrets_dir()
+            .env("VAULT_ADDR", self.admin().address())
+            .env("VAULT_TOKEN", &self.token)
+            .args(["mint", "--role", &self.service.token_role])
+            .args(options)
+            .run()
+    }
+
+    fn api(&self, method: &str, path: &str, body: Value) -> Answer {
+        let request = self.admin().api(method, path).token(&self.token);
+        request.body(body).send()
+    }
+
+    /// A token that is not wrapped.
+    fn bare(&self) -> u16 {
+        let path = format!("auth/token/create/{}", self.service.token_role);
+        self.api("POST", &path, json!({"ttl": "1m"})).status
+    }
+}
+
+/// The fields of the token role in the comment.
+fn role(policy: &str) -> Value {
+    let words = policy
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .flat_map(str::split_whitespace)
+        .skip_while(|word| !word.starts_with("auth/token/roles/"))
+        .skip(1)
+        .filter(|word| *word != "\\");
+    let mut role = json!({});
+    for word in words.take_while(|word| word.contains('=')) {
+        let (name, value) = word.split_once('=').expect("it was looked at");
+        merge(&mut role, json!({name: value}));
+    }
+    role
+}
+
+#[test]
+fn the_policy_of_a_minter_is_enough_and_the_token_role_makes_what_a_start_expects() {
+    let (minter, policy) = Minter::new(|manifest| manifest);
+    let role = format!("auth/token/roles/{}", minter.service.token_role);
+    let kept = minter.admin().ok("GET", &role, Value::Null);
+    let printed = self::role(&policy);
+    assert_eq!(
+        printed.as_object().map(serde_json::Map::len),
+        Some(5),
+        "{policy}"
+    );
+    for (name, value) in printed.as_object().expect("an object") {
+        let kept = match &kept["data"][name] {
+            Value::Array(list) => text(&list[0]),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        assert_eq!(value, &kept, "{name} is a field that the server keeps");
+    }
+
+    // The service's own policy, without the default one: both printed policies together.
+    let service = &minter.service;
+    let own = self::printed(&service.manifest(), &[]);
+    minter.admin().policy(&service.policy, &own);
+    let run = minter.mint(&[
+        "--format",
+        "json",
+        "--meta",
+        &format!("app={}", service.app),
+    ]);
+    run.assert_code(0);
+    let wrapped: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    let accessor = text(&wrapped["wrap_info"]["wrapped_accessor"]);
+    let run = Anteroom::new()
+        .manifest(service.manifest())
+        .token(&run.stdout)
+        .shell("echo the application runs")
+        .run();
+    assert_started(&run, "minted with the least policy");
+
+    // What an agent does besides.
+    assert_eq!(
+        minter
+            .api("GET", "auth/token/lookup-self", Value::Null)
+            .status,
+        200
+    );
+    assert_eq!(
+        minter
+            .api("POST", "auth/token/renew-self", json!({}))
+            .status,
+        200
+    );
+    let run = minter.mint(&["--format", "json"]);
+    let wrapped: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    let other = text(&wrapped["wrap_info"]["wrapped_accessor"]);
+    assert_ne!(other, accessor);
+    assert!(minter.admin().accessor_exists(&other));
+    let path = "auth/token/revoke-accessor";
+    let status = minter.api("POST", path, json!({"accessor": other})).status;
+    assert!((200..300).contains(&status), "{status}");
+    assert!(!minter.admin().accessor_exists(&other));
+}
+
+#[test]
+fn without_any_one_path_a_minter_is_denied_that() {
+    let (minter, policy) = Minter::new(|manifest| manifest);
+    let victim = minter.service.mint();
+    let create = format!("auth/token/create/{}", minter.service.token_role);
+    let found: Vec<&str> = grants(&policy).iter().map(|(path, _)| *path).collect();
+    let expected = [
+        create.as_str(),
+        "auth/token/revoke-accessor",
+        "auth/token/lookup-self",
+        "auth/token/renew-self",
+    ];
+    assert_eq!(found, expected);
+    for path in expected {
+        minter.admin().policy(&minter.name, &without(&policy, path));
+        if path == create {
+            let run = minter.mint(&[]);
+            run.assert_code(77)
+                .assert_stderr(&format!("`update` on {path}"));
+            assert_eq!(run.stdout, "");
+            continue;
+        }
+        minter.mint(&[]).assert_code(0);
+        let answer = match path {
+            "auth/token/lookup-self" => minter.api("GET", path, Value::Null),
+            "auth/token/renew-self" => minter.api("POST", path, json!({})),
+            _ => minter.api("POST", path, json!({"accessor": victim.wrapped_accessor})),
+        };
+        assert_eq!(answer.status, 403, "{path}: {}", answer.json);
+    }
+    assert!(minter.admin().accessor_exists(&victim.wrapped_accessor));
+}
+
+#[test]
+fn a_minter_makes_wrapped_tokens_alone_and_none_that_wait_longer_than_is_printed() {
+    let (minter, policy) = Minter::new(|manifest| manifest.remove("token.max_wrap_ttl"));
+    minter.mint(&["--wrap-ttl", "1s"]).assert_code(0);
+    minter.mint(&["--wrap-ttl", "30s"]).assert_code(0);
+    let longer = minter.mint(&["--wrap-ttl", "31s"]);
+    longer.assert_code(77).assert_stderr("--wrap-ttl");
+    assert_eq!(longer.stdout, "");
+    assert_eq!(minter.bare(), 403);
+    // Another role, or none, is nothing that it may ask for.
+    let elsewhere = minter.api("POST", "auth/token/create", json!({}));
+    assert_eq!(elsewhere.status, 403);
+
+    let limits = ["min_wrapping_ttl", "max_wrapping_ttl"];
+    let without = |names: &[&str]| {
+        let kept = policy
+            .lines()
+            .filter(|line| !names.iter().any(|name| line.contains(name)));
+        let kept: Vec<&str> = kept.collect();
+        minter.admin().policy(&minter.name, &kept.join("\n"));
+    };
+    // The shortest life alone is what demands that it be wrapped.
+    without(&limits[1..]);
+    minter.mint(&["--wrap-ttl", "31s"]).assert_code(0);
+    assert_eq!(minter.bare(), 403);
+    without(&limits);
+    assert_eq!(minter.bare(), 200);
+
+    let (minter, _) = Minter::new(|manifest| manifest.set("token.max_wrap_ttl", "90s"));
+    minter.mint(&["--wrap-ttl", "90s"]).assert_code(0);
+    minter.mint(&["--wrap-ttl", "91s"]).assert_code(77);
+}
+
+#[test]
+fn in_a_namespace_the_paths_are_those_of_the_namespace() {
+    let admin = OpenBao::shared().namespace(&unique("policy"));
+    let service = Service::build(&admin, Some(Postgres::shared()));
+    let policy = printed(&service.manifest(), &[]);
+    let namespace = admin.namespace_path().expect("it has one");
+    assert!(policy.contains(&format!("VAULT_NAMESPACE={namespace} vault policy write")));
+    assert!(
+        !grants(&policy)
+            .iter()
+            .any(|(path, _)| path.contains(namespace))
+    );
+    service.admin.policy(&service.policy, &policy);
+    service.set_token_role(json!({"token_no_default_policy": true}));
+    let run = Anteroom::new()
+        .manifest(service.manifest())
+        .token(service.mint())
+        .shell("echo the application runs")
+        .run();
+    assert_started(&run, "in a namespace");
+    assert!(!run.stderr.contains("403"), "{run:?}");
+}
+
+// Documents
+
+#[test]
+fn the_document_shows_what_is_printed_for_the_manifest_of_the_readme() {
+    let read = |name: &str| std::fs::read_to_string(repository().join(name)).expect(name);
+    let readme = read("README.md");
+    let manifest = readme
+        .split_once("```toml\n")
+        .and_then(|(_, rest)| rest.split_once("```"))
+        .expect("it shows a manifest")
+        .0;
+    let document = read("docs/policies.md");
+    for options in [&[][..], &["--minter"]] {
+        let run = Anteroom::new()
+            .without_secrets_dir()
+            .manifest(manifest)
+            .env("ENVIRONMENT", "production")
+            .arg("policy")
+            .args(options)
+            .run();
+        run.assert_code(0);
+        let block = format!("```hcl\n{}```", run.stdout);
+        assert!(document.contains(&block), "{block}");
+    }
+}
