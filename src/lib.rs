@@ -22,6 +22,7 @@
 //! | when to renew what | [`renewal`], by the [`clock`] |
 //! | is it all still good? | [`health`] |
 //! | all of it without a Vault | [`dry_run`] |
+//! | the host side: who mints the wrapping token and hands it in | [`agent`], a binary of its own |
 //! | what a start would do | [`plan`] |
 //! | what a start and the upkeep may do in Vault | [`policy`] |
 //! | the host side: a wrapping token for somebody else | [`mint`] |
@@ -33,8 +34,10 @@
 //! files, only [`vault`] opens sockets to others, only [`init`] forks, only [`exec`] execs; `unsafe` lives in these last
 //! two, in [`signal`] and in one attribute of `main.rs`; a wrapping token is moved into the unwrap, only that makes a
 //! session, and only a session can ask for secrets. The host side has rules of its own: its sessions begin with the
-//! issuing token ([`mint`]).
+//! issuing token ([`mint`]) or the agent's own, and of [`agent`] only its `delivery` writes into containers.
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod certificate;
 pub mod cli;
 pub mod clock;

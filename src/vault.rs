@@ -5,6 +5,8 @@
 //! out.
 
 mod answer;
+#[cfg(feature = "agent")]
+mod approle;
 mod client;
 mod error;
 mod exchange;

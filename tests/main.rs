@@ -1,9 +1,15 @@
 //! Black-box tests of the binary against real servers.
 
+#[cfg(feature = "agent")]
+mod agent;
 mod certificate;
 mod config;
 mod container;
 mod credentials;
+#[cfg(feature = "agent")]
+mod delivery;
+#[cfg(feature = "agent")]
+mod door;
 mod dry_run;
 mod files;
 mod handover;

@@ -79,6 +79,94 @@ fn every_key_of_the_manifest_is_in_its_reference() {
 }
 
 #[test]
+fn every_key_event_reason_and_metric_of_the_agent_is_in_its_reference() {
+    let reference = read("docs/agent.md");
+    let source = |name: &str| read(&format!("src/agent/{name}.rs"));
+    let inside = |c: char| c.is_ascii_lowercase() || c == '_';
+    let quoted = |text: &str, before: &[&str]| -> BTreeSet<String> {
+        let after = |start: &&str| {
+            words(text, start, inside).into_iter().map({
+                let length = start.len();
+                move |word| word[length..].to_owned()
+            })
+        };
+        before
+            .iter()
+            .flat_map(after)
+            .filter(|word| !word.is_empty())
+            .collect()
+    };
+    let configuration = source("configuration");
+    let whole: String = configuration
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let keys = quoted(
+        &whole,
+        &[
+            "t.text(\"",
+            "t.texts(\"",
+            "t.flag(\"",
+            "t.number(\"",
+            "approle.text(\"",
+        ],
+    );
+    assert!(keys.len() > 18, "the reader looks otherwise now: {keys:?}");
+    let mut events = BTreeSet::new();
+    let mut reasons = BTreeSet::new();
+    for name in [
+        "break_glass",
+        "door",
+        "error",
+        "events",
+        "handout",
+        "own_token",
+        "revocation",
+    ] {
+        let text: String = source(name)
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        events.extend(quoted(
+            &text,
+            &["Level::Info, \"", "Level::Warn, \"", "Level::Error, \""],
+        ));
+    }
+    assert!(
+        events.len() > 12,
+        "events are told otherwise now: {events:?}"
+    );
+    for name in ["delivery", "handout", "identity", "own_token", "process"] {
+        let text = source(name);
+        for body in text.split("fn reason(&self)").skip(1) {
+            let body = body.split("\n    }\n").next().unwrap_or_default();
+            reasons.extend(quoted(body, &["=> \""]));
+        }
+    }
+    assert!(
+        reasons.len() > 25,
+        "reasons are given otherwise now: {reasons:?}"
+    );
+    let metrics = source("metrics");
+    let whole: String = metrics.split_whitespace().collect::<String>();
+    let metrics = quoted(&whole, &["registry.register(\""]);
+    assert!(
+        metrics.len() > 10,
+        "metrics look otherwise now: {metrics:?}"
+    );
+    for word in keys.iter().chain(&events).chain(&reasons) {
+        let is_there = reference.contains(&format!("`{word}`"));
+        assert!(is_there, "docs/agent.md lacks `{word}`");
+    }
+    for metric in metrics {
+        let is_there = [metric.clone(), format!("{metric}_total")]
+            .iter()
+            .any(|name| reference.contains(&format!("`{name}`")));
+        assert!(is_there, "docs/agent.md lacks the metric `{metric}`");
+    }
+}
+
+#[test]
 fn every_exit_code_is_in_the_documents() {
     let source = read("src/error.rs");
     let codes = source
@@ -146,6 +234,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cli", "config", "error", "init", "log", "secret", "signal", "vault",
         ],
     ),
+    ("agent/delivery.rs", &[]),
+    ("agent/process.rs", &[]),
 ];
 
 #[test]

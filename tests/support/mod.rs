@@ -8,6 +8,8 @@
     reason = "each test uses a part of the harness, and the harness may touch the world"
 )]
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod anteroom;
 pub mod docker;
 pub mod nursery;

@@ -1,0 +1,242 @@
+//! The host side: an agent that hands each container its wrapping token, and takes it back when the container dies.
+//!
+//! | stage | module |
+//! |---|---|
+//! | what was typed | [`cli`] |
+//! | where everything is, and who may have what | [`configuration`] |
+//! | the agent's own token | [`own_token`] |
+//! | who started and who died | [`docker`], followed in [`events`] |
+//! | may this container have a token? | [`identity`] |
+//! | check, mint, register, deliver | [`handout`] |
+//! | the container's first process, and its file system | [`process`], [`delivery`] |
+//! | containers that ask for their token | [`door`] |
+//! | what was handed out | [`register`] |
+//! | and is taken back | [`revocation`], [`break_glass`] |
+//! | what is seen from outside | [`metrics`], [`status`] |
+//! | why it failed | [`error`] |
+//!
+//! Everything runs on one thread but what may wait for Vault or for the kernel. The agent never sees a client token: it
+//! holds wrapping tokens for the milliseconds of a delivery, and accessors.
+
+pub mod break_glass;
+pub mod cli;
+pub mod configuration;
+pub mod delivery;
+pub mod docker;
+pub mod door;
+pub mod error;
+pub mod events;
+pub mod handout;
+pub mod identity;
+pub mod metrics;
+pub mod own_token;
+pub mod process;
+pub mod register;
+pub mod revocation;
+mod sockets;
+pub mod status;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::log::{Level, Log, Value};
+
+use configuration::Configuration;
+use docker::Engine;
+use error::Error;
+use handout::nanoseconds;
+use identity::Claim;
+use metrics::Metrics;
+use own_token::OwnToken;
+use register::{Entry, Register};
+
+/// Half of the threads that there are.
+const DELIVERIES_MAX: usize = cli::THREADS_MAX / 2;
+/// Vault is asked for so many tokens at a time.
+const MINTS_MAX: usize = 6;
+/// How long the agent waits in the end for starts that are under way: a token that was minted is delivered.
+const LAST_STARTS: Duration = Duration::from_secs(5);
+
+/// What all its tasks share.
+pub struct Agent {
+    configuration: Configuration,
+    own_token: OwnToken,
+    register: Register,
+    metrics: Metrics,
+    log: Log,
+    engine: Mutex<Option<Engine>>,
+    /// Starts that somebody works on.
+    under_way: Mutex<HashSet<(String, i64)>>,
+    /// When which container started lately.
+    recent: Mutex<Recent>,
+    /// Deliveries at one moment: a file system that hangs must not hold up what else needs a thread.
+    deliveries: Arc<Semaphore>,
+    /// Mints at one moment: more would wait inside Vault, and what is more urgent behind them.
+    mints: Semaphore,
+    /// Starts that nothing more is done for, by container.
+    decided: Mutex<HashMap<String, i64>>,
+    /// When which container called at the socket lately.
+    calls: Mutex<Recent>,
+    /// There is something to revoke.
+    ended: Notify,
+}
+
+/// When what happened within the last minute, by container.
+type Recent = HashMap<String, VecDeque<Instant>>;
+
+/// Somebody works on this start; ends when it is dropped.
+struct Alone<'a> {
+    agent: &'a Agent,
+    start: (String, i64),
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        lock(&self.agent.under_way).remove(&self.start);
+    }
+}
+
+impl Agent {
+    /// Opens the register and reads Vault's CA; nothing is sent yet.
+    pub fn new(configuration: Configuration, log: Log) -> Result<Agent, Error> {
+        for notice in &configuration.notices {
+            log.event(Level::Warn, "notice", notice, &[]);
+        }
+        Ok(Agent {
+            own_token: OwnToken::new(&configuration, log)?,
+            register: Register::open(&configuration.register)?,
+            metrics: Metrics::new(),
+            log,
+            engine: Mutex::default(),
+            under_way: Mutex::default(),
+            recent: Mutex::default(),
+            deliveries: Arc::new(Semaphore::new(DELIVERIES_MAX)),
+            mints: Semaphore::new(MINTS_MAX),
+            decided: Mutex::default(),
+            calls: Mutex::default(),
+            ended: Notify::new(),
+            configuration,
+        })
+    }
+
+    /// Works until somebody says TERM or INT. What was handed out stays: the next agent finds it in the register.
+    pub async fn run(self) -> Result<(), Error> {
+        let system = |step: &'static str| {
+            move |error: std::io::Error| Error::System {
+                step,
+                reason: error.to_string(),
+            }
+        };
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("listen to TERM"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen to INT"))?;
+        let status = status::Listener::open(&self.configuration).map_err(system("listen"))?;
+        let door = door::open(&self.configuration).map_err(system("open the socket"))?;
+        let control =
+            break_glass::open(&self.configuration).map_err(system("listen for control"))?;
+        let agent = Arc::new(self);
+        let work = async {
+            tokio::join!(
+                agent.keep_token(),
+                agent.follow_events(),
+                agent.revoke_ended(),
+                door::serve(&agent, door),
+                break_glass::serve(&agent, control),
+                status::serve(&agent, status),
+            )
+        };
+        tokio::select! {
+            _ = work => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let until = Instant::now() + LAST_STARTS;
+        while !lock(&agent.under_way).is_empty() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let out = agent.register.count().0 as u64;
+        let saved = agent.register.save().await;
+        let fields = [("tokens_out", Value::Number(out))];
+        agent
+            .log
+            .event(Level::Info, "stopped", "the agent ends", &fields);
+        Ok(saved?)
+    }
+
+    /// Has a token of its own, now and later.
+    async fn keep_token(&self) {
+        let term = self.own_token.begin().await;
+        let fields = [
+            ("tokens_out", Value::Number(self.register.count().0 as u64)),
+            ("blocks", Value::Number(self.register.blocks() as u64)),
+        ];
+        let text = "the agent has its own token and hands out others";
+        self.log.event(Level::Info, "ready", text, &fields);
+        self.ended.notify_one();
+        self.own_token.keep(term).await;
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        lock(&self.engine).clone()
+    }
+
+    /// Takes this start, unless somebody works on it, it has its token or was refused one.
+    fn alone(&self, claim: &Claim) -> Option<Alone<'_>> {
+        let start = (claim.container.clone(), nanoseconds(claim.started));
+        let is_decided = lock(&self.decided).get(&start.0) == Some(&start.1);
+        if is_decided || self.register.has(&start.0, start.1) {
+            return None;
+        }
+        lock(&self.under_way)
+            .insert(start.clone())
+            // Not before that is known: an `Alone` that nobody gets would take the start away from whoever has it.
+            .then(|| Alone { agent: self, start })
+    }
+
+    /// Somebody works on this start.
+    fn is_under_way(&self, claim: &Claim) -> bool {
+        let start = (claim.container.clone(), nanoseconds(claim.started));
+        lock(&self.under_way).contains(&start)
+    }
+
+    /// Nothing more is done for this start.
+    fn decide(&self, claim: &Claim) {
+        lock(&self.decided).insert(claim.container.clone(), nanoseconds(claim.started));
+    }
+
+    /// Counts a start; too many of one container in a minute are refused.
+    fn may_start(&self, container: &str) -> Result<(), handout::Error> {
+        let per_minute = self.configuration.starts_per_minute;
+        match count(&mut lock(&self.recent), container) <= per_minute as usize {
+            true => Ok(()),
+            false => Err(handout::Error::RateLimited { per_minute }),
+        }
+    }
+
+    /// Those tokens are to be revoked.
+    fn end(&self, is_over: impl Fn(&Entry) -> bool) {
+        if self.register.end(is_over) > 0 {
+            self.ended.notify_one();
+        }
+    }
+}
+
+/// Counts once more; returns how often that was within the last minute.
+fn count(recent: &mut Recent, container: &str) -> usize {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let now = Instant::now();
+    recent.retain(|_, times| {
+        times.retain(|time| now.duration_since(*time) < MINUTE);
+        !times.is_empty()
+    });
+    let times = recent.entry(container.to_owned()).or_default();
+    times.push_back(now);
+    times.len()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

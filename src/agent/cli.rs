@@ -1,0 +1,196 @@
+//! What was typed, and what is done for it.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::Agent;
+use super::break_glass::{self, Order};
+use super::configuration::{self, Configuration};
+use super::error::Error;
+use super::register::Selector;
+use crate::config::Environment;
+use crate::exec;
+use crate::log::{Format, Level, Log};
+
+/// How the agent is called.
+#[derive(Debug, Parser)]
+#[command(
+    name = "anteroom-agent",
+    version,
+    about = "Hands each container its wrapping token when it starts, and takes it back when it dies",
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// Where everything is, and who may have what
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "ANTEROOM_AGENT_CONFIG",
+        hide_env_values = true,
+        default_value = "/etc/anteroom-agent.toml"
+    )]
+    pub config: PathBuf,
+
+    /// How log lines look; default human on a terminal, else json
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "ANTEROOM_LOG",
+        hide_env_values = true
+    )]
+    pub log: Option<Format>,
+
+    /// How much is logged
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "ANTEROOM_LOG_LEVEL",
+        hide_env_values = true,
+        default_value = "info"
+    )]
+    pub log_level: Level,
+
+    /// Something else than the daemon
+    #[command(subcommand)]
+    pub task: Option<Task>,
+}
+
+/// What to do instead of running.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Is the configuration sound? Asks nobody
+    Check,
+    /// Revokes every token of those that are named, and mints no more for them
+    Revoke(Who),
+    /// Mints again for those that are named
+    Allow(Who),
+}
+
+/// Whose tokens; at least one of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Who {
+    /// Of this service
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// In this environment
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// Of this container: its id, or at least 12 digits of it
+    #[arg(long, value_name = "ID", value_parser = container)]
+    pub container: Option<String>,
+    /// Of everybody
+    #[arg(long, conflicts_with_all = ["app", "environment", "container"])]
+    pub all: bool,
+}
+
+fn container(text: &str) -> Result<String, String> {
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    match (12..=64).contains(&text.len()) && text.chars().all(is_hex) {
+        true => Ok(text.to_owned()),
+        false => Err("a container's id has 12 to 64 hexadecimal digits".to_owned()),
+    }
+}
+
+impl From<Who> for Selector {
+    fn from(who: Who) -> Selector {
+        Selector {
+            app: who.app,
+            environment: who.environment,
+            container: who.container,
+        }
+    }
+}
+
+impl Cli {
+    /// The log that was asked for.
+    pub fn log(&self) -> Log {
+        let format = self.log.unwrap_or(match std::io::stderr().is_terminal() {
+            true => Format::Human,
+            false => Format::Json,
+        });
+        Log {
+            format,
+            level: self.log_level,
+        }
+    }
+}
+
+/// Does what was typed.
+pub fn run(cli: Cli) -> Result<(), Error> {
+    // Before a token is read.
+    exec::make_non_dumpable().map_err(|error| Error::System {
+        step: "become non-dumpable",
+        reason: error.to_string(),
+    })?;
+    let log = cli.log();
+    let configuration = read(&cli.config)?;
+    let order = match cli.task {
+        None => {
+            // Callers, connections and the first processes of containers each need some.
+            if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+                let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+            }
+            let agent = Agent::new(configuration, log)?;
+            let runtime = runtime()?;
+            let ended = runtime.block_on(agent.run());
+            // Nobody waits for a file system that hangs.
+            runtime.shutdown_background();
+            return ended;
+        }
+        Some(Task::Check) => {
+            let text = format!(
+                "{} is sound: {} kinds of containers may have a token",
+                cli.config.display(),
+                configuration.rules.len()
+            );
+            return print(&text).map_err(|error| Error::System {
+                step: "write to standard output",
+                reason: error.to_string(),
+            });
+        }
+        Some(Task::Revoke(who)) => Order::Revoke(who.into()),
+        Some(Task::Allow(who)) => Order::Allow(who.into()),
+    };
+    break_glass::run(configuration, order, log, print)
+}
+
+fn print(line: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
+}
+
+/// Threads for what may wait for Vault or for the kernel.
+pub(super) const THREADS_MAX: usize = 32;
+
+/// One thread, and others for what waits.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(THREADS_MAX)
+        .build()
+        .map_err(|error| Error::System {
+            step: "start a runtime",
+            reason: error.to_string(),
+        })
+}
+
+fn read(path: &Path) -> Result<Configuration, Error> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let environment = Environment::new(std::env::vars_os());
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    configuration::read(&text, &environment, hostname.trim()).map_err(|mistakes| {
+        Error::Configuration {
+            path: path.to_owned(),
+            mistakes,
+        }
+    })
+}

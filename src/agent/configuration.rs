@@ -1,0 +1,511 @@
+//! `/etc/anteroom-agent.toml`: where Docker and Vault are, the agent's own token, and who may have which.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::delivery;
+use super::identity::{Delivery, LabelNames, Rule, UserRule, repository};
+use crate::config::{self, Environment, Vault};
+use crate::manifest::table::{self, Table};
+use crate::manifest::{At, Mistake, Place, read_vault};
+
+/// The longest life of a wrapping token, which is also the default.
+const WRAP_TTL: Duration = Duration::from_secs(30);
+/// The life that a service's token has until it is renewed.
+const TTL: Duration = Duration::from_secs(3600);
+/// A container that starts more often than this in a minute has to wait.
+const STARTS_PER_MINUTE: u32 = 10;
+const TOKEN_PATH: &str = "/run/secrets/.anteroom-token";
+const ROLE: &str = "${app}-${environment}";
+
+/// Everything that the agent needs to know.
+pub struct Configuration {
+    /// The engine's socket.
+    pub docker: PathBuf,
+    /// Where the host's processes are (proc(5)).
+    pub proc: PathBuf,
+    /// Where Vault is.
+    pub vault: Vault,
+    /// Where the agent's own token comes from.
+    pub login: Login,
+    /// The labels that are looked at.
+    pub labels: LabelNames,
+    /// Life of a wrapping token.
+    pub wrap_ttl: Duration,
+    /// Life of a client token until it is renewed, where its role has no period.
+    pub ttl: Duration,
+    /// How many tokens one container may have in a minute.
+    pub starts_per_minute: u32,
+    /// Where a token goes in its container.
+    pub token_path: String,
+    /// The socket at which containers ask for their token.
+    pub door: Option<PathBuf>,
+    /// The socket for break-glass.
+    pub control: PathBuf,
+    /// The file that says what was handed out.
+    pub register: PathBuf,
+    /// Where metrics and health are.
+    pub listen: Option<Listen>,
+    /// This host's name, for the tokens' metadata.
+    pub host: String,
+    /// Who may have which token.
+    pub rules: Vec<Rule>,
+    /// What was decided that the operator may not expect.
+    pub notices: Vec<String>,
+}
+
+/// Where the agent's own token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// A file that holds it; it is read again when the token has ended.
+    File(PathBuf),
+    /// A file with a wrapping token, read once and removed.
+    WrappingToken(PathBuf),
+    /// AppRole: a login whenever a token is needed.
+    AppRole {
+        /// Mount of the auth method.
+        mount: String,
+        /// The role's id.
+        role_id: String,
+        /// A file with its secret id.
+        secret_id: PathBuf,
+    },
+}
+
+/// Where metrics and health are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// On a loopback address.
+    Tcp(SocketAddr),
+    /// On a socket in the file system.
+    Unix(PathBuf),
+}
+
+/// Reads the configuration; all mistakes are reported at once.
+pub fn read(
+    text: &str,
+    environment: &Environment,
+    hostname: &str,
+) -> Result<Configuration, Vec<Mistake>> {
+    let (root, mistakes) = table::read(text);
+    let mut reader = Reader { mistakes };
+    let configuration = reader.configuration(root, environment, hostname);
+    let Reader { mut mistakes } = reader;
+    mistakes.sort_by_key(|mistake| mistake.place);
+    match configuration {
+        Some(configuration) if mistakes.is_empty() => Ok(configuration),
+        _ => Err(mistakes),
+    }
+}
+
+struct Reader {
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader {
+    fn mistake(&mut self, place: Option<Place>, text: impl Into<String>) {
+        let text = text.into();
+        self.mistakes.push(Mistake { place, text });
+    }
+
+    fn parsed<T>(
+        &mut self,
+        value: Option<At<String>>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = value?;
+        parse(&value.value)
+            .map_err(|text| self.mistake(Some(value.place), text))
+            .ok()
+    }
+
+    fn list<T>(
+        &mut self,
+        values: Option<Vec<At<String>>>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let values = values.unwrap_or_default().into_iter();
+        values
+            .filter_map(|value| self.parsed(Some(value), &parse))
+            .collect()
+    }
+
+    fn configuration(
+        &mut self,
+        mut root: Table<'_>,
+        environment: &Environment,
+        hostname: &str,
+    ) -> Option<Configuration> {
+        let mut docker = None;
+        let mut proc = None;
+        if let Some(mut t) = root.table("docker") {
+            docker = self.parsed(t.text("socket"), absolute);
+            proc = self.parsed(t.text("proc"), absolute);
+            t.finish(&mut self.mistakes);
+        }
+        let mut vault = crate::manifest::Vault::default();
+        if let Some(mut t) = root.table("vault") {
+            vault = read_vault(&mut t);
+            t.finish(&mut self.mistakes);
+        }
+        if let Some(deadline) = &vault.deadline {
+            let text = "`deadline` in [vault] is a start's; the agent has none";
+            self.mistake(Some(deadline.place), text);
+        }
+        let (vault, mistakes, notices) = config::vault_alone(&vault, environment);
+        self.mistakes.extend(mistakes);
+        let login = self.login(&mut root);
+        let labels = self.labels(&mut root);
+        let mut wrap_ttl = None;
+        let mut ttl = None;
+        let mut starts_per_minute = None;
+        let mut role = None;
+        if let Some(mut t) = root.table("mint") {
+            wrap_ttl = self.parsed(t.text("wrap_ttl"), short);
+            ttl = self.parsed(t.text("ttl"), config::whole_seconds);
+            starts_per_minute = t.number("starts_per_minute");
+            if starts_per_minute == Some(0) {
+                let text = "`starts_per_minute` in [mint]: with 0 nobody could start";
+                self.mistake(None, text);
+            }
+            role = self.parsed(t.text("role"), role_name);
+            t.finish(&mut self.mistakes);
+        }
+        let mut token_path = None;
+        let mut door = None;
+        if let Some(mut t) = root.table("delivery") {
+            token_path = self.parsed(t.text("path"), token_path_of);
+            door = self.parsed(t.text("socket"), absolute);
+            t.finish(&mut self.mistakes);
+        }
+        let mut register = None;
+        let mut control = None;
+        let mut listen = None;
+        let mut host = None;
+        if let Some(mut t) = root.table("agent") {
+            register = self.parsed(t.text("register"), absolute);
+            control = self.parsed(t.text("control"), absolute);
+            listen = self.parsed(t.text("listen"), listener);
+            host = t.text("host").map(|host| host.value);
+            t.finish(&mut self.mistakes);
+        }
+        let control: PathBuf = control.unwrap_or_else(|| "/run/anteroom-agent/control.sock".into());
+        if door.as_deref().map(Path::parent) == Some(control.parent()) {
+            let text = "`socket` in [delivery] and `control` in [agent] must lie in different directories: the former's is mounted into containers";
+            self.mistake(None, text);
+        }
+        let role = role.unwrap_or_else(|| ROLE.to_owned());
+        let mut rules = Vec::new();
+        for (place, t) in root.list("allow") {
+            rules.extend(self.rule(place, t, &role, door.is_some()));
+        }
+        if rules.is_empty() && self.mistakes.is_empty() {
+            self.mistake(None, "no [[allow]]: nobody could have a token");
+        }
+        root.finish(&mut self.mistakes);
+        Some(Configuration {
+            docker: docker.unwrap_or_else(|| "/var/run/docker.sock".into()),
+            proc: proc.unwrap_or_else(|| "/proc".into()),
+            vault: vault?,
+            login: login?,
+            labels,
+            wrap_ttl: wrap_ttl.unwrap_or(WRAP_TTL),
+            ttl: ttl.unwrap_or(TTL),
+            starts_per_minute: starts_per_minute.unwrap_or(STARTS_PER_MINUTE),
+            token_path: token_path.unwrap_or_else(|| TOKEN_PATH.to_owned()),
+            door,
+            control,
+            register: register.unwrap_or_else(|| "/var/lib/anteroom-agent/register.json".into()),
+            listen,
+            host: host.unwrap_or_else(|| hostname.to_owned()),
+            rules,
+            notices,
+        })
+    }
+
+    fn login(&mut self, root: &mut Table<'_>) -> Option<Login> {
+        const SOURCES: &str = "[token] names one source of the agent's own token: `file`, `wrapping_token_file` or [token.approle]";
+        let Some(mut t) = root.table("token") else {
+            self.mistake(None, format!("[token] is missing; {SOURCES}"));
+            return None;
+        };
+        let before = self.mistakes.len();
+        let mut sources: Vec<Option<Login>> = Vec::new();
+        if let Some(file) = t.text("file") {
+            sources.push(self.parsed(Some(file), absolute).map(Login::File));
+        }
+        if let Some(file) = t.text("wrapping_token_file") {
+            let file = self.parsed(Some(file), absolute);
+            sources.push(file.map(Login::WrappingToken));
+        }
+        if let Some(mut approle) = t.table("approle") {
+            let mount = self.parsed(approle.text("mount"), config::vault_path);
+            let role_id = approle.text("role_id").map(|id| id.value);
+            let secret_id = self.parsed(approle.text("secret_id_file"), absolute);
+            approle.finish(&mut self.mistakes);
+            sources.push(match (role_id, secret_id) {
+                (Some(role_id), Some(secret_id)) => Some(Login::AppRole {
+                    mount: mount.unwrap_or_else(|| "approle".to_owned()),
+                    role_id,
+                    secret_id,
+                }),
+                _ => {
+                    let text = "[token.approle] needs `role_id` and `secret_id_file`";
+                    self.mistake(None, text);
+                    None
+                }
+            });
+        }
+        t.finish(&mut self.mistakes);
+        if sources.len() != 1 && self.mistakes.len() == before {
+            self.mistake(None, SOURCES);
+        }
+        sources.into_iter().next()?
+    }
+
+    fn labels(&mut self, root: &mut Table<'_>) -> LabelNames {
+        let mut names = LabelNames {
+            app: "app".to_owned(),
+            environment: "environment".to_owned(),
+            token_path: "anteroom.token-path".to_owned(),
+        };
+        if let Some(mut t) = root.table("labels") {
+            for (key, name) in [
+                ("app", &mut names.app),
+                ("environment", &mut names.environment),
+                ("token_path", &mut names.token_path),
+            ] {
+                if let Some(text) = self.parsed(t.text(key), label_name) {
+                    *name = text;
+                }
+            }
+            t.finish(&mut self.mistakes);
+        }
+        names
+    }
+
+    fn rule(&mut self, place: Place, mut t: Table<'_>, role: &str, has_door: bool) -> Option<Rule> {
+        let app = self.parsed(t.text("app"), config::label);
+        let environments = self.list(t.texts("environments"), config::label);
+        let images = self.list(t.texts("images"), image);
+        let digests = self.list(t.texts("digests"), digest);
+        let users = self.list(t.texts("users"), user);
+        let networks = self.list(t.texts("networks"), |text| Ok(text.to_owned()));
+        let own_role = self.parsed(t.text("role"), role_name);
+        let token_path = self.parsed(t.text("token_path"), token_path_of);
+        let through_door = t.flag("socket");
+        t.finish(&mut self.mistakes);
+        let here = Some(place);
+        if environments.is_empty() {
+            self.mistake(here, "[[allow]] needs `environments`");
+        }
+        if images.is_empty() && digests.is_empty() {
+            let text = "[[allow]] needs `images` or `digests`: labels alone can be set by whoever starts a container";
+            self.mistake(here, text);
+        }
+        if through_door && !has_door {
+            self.mistake(here, "`socket = true` needs `socket` in [delivery]");
+        }
+        if through_door && token_path.is_some() {
+            let text = "a token goes through the socket or to `token_path`, not both";
+            self.mistake(here, text);
+        }
+        let Some(app) = app else {
+            self.mistake(here, "[[allow]] needs `app`");
+            return None;
+        };
+        Some(Rule {
+            app,
+            environments,
+            images,
+            digests,
+            users,
+            networks,
+            role: own_role.unwrap_or_else(|| role.to_owned()),
+            delivery: match through_door {
+                true => Delivery::Door,
+                false => Delivery::File(token_path),
+            },
+        })
+    }
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    match text.starts_with('/') {
+        true => Ok(text.into()),
+        false => Err("a path here begins with `/`".to_owned()),
+    }
+}
+
+fn short(text: &str) -> Result<Duration, String> {
+    config::whole_seconds(text).and_then(|ttl| match ttl <= WRAP_TTL {
+        true => Ok(ttl),
+        false => Err("a wrapping token lives 30 s at the most".to_owned()),
+    })
+}
+
+/// A role's name, in which the two identity labels may stand.
+fn role_name(text: &str) -> Result<String, String> {
+    let sample = text.replace("${app}", "a").replace("${environment}", "e");
+    config::path_segment(&sample)
+        .map(|_| text.to_owned())
+        .map_err(|error| {
+            format!("{error}; `${{app}}` and `${{environment}}` are all that is replaced")
+        })
+}
+
+fn token_path_of(text: &str) -> Result<String, String> {
+    delivery::target(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+fn label_name(text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err("a label's name is not empty and holds visible ASCII alone".to_owned()),
+    }
+}
+
+fn image(text: &str) -> Result<String, String> {
+    match repository(text) == text && !text.is_empty() {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "an image is named without tag and digest, as in `{}`; `digests` pins its content",
+            repository(text).escape_default()
+        )),
+    }
+}
+
+fn digest(text: &str) -> Result<String, String> {
+    let hex = text.strip_prefix("sha256:").unwrap_or_default();
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    match hex.len() == 64 && hex.chars().all(is_hex) {
+        true => Ok(text.to_owned()),
+        false => Err("a digest is `sha256:` and 64 hexadecimal digits".to_owned()),
+    }
+}
+
+fn user(text: &str) -> Result<UserRule, String> {
+    let number = |text: &str| {
+        text.parse()
+            .map_err(|_| "a user is a number or two, as in `1000` or `1000:1000`".to_owned())
+    };
+    match text.split_once(':') {
+        None => Ok(UserRule {
+            uid: number(text)?,
+            gid: None,
+        }),
+        Some((uid, gid)) => Ok(UserRule {
+            uid: number(uid)?,
+            gid: Some(number(gid)?),
+        }),
+    }
+}
+
+/// `127.0.0.1:9180`, `[::1]:9180` or `unix:/run/…`.
+fn listener(text: &str) -> Result<Listen, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return absolute(path).map(Listen::Unix);
+    }
+    let address: SocketAddr = text.parse().map_err(|_| {
+        "a listener is an address and a port, as in `127.0.0.1:9180`, or `unix:` and a path"
+            .to_owned()
+    })?;
+    match address.ip().is_loopback() {
+        true => Ok(Listen::Tcp(address)),
+        false => Err("metrics are for this host: listen on a loopback address".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+[vault]
+address = "https://vault.example.io:8200"
+[token.approle]
+role_id = "r"
+secret_id_file = "/etc/secret-id"
+[[allow]]
+app = "timeline"
+environments = ["production"]
+images = ["timeline"]
+users = ["1000:1000"]
+"#;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        match read(text, &Environment::default(), "host-1") {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.iter().map(Mistake::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let configuration = read(WHOLE, &Environment::default(), "host-1").expect("sound");
+        assert_eq!(configuration.token_path, TOKEN_PATH);
+        assert_eq!(configuration.wrap_ttl, Duration::from_secs(30));
+        assert_eq!(configuration.host, "host-1");
+        assert_eq!(configuration.rules[0].role, ROLE);
+        assert_eq!(configuration.labels.token_path, "anteroom.token-path");
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_place() {
+        let text = r#"
+[docker]
+socket = "docker.sock"
+[vault]
+address = "http://vault.example.io"
+[token]
+file = "/a"
+wrapping_token_file = "/b"
+[mint]
+wrap_ttl = "5m"
+role = "a/b"
+starts_per_minute = "many"
+[delivery]
+path = "/run/../etc/x"
+[agent]
+listen = "0.0.0.0:80"
+nonsense = 1
+[[allow]]
+app = "../x"
+environments = []
+images = ["timeline:latest"]
+digests = ["abc"]
+users = ["app"]
+"#;
+        let found = mistakes(text);
+        let places: Vec<&str> = found
+            .iter()
+            .map(|mistake| mistake.split(',').next().unwrap_or_default())
+            .collect();
+        for line in [3, 5, 10, 11, 12, 14, 16, 17, 19, 21, 22, 23] {
+            assert!(
+                places.contains(&format!("line {line}").as_str()),
+                "{line}: {found:#?}"
+            );
+        }
+        assert!(
+            found.iter().any(|text| text.contains("one source")),
+            "{found:#?}"
+        );
+    }
+
+    #[test]
+    fn a_rule_without_an_image_is_no_rule() {
+        let found = mistakes(&WHOLE.replace("images = [\"timeline\"]\n", ""));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("`images` or `digests`"), "{found:?}");
+    }
+
+    #[test]
+    fn nobody_allowed_is_a_mistake() {
+        let text = WHOLE.split("[[allow]]").next().expect("the rest");
+        assert!(mistakes(text)[0].contains("no [[allow]]"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Why the agent does not work: exit codes as `anteroom` has them.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::{own_token, register};
+use crate::log;
+use crate::manifest::Mistake;
+use crate::vault::TrustError;
+
+/// The agent ends.
+#[derive(Debug)]
+pub enum Error {
+    /// The configuration cannot be read.
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The configuration is wrong.
+    Configuration {
+        /// Its path.
+        path: PathBuf,
+        /// All mistakes.
+        mistakes: Vec<Mistake>,
+    },
+    /// Vault's CA cannot be read.
+    Trust(TrustError),
+    /// The register cannot be kept.
+    Register(register::Error),
+    /// The agent has no token of its own.
+    OwnToken(own_token::Error),
+    /// The operating system refused something.
+    System {
+        /// What.
+        step: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The running agent did not do it.
+    Control {
+        /// Why.
+        reason: String,
+    },
+    /// Not all tokens were revoked.
+    NotAll {
+        /// How many are left.
+        left: usize,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Unreadable { path, reason } => {
+                write!(f, "cannot read {}: {reason}", path.display())
+            }
+            Error::Configuration { path, mistakes } => {
+                for (n, mistake) in mistakes.iter().enumerate() {
+                    let separator = if n == 0 { "" } else { "; " };
+                    write!(f, "{separator}{}: {mistake}", path.display())?;
+                }
+                Ok(())
+            }
+            Error::Trust(error) => error.fmt(f),
+            Error::Register(error) => error.fmt(f),
+            Error::OwnToken(error) => error.fmt(f),
+            Error::System { step, reason } => write!(f, "cannot {step}: {reason}"),
+            Error::Control { reason } => write!(f, "the running agent: {reason}"),
+            Error::NotAll { left } => write!(
+                f,
+                "{left} tokens are not revoked yet; a running agent goes on trying"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<TrustError> for Error {
+    fn from(error: TrustError) -> Self {
+        Error::Trust(error)
+    }
+}
+
+impl From<register::Error> for Error {
+    fn from(error: register::Error) -> Self {
+        Error::Register(error)
+    }
+}
+
+impl From<own_token::Error> for Error {
+    fn from(error: own_token::Error) -> Self {
+        Error::OwnToken(error)
+    }
+}
+
+impl Error {
+    /// The process's exit code (sysexits(3), and those of `anteroom`).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Unreadable { .. } | Error::Configuration { .. } | Error::Trust(_) => 78,
+            Error::Register(_) => 73,
+            Error::OwnToken(own_token::Error::Vault(crate::vault::Error::Status {
+                status: 403,
+                ..
+            })) => 77,
+            Error::OwnToken(own_token::Error::Vault(_)) => 69,
+            Error::OwnToken(own_token::Error::Unwrap { .. }) => 80,
+            Error::OwnToken(_) => 66,
+            Error::System { .. } => 71,
+            Error::Control { .. } | Error::NotAll { .. } => 69,
+        }
+    }
+
+    /// Says it once; mistakes of the configuration are a line each.
+    pub fn report(&self, log: log::Log) {
+        let code = [("exit_code", log::Value::Number(self.exit_code().into()))];
+        let say = |text: &str| log.event(log::Level::Error, "failed", text, &code);
+        match self {
+            Error::Configuration { path, mistakes } => {
+                for mistake in mistakes {
+                    say(&format!("{}: {mistake}", path.display()));
+                }
+            }
+            other => say(&other.to_string()),
+        }
+    }
+}

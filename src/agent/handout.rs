@@ -1,0 +1,452 @@
+//! From a container that has started to its token, or to the reason why it gets none.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+
+use super::Agent;
+use super::delivery::{self, Target};
+use super::identity::{self, Claim, Delivery, Identity, Refusal};
+use super::own_token::Trouble;
+use super::process::{self, Owner, Process};
+use super::register::{self, Entry, Selector};
+use crate::clock::{calendar, chance};
+use crate::log::{Level, Value};
+use crate::secret::Secret;
+use crate::vault::{MintRequest, Minted};
+
+/// A container that has run for longer does not wait for a token any more.
+const AGE_MAX: Duration = Duration::from_secs(60);
+/// How long a file system may take for one small file; a tmpfs takes microseconds.
+const DELIVERY_MAX: Duration = Duration::from_secs(5);
+/// Between two attempts to mint.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+const PAUSE_LAST: Duration = Duration::from_secs(2);
+/// Attempts to ask Docker what a container is.
+const INSPECTIONS_MAX: u32 = 4;
+
+/// Why a container gets no token, or not the one that was minted.
+#[derive(Debug)]
+pub enum Error {
+    /// The rules do not let it.
+    Refused(Refusal),
+    /// Somebody said `revoke`, and nobody said `allow` since.
+    Blocked(Selector),
+    /// It starts too often.
+    RateLimited {
+        /// How often it may.
+        per_minute: u32,
+    },
+    /// It has one already.
+    HasToken,
+    /// It asked at the socket and its token goes into a file, or the reverse.
+    WrongDoor,
+    /// It wants its token where it cannot be.
+    Place(delivery::Error),
+    /// It has ended.
+    Process(process::Error),
+    /// No token could be minted for as long as it waits.
+    Mint(Trouble),
+    /// What Vault minted has no accessor, so that nobody could revoke it.
+    NoAccessor {
+        /// The token role.
+        role: String,
+    },
+    /// It ended while its token was on the way.
+    Ended,
+    /// The register cannot be written: a token that nobody could revoke is not handed out.
+    Register(register::Error),
+    /// It did not get it.
+    Delivery(delivery::Error),
+    /// Its file system did not take it in time.
+    Slow,
+}
+
+impl Error {
+    /// For machines.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Error::Refused(refusal) => refusal.reason(),
+            Error::Blocked(_) => "blocked",
+            Error::RateLimited { .. } => "rate_limited",
+            Error::HasToken => "has_token",
+            Error::WrongDoor => "wrong_door",
+            Error::Process(error) => error.reason(),
+            Error::Mint(trouble) => trouble.reason(),
+            Error::NoAccessor { .. } => "no_accessor",
+            Error::Ended => "process_gone",
+            Error::Register(_) => "register",
+            Error::Place(error) | Error::Delivery(error) => error.reason(),
+            Error::Slow => "slow_file_system",
+        }
+    }
+
+    /// A token had been minted.
+    fn is_late(&self) -> bool {
+        matches!(
+            self,
+            Error::Register(_) | Error::Delivery(_) | Error::Slow | Error::Ended
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Refused(refusal) => refusal.fmt(f),
+            Error::Blocked(selector) => write!(
+                f,
+                "tokens of {selector} were revoked, and nobody has said `anteroom-agent allow` since"
+            ),
+            Error::RateLimited { per_minute } => {
+                write!(f, "it starts more than {per_minute} times in a minute")
+            }
+            Error::HasToken => f.write_str("it has had its token since it started"),
+            Error::WrongDoor => f.write_str(
+                "its token goes through the other way: `socket` in [[allow]] says which",
+            ),
+            Error::Place(error) | Error::Delivery(error) => error.fmt(f),
+            Error::Process(error) => error.fmt(f),
+            Error::Mint(trouble) => trouble.fmt(f),
+            Error::NoAccessor { role } => write!(
+                f,
+                "the token role {role} makes tokens without an accessor, as batch tokens are, which nobody could revoke"
+            ),
+            Error::Ended => f.write_str("it ended while its token was on the way"),
+            Error::Register(error) => error.fmt(f),
+            Error::Slow => f.write_str("its file system did not take the token in time"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// How it is known that a container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Docker said that it starts.
+    ByEvent,
+    /// It was among those that run.
+    InList,
+}
+
+/// How the container is reached.
+pub(super) enum Way {
+    /// Through its file system.
+    Files,
+    /// It asks at the socket.
+    Door,
+}
+
+impl Agent {
+    /// A container has started; `seen` is when that was known.
+    pub(super) async fn started(&self, container: &str, seen: Instant, found: Found) {
+        let Some(claim) = self.inspect(container).await else {
+            return;
+        };
+        // Of those that were found in a list most have been running for long and wait for nothing.
+        if found == Found::InList && calendar() - claim.started > AGE_MAX {
+            return;
+        }
+        let Some(labels) = identity::labelled(&claim.labels, &self.configuration.labels) else {
+            return;
+        };
+        let labels = labels.map(|(app, environment)| (app.to_owned(), environment.to_owned()));
+        let Some(_alone) = self.alone(&claim) else {
+            return;
+        };
+        let process = self.open(&claim).await;
+        let result = async {
+            let process = process.map_err(Error::Process)?;
+            self.hand_out(
+                &claim,
+                labels.clone(),
+                process,
+                Way::Files,
+                |minted, target, process| self.place(minted.token.clone(), target, process),
+            )
+            .await
+        };
+        match result.await {
+            Ok(Some(handed_out)) => {
+                self.tell(&claim, &handed_out, seen);
+                self.save().await;
+            }
+            // It will come by itself.
+            Ok(None) => {}
+            Err(error) => {
+                self.decide(&claim);
+                self.tell_refusal(&claim, labels.ok().as_ref(), &error);
+            }
+        }
+    }
+
+    /// What Docker says of the container; none when it does not run any more.
+    pub(super) async fn inspect(&self, container: &str) -> Option<Claim> {
+        let mut attempt = 0;
+        loop {
+            let engine = self.engine()?;
+            match engine.inspect(container).await {
+                Ok(claim) => return claim,
+                Err(error) => {
+                    attempt += 1;
+                    let text = error.to_string();
+                    let fields = [("container", Value::Text(container))];
+                    self.log.event(Level::Warn, "docker", &text, &fields);
+                    if attempt == INSPECTIONS_MAX {
+                        return None;
+                    }
+                }
+            }
+            tokio::time::sleep(PAUSE_FIRST * attempt).await;
+        }
+    }
+
+    /// The container's first process.
+    pub(super) async fn open(&self, claim: &Claim) -> Result<Process, process::Error> {
+        let (proc, pid) = (self.configuration.proc.clone(), claim.pid);
+        let container = claim.container.clone();
+        blocking(move || Process::open(&proc, pid, &container)).await
+    }
+
+    /// Checks, mints, registers and delivers; none when this container comes another way.
+    pub(super) async fn hand_out<F, D>(
+        &self,
+        claim: &Claim,
+        labels: Result<(String, String), Refusal>,
+        process: Process,
+        way: Way,
+        deliver: F,
+    ) -> Result<Option<HandedOut>, Error>
+    where
+        F: FnOnce(&Minted, Option<Target>, Arc<Process>) -> D,
+        D: Future<Output = Result<(), Error>>,
+    {
+        let (app, environment) = labels.map_err(Error::Refused)?;
+        let Owner { uid, gid } = process.owner().map_err(Error::Process)?;
+        let owner = (uid.as_raw(), gid.as_raw());
+        let rules = &self.configuration.rules;
+        let identity = identity::decide(claim, &app, &environment, owner, rules);
+        let identity = identity.map_err(Error::Refused)?;
+        let target = match (&way, &identity.delivery) {
+            (Way::Files, Delivery::Door) => return Ok(None),
+            (Way::Door, Delivery::File(_)) => return Err(Error::WrongDoor),
+            (Way::Door, Delivery::Door) => None,
+            (Way::Files, Delivery::File(path)) => Some(self.target(claim, path.as_deref())?),
+        };
+        let blocked = self.register.blocked(&app, &environment, &claim.container);
+        if let Some(selector) = blocked {
+            return Err(Error::Blocked(selector));
+        }
+        self.may_start(&claim.container)?;
+        let process = Arc::new(process);
+        let (minted, took) = self.mint(claim, &identity, &process).await?;
+        let accessor = minted.wrapped_accessor.clone();
+        if accessor.is_empty() {
+            let role = identity.role;
+            return Err(Error::NoAccessor { role });
+        }
+        self.register.add(Entry {
+            accessor: accessor.clone(),
+            container: claim.container.clone(),
+            started: nanoseconds(claim.started),
+            app: app.clone(),
+            environment: environment.clone(),
+            delivered: false,
+            over: false,
+        });
+        // Somebody may have said `revoke` while Vault was asked.
+        let blocked = self.register.blocked(&app, &environment, &claim.container);
+        if let Some(selector) = blocked {
+            self.end(|entry| entry.accessor == accessor);
+            return Err(Error::Blocked(selector));
+        }
+        let delivered = async {
+            self.register.save().await.map_err(Error::Register)?;
+            deliver(&minted, target, Arc::clone(&process)).await
+        };
+        let delivered = delivered.await;
+        let delivered = delivered.and_then(|()| match process.owner() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Ended),
+        });
+        match delivered {
+            Ok(()) => self.register.delivered(&accessor),
+            // Nobody will use it.
+            Err(_) => self.end(|entry| entry.accessor == accessor),
+        }
+        delivered.map(|()| {
+            Some(HandedOut {
+                identity,
+                owner,
+                accessor,
+                mint: took,
+            })
+        })
+    }
+
+    fn target(&self, claim: &Claim, rule: Option<&str>) -> Result<Target, Error> {
+        let label = claim.labels.get(&self.configuration.labels.token_path);
+        // The operator's word first: the label is the container's.
+        let path = rule
+            .or(label.map(String::as_str))
+            .unwrap_or(&self.configuration.token_path);
+        delivery::target(path).map_err(Error::Place)
+    }
+
+    /// Puts the token where the container waits for it.
+    async fn place(
+        &self,
+        token: Secret,
+        target: Option<Target>,
+        process: Arc<Process>,
+    ) -> Result<(), Error> {
+        let Some(target) = target else {
+            return Err(Error::WrongDoor);
+        };
+        let placed = async {
+            let permit = Arc::clone(&self.deliveries).acquire_owned().await;
+            blocking(move || {
+                let _permit = permit;
+                delivery::deliver(&process, &target, token.expose().as_bytes())
+            })
+            .await
+            .map_err(Error::Delivery)
+        };
+        // A file system that hangs keeps its thread, and nobody else waits for it.
+        match tokio::time::timeout(DELIVERY_MAX, placed).await {
+            Ok(placed) => placed,
+            Err(_) => Err(Error::Slow),
+        }
+    }
+
+    /// Mints, for as long as the container may wait.
+    async fn mint(
+        &self,
+        claim: &Claim,
+        identity: &Identity,
+        process: &Process,
+    ) -> Result<(Minted, Duration), Error> {
+        let metadata = identity::metadata(identity, claim, &self.configuration.host);
+        let metadata: Vec<(String, String)> = metadata.into_iter().collect();
+        let (wrap_ttl, ttl) = (self.configuration.wrap_ttl, self.configuration.ttl);
+        let first = Instant::now();
+        let mut pause = PAUSE_FIRST;
+        let mut is_denied = false;
+        loop {
+            let permit = self.mints.acquire().await;
+            process.owner().map_err(Error::Process)?;
+            let (role, metadata) = (identity.role.clone(), metadata.clone());
+            let began = Instant::now();
+            let minted = self.own_token.ask(move |session| {
+                session.mint(&MintRequest {
+                    role: Some(&role),
+                    policies: &[],
+                    metadata: &metadata,
+                    ttl: Some(ttl),
+                    wrap_ttl,
+                })
+            });
+            match minted.await {
+                Ok(minted) => {
+                    let took = began.elapsed();
+                    self.metrics.minted(took);
+                    return Ok((minted, took));
+                }
+                Err(trouble) => {
+                    // A denial may mean that the agent's own token has ended: then it has another one a moment later.
+                    let first_denial = trouble.is_denial() && !is_denied;
+                    is_denied |= trouble.is_denial();
+                    let may_pass = trouble.may_pass() || first_denial;
+                    if !may_pass || first.elapsed() > AGE_MAX {
+                        return Err(Error::Mint(trouble));
+                    }
+                }
+            }
+            drop(permit);
+            tokio::time::sleep(pause.mul_f64(0.75 + chance() / 2.0)).await;
+            pause = (pause * 2).min(PAUSE_LAST);
+        }
+    }
+
+    pub(super) fn tell(&self, claim: &Claim, handed_out: &HandedOut, seen: Instant) {
+        let latency = seen.elapsed();
+        self.metrics.delivered(latency);
+        let identity = &handed_out.identity;
+        let (uid, gid) = handed_out.owner;
+        self.log.event(
+            Level::Info,
+            "handed_out",
+            "the container has its wrapping token",
+            &[
+                ("container", Value::Text(&claim.container)),
+                ("name", Value::Text(&claim.name)),
+                ("app", Value::Text(&identity.app)),
+                ("environment", Value::Text(&identity.environment)),
+                ("role", Value::Text(&identity.role)),
+                ("image", Value::Text(&claim.image)),
+                ("image_digest", Value::Text(claim.image_digest())),
+                ("user", Value::Text(&format!("{uid}:{gid}"))),
+                ("accessor", Value::Text(&handed_out.accessor)),
+                ("mint_us", Value::Number(handed_out.mint.as_micros() as u64)),
+                ("us", Value::Number(latency.as_micros() as u64)),
+            ],
+        );
+    }
+
+    pub(super) fn tell_refusal(
+        &self,
+        claim: &Claim,
+        labels: Option<&(String, String)>,
+        error: &Error,
+    ) {
+        let (name, beginning) = match error.is_late() {
+            true => {
+                self.metrics.undelivered(error.reason());
+                ("undelivered", "the container did not get its token")
+            }
+            false => {
+                self.metrics.refused(error.reason());
+                ("refused", "the container gets no token")
+            }
+        };
+        let mut fields = vec![
+            ("reason", Value::Text(error.reason())),
+            ("container", Value::Text(&claim.container)),
+            ("name", Value::Text(&claim.name)),
+        ];
+        if let Some((app, environment)) = labels {
+            fields.push(("app", Value::Text(app)));
+            fields.push(("environment", Value::Text(environment)));
+        }
+        fields.push(("image", Value::Text(&claim.image)));
+        fields.push(("image_digest", Value::Text(claim.image_digest())));
+        let text = format!("{beginning}: {error}");
+        self.log.event(Level::Warn, name, &text, &fields);
+    }
+}
+
+/// What a container has.
+pub(super) struct HandedOut {
+    identity: Identity,
+    owner: (u32, u32),
+    accessor: String,
+    mint: Duration,
+}
+
+/// Runs what may wait for the kernel beside everything else.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // A panic has ended the process already.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// As the register counts.
+pub(super) fn nanoseconds(time: OffsetDateTime) -> i64 {
+    time.unix_timestamp_nanos().try_into().unwrap_or(i64::MAX)
+}

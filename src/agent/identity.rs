@@ -1,0 +1,452 @@
+//! Who is this container, and may it have a token? Labels are a claim of whoever started it; the rules are the operator's.
+
+use std::collections::{BTreeMap, HashMap};
+
+use time::OffsetDateTime;
+
+/// What Docker says of a container that has started.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Its id, 64 hexadecimal digits.
+    pub container: String,
+    /// Its name, for people.
+    pub name: String,
+    /// All its labels, the image's among them.
+    pub labels: HashMap<String, String>,
+    /// The image as it was asked for.
+    pub image: String,
+    /// The image's id and the digests under which registries know it, each as `sha256:…`.
+    pub digests: Vec<String>,
+    /// The repositories that its image was pulled from or pushed to; empty for one that was built here.
+    pub pulled_from: Vec<String>,
+    /// Names of its networks.
+    pub networks: Vec<String>,
+    /// Its first process, as Docker's host numbers it.
+    pub pid: i32,
+    /// When it started this time.
+    pub started: OffsetDateTime,
+}
+
+impl Claim {
+    /// By which Vault's audit log can be joined with a registry: the first registry's digest, else the image's own id.
+    pub fn image_digest(&self) -> &str {
+        let id_or_digest = self.digests.get(1).or_else(|| self.digests.first());
+        id_or_digest.map_or("", String::as_str)
+    }
+}
+
+/// Names of the labels that are looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelNames {
+    /// The service.
+    pub app: String,
+    /// The environment it runs in.
+    pub environment: String,
+    /// Where the container wants its token.
+    pub token_path: String,
+}
+
+/// A user or a user and its group, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserRule {
+    /// The user.
+    pub uid: u32,
+    /// The group; none is any.
+    pub gid: Option<u32>,
+}
+
+/// How a token reaches its container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// As a file at this path; none is wherever the container or the agent's configuration says.
+    File(Option<String>),
+    /// The container asks for it at the agent's socket.
+    Door,
+}
+
+/// One `[[allow]]`: which containers may have the tokens of a service.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The service.
+    pub app: String,
+    /// The environments it may run in.
+    pub environments: Vec<String>,
+    /// Repositories it may come from.
+    pub images: Vec<String>,
+    /// Digests or ids that its image may have.
+    pub digests: Vec<String>,
+    /// Whom its first process may run as; none is anybody.
+    pub users: Vec<UserRule>,
+    /// The only networks it may be in; none is any.
+    pub networks: Vec<String>,
+    /// The token role, with `${app}` and `${environment}`.
+    pub role: String,
+    /// How the token reaches it.
+    pub delivery: Delivery,
+}
+
+/// Why a container gets no token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It has one of the two labels.
+    LabelMissing {
+        /// The other one.
+        label: String,
+    },
+    /// No rule names this service in this environment.
+    Unknown,
+    /// The service may not come from this image.
+    Image {
+        /// What was found.
+        found: String,
+    },
+    /// It may not run as this user.
+    User {
+        /// What was found.
+        found: String,
+    },
+    /// It may not be in this network.
+    Network {
+        /// What was found.
+        found: String,
+    },
+}
+
+impl Refusal {
+    /// For machines.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Refusal::LabelMissing { .. } => "label_missing",
+            Refusal::Unknown => "unknown_identity",
+            Refusal::Image { .. } => "image",
+            Refusal::User { .. } => "user",
+            Refusal::Network { .. } => "network",
+        }
+    }
+
+    /// How far the checks came.
+    fn rank(&self) -> u8 {
+        match self {
+            Refusal::LabelMissing { .. } | Refusal::Unknown => 0,
+            Refusal::Image { .. } => 1,
+            Refusal::User { .. } => 2,
+            Refusal::Network { .. } => 3,
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::LabelMissing { label } => write!(f, "it lacks the label `{label}`"),
+            Refusal::Unknown => f.write_str("no [[allow]] names this service in this environment"),
+            Refusal::Image { found } => write!(f, "the service may not come from {found}"),
+            Refusal::User { found } => write!(f, "the service may not run as {found}"),
+            Refusal::Network { found } => write!(f, "the service may not be in {found}"),
+        }
+    }
+}
+
+/// What a container may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The service.
+    pub app: String,
+    /// The environment it runs in.
+    pub environment: String,
+    /// The token role.
+    pub role: String,
+    /// How the token reaches it.
+    pub delivery: Delivery,
+}
+
+/// The two labels, when the container has them; none when it has neither and wants nothing.
+pub fn labelled<'a>(
+    labels: &'a HashMap<String, String>,
+    names: &LabelNames,
+) -> Option<Result<(&'a str, &'a str), Refusal>> {
+    let label = |name: &str| labels.get(name).map(String::as_str);
+    let missing = |label: &str| {
+        Err(Refusal::LabelMissing {
+            label: label.to_owned(),
+        })
+    };
+    match (label(&names.app), label(&names.environment)) {
+        (Some(app), Some(environment)) => Some(Ok((app, environment))),
+        (Some(_), None) => Some(missing(&names.environment)),
+        // Many a container has an `environment` for somebody else.
+        (None, _) => None,
+    }
+}
+
+/// Compares a claim with the rules; `owner` is whom the container's first process runs as.
+pub fn decide(
+    claim: &Claim,
+    app: &str,
+    environment: &str,
+    owner: (u32, u32),
+    rules: &[Rule],
+) -> Result<Identity, Refusal> {
+    let mut refusal = Refusal::Unknown;
+    for rule in rules {
+        if rule.app != app || !rule.environments.iter().any(|known| known == environment) {
+            continue;
+        }
+        match rule.check(claim, owner) {
+            Ok(()) => {
+                let role = rule
+                    .role
+                    .replace("${app}", app)
+                    .replace("${environment}", environment);
+                return Ok(Identity {
+                    app: app.to_owned(),
+                    environment: environment.to_owned(),
+                    role,
+                    delivery: rule.delivery.clone(),
+                });
+            }
+            // Of several rules the one that fitted best says what is wrong.
+            Err(closer) if closer.rank() >= refusal.rank() => refusal = closer,
+            Err(_) => {}
+        }
+    }
+    Err(refusal)
+}
+
+impl Rule {
+    fn check(&self, claim: &Claim, (uid, gid): (u32, u32)) -> Result<(), Refusal> {
+        let repository = repository(&claim.image);
+        // A tag is given by anybody on this host; that an image was pulled from a registry is not said so easily.
+        let is_from = |known: &String| {
+            known == repository && (!has_registry(known) || claim.pulled_from.contains(known))
+        };
+        let from_repository = self.images.is_empty() || self.images.iter().any(is_from);
+        let with_digest = self.digests.is_empty()
+            || self
+                .digests
+                .iter()
+                .any(|known| claim.digests.contains(known));
+        if !from_repository || !with_digest {
+            return Err(Refusal::Image {
+                found: format!("the image {} ({})", claim.image, claim.image_digest()),
+            });
+        }
+        let is_user = |rule: &UserRule| rule.uid == uid && rule.gid.is_none_or(|own| own == gid);
+        if !self.users.is_empty() && !self.users.iter().any(is_user) {
+            return Err(Refusal::User {
+                found: format!("the user {uid}:{gid}"),
+            });
+        }
+        if self.networks.is_empty() {
+            return Ok(());
+        }
+        let other = |network: &&String| !self.networks.contains(network);
+        match claim.networks.iter().find(other) {
+            None if !claim.networks.is_empty() => Ok(()),
+            None => Err(Refusal::Network {
+                found: "no network of its own".to_owned(),
+            }),
+            Some(network) => Err(Refusal::Network {
+                found: format!("the network {network}"),
+            }),
+        }
+    }
+}
+
+/// An image's name without tag and digest, and without what Docker adds to a short name.
+pub fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or_default();
+    // A colon before the last slash belongs to a registry's port.
+    let name = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    };
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    name.strip_prefix("library/").unwrap_or(name)
+}
+
+/// It names the registry that it comes from, as Docker tells such names from others.
+fn has_registry(repository: &str) -> bool {
+    repository
+        .split_once('/')
+        .is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
+}
+
+/// What goes on the token, for Vault's audit log and for the container's own comparison.
+pub fn metadata(identity: &Identity, claim: &Claim, host: &str) -> BTreeMap<String, String> {
+    [
+        ("app", identity.app.as_str()),
+        ("environment", &identity.environment),
+        ("container_id", &claim.container),
+        ("image_digest", claim.image_digest()),
+        ("host", host),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim() -> Claim {
+        Claim {
+            container: "c".repeat(64),
+            name: "timeline-1".to_owned(),
+            labels: HashMap::new(),
+            image: "team/timeline:1.2".to_owned(),
+            digests: vec!["sha256:id".to_owned(), "sha256:registry".to_owned()],
+            pulled_from: Vec::new(),
+            networks: vec!["back".to_owned()],
+            pid: 1,
+            started: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn rule() -> Rule {
+        Rule {
+            app: "timeline".to_owned(),
+            environments: vec!["production".to_owned(), "staging".to_owned()],
+            images: vec!["team/timeline".to_owned()],
+            digests: Vec::new(),
+            users: Vec::new(),
+            networks: Vec::new(),
+            role: "${app}-${environment}".to_owned(),
+            delivery: Delivery::File(None),
+        }
+    }
+
+    fn reason(claim: &Claim, app: &str, environment: &str, rule: Rule) -> &'static str {
+        match decide(claim, app, environment, (1000, 1001), &[rule]) {
+            Ok(_) => "allowed",
+            Err(refusal) => refusal.reason(),
+        }
+    }
+
+    #[test]
+    fn the_role_is_that_of_the_service_in_its_environment() {
+        let identity = decide(&claim(), "timeline", "staging", (0, 0), &[rule()]).expect("allowed");
+        assert_eq!(identity.role, "timeline-staging");
+        assert_eq!(
+            metadata(&identity, &claim(), "host-1")["image_digest"],
+            "sha256:registry"
+        );
+    }
+
+    #[test]
+    fn names_that_are_not_on_the_list_get_nothing_whatever_they_look_like() {
+        let long = "x".repeat(10_000);
+        for (app, environment) in [
+            ("timeline", "production/../staging"),
+            ("timeline", "test"),
+            ("timeline\n", "production"),
+            ("../timeline", "production"),
+            ("TIMELINE", "production"),
+            ("", ""),
+            (long.as_str(), "production"),
+        ] {
+            assert_eq!(
+                reason(&claim(), app, environment, rule()),
+                "unknown_identity",
+                "{app:.20} {environment}"
+            );
+        }
+    }
+
+    #[test]
+    fn image_digest_user_and_network_are_each_compared() {
+        let other = |change: fn(&mut Rule)| {
+            let mut rule = rule();
+            change(&mut rule);
+            reason(&claim(), "timeline", "production", rule)
+        };
+        let id = |text: &str| vec![text.to_owned()];
+        assert_eq!(other(|_| ()), "allowed");
+        assert_eq!(other(|rule| rule.images = vec!["timeline".into()]), "image");
+        assert_eq!(
+            other(|rule| rule.digests = vec!["sha256:x".into()]),
+            "image"
+        );
+        let mut known = rule();
+        known.digests = id("sha256:id");
+        assert_eq!(reason(&claim(), "timeline", "production", known), "allowed");
+        let user = |uid, gid| UserRule { uid, gid };
+        for (rules, expected) in [
+            (vec![user(1000, None)], "allowed"),
+            (vec![user(0, None), user(1000, Some(1001))], "allowed"),
+            (vec![user(1000, Some(0))], "user"),
+        ] {
+            let mut rule = rule();
+            rule.users = rules;
+            assert_eq!(reason(&claim(), "timeline", "production", rule), expected);
+        }
+        assert_eq!(other(|rule| rule.networks = vec!["back".into()]), "allowed");
+        assert_eq!(
+            other(|rule| rule.networks = vec!["front".into()]),
+            "network"
+        );
+        let mut lonely = claim();
+        lonely.networks.clear();
+        let mut rule = rule();
+        rule.networks = id("back");
+        assert_eq!(reason(&lonely, "timeline", "production", rule), "network");
+    }
+
+    #[test]
+    fn an_image_that_only_bears_the_name_of_a_registry_is_not_from_there() {
+        let name = "registry.example:5000/team/timeline";
+        let mut rule = rule();
+        rule.images = vec![name.to_owned()];
+        let mut tagged = claim();
+        tagged.image = format!("{name}:1.2");
+        assert_eq!(
+            reason(&tagged, "timeline", "production", rule.clone()),
+            "image"
+        );
+        tagged.pulled_from = vec![name.to_owned()];
+        assert_eq!(reason(&tagged, "timeline", "production", rule), "allowed");
+    }
+
+    #[test]
+    fn a_repository_is_a_name_without_tag_and_digest() {
+        for (image, name) in [
+            ("timeline", "timeline"),
+            ("timeline:1.2", "timeline"),
+            ("docker.io/library/timeline:1.2", "timeline"),
+            (
+                "registry.example:5000/team/timeline",
+                "registry.example:5000/team/timeline",
+            ),
+            (
+                "registry.example:5000/team/timeline:1@sha256:ab",
+                "registry.example:5000/team/timeline",
+            ),
+        ] {
+            assert_eq!(repository(image), name);
+        }
+        // An id is no name: only a digest can allow it.
+        assert_ne!(repository("sha256:abcdef"), "timeline");
+    }
+
+    #[test]
+    fn a_container_with_one_label_is_told_of_the_other() {
+        let names = LabelNames {
+            app: "app".to_owned(),
+            environment: "environment".to_owned(),
+            token_path: "anteroom.token-path".to_owned(),
+        };
+        let labels = |names: &[&str]| -> HashMap<String, String> {
+            let label = |name: &&str| ((*name).to_owned(), "x".to_owned());
+            names.iter().map(label).collect()
+        };
+        assert!(labelled(&labels(&["other"]), &names).is_none());
+        assert!(labelled(&labels(&["environment"]), &names).is_none());
+        let missing = labels(&["app"]);
+        let refused = labelled(&missing, &names).expect("it wants something");
+        assert_eq!(
+            refused.expect_err("one is missing").reason(),
+            "label_missing"
+        );
+    }
+}

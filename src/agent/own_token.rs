@@ -1,0 +1,480 @@
+//! The agent's own token: where it comes from, how it is renewed, and how loud its loss is.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::configuration::{Configuration, Login};
+use crate::clock::{chance, moment};
+use crate::log::{Level, Log, Value};
+use crate::mint;
+use crate::renewal::{Moment, Step, Term, life};
+use crate::secret::Secret;
+use crate::vault::{self, Client, Deadline, Limits, Session, TrustError, Unwrapped};
+use crate::wrapping_token::{self, Source, WrappingToken};
+
+/// Longest wait for one answer of Vault.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How much longer than the token that there is another one must live: an end is known to the second.
+const LONGER: Duration = Duration::from_secs(5);
+/// How often somebody looks whether the token was revoked.
+const LOOK: Duration = Duration::from_secs(30);
+/// Between two attempts to have a token again.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_LAST: Duration = Duration::from_secs(30);
+
+/// There is no token.
+#[derive(Debug)]
+pub enum Error {
+    /// Its file cannot be used.
+    File {
+        /// Its path.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Its wrapping token cannot be taken.
+    WrappingToken(wrapping_token::Error),
+    /// What was in the wrapping token is no token, or nobody knows.
+    Unwrap {
+        /// What was found instead.
+        reason: String,
+    },
+    /// Vault does not take it.
+    Vault(vault::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::File { path, reason } => write!(f, "the agent's token file {path}: {reason}"),
+            Error::WrappingToken(error) => error.fmt(f),
+            Error::Unwrap { reason } => {
+                write!(f, "the agent's own wrapping token gave {reason}")
+            }
+            Error::Vault(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<vault::Error> for Error {
+    fn from(error: vault::Error) -> Self {
+        Error::Vault(error)
+    }
+}
+
+/// Why Vault was not asked, or did not do it.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The agent has no token.
+    NoToken,
+    /// What Vault said.
+    Vault(vault::Error),
+}
+
+impl Trouble {
+    /// It may be done later: Vault is away, or the agent's token is.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Trouble::NoToken => true,
+            Trouble::Vault(error) => matches!(
+                error,
+                vault::Error::Unavailable { .. }
+                    | vault::Error::Unknown { .. }
+                    | vault::Error::Tls { .. }
+                    | vault::Error::NoDescriptor { .. }
+            ),
+        }
+    }
+
+    /// Vault does not permit it.
+    pub fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Trouble::Vault(vault::Error::Status { status: 403, .. })
+        )
+    }
+
+    /// For machines.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Trouble::NoToken => "own_token_lost",
+            Trouble::Vault(vault::Error::Status { status: 403, .. }) => "vault_denied",
+            Trouble::Vault(vault::Error::Status { .. }) => "vault_refused",
+            Trouble::Vault(_) => "vault_away",
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::NoToken => f.write_str("the agent has no token of its own"),
+            Trouble::Vault(error) => error.fmt(f),
+        }
+    }
+}
+
+/// The way to Vault, with the agent's own token where it has one.
+pub struct OwnToken {
+    client: Client,
+    login: Login,
+    log: Log,
+    state: Mutex<State>,
+    /// The agent's own wrapping token, while Vault could not be asked about it.
+    kept: Arc<Mutex<Option<WrappingToken>>>,
+    /// Somebody was denied something: is the token still there?
+    doubt: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct State {
+    session: Option<Arc<Session>>,
+    /// When it ends; none is never.
+    end: Option<Moment>,
+    is_away: bool,
+}
+
+impl OwnToken {
+    /// Reads Vault's CA; nothing is sent yet.
+    pub fn new(configuration: &Configuration, log: Log) -> Result<OwnToken, TrustError> {
+        let vault = &configuration.vault;
+        let mut endpoint = vault.endpoint();
+        endpoint.client_timeout = endpoint.client_timeout.min(ANSWER_MAX);
+        let limits = Limits {
+            deadline: Deadline::at(Instant::now()),
+            abort: Vec::new(),
+            grace: Duration::ZERO,
+            persistent: false,
+        };
+        Ok(OwnToken {
+            client: Client::new(endpoint, vault.roots(), limits, log)?,
+            login: configuration.login.clone(),
+            log,
+            state: Mutex::default(),
+            kept: Arc::default(),
+            doubt: tokio::sync::Notify::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seconds that the token still lives, `u64::MAX` when it does not end; none when there is none.
+    pub fn remaining(&self) -> Option<u64> {
+        let state = self.state();
+        state.session.as_ref()?;
+        Some(match state.end {
+            Some(end) => end.saturating_sub(moment()).as_secs(),
+            None => u64::MAX,
+        })
+    }
+
+    /// Vault did not answer the last time.
+    pub fn is_away(&self) -> bool {
+        self.state().is_away
+    }
+
+    /// Asks Vault for something with the agent's token.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&Session) -> Result<T, vault::Error> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let session = self.state().session.clone().ok_or(Trouble::NoToken)?;
+        let answer = tokio::task::spawn_blocking(move || {
+            session.may_take(ANSWER_MAX);
+            request(&session)
+        });
+        let answer = answer.await.unwrap_or(Err(vault::Error::Aborted));
+        self.note(&answer.as_ref());
+        if let Err(vault::Error::Status { status: 403, .. }) = answer {
+            self.doubt.notify_one();
+        }
+        answer.map_err(Trouble::Vault)
+    }
+
+    /// Whether Vault is there: said once when it goes and once when it comes back.
+    fn note<T>(&self, answer: &Result<T, &vault::Error>) {
+        let away = match answer {
+            Err(error @ (vault::Error::Unavailable { .. } | vault::Error::Tls { .. })) => {
+                Some(error)
+            }
+            _ => None,
+        };
+        let was_away = std::mem::replace(&mut self.state().is_away, away.is_some());
+        match away {
+            Some(error) if !was_away => {
+                let text = error.to_string();
+                self.log.event(Level::Warn, "vault_away", &text, &[]);
+            }
+            None if was_away => {
+                let text = "Vault answers again";
+                self.log.event(Level::Info, "vault_back", text, &[]);
+            }
+            _ => {}
+        }
+    }
+
+    /// Gets the first token, however long that takes.
+    pub async fn begin(&self) -> Term {
+        match self.begin_now().await {
+            Ok(term) => term,
+            Err(error) => self.again(&error.to_string()).await,
+        }
+    }
+
+    /// Gets the first token, or says why there is none.
+    pub async fn begin_now(&self) -> Result<Term, Error> {
+        let (session, term) = self.log_in().await?;
+        self.accept(session, &term);
+        Ok(term)
+    }
+
+    /// Renews the token for as long as the agent lives, and gets another one when it is lost.
+    pub async fn keep(&self, mut term: Term) {
+        loop {
+            let left = term.due.saturating_sub(moment());
+            let pause = match term.step {
+                Step::Nothing => LOOK,
+                Step::Renew | Step::Replace => left.min(LOOK),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.doubt.notified() => {}
+            }
+            if let Err(reason) = self.look_after(&mut term).await {
+                term = self.again(&reason).await;
+            }
+        }
+    }
+
+    /// Renews the token when it is due, or looks whether it is still there; an error is its end.
+    async fn look_after(&self, term: &mut Term) -> Result<(), String> {
+        let now = moment();
+        let is_due = now >= term.due;
+        let answer = match term.step {
+            Step::Renew if is_due => {
+                let increment = term.full;
+                let renewed = self.ask(move |session| session.renew_self(increment)).await;
+                if let Ok(seconds) = renewed {
+                    term.renewed(moment(), life(seconds), true, chance());
+                    self.state().end = Some(term.end);
+                    if term.step == Step::Replace {
+                        self.warn_of_the_end(term);
+                    }
+                }
+                renewed.map(drop)
+            }
+            Step::Replace if is_due => {
+                let another = self.log_in().await;
+                match another {
+                    Ok((session, fresh))
+                        if fresh.end > term.end + LONGER || fresh.step == Step::Nothing =>
+                    {
+                        self.accept(session, &fresh);
+                        *term = fresh;
+                    }
+                    // What there is goes on for as long as it lives.
+                    Ok(_) => term.failed(now, chance()),
+                    Err(error) => {
+                        let text = format!("there is no other token yet: {error}");
+                        self.log.event(Level::Error, "own_token_ends", &text, &[]);
+                        term.failed(now, chance());
+                    }
+                }
+                Ok(())
+            }
+            _ => self.ask(|session| session.lookup_self()).await.map(drop),
+        };
+        match answer {
+            Ok(()) => Ok(()),
+            Err(Trouble::Vault(vault::Error::Status { status: 403, .. })) => {
+                // Denied may be the request alone.
+                match self.ask(|session| session.lookup_self()).await {
+                    Err(Trouble::Vault(
+                        error @ vault::Error::Status {
+                            status: 403,
+                            by_vault: true,
+                            ..
+                        },
+                    )) => Err(error.to_string()),
+                    _ => {
+                        self.cannot_renew(term, now);
+                        Ok(())
+                    }
+                }
+            }
+            Err(trouble) => {
+                if is_due {
+                    term.failed(now, chance());
+                }
+                match term.step != Step::Nothing && term.left(now).is_zero() {
+                    true => Err(format!("its life is over; {trouble}")),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn cannot_renew(&self, term: &mut Term, now: Moment) {
+        if term.step == Step::Renew && now >= term.due {
+            let text = "the agent's policy does not let it renew its own token: it needs `update` on auth/token/renew-self";
+            self.log
+                .event(Level::Error, "own_token_not_renewed", text, &[]);
+            term.failed(now, chance());
+        }
+    }
+
+    fn warn_of_the_end(&self, term: &Term) {
+        let left = term.left(moment()).as_secs();
+        let text = "the agent's token comes near its maximum; another one is needed before it ends";
+        let fields = [("seconds", Value::Number(left))];
+        self.log.event(Level::Warn, "own_token_ends", text, &fields);
+    }
+
+    /// The token is lost: says so, and tries to have another one until there is one.
+    async fn again(&self, reason: &str) -> Term {
+        *self.state() = State {
+            is_away: self.is_away(),
+            ..State::default()
+        };
+        let text = format!(
+            "the agent has no token of its own ({reason}); no token is minted or revoked until it has another one"
+        );
+        self.log.event(Level::Error, "own_token_lost", &text, &[]);
+        let mut pause = PAUSE_FIRST;
+        let mut said = String::new();
+        loop {
+            match self.log_in().await {
+                Ok((session, term)) => {
+                    self.accept(session, &term);
+                    let text = "the agent has a token again";
+                    self.log.event(Level::Info, "own_token_back", text, &[]);
+                    return term;
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if error != said {
+                        self.log.event(Level::Error, "own_token_lost", &error, &[]);
+                        said = error;
+                    }
+                }
+            }
+            tokio::time::sleep(pause.mul_f64(0.75 + chance() / 2.0)).await;
+            pause = (pause * 2).min(PAUSE_LAST);
+        }
+    }
+
+    fn accept(&self, session: Session, term: &Term) {
+        let mut state = self.state();
+        state.session = Some(Arc::new(session));
+        state.end = (term.step != Step::Nothing).then_some(term.end);
+    }
+
+    /// Gets a token and looks how long it lives.
+    async fn log_in(&self) -> Result<(Session, Term), Error> {
+        let (client, login, log) = (self.client.clone(), self.login.clone(), self.log);
+        let kept = Arc::clone(&self.kept);
+        let done = tokio::task::spawn_blocking(move || log_in(client, &login, &kept, log)).await;
+        let done = done.unwrap_or(Err(Error::Vault(vault::Error::Aborted)));
+        match done {
+            Ok(done) => {
+                self.note(&Ok::<(), &vault::Error>(()));
+                Ok(done)
+            }
+            Err(error) => {
+                if let Error::Vault(error) = &error {
+                    self.note(&Err::<(), _>(error));
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn log_in(
+    client: Client,
+    login: &Login,
+    kept: &Mutex<Option<WrappingToken>>,
+    log: Log,
+) -> Result<(Session, Term), Error> {
+    let session = match login {
+        Login::File(path) => Session::with_token(client, read(path)?),
+        Login::WrappingToken(path) => {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.is_none() {
+                let limits = wrapping_token::Limits::until(Instant::now() + ANSWER_MAX);
+                let taken = wrapping_token::take(Source::File(path.clone()), &limits, log)
+                    .map_err(Error::WrappingToken)?;
+                if let Some(warning) = taken.warning {
+                    log.event(Level::Warn, "token_file_kept", &warning, &[]);
+                }
+                *kept = Some(taken.token);
+            }
+            client.may_take(ANSWER_MAX);
+            // Its file is gone: it is not let go of before Vault answers.
+            if let Some(token) = kept.as_ref() {
+                client.lookup(token)?;
+            }
+            let Some(token) = kept.take() else {
+                return Err(Error::Unwrap {
+                    reason: "nothing".to_owned(),
+                });
+            };
+            let gave = |reason: &str| {
+                let reason = reason.to_owned();
+                Err(Error::Unwrap { reason })
+            };
+            match client.unwrap(token)? {
+                Unwrapped::Token { session, .. } => *session,
+                Unwrapped::NoToken { found } => return gave(found),
+                Unwrapped::NotValid => {
+                    return gave(
+                        "nothing: it has expired, or was used already, perhaps by a thief",
+                    );
+                }
+                Unwrapped::Unknown { reason } => return gave(&reason),
+            }
+        }
+        Login::AppRole {
+            mount,
+            role_id,
+            secret_id,
+        } => {
+            client.may_take(ANSWER_MAX);
+            client.login_approle(mount, role_id, &read(secret_id)?)?
+        }
+    };
+    session.may_take(ANSWER_MAX);
+    let properties = session.lookup_self()?;
+    let now = moment();
+    let mut term = Term::begun(
+        now,
+        life(properties.creation_ttl),
+        life(properties.ttl),
+        chance(),
+    );
+    if properties.ttl == 0 {
+        term.step = Step::Nothing;
+    } else if !properties.renewable {
+        term.must_be_replaced(now, chance());
+    }
+    Ok((session, term))
+}
+
+/// Reads a token or a secret id from a file that is its owner's alone.
+fn read(path: &Path) -> Result<Secret, Error> {
+    let failed = |reason: String| Error::File {
+        path: path.display().to_string(),
+        reason,
+    };
+    match mint::read(path) {
+        Ok(Some(secret)) => Ok(secret),
+        Ok(None) => Err(failed("it is not there".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}

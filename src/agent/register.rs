@@ -1,0 +1,364 @@
+//! What was handed out and is not taken back yet: accessors, never a token. It outlives the agent.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+/// One token, from its minting until its revocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// By which the client token is revoked.
+    pub accessor: String,
+    /// The container's id.
+    pub container: String,
+    /// Its start, as nanoseconds since 1970: each start has a token of its own.
+    pub started: i64,
+    /// The service.
+    pub app: String,
+    /// The environment it runs in.
+    pub environment: String,
+    /// The container has it.
+    pub delivered: bool,
+    /// Nobody may use it any more: it is to be revoked.
+    pub over: bool,
+}
+
+/// For whom no token is minted until that is allowed again; what is not named is any.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selector {
+    /// The service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// The environment it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// The container's id, or how it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+impl Selector {
+    /// It names this one.
+    pub fn covers(&self, app: &str, environment: &str, container: &str) -> bool {
+        let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|w| w == found);
+        is(&self.app, app)
+            && is(&self.environment, environment)
+            && self
+                .container
+                .as_ref()
+                .is_none_or(|beginning| container.starts_with(beginning))
+    }
+
+    /// Whatever the other one names, this one names too.
+    fn includes(&self, other: &Selector) -> bool {
+        let is =
+            |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        is(&self.app, &other.app)
+            && is(&self.environment, &other.environment)
+            && is(&self.container, &other.container)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut any = true;
+        for (name, value) in [
+            ("app", &self.app),
+            ("environment", &self.environment),
+            ("container", &self.container),
+        ] {
+            if let Some(value) = value {
+                write!(f, "{}{name} {value}", if any { "" } else { ", " })?;
+                any = false;
+            }
+        }
+        match any {
+            true => f.write_str("everybody"),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The register cannot be kept.
+#[derive(Debug)]
+pub enum Error {
+    /// Its file cannot be read or written.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// Another agent keeps it.
+    Kept {
+        /// Its path.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::File { path, reason } => {
+                write!(f, "the register {}: {reason}", path.display())
+            }
+            Error::Kept { path } => {
+                write!(f, "another agent keeps the register {}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Content {
+    entries: Vec<Entry>,
+    blocks: Vec<Selector>,
+}
+
+/// The register: in memory for reading, in a file of mode 0600 for the next agent.
+pub struct Register {
+    path: PathBuf,
+    state: Mutex<State>,
+    /// The last change that is in the file; whoever holds this writes.
+    saved: tokio::sync::Mutex<u64>,
+    #[expect(dead_code, reason = "it is held, not used")]
+    lock: Flock<std::fs::File>,
+}
+
+#[derive(Default)]
+struct State {
+    content: Content,
+    changes: u64,
+}
+
+impl Register {
+    /// Opens it, and keeps everybody else from doing so (flock(2)).
+    pub fn open(path: &Path) -> Result<Register, Error> {
+        let failed = |reason: io::Error| Error::File {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        };
+        let lock = private()
+            .append(true)
+            .create(true)
+            .open(with_ending(path, "lock"));
+        let lock = Flock::lock(lock.map_err(failed)?, FlockArg::LockExclusiveNonblock).map_err(
+            |(_, errno)| match errno {
+                Errno::EWOULDBLOCK => Error::Kept {
+                    path: path.to_owned(),
+                },
+                errno => failed(errno.into()),
+            },
+        )?;
+        let content = match std::fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::File {
+                path: path.to_owned(),
+                reason: format!("it is no register ({error}); what it knew is in the agent's log"),
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Content::default(),
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Register {
+            path: path.to_owned(),
+            state: Mutex::new(State {
+                content,
+                changes: 0,
+            }),
+            saved: tokio::sync::Mutex::new(0),
+            lock,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
+        let mut state = self.lock();
+        state.changes += 1;
+        change(&mut state.content)
+    }
+
+    /// All entries.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().content.entries.clone()
+    }
+
+    /// How many tokens are out, and how many of them are to be revoked.
+    pub fn count(&self) -> (usize, usize) {
+        let state = self.lock();
+        let entries = &state.content.entries;
+        (
+            entries.len(),
+            entries.iter().filter(|entry| entry.over).count(),
+        )
+    }
+
+    /// This start of this container has its token. One that an agent minted before it was killed may never have come:
+    /// then there is a second one, and both are revoked in the end.
+    pub fn has(&self, container: &str, started: i64) -> bool {
+        let is_it = |entry: &Entry| {
+            entry.delivered
+                && !entry.over
+                && entry.container == container
+                && entry.started == started
+        };
+        self.lock().content.entries.iter().any(is_it)
+    }
+
+    /// Adds a token that was minted.
+    pub fn add(&self, entry: Entry) {
+        self.change(|content| content.entries.push(entry));
+    }
+
+    /// Its container has it.
+    pub fn delivered(&self, accessor: &str) {
+        self.change(|content| {
+            for entry in &mut content.entries {
+                entry.delivered |= entry.accessor == accessor;
+            }
+        });
+    }
+
+    /// Those are to be revoked; returns how many are so for the first time.
+    pub fn end(&self, is_over: impl Fn(&Entry) -> bool) -> usize {
+        self.change(|content| {
+            let ended = content.entries.iter_mut();
+            let ended = ended.filter(|entry| !entry.over && is_over(entry));
+            ended.map(|entry| entry.over = true).count()
+        })
+    }
+
+    /// It is revoked.
+    pub fn remove(&self, accessor: &str) {
+        self.change(|content| content.entries.retain(|entry| entry.accessor != accessor));
+    }
+
+    /// Nothing is minted for those until [`allow`](Register::allow).
+    pub fn block(&self, selector: &Selector) {
+        self.change(|content| {
+            if !content.blocks.contains(selector) {
+                content.blocks.push(selector.clone());
+            }
+        });
+    }
+
+    /// Takes back every block that this names; returns those, and those that still name a part of it.
+    pub fn allow(&self, selector: &Selector) -> (Vec<Selector>, Vec<Selector>) {
+        self.change(|content| {
+            let blocks = std::mem::take(&mut content.blocks);
+            let (gone, kept) = blocks
+                .into_iter()
+                .partition(|block| selector.includes(block));
+            content.blocks = kept;
+            let wider = content
+                .blocks
+                .iter()
+                .filter(|block| block.includes(selector));
+            (gone, wider.cloned().collect())
+        })
+    }
+
+    /// The block that names this container.
+    pub fn blocked(&self, app: &str, environment: &str, container: &str) -> Option<Selector> {
+        let state = self.lock();
+        let names = |block: &&Selector| block.covers(app, environment, container);
+        state.content.blocks.iter().find(names).cloned()
+    }
+
+    /// How many blocks there are.
+    pub fn blocks(&self) -> usize {
+        self.lock().content.blocks.len()
+    }
+
+    /// Returns when everything so far is in the file. Those who come while it is written share the next writing.
+    pub async fn save(&self) -> Result<(), Error> {
+        let wanted = self.lock().changes;
+        let mut saved = self.saved.lock().await;
+        if *saved >= wanted {
+            return Ok(());
+        }
+        let (content, changes) = {
+            let state = self.lock();
+            (state.content.clone(), state.changes)
+        };
+        let path = self.path.clone();
+        let written = tokio::task::spawn_blocking(move || write(&path, &content)).await;
+        let failed = |reason: String| Error::File {
+            path: self.path.clone(),
+            reason,
+        };
+        match written {
+            Ok(Ok(())) => {
+                *saved = changes;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+}
+
+fn private() -> std::fs::OpenOptions {
+    let mut options = std::fs::OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".");
+    path.push(ending);
+    path.into()
+}
+
+/// All of it or nothing: a new file takes the old one's place once it is on the disk.
+fn write(path: &Path, content: &Content) -> io::Result<()> {
+    let new = with_ending(path, "new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = private().write(true).create_new(true).open(&new)?;
+    file.write_all(&serde_json::to_vec(content)?)?;
+    file.sync_data()?;
+    std::fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selector(app: Option<&str>, environment: Option<&str>) -> Selector {
+        Selector {
+            app: app.map(str::to_owned),
+            environment: environment.map(str::to_owned),
+            container: None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_named_is_any() {
+        let all = Selector::default();
+        let timeline = selector(Some("timeline"), None);
+        let production = selector(Some("timeline"), Some("production"));
+        assert!(all.covers("x", "y", "z"));
+        assert!(timeline.covers("timeline", "staging", "z"));
+        assert!(!production.covers("timeline", "staging", "z"));
+        assert!(all.includes(&timeline) && timeline.includes(&production));
+        assert!(!production.includes(&timeline) && !timeline.includes(&all));
+        assert_eq!(all.to_string(), "everybody");
+        assert_eq!(
+            production.to_string(),
+            "app timeline, environment production"
+        );
+    }
+}

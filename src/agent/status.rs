@@ -1,0 +1,162 @@
+//! `/metrics` and `/healthz`, for this host alone.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+use super::Agent;
+use super::configuration::{Configuration, Listen};
+use super::metrics::Standing;
+use super::sockets::{PUBLIC, listen};
+
+/// How long a reader may take for its request.
+const REQUEST_MAX: Duration = Duration::from_secs(5);
+/// And for all of it.
+const READING_MAX: Duration = Duration::from_secs(10);
+/// Readers at one moment.
+const READERS_MAX: usize = 16;
+const TEXT: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Where it is read.
+pub(super) enum Listener {
+    /// Nowhere.
+    None,
+    /// On a loopback address.
+    Tcp(TcpListener),
+    /// On a socket for everybody on this host.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    pub(super) fn open(configuration: &Configuration) -> io::Result<Listener> {
+        Ok(match &configuration.listen {
+            None => Listener::None,
+            Some(Listen::Tcp(address)) => {
+                let named = |error: io::Error| {
+                    io::Error::new(error.kind(), format!("at {address}: {error}"))
+                };
+                let listener = std::net::TcpListener::bind(address).map_err(named)?;
+                listener.set_nonblocking(true)?;
+                Listener::Tcp(TcpListener::from_std(listener)?)
+            }
+            Some(Listen::Unix(path)) => Listener::Unix(listen(path, PUBLIC)?),
+        })
+    }
+}
+
+pub(super) async fn serve(agent: &Arc<Agent>, listener: Listener) {
+    let readers = Arc::new(Semaphore::new(READERS_MAX));
+    let permit = || Arc::clone(&readers).acquire_owned();
+    match listener {
+        Listener::None => std::future::pending().await,
+        Listener::Tcp(listener) => loop {
+            let permit = permit().await;
+            match listener.accept().await {
+                Ok((stream, _)) => begin(agent, stream, permit),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        },
+        Listener::Unix(listener) => loop {
+            let permit = permit().await;
+            match listener.accept().await {
+                Ok((stream, _)) => begin(agent, stream, permit),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        },
+    }
+}
+
+fn begin(
+    agent: &Arc<Agent>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    permit: impl Send + 'static,
+) {
+    let agent = Arc::clone(agent);
+    tokio::spawn(async move {
+        let service = service_fn(|request| {
+            let answer = agent.answer(&request);
+            async { Ok::<_, Infallible>(answer) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(REQUEST_MAX)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        // A reader that breaks off, or reads too slowly, is its own business.
+        let _ = tokio::time::timeout(READING_MAX, served).await;
+        drop(permit);
+    });
+}
+
+impl Agent {
+    fn standing(&self) -> Standing {
+        let (out, to_be_revoked) = self.register.count();
+        Standing {
+            own_token: self.own_token.remaining(),
+            vault: !self.own_token.is_away(),
+            docker: self.engine().is_some(),
+            out: out - to_be_revoked,
+            to_be_revoked,
+            blocks: self.register.blocks(),
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let (status, kind, text) = match (request.method().as_str(), request.uri().path()) {
+            ("GET" | "HEAD", "/metrics") => {
+                let text = self.metrics.text(self.standing());
+                (StatusCode::OK, OPEN_METRICS, text)
+            }
+            ("GET" | "HEAD", "/healthz") => match troubles(self.standing()) {
+                troubles if troubles.is_empty() => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+                troubles => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    TEXT,
+                    troubles.join("\n") + "\n",
+                ),
+            },
+            (_, "/metrics" | "/healthz") => (StatusCode::METHOD_NOT_ALLOWED, TEXT, String::new()),
+            _ => (
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "/metrics and /healthz are here\n".to_owned(),
+            ),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        *response.status_mut() = status;
+        let kind = hyper::header::HeaderValue::from_static(kind);
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+}
+
+fn troubles(standing: Standing) -> Vec<&'static str> {
+    [
+        (
+            standing.own_token.is_none(),
+            "the agent has no token of its own",
+        ),
+        (
+            standing.own_token == Some(0),
+            "the agent's own token has ended",
+        ),
+        (!standing.vault, "Vault does not answer"),
+        (!standing.docker, "Docker does not tell its events"),
+    ]
+    .into_iter()
+    .filter_map(|(is_so, text)| is_so.then_some(text))
+    .collect()
+}

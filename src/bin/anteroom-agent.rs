@@ -1,0 +1,31 @@
+//! The agent on Docker's host: parse, run, say once why not, exit code.
+
+use std::process::ExitCode;
+
+use anteroom::agent::cli::{self, Cli};
+use clap::Parser;
+
+/// The command line is wrong (sysexits(3)).
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(anteroom::log::report_panic));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => USAGE.into(),
+                false => ExitCode::SUCCESS,
+            };
+        }
+    };
+    let log = cli.log();
+    match cli::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.report(log);
+            error.exit_code().into()
+        }
+    }
+}

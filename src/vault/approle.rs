@@ -1,0 +1,42 @@
+//! `auth/approle`: a login for those who live long and start alone.
+
+use serde::de::IgnoredAny;
+use ureq::http::Method;
+use zeroize::Zeroizing;
+
+use super::client::{Client, Session};
+use super::error::Error;
+use super::exchange::{Call, Repeat};
+use crate::secret::Secret;
+
+impl Client {
+    /// Logs in (`auth/MOUNT/login`).
+    pub fn login_approle(
+        self,
+        mount: &str,
+        role_id: &str,
+        secret_id: &Secret,
+    ) -> Result<Session, Error> {
+        let path = format!("auth/{mount}/login");
+        let body = serde_json::json!({"role_id": role_id, "secret_id": secret_id.expose()});
+        let call = Call {
+            method: Method::POST,
+            path: &path,
+            body: Some(Zeroizing::new(body.to_string().into_bytes())),
+            // A secret id may be good for one login only.
+            repeat: Repeat::Never,
+            wrap_ttl: None,
+        };
+        let (envelope, connections) =
+            self.call_alone::<IgnoredAny>(&call, "", std::time::Duration::ZERO)?;
+        let auth = envelope.auth.ok_or_else(|| Error::Malformed {
+            request: call.to_string(),
+            reason: "it holds no token".to_owned(),
+        })?;
+        Ok(self.into_session(
+            auth.client_token.clone(),
+            auth.accessor.clone(),
+            connections,
+        ))
+    }
+}

@@ -1,0 +1,48 @@
+//! `anteroom-agent` between a real engine and a real OpenBao.
+
+mod break_glass;
+mod deliveries;
+mod door;
+mod outages;
+mod own_token;
+mod refusals;
+mod starts;
+
+use crate::container::{ENTRYPOINT, base, image};
+use crate::support::docker::{Container, Image};
+use crate::support::{Manifest, Service};
+
+const TMPFS: [&str; 2] = ["--tmpfs", "/run/secrets"];
+const HARDENED: [&str; 4] = ["--user", "1000", "--read-only", "--cap-drop=ALL"];
+/// For containers in which nothing happens but the agent's work.
+const STAY: [&str; 2] = ["sleep", "1000"];
+const TOKEN: &str = "/run/secrets/.anteroom-token";
+
+/// The options of a container on the host's network, where the servers are.
+fn on_host<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let options = ["--network", "host"].iter().chain(&TMPFS).chain(more);
+    options.copied().collect()
+}
+
+/// An image that holds no anteroom.
+fn plain() -> String {
+    base("alpine-like")
+}
+
+/// The manifest of a service that needs nothing but its token, which comes from the agent.
+fn small(service: &Service) -> Manifest {
+    let manifest = service.manifest().set("token.from", "agent");
+    manifest.remove("certificate").remove("dependencies")
+}
+
+/// An image whose entrypoint is anteroom.
+fn entered(manifest: &Manifest) -> Image {
+    image(&plain(), manifest, &[ENTRYPOINT])
+}
+
+/// The token that is in the container, as long as nobody took it.
+fn token_in(container: &Container) -> String {
+    let found = container.exec(&["cat", TOKEN]);
+    assert_eq!(found.code, 0, "{found:#?}");
+    found.stdout
+}

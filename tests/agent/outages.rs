@@ -1,0 +1,355 @@
+//! Vault or Docker away, slow, or started again.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test starts an engine and asks it"
+)]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{STAY, TMPFS, entered, on_host, plain, small};
+use crate::support::agent::{Agent, Setup, alive, outcome};
+use crate::support::docker::{self, Outcome};
+use crate::support::{
+    Fault, FaultProxy, OpenBao, Options, Service, Storage, TempDir, nursery, repository, wait_for,
+};
+
+const LONG: Duration = Duration::from_secs(90);
+
+fn durable() -> OpenBao {
+    OpenBao::start(Options {
+        storage: Storage::Raft,
+        ..Options::default()
+    })
+}
+
+#[track_caller]
+fn assert_vault_is_away(agent: &Agent) {
+    let (status, text) = agent.healthz();
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("Vault does not answer"), "{text}");
+    assert_eq!(agent.metric("vault_up"), 0.0);
+}
+
+#[test]
+fn while_vault_is_sealed_or_away_a_container_waits_and_both_are_said_once() {
+    if !docker::available() {
+        return;
+    }
+    let server = durable();
+    let service = Service::on(&server);
+    let image = entered(&small(&service));
+    let agent = Setup::of(&service, image.tag()).start();
+    type Step = fn(&OpenBao);
+    let outages: [(&str, Step, Step); 2] = [
+        ("sealed", OpenBao::seal, OpenBao::unseal),
+        ("away", OpenBao::stop, OpenBao::start_again),
+    ];
+    for (number, (what, goes, comes)) in outages.into_iter().enumerate() {
+        goes(&server);
+        let options = on_host(&[
+            "--env",
+            "ANTEROOM_TOKEN_WAIT=100s",
+            "--env",
+            "ANTEROOM_DEADLINE=120s",
+        ]);
+        let container = agent.run(&service, image.tag(), &options, &["echo", "started"]);
+        agent.wait_for_more("vault_away", number);
+        assert_vault_is_away(&agent);
+        comes(&server);
+        assert_eq!(container.wait(), 0, "{what}: {:#?}", container.logs());
+        assert_eq!(container.logs().stdout, "started\n", "{what}");
+        agent.wait_for_more("vault_back", number);
+        assert_eq!(agent.count("vault_away"), number + 1, "{}", agent.log());
+        assert_eq!(agent.count("vault_back"), number + 1, "{}", agent.log());
+        assert_eq!(agent.healthz(), (200, "ok\n".to_owned()), "{what}");
+        assert_eq!(agent.count("refused"), 0, "{}", agent.log());
+    }
+    agent.wait_until_empty();
+    assert!(alive(&server, &service).is_empty());
+}
+
+#[test]
+fn what_could_not_be_revoked_while_vault_was_away_is_revoked_later_also_by_the_next_agent() {
+    if !docker::available() {
+        return;
+    }
+    let server = durable();
+    let service = Service::on(&server);
+    let agent = Setup::of(&service, &plain()).start();
+    let run = || {
+        let container = agent.run(&service, &plain(), &TMPFS, &STAY);
+        agent.wait_about(&container, "handed_out", 1);
+        container
+    };
+    let [first, second] = [run(), run()];
+    server.stop();
+    first.kill("KILL");
+    agent.wait_until("it to be noted", || {
+        (agent.metric("tokens_to_be_revoked") == 1.0).then_some(())
+    });
+    agent.wait_until("Vault to be missed", || {
+        (agent.healthz().0 == 503).then_some(())
+    });
+    assert_vault_is_away(&agent);
+    server.start_again();
+    agent.wait_until("the first token to be revoked", || {
+        (alive(&server, &service).len() == 1).then_some(())
+    });
+
+    server.stop();
+    second.kill("KILL");
+    agent.wait_until("it to be in the register's file", || {
+        (agent.register()["entries"][0]["over"] == true).then_some(())
+    });
+    agent.kill();
+    agent.spawn();
+    agent.wait_for_more("own_token_lost", 0);
+    assert_eq!(agent.metric("tokens_to_be_revoked"), 1.0);
+    server.start_again();
+    agent.wait_until_empty();
+    assert!(alive(&server, &service).is_empty());
+}
+
+#[test]
+fn a_vault_that_is_slow_or_hangs_delays_one_container_and_no_other() {
+    if !docker::available() {
+        return;
+    }
+    let [slow, other] = [Service::new(), Service::new()];
+    let path = format!("auth/token/create/{}", slow.token_role);
+    let create = path.clone();
+    let proxy = FaultProxy::start(slow.admin.address(), move |seen| {
+        match (seen.is(&create), seen.nth) {
+            (true, 1) => Fault::Hang,
+            (true, 2) => Fault::Delay(Duration::from_secs(3)),
+            _ => Fault::Pass,
+        }
+    });
+    let agent = Setup::of(&slow, &plain())
+        .allow(&other, &plain())
+        .vault(&proxy.address())
+        .start();
+    let first = agent.run(&slow, &plain(), &TMPFS, &STAY);
+    agent.wait_until("the mint to hang", || {
+        (proxy.count(&path) == 1).then_some(())
+    });
+    let second = agent.run(&other, &plain(), &TMPFS, &STAY);
+    agent.wait_about(&second, "handed_out", 1);
+    assert!(agent.about(&first, "handed_out").is_empty());
+    let event = agent.wait_about(&first, "handed_out", 1);
+    let took = event["mint_us"].as_u64().expect("a number");
+    assert!(took >= 3_000_000, "{event}");
+    assert_eq!(proxy.count(&path), 2);
+    assert_eq!(agent.count("refused"), 0);
+}
+
+/// An engine that may be stopped; it has nothing but what the test puts into it.
+struct Engine {
+    directory: TempDir,
+    options: &'static [&'static str],
+    child: Option<Child>,
+}
+
+impl Engine {
+    const IMAGE: &'static str = "plain";
+
+    fn start(options: &'static [&'static str]) -> Self {
+        let directory = TempDir::new();
+        directory.write("daemon.json", "{}");
+        let mut engine = Self {
+            directory,
+            options,
+            child: None,
+        };
+        engine.start_again();
+        let mut tar = Command::new("tar")
+            .args(["--create", "--numeric-owner", "--directory"])
+            .arg(repository().join(".cache/rootfs/alpine-like"))
+            .arg(".")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tar can be started");
+        let import = engine
+            .command(&["import", "-", Self::IMAGE])
+            .stdin(tar.stdout.take().expect("it is piped"))
+            .output()
+            .expect("docker can be started");
+        let status = tar.wait().expect("our own child");
+        assert!(status.success() && import.status.success(), "{import:?}");
+        engine
+    }
+
+    fn start_again(&mut self) {
+        let at = |name: &str| self.directory.join(name).display().to_string();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(at("log"))
+            .expect("our own directory can be written");
+        // In a network of its own: without a bridge an engine removes the one of the machine's.
+        let mut command = Command::new("unshare");
+        let script = "ip link set lo up && exec dockerd \"$@\"";
+        command
+            .args(["--net", "sh", "-c", script, "dockerd"])
+            .args(["--config-file", &at("daemon.json")])
+            .args(["--data-root", &at("data"), "--exec-root", &at("exec")])
+            .args(["--pidfile", &at("pid"), "--shutdown-timeout", "2"])
+            .arg("--host")
+            .arg(format!("unix://{}", self.socket().display()))
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .args(["--storage-driver", "vfs"])
+            .args(self.options)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor is free"))
+            .stderr(log);
+        let child = nursery::spawn(command, Signal::SIGTERM).expect("dockerd can be started");
+        self.child = Some(child);
+        wait_for("the engine to answer", LONG, || {
+            (self.docker(&["version"]).code == 0).then_some(())
+        });
+    }
+
+    fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let pid = Pid::from_raw(child.id().cast_signed());
+        kill(pid, Signal::SIGTERM).expect("our own child");
+        wait_for("the engine to end", LONG, || {
+            child.try_wait().expect("our own child")
+        });
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.join("docker.sock")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command
+            .arg("--host")
+            .arg(format!("unix://{}", self.socket().display()))
+            .args(words)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn docker(&self, words: &[&str]) -> Outcome {
+        let output = self.command(words).output();
+        outcome(&output.expect("docker can be started"))
+    }
+
+    #[track_caller]
+    fn must(&self, words: &[&str]) -> String {
+        let outcome = self.docker(words);
+        assert_eq!(outcome.code, 0, "{words:?}: {outcome:#?}");
+        outcome.stdout.trim().to_owned()
+    }
+
+    /// Starts a container of this service and gives its id.
+    fn run(&self, agent: &Agent, service: &Service, option: &str) -> String {
+        let labels = agent.labels(&service.app, &service.environment);
+        let words = ["run", "--detach", "--network=none", "--stop-timeout=1"];
+        let words = words.iter().chain(&TMPFS).copied();
+        let words = words.chain(labels.iter().map(String::as_str));
+        let words = words.chain([option, Self::IMAGE]).chain(STAY);
+        self.must(&words.collect::<Vec<_>>())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            let all = self.docker(&["ps", "--all", "--quiet"]).stdout;
+            let words = ["rm", "--force"].into_iter().chain(all.lines());
+            self.docker(&words.collect::<Vec<_>>());
+            self.stop();
+        }
+        // One that restores its containers leaves what it has mounted.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("procfs is there");
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        for point in points.filter(|point| Path::new(point).starts_with(self.directory.path())) {
+            let _ = Command::new("umount").args(["--lazy", point]).status();
+        }
+    }
+}
+
+fn agent_of(engine: &Engine, service: &Service) -> Agent {
+    Setup::of(service, Engine::IMAGE)
+        .line("docker", &format!("socket = {:?}", engine.socket()))
+        .start()
+}
+
+#[track_caller]
+fn assert_docker_is_away(agent: &Agent) {
+    agent.wait_for("docker_away");
+    let (status, text) = agent.healthz();
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("Docker does not tell its events"), "{text}");
+    assert_eq!(agent.metric("docker_up"), 0.0);
+}
+
+#[test]
+fn an_engine_that_is_restarted_is_followed_again_and_its_containers_have_what_they_need() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let server = OpenBao::shared();
+    let mut engine = Engine::start(&[]);
+    let agent = agent_of(&engine, &service);
+    let comes_back = engine.run(&agent, &service, "--restart=always");
+    let stays_away = engine.run(&agent, &service, "--restart=no");
+    for id in [&comes_back, &stays_away] {
+        agent.wait_about_id(id, "handed_out", 1);
+    }
+    engine.stop();
+    assert_docker_is_away(&agent);
+    engine.start_again();
+    let event = agent.wait_about_id(&comes_back, "handed_out", 2);
+    agent.wait_until("the tokens of before to be revoked", || {
+        let left = alive(server, &service);
+        (left.len() == 1 && event["accessor"] == left[0].as_str()).then_some(())
+    });
+    agent.wait_for_more("docker", 1);
+    assert_eq!(agent.count("docker_away"), 1, "{}", agent.log());
+    assert_eq!(agent.about_id(&stays_away, "handed_out").len(), 1);
+    assert_eq!(agent.healthz(), (200, "ok\n".to_owned()));
+}
+
+#[test]
+fn containers_that_outlive_their_engine_keep_their_tokens_and_those_that_die_meanwhile_do_not() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let server = OpenBao::shared();
+    let mut engine = Engine::start(&["--live-restore"]);
+    let agent = agent_of(&engine, &service);
+    let [lives, dies] = [(), ()].map(|()| engine.run(&agent, &service, "--restart=no"));
+    for id in [&lives, &dies] {
+        agent.wait_about_id(id, "handed_out", 1);
+    }
+    let pid = engine.must(&["inspect", "--format", "{{.State.Pid}}", &dies]);
+    engine.stop();
+    assert_docker_is_away(&agent);
+    let pid = pid.parse().expect("a number");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs still");
+    engine.start_again();
+    agent.wait_for_more("docker", 1);
+    agent.wait_until("the dead one's token to be revoked", || {
+        let left = alive(server, &service);
+        let lives = &agent.about_id(&lives, "handed_out")[0];
+        (left.len() == 1 && lives["accessor"] == left[0].as_str()).then_some(())
+    });
+    assert_eq!(agent.count("handed_out"), 2, "{}", agent.log());
+    assert_eq!(agent.count("docker_away"), 1, "{}", agent.log());
+    assert_eq!(
+        engine.must(&["inspect", "--format", "{{.State.Running}}", &lives]),
+        "true"
+    );
+}

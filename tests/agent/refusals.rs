@@ -1,0 +1,202 @@
+//! Containers that may not have a token: they get nothing, and everybody who should know does.
+
+use serde_json::json;
+
+use super::{STAY, TMPFS, TOKEN, entered, on_host, plain, small};
+use crate::support::agent::{Agent, Setup, id, minted};
+use crate::support::docker::{self, Container};
+use crate::support::{OpenBao, Service};
+
+/// Waits for the one refusal of this container, and looks whether it has nothing.
+#[track_caller]
+fn assert_refused(agent: &Agent, container: &Container, reason: &str) {
+    let event = agent.wait_about(container, "refused", 1);
+    assert_eq!(event["reason"], reason, "{event}");
+    assert_eq!(event["level"], "warn", "{event}");
+    assert!(agent.about(container, "handed_out").is_empty());
+    let found = container.exec(&["ls", TOKEN]);
+    assert_ne!(found.code, 0, "{found:#?}");
+}
+
+#[test]
+fn an_image_that_is_not_on_the_list_gets_nothing_whatever_its_labels_and_everybody_knows() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let image = entered(&small(&service));
+    let agent = Setup::of(&service, "team/timeline").start();
+    let options = on_host(&["--env", "ANTEROOM_TOKEN_WAIT=3s"]);
+    let container = agent.run(&service, image.tag(), &options, &["echo", "started"]);
+    let event = agent.wait_about(&container, "refused", 1);
+    for (field, value) in [
+        ("reason", json!("image")),
+        ("level", json!("warn")),
+        ("container", json!(id(&container))),
+        ("name", json!(container.name())),
+        ("app", json!(service.app)),
+        ("environment", json!(service.environment)),
+        ("image", json!(image.tag())),
+        ("image_digest", container.inspect("{{json .Image}}")),
+    ] {
+        assert_eq!(event[field], value, "{event}");
+    }
+    assert_eq!(container.wait(), 66, "{:#?}", container.logs());
+    let logs = container.logs();
+    assert_eq!(logs.stdout, "");
+    assert!(logs.stderr.contains("anteroom-agent"), "{logs:#?}");
+    assert_eq!(agent.count("refused"), 1, "once");
+    assert_eq!(agent.reasons("refused", "image"), 1.0);
+    assert_eq!(agent.metric("minted_total"), 0.0);
+    assert!(minted(OpenBao::shared(), &service).is_empty());
+}
+
+#[test]
+fn labels_that_look_like_something_else_are_refused_in_one_line_each() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let agent = Setup::of(&service, &plain()).start();
+    let (app, environment) = (service.app.as_str(), service.environment.as_str());
+    let long = "x".repeat(10 * 1024);
+    let line = format!("{app}\n{{\"event\":\"handed_out\"}}");
+    let claims = [
+        ("/", environment),
+        ("..", environment),
+        (app, "../production"),
+        (app, "production/../test"),
+        (&*line, environment),
+        (app, "test\r\n"),
+        (&*long, environment),
+        (app, &*long),
+        ("tïmeline\u{202e}\u{1f510}", environment),
+        (app, "\u{1b}[2J"),
+        ("${app}", "${environment}"),
+        ("", ""),
+        (app, ""),
+        (app, "*"),
+    ];
+    for (number, (app, environment)) in claims.into_iter().enumerate() {
+        let labels = agent.labels(app, environment);
+        let options = [TMPFS[0], TMPFS[1], &labels[0], &labels[1]];
+        let container = Container::run(plain(), &options, &STAY);
+        assert_refused(&agent, &container, "unknown_identity");
+        assert_eq!(
+            agent.count("refused"),
+            number + 1,
+            "{app:?} {environment:?}"
+        );
+    }
+    // One of the two is as good as none.
+    let labels = agent.labels(app, environment);
+    let container = Container::run(plain(), &[TMPFS[0], TMPFS[1], &labels[0]], &STAY);
+    assert_refused(&agent, &container, "label_missing");
+
+    let log = agent.log();
+    assert_eq!(agent.events().len(), log.lines().count(), "{log}");
+    assert!(agent.named("handed_out").is_empty(), "{log}");
+    for line in log.lines() {
+        assert!(line.len() < 4096, "{} bytes: {line}", line.len());
+        assert!(!line.contains(['\u{1b}', '\u{202e}', '\r']), "{line:?}");
+    }
+    assert!(minted(OpenBao::shared(), &service).is_empty());
+    assert_eq!(
+        agent.reasons("refused", "unknown_identity"),
+        claims.len() as f64
+    );
+}
+
+#[test]
+fn a_rule_says_which_users_networks_and_digests() {
+    if !docker::available() {
+        return;
+    }
+    let image = plain();
+    let digest = docker::docker(["inspect", "--format", "{{.Id}}", &image]).stdout;
+    let digest = digest.trim();
+    let other = format!("sha256:{}", "0".repeat(64));
+    let images = format!("images = [{image:?}]");
+    let cases = [
+        (format!("{images}\nusers = [\"1000\"]"), "--user=1000", None),
+        (
+            format!("{images}\nusers = [\"1000:1000\"]"),
+            "--user=1000:7",
+            Some("user"),
+        ),
+        (
+            format!("{images}\nusers = [\"1000\"]"),
+            "--user=0",
+            Some("user"),
+        ),
+        (
+            format!("{images}\nnetworks = [\"host\"]"),
+            "--network=host",
+            None,
+        ),
+        (
+            format!("{images}\nnetworks = [\"backend\"]"),
+            "--network=host",
+            Some("network"),
+        ),
+        (
+            format!("{images}\nnetworks = [\"backend\"]"),
+            "--network=none",
+            Some("network"),
+        ),
+        (format!("digests = [{digest:?}]"), "--user=0", None),
+        (
+            format!("{images}\ndigests = [{digest:?}]"),
+            "--user=0",
+            None,
+        ),
+        (
+            format!("{images}\ndigests = [{other:?}]"),
+            "--user=0",
+            Some("image"),
+        ),
+        (
+            format!("images = [\"elsewhere\"]\ndigests = [{digest:?}]"),
+            "--user=0",
+            Some("image"),
+        ),
+    ];
+    let service = Service::new();
+    for (rule, option, reason) in cases {
+        let agent = Setup::new(&service.admin)
+            .allow_with(&service, &format!("{rule}\n"))
+            .start();
+        let container = agent.run(&service, &image, &[TMPFS[0], TMPFS[1], option], &STAY);
+        match reason {
+            None => {
+                agent.wait_about(&container, "handed_out", 1);
+            }
+            Some(reason) => assert_refused(&agent, &container, reason),
+        }
+    }
+}
+
+#[test]
+fn what_vault_does_not_let_the_agent_make_is_refused_and_so_is_what_nobody_could_revoke() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let images = format!("images = [{:?}]\n", plain());
+    // The agent's policy names another role.
+    let agent = Setup::new(&service.admin)
+        .allow_with(&service, &format!("{images}role = \"root\"\n"))
+        .start();
+    let container = agent.run(&service, &plain(), &TMPFS, &STAY);
+    assert_refused(&agent, &container, "vault_denied");
+    let event = &agent.about(&container, "refused")[0];
+    let message = event["message"].as_str().expect("it has one");
+    assert!(message.contains("auth/token/create/root"), "{event}");
+    assert_eq!(agent.healthz().0, 200, "its own token is good");
+
+    let batch = json!({"token_type": "batch", "renewable": false, "orphan": true});
+    service.set_token_role(batch);
+    let agent = Setup::of(&service, &plain()).start();
+    let container = agent.run(&service, &plain(), &TMPFS, &STAY);
+    assert_refused(&agent, &container, "no_accessor");
+}

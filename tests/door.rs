@@ -1,0 +1,264 @@
+//! The agent's socket, mounted into real containers: who asks, and what is answered.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test starts containers and looks at what they were told"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::container::{ENTRYPOINT, base, image};
+use crate::support::agent::{Agent, Setup, alive, id, minted};
+use crate::support::docker::{self, Container, Image, Outcome};
+use crate::support::{OpenBao, Service, TempDir, repository, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const STAY: [&str; 2] = ["sleep", "1000"];
+/// The socket as containers see it.
+const SOCKET: &str = "/run/anteroom/agent.sock";
+
+/// A client of its own, for whoever wants to see the answer itself.
+fn ask() -> &'static Path {
+    static ASK: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
+        let directory = TempDir::new();
+        let path = directory.join("ask");
+        let status = Command::new("gcc")
+            .args(["-Wall", "-Werror", "-static", "-o"])
+            .arg(&path)
+            .arg(repository().join("tests/door/ask.c"))
+            .status()
+            .expect("gcc can be started: scripts/install tools");
+        assert!(status.success(), "gcc: {status}");
+        (directory, path)
+    });
+    &ASK.1
+}
+
+/// An image whose entrypoint is anteroom, of a service that needs nothing but its token.
+fn entered(service: &Service) -> Image {
+    let manifest = service
+        .manifest()
+        .remove("certificate")
+        .remove("dependencies");
+    image(&base("alpine-like"), &manifest, &[ENTRYPOINT])
+}
+
+/// An image that holds the client and no anteroom.
+fn asking() -> Image {
+    Image::build_on(&base("alpine-like"), "ask", &[("/ask", ask(), 0o755)], &[])
+}
+
+/// An agent with a socket, for containers of this image that these lines allow.
+fn setup(service: &Service, image: &Image, lines: &str) -> Setup {
+    let setup = Setup::new(&service.admin);
+    let door = setup.path("door");
+    fs::create_dir(&door).expect("our own directory can be written");
+    let socket = door.join("agent.sock").display().to_string();
+    let lines = format!("images = [{:?}]\n{lines}", image.tag());
+    setup
+        .line("delivery", &format!("socket = {socket:?}"))
+        .allow_with(service, &lines)
+}
+
+fn volume(agent: &Agent) -> String {
+    format!("--volume={}:/run/anteroom:ro", agent.path("door").display())
+}
+
+/// A container as little as one can be, which asks at the socket.
+fn start(
+    agent: &Agent,
+    service: &Service,
+    image: &Image,
+    user: &str,
+    command: &[&str],
+) -> Container {
+    let volume = volume(agent);
+    let options = [
+        "--network=host",
+        "--read-only",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        "--tmpfs=/run/secrets",
+        "--tmpfs=/run/other",
+        "--env=ANTEROOM_TOKEN_FILE=/run/anteroom/agent.sock",
+        "--env=ANTEROOM_TOKEN_WAIT=20s",
+        "--user",
+        user,
+        &volume,
+    ];
+    agent.run(service, image.tag(), &options, command)
+}
+
+fn wait_for_event(container: &Container, name: &str) -> Value {
+    wait_for(&format!("{name} of a container"), LIMIT, || {
+        let events = container.logs().events();
+        let failed = events.iter().find(|event| event["event"] == "failed");
+        assert!(failed.is_none(), "{events:#?}");
+        events.into_iter().find(|event| event["event"] == name)
+    })
+}
+
+fn answer(outcome: &Outcome) -> Value {
+    let parsed = serde_json::from_str(&outcome.stdout);
+    parsed.unwrap_or_else(|error| panic!("{error}: {outcome:#?}"))
+}
+
+#[test]
+fn hardened_containers_of_any_user_have_a_token_each_from_the_socket_and_it_ends_with_them() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let image = entered(&service);
+    let agent = setup(&service, &image, "socket = true\n").start();
+    let users = ["1000:1000", "65534", "0:0"];
+    let containers = users.map(|user| start(&agent, &service, &image, user, &STAY));
+    let mut accessors = BTreeSet::new();
+    for container in &containers {
+        wait_for_event(container, "ready");
+        let event = agent.wait_about(container, "handed_out", 1);
+        let accessor = event["accessor"].as_str().expect("a text").to_owned();
+        assert_eq!(wait_for_event(container, "unwrapped")["accessor"], accessor);
+        let found = service.admin.ok(
+            "POST",
+            "auth/token/lookup-accessor",
+            json!({"accessor": accessor}),
+        );
+        let metadata = &found["data"]["meta"];
+        assert_eq!(metadata["container_id"], id(container));
+        assert_eq!(metadata["app"], service.app);
+        assert_eq!(metadata["host"], agent.host());
+        accessors.insert(accessor);
+    }
+    assert_eq!(accessors.len(), containers.len(), "each has its own");
+    for container in &containers {
+        container.kill("KILL");
+        container.wait();
+    }
+    agent.wait_until_empty();
+    assert!(alive(OpenBao::shared(), &service).is_empty());
+    // The next start asks again.
+    containers[2].start();
+    agent.wait_about(&containers[2], "handed_out", 2);
+}
+
+#[test]
+fn nobody_outside_a_container_and_no_second_caller_gets_a_token_at_the_socket() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let image = asking();
+    let agent = setup(&service, &image, "socket = true\n").start();
+
+    let outside = Command::new(ask())
+        .arg(agent.path("door/agent.sock"))
+        .output();
+    let outside = crate::support::agent::outcome(&outside.expect("it can be started"));
+    assert_eq!(answer(&outside), json!({"error": "refused"}));
+    let event = agent.wait_for("refused");
+    assert_eq!(event["reason"], "no_container", "{event}");
+    assert!(minted(OpenBao::shared(), &service).is_empty());
+
+    let container = start(&agent, &service, &image, "1000", &STAY);
+    // As another user than the first process is: the container is what has an identity.
+    let ask =
+        |user: &str| docker::docker(["exec", "--user", user, container.name(), "/ask", SOCKET]);
+    let first = answer(&ask("1000"));
+    let names: BTreeSet<&str> = first
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(names, ["token", "wrapped_accessor"].into());
+    assert_eq!(
+        minted(OpenBao::shared(), &service),
+        [first["wrapped_accessor"].as_str().expect("a text")]
+    );
+    let token = first["token"].as_str().expect("a text");
+    for caller in ["1000", "65534"] {
+        let again = ask(caller);
+        assert_eq!(answer(&again), json!({"error": "refused"}));
+        assert!(!again.stdout.contains(token));
+    }
+    let refused = agent.wait_about(&container, "refused", 1);
+    assert_eq!(refused["reason"], "has_token", "{refused}");
+    assert!(!agent.log().contains(token), "a token is in the log");
+    // Nothing was left where somebody could read it.
+    let left = container.exec(&["find", "/run/secrets", "/run/other", "-type", "f"]);
+    assert_eq!(left.stdout, "", "{left:#?}");
+}
+
+#[test]
+fn a_container_whose_token_is_a_file_gets_none_at_the_socket_and_the_reverse() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let image = asking();
+    let agent = setup(&service, &image, "").start();
+    let container = start(&agent, &service, &image, "1000", &STAY);
+    agent.wait_about(&container, "handed_out", 1);
+    let asked = container.exec(&["/ask", SOCKET]);
+    assert_eq!(answer(&asked), json!({"error": "refused"}));
+    let event = agent.wait_about(&container, "refused", 1);
+    assert!(
+        ["wrong_door", "has_token"].contains(&event["reason"].as_str().expect("a text")),
+        "{event}"
+    );
+
+    let other = Service::new();
+    let agent = setup(&other, &image, "socket = true\n").start();
+    let container = start(&agent, &other, &image, "1000", &STAY);
+    let asked = container.exec(&["/ask", SOCKET]);
+    assert!(answer(&asked)["token"].is_string());
+    let found = container.exec(&["ls", "-A", "/run/secrets"]);
+    assert_eq!(found.stdout, "", "no file was put there, too");
+}
+
+#[test]
+fn an_image_that_is_not_on_the_list_is_refused_at_the_socket_too_and_its_start_ends_with_66() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let (allowed, other) = (asking(), entered(&service));
+    let agent = setup(&service, &allowed, "socket = true\n").start();
+    let container = start(&agent, &service, &other, "1000", &["echo", "started"]);
+    assert_eq!(container.wait(), 66, "{:#?}", container.logs());
+    let logs = container.logs();
+    assert_eq!(logs.stdout, "");
+    assert!(logs.stderr.contains("refused"), "{logs:#?}");
+    let event = agent.wait_about(&container, "refused", 1);
+    assert_eq!(event["reason"], "image", "{event}");
+    assert!(minted(OpenBao::shared(), &service).is_empty());
+}
+
+#[test]
+fn containers_that_wait_at_the_socket_of_an_agent_that_was_killed_are_served_by_the_next() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let image = entered(&service);
+    let agent = setup(&service, &image, "socket = true\n").start();
+    // Its socket stays behind, and nobody listens.
+    agent.kill();
+    let containers = [(); 2].map(|()| start(&agent, &service, &image, "1000", &STAY));
+    for container in &containers {
+        wait_for_event(container, "token_awaited");
+    }
+    agent.start();
+    for container in &containers {
+        wait_for_event(container, "ready");
+        agent.wait_about(container, "handed_out", 1);
+    }
+    assert_eq!(alive(OpenBao::shared(), &service).len(), 2);
+}
