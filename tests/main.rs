@@ -17,6 +17,8 @@ mod java;
 mod matrix;
 mod mint;
 mod network;
+#[cfg(feature = "agent")]
+mod orchestrators;
 mod policy;
 mod process;
 mod repository;

@@ -1,0 +1,521 @@
+//! The examples, as they are, on a real engine: `docker run`, Compose and Swarm.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test runs what an operator runs, and looks at what came of it"
+)]
+
+mod engine;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use engine::{Engine, run};
+
+use crate::container::{base, binary};
+use crate::support::agent::Setup;
+use crate::support::anteroom::events;
+use crate::support::openbao::{Options, text};
+use crate::support::{OpenBao, Service, TempDir, docker, free_port, nursery, repository, wait_for};
+
+/// A rolling update watches each task for five seconds.
+const LIMIT: Duration = Duration::from_secs(120);
+const PATH: &str = "auth/token/create/timeline-production";
+const SECRET: &str = "canary-example-0107";
+
+/// The engine, the server, and what `vault.sh` has made in it.
+struct Scene {
+    engine: Engine,
+    server: OpenBao,
+    /// The examples' directory, with a file that holds the agent's own token.
+    directory: TempDir,
+}
+
+impl Scene {
+    fn new(example: &str) -> Self {
+        let server = OpenBao::start(Options::default());
+        server.enable_kv2("secret");
+        server.kv_put(
+            "secret/data/timeline/payment",
+            json!({"data": {"api_key": SECRET}}),
+        );
+        let manifest = repository().join("examples/docker-run/anteroom.toml");
+        let script = run(Command::new("sh")
+            .arg(repository().join("examples/docker-run/vault.sh"))
+            .env("VAULT", repository().join(".cache/bao"))
+            .env("ANTEROOM", binary())
+            .env("MANIFEST", manifest)
+            .env("BAO_ADDR", server.address())
+            .env("BAO_TOKEN", server.root_token()));
+        assert!(script.code == 0, "{script:#?}");
+        let token = script.stdout.lines().last().expect("it prints the token");
+
+        let directory = TempDir::new();
+        let source = repository().join("examples").join(example);
+        for file in fs::read_dir(source)
+            .expect("the example is there")
+            .flatten()
+        {
+            fs::copy(file.path(), directory.join(file.file_name())).expect("copied");
+        }
+        let token = directory.write("anteroom-agent.token", token);
+        fs::set_permissions(token, fs::Permissions::from_mode(0o400)).expect("our own file");
+        Self {
+            engine: Engine::start(&server),
+            server,
+            directory,
+        }
+    }
+
+    /// The service's image.
+    fn build_service(&self) {
+        self.engine.import("alpine-like", "base");
+        let context = TempDir::new();
+        let example = repository().join("examples/docker-run");
+        for name in ["anteroom.toml", "Dockerfile"] {
+            fs::copy(example.join(name), context.join(name)).expect("copied");
+        }
+        fs::copy(binary(), context.join("anteroom")).expect("copied");
+        let options = ["--build-arg", "BASE=base"];
+        self.engine.build(context.path(), &options, "timeline:1");
+    }
+
+    fn build_agent(&self) {
+        let context = TempDir::new();
+        fs::copy(agent(), context.join("anteroom-agent")).expect("copied");
+        let dockerfile = repository().join("examples/compose/Dockerfile.agent");
+        let dockerfile = format!("--file={}", dockerfile.display());
+        self.engine
+            .build(context.path(), &[&dockerfile], "anteroom-agent:1");
+    }
+
+    /// A command of the example, in its directory.
+    fn command(&self, name: &str) -> Command {
+        let mut command = self.engine.command(name);
+        command
+            .current_dir(self.directory.path())
+            .env("VAULT_ADDR", self.server.address())
+            .env("NETWORK", "host");
+        command
+    }
+
+    #[track_caller]
+    fn must(&self, words: &[&str]) {
+        let outcome = run(self.command(words[0]).args(&words[1..]));
+        assert!(outcome.code == 0, "{words:?}: {outcome:#?}");
+    }
+
+    /// The accessors of all tokens that were minted for the service.
+    fn minted(&self) -> Vec<String> {
+        let audit = self.server.audit().into_iter();
+        let minted = audit.filter(|entry| {
+            entry["type"] == "response"
+                && entry["request"]["path"] == PATH
+                && entry["error"].is_null()
+        });
+        minted
+            .map(|entry| text(&entry["response"]["wrap_info"]["wrapped_accessor"]))
+            .collect()
+    }
+
+    /// The containers whose tokens live, by what the tokens say of them.
+    fn alive(&self) -> BTreeSet<String> {
+        let container = |accessor: String| {
+            let body = json!({"accessor": accessor});
+            let (status, token) = self
+                .server
+                .request("POST", "auth/token/lookup-accessor", body);
+            (status == 200).then(|| text(&token["data"]["meta"]["container_id"]))
+        };
+        self.minted().into_iter().filter_map(container).collect()
+    }
+
+    /// Waits until so many containers of the service run, each of them is ready, and these alone have a token.
+    #[track_caller]
+    fn wait_for_replicas(&self, count: usize, others_than: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut last = String::new();
+        let start = std::time::Instant::now();
+        wait_for("the replicas", LIMIT + LIMIT, || {
+            let running: BTreeSet<String> =
+                self.engine.running("app=timeline").into_iter().collect();
+            let alive = self.alive();
+            let is_ready = |id: &String| event(&self.engine.logs(id), "ready").is_some();
+            if running.len() == count
+                && running.is_disjoint(others_than)
+                && running == alive
+                && running.iter().all(is_ready)
+            {
+                return Some(running);
+            }
+            if start.elapsed() > LIMIT {
+                let logs = running.iter().map(|id| self.engine.logs(id));
+                last = logs.collect::<Vec<_>>().join("\n");
+                panic!("running {running:#?}, with a token {alive:#?}\n{last}");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            None
+        })
+    }
+
+    /// Waits until nobody has a token.
+    #[track_caller]
+    fn wait_until_nobody_has_one(&self) {
+        wait_for("every token to be revoked", LIMIT, || {
+            self.alive().is_empty().then_some(())
+        });
+    }
+
+    /// What the service fetched, as it lies in this container.
+    fn secret(&self, container: &str, directory: &str) -> String {
+        let file = format!("{directory}/payment-api/api_key");
+        self.engine.must(["exec", container, "cat", &file])
+    }
+}
+
+fn event(log: &str, name: &str) -> Option<Value> {
+    events(log).into_iter().find(|event| event["event"] == name)
+}
+
+/// The agent without what only a debugger reads.
+fn agent() -> &'static Path {
+    static AGENT: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
+        let directory = TempDir::new();
+        let stripped = directory.join("anteroom-agent");
+        let mut strip = Command::new("strip");
+        strip.arg("-o").arg(&stripped);
+        let outcome = run(strip.arg(env!("CARGO_BIN_EXE_anteroom-agent")));
+        assert!(outcome.code == 0, "{outcome:#?}");
+        (directory, stripped)
+    });
+    &AGENT.1
+}
+
+/// An agent on the host; killed on Drop.
+struct Daemon(Child);
+
+impl Daemon {
+    /// Starts it with the example's configuration, whose places are put into the test's own directory.
+    fn start(scene: &Scene) -> Self {
+        let directory = scene.directory.path().display();
+        let port = free_port();
+        let example = fs::read_to_string(scene.directory.join("anteroom-agent.toml"));
+        let text = example
+            .expect("it is there")
+            .replace("/etc/", &format!("{directory}/"))
+            .replace("127.0.0.1:9180", &format!("127.0.0.1:{port}"))
+            .replace(
+                "[agent]\n",
+                &format!("[agent]\nregister = \"{directory}/register.json\"\ncontrol = \"{directory}/control.sock\"\n"),
+            );
+        let text = format!("[docker]\nsocket = \"{}\"\n{text}", scene.engine.socket());
+        let configuration = scene.directory.write("agent.toml", text);
+        let log = fs::File::create(scene.directory.join("agent.log")).expect("our own directory");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom-agent"));
+        command
+            .arg("--config")
+            .arg(configuration)
+            .env_clear()
+            .env("VAULT_ADDR", scene.server.address())
+            .stdin(Stdio::null())
+            .stderr(log);
+        Self(nursery::spawn(command, Signal::SIGKILL).expect("the agent can be started"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_agent_works_with_the_capabilities_of_its_unit_and_needs_each_of_them() {
+    if !docker::available() {
+        return;
+    }
+    let unit = fs::read_to_string(repository().join("contrib/anteroom-agent.service"));
+    let unit = unit.expect("it is there");
+    let line = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let all: Vec<String> = line
+        .expect("the unit has a set")
+        .split(' ')
+        .map(|name| name.trim_start_matches("CAP_").to_lowercase())
+        .collect();
+    let service = Service::new();
+    let image = base("alpine-like");
+    let expect = |set: &[&String], event: &str| {
+        let bounding: String = set.iter().map(|name| format!(",+{name}")).collect();
+        let bounding = format!("--bounding-set=-all{bounding}");
+        let agent = Setup::of(&service, &image).prepare();
+        let log = fs::File::create(agent.path("log")).expect("our own directory");
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--no-new-privs", &bounding])
+            .arg(env!("CARGO_BIN_EXE_anteroom-agent"))
+            .arg("--config")
+            .arg(agent.path("agent.toml"))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::null())
+            .stderr(log);
+        let _daemon = Daemon(nursery::spawn(command, Signal::SIGKILL).expect("setpriv"));
+        for event in ["ready", "docker"] {
+            agent.wait_for(event);
+        }
+        let options = [
+            "--network=none",
+            "--read-only",
+            "--cap-drop=ALL",
+            "--user=1000",
+            "--tmpfs=/run/secrets:mode=0700,uid=1000",
+        ];
+        let container = agent.run(&service, &image, &options, &["sleep", "1000"]);
+        agent.wait_about(&container, event, 1);
+    };
+    expect(&all.iter().collect::<Vec<_>>(), "handed_out");
+    for missing in &all {
+        let others: Vec<&String> = all.iter().filter(|name| *name != missing).collect();
+        expect(&others, "undelivered");
+    }
+}
+
+#[test]
+fn docker_run_with_two_labels_is_all_that_a_service_needs_at_each_start_and_restart() {
+    if !docker::available() {
+        return;
+    }
+    let scene = Scene::new("docker-run");
+    scene.build_service();
+    let _agent = Daemon::start(&scene);
+    scene.must(&["sh", "run.sh"]);
+    let running = scene.wait_for_replicas(1, &BTreeSet::new());
+    assert_eq!(scene.secret("timeline", "/run/secrets"), SECRET);
+    for restart in 1..=3 {
+        scene.engine.must(["restart", "timeline"]);
+        wait_for("the restarted container to be ready", LIMIT, || {
+            let log = scene.engine.logs("timeline");
+            let ready = events(&log)
+                .iter()
+                .filter(|event| event["event"] == "ready")
+                .count();
+            (ready > restart).then_some(())
+        });
+        assert_eq!(scene.wait_for_replicas(1, &BTreeSet::new()), running);
+        assert_eq!(
+            scene.minted().len(),
+            restart + 1,
+            "each start has a token of its own"
+        );
+    }
+    scene.engine.must(["kill", "timeline"]);
+    scene.wait_until_nobody_has_one();
+}
+
+#[test]
+fn compose_starts_the_agent_and_a_service_and_its_end_leaves_no_token() {
+    if !docker::available() {
+        return;
+    }
+    let scene = Scene::new("compose");
+    scene.build_service();
+    scene.build_agent();
+    let compose = ["docker-compose", "--file", "compose.yaml"];
+    let compose = |words: &[&str]| scene.must(&[&compose, words].concat());
+    compose(&["up", "--detach"]);
+    let running = scene.wait_for_replicas(1, &BTreeSet::new());
+    for container in &running {
+        assert_eq!(scene.secret(container, "/run/secrets"), SECRET);
+    }
+    compose(&["restart", "timeline"]);
+    wait_for("a second token", LIMIT, || {
+        (scene.minted().len() == 2).then_some(())
+    });
+    assert_eq!(scene.wait_for_replicas(1, &BTreeSet::new()), running);
+    // Break-glass is there too, through the control socket in the agent's own container.
+    compose(&[
+        "exec",
+        "-T",
+        "agent",
+        "/anteroom-agent",
+        "revoke",
+        "--app",
+        "timeline",
+    ]);
+    assert_eq!(scene.alive(), BTreeSet::new());
+    compose(&[
+        "exec",
+        "-T",
+        "agent",
+        "/anteroom-agent",
+        "allow",
+        "--app",
+        "timeline",
+    ]);
+    compose(&["restart", "timeline"]);
+    scene.wait_for_replicas(1, &BTreeSet::new());
+    compose(&["down"]);
+    scene.wait_until_nobody_has_one();
+    assert_eq!(scene.minted().len(), 3);
+}
+
+#[test]
+fn in_a_swarm_every_new_task_gets_a_token_and_every_ended_ones_is_revoked() {
+    if !docker::available() {
+        return;
+    }
+    let scene = swarm();
+    let engine = &scene.engine;
+    scene.must(&[
+        "docker",
+        "stack",
+        "deploy",
+        "--compose-file",
+        "timeline.yaml",
+        "timeline",
+    ]);
+    let first = scene.wait_for_replicas(3, &BTreeSet::new());
+    for container in &first {
+        assert_eq!(scene.secret(container, "/run/anteroom"), SECRET);
+        let licence = engine.must(["exec", container, "cat", "/run/secrets/timeline-licence"]);
+        assert_eq!(licence, "swarm's own");
+    }
+
+    // A task that fails is replaced by another container.
+    let killed = first.first().expect("there are three").clone();
+    engine.must(["kill", &killed]);
+    let second = scene.wait_for_replicas(3, &[killed].into());
+    assert_eq!(scene.minted().len(), 4);
+
+    // A rolling update to a new image.
+    engine.must(["tag", "timeline:1", "timeline:2"]);
+    scene.must(&[
+        "docker",
+        "service",
+        "update",
+        "--detach",
+        "--image",
+        "timeline:2",
+        "--force",
+        "timeline_timeline",
+    ]);
+    scene.wait_for_replicas(3, &second);
+    assert_eq!(scene.minted().len(), 7);
+
+    engine.must(["service", "scale", "--detach", "timeline_timeline=1"]);
+    scene.wait_for_replicas(1, &second);
+    engine.must(["stack", "rm", "timeline"]);
+    scene.wait_until_nobody_has_one();
+    assert_eq!(scene.minted().len(), 7, "nobody got more than one");
+}
+
+#[test]
+fn a_services_swarm_secrets_are_read_only_files_in_a_directory_of_the_image_and_73_names_the_way_out()
+ {
+    if !docker::available() {
+        return;
+    }
+    let scene = swarm();
+    let engine = &scene.engine;
+    let vault = format!("VAULT_ADDR={}", scene.server.address());
+    let create = |name: &str, options: &[&str], command: &[&str]| {
+        let mut all = vec![
+            "service",
+            "create",
+            "--detach",
+            "--no-resolve-image",
+            "--name",
+            name,
+        ];
+        all.extend([
+            "--network",
+            "host",
+            "--secret",
+            "timeline-licence",
+            "--user",
+            "1000:1000",
+        ]);
+        all.extend(["--container-label", "app=timeline"]);
+        all.extend(["--container-label", "environment=production"]);
+        all.extend(["--env", "ENVIRONMENT=production", "--env", &vault]);
+        all.extend(["--restart-condition", "none"]);
+        engine.must(
+            all.iter()
+                .chain(options)
+                .chain(&["timeline:1"])
+                .chain(command),
+        );
+        let filter = format!("label=com.docker.swarm.service.name={name}");
+        wait_for("a task", LIMIT, || {
+            let id = engine.must(["ps", "--all", "--no-trunc", "--quiet", "--filter", &filter]);
+            (!id.is_empty()).then_some(id)
+        })
+    };
+
+    let bare = create("bare", &[], &[]);
+    wait_for("the task to end", LIMIT, || {
+        (engine.must(["inspect", "--format", "{{.State.Status}}", &bare]) == "exited").then_some(())
+    });
+    let failed = event(&engine.logs(&bare), "failed").expect("it says why");
+    assert_eq!(failed["exit_code"], 73, "{failed}");
+    for way_out in ["--mount type=tmpfs", "ANTEROOM_SECRETS_DIR", "Swarm"] {
+        assert!(text(&failed["hint"]).contains(way_out), "{failed}");
+    }
+
+    // A tmpfs at the very place holds both.
+    let both = create(
+        "both",
+        &["--mount", "type=tmpfs,destination=/run/secrets"],
+        &[],
+    );
+    wait_for("the service to be ready", LIMIT, || {
+        event(&engine.logs(&both), "ready")
+    });
+    assert_eq!(scene.secret(&both, "/run/secrets"), SECRET);
+
+    // What Swarm makes: no tmpfs at /run/secrets, but a read-only one at each file in it.
+    let look = "mount | grep ' /run/secrets'; stat -c '%a %u:%g' /run/secrets /run/secrets/timeline-licence";
+    let looked = create("look", &["--entrypoint", "sh"], &["-c", look]);
+    let wanted =
+        "tmpfs on /run/secrets/timeline-licence type tmpfs (ro,relatime)\n1777 0:0\n444 0:0\n";
+    wait_for("what is there", LIMIT, || {
+        (engine.logs(&looked) == wanted).then_some(())
+    });
+}
+
+/// A Swarm of one node with the example's agent on it, and with the images and secrets of the service.
+fn swarm() -> Scene {
+    let scene = Scene::new("swarm");
+    scene.build_service();
+    scene.build_agent();
+    scene.engine.become_swarm();
+    let licence = scene.directory.write("licence", "swarm's own");
+    for (name, file) in [
+        (
+            "anteroom-agent-token",
+            scene.directory.join("anteroom-agent.token"),
+        ),
+        ("timeline-licence", licence),
+    ] {
+        let file = file.display().to_string();
+        scene.must(&["docker", "secret", "create", name, &file]);
+    }
+    scene.must(&[
+        "docker",
+        "stack",
+        "deploy",
+        "--compose-file",
+        "agent.yaml",
+        "anteroom",
+    ]);
+    scene
+}
