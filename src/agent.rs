@@ -58,8 +58,8 @@ use register::{Entry, Register};
 const DELIVERIES_MAX: usize = cli::THREADS_MAX / 2;
 /// Vault is asked for so many tokens at a time.
 const MINTS_MAX: usize = 6;
-/// How long the agent waits in the end for starts that are under way: a token that was minted is delivered.
-const LAST_STARTS: Duration = Duration::from_secs(5);
+/// How long the agent's own end may take.
+const FINISH: Duration = Duration::from_secs(5);
 
 /// What all its tasks share.
 pub struct Agent {
@@ -153,10 +153,7 @@ impl Agent {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        let until = Instant::now() + LAST_STARTS;
-        while !lock(&agent.under_way).is_empty() && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let _ = tokio::time::timeout(FINISH, agent.finish()).await;
         let out = agent.register.count().0 as u64;
         let saved = agent.register.save().await;
         let fields = [("tokens_out", Value::Number(out))];
@@ -177,6 +174,22 @@ impl Agent {
         self.log.event(Level::Info, "ready", text, &fields);
         self.ended.notify_one();
         self.own_token.keep(term).await;
+    }
+
+    /// A token that was minted is delivered, and one whose container has just died is revoked: whoever ends a service
+    /// and its agent in one go leaves nothing behind.
+    async fn finish(self: &Arc<Self>) {
+        while !lock(&self.under_way).is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if let Some(engine) = self.engine()
+            && let Err(error) = self.look_for_dead(&engine).await
+        {
+            let text = error.to_string();
+            self.log.event(Level::Warn, "docker", &text, &[]);
+        }
+        self.revoke_some(self.register.over(), &mut HashSet::new())
+            .await;
     }
 
     fn engine(&self) -> Option<Engine> {

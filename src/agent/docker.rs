@@ -70,6 +70,9 @@ pub struct Event {
     pub labels: HashMap<String, String>,
 }
 
+/// Containers that run, by id, with their labels.
+pub type Running = HashMap<String, HashMap<String, String>>;
+
 /// A connection to the engine.
 #[derive(Clone)]
 pub struct Engine {
@@ -113,8 +116,8 @@ impl Engine {
             })
     }
 
-    /// All containers that run, the paused ones among them: id and labels.
-    pub async fn running(&self) -> Result<HashMap<String, HashMap<String, String>>, Error> {
+    /// All containers that run, the paused ones among them.
+    pub async fn running(&self) -> Result<Running, Error> {
         let containers = self.docker.list_containers(None).await;
         let containers = containers.map_err(failed("list the containers"))?;
         let labelled = containers

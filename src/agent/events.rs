@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, stream};
 
-use super::docker::{Change, Engine, Error, Event};
+use super::docker::{Change, Engine, Error, Event, Running};
 use super::handout::{Found, nanoseconds};
 use super::identity::Claim;
 use super::register::Entry;
@@ -161,6 +161,19 @@ impl Agent {
             }
         }
         lock(&self.decided).retain(|container, _| running.contains_key(container));
+        self.end_dead(engine, known, &running).await;
+        Ok(())
+    }
+
+    /// Whatever is out for containers that run no more is over.
+    pub(super) async fn look_for_dead(&self, engine: &Engine) -> Result<(), Error> {
+        let known = self.register.entries();
+        let running = engine.running().await?;
+        self.end_dead(engine, known, &running).await;
+        Ok(())
+    }
+
+    async fn end_dead(&self, engine: &Engine, known: Vec<Entry>, running: &Running) {
         for entry in known {
             if !running.contains_key(&entry.container) {
                 self.end_all_but(&[entry], None);
@@ -172,6 +185,5 @@ impl Agent {
                 Err(error) => self.tell_trouble(&entry.container, &error),
             }
         }
-        Ok(())
     }
 }

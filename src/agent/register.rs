@@ -192,6 +192,13 @@ impl Register {
         self.lock().content.entries.clone()
     }
 
+    /// Those whose tokens are to be revoked.
+    pub fn over(&self) -> Vec<Entry> {
+        let mut entries = self.entries();
+        entries.retain(|entry| entry.over);
+        entries
+    }
+
     /// How many tokens are out, and how many of them are to be revoked.
     pub fn count(&self) -> (usize, usize) {
         let state = self.lock();

@@ -24,8 +24,7 @@ impl Agent {
         let mut pause = PAUSE_FIRST;
         let mut said = HashSet::new();
         loop {
-            let over = self.register.entries();
-            let over: Vec<Entry> = over.into_iter().filter(|entry| entry.over).collect();
+            let over = self.register.over();
             said.retain(|accessor| over.iter().any(|entry| &entry.accessor == accessor));
             let is_done = self.revoke_some(over, &mut said).await;
             self.save().await;
@@ -45,7 +44,7 @@ impl Agent {
     }
 
     /// Revokes those, until Vault turns out to be away; true when all of it is done.
-    async fn revoke_some(&self, over: Vec<Entry>, said: &mut HashSet<String>) -> bool {
+    pub(super) async fn revoke_some(&self, over: Vec<Entry>, said: &mut HashSet<String>) -> bool {
         let mut results = stream::iter(over)
             .map(|entry| async move {
                 let cause = match entry.delivered {

@@ -11,6 +11,7 @@ use super::{HARDENED, STAY, TMPFS, TOKEN, entered, on_host, plain, small, token_
 use crate::container::{ENTRYPOINT, base, image, java_and_psql};
 use crate::support::agent::{Agent, Setup, alive, id, minted};
 use crate::support::docker::{self, Container, docker};
+use crate::support::openbao::text;
 use crate::support::{Fault, FaultProxy, OpenBao, Postgres, Service, wait_for};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -385,6 +386,30 @@ fn an_agent_that_was_away_revokes_for_who_died_and_mints_for_who_started() {
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(agent.wait_for("stopped")["tokens_out"], 3);
     assert_eq!(alive(server, &service).len(), 3);
+}
+
+#[test]
+fn an_agent_that_ends_with_a_container_revokes_that_ones_token_and_leaves_the_others_alone() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let server = OpenBao::shared();
+    let agent = Setup::of(&service, &plain()).start();
+    let [dead, living] = [(); 2].map(|()| agent.run(&service, &plain(), &TMPFS, &STAY));
+    let token = |container| {
+        let event = agent.wait_about(container, "handed_out", 1);
+        text(&event["accessor"])
+    };
+    let [_, of_the_living] = [&dead, &living].map(token);
+    // It sees the death and the order to end in the same moment.
+    agent.signal(Signal::SIGSTOP);
+    drop(dead);
+    agent.signal(Signal::SIGTERM);
+    agent.signal(Signal::SIGCONT);
+    assert_eq!(agent.wait(), Some(0), "{}", agent.log());
+    assert_eq!(alive(server, &service), [of_the_living.as_str()]);
+    assert_eq!(agent.accessors(), [of_the_living]);
 }
 
 #[test]
