@@ -157,10 +157,8 @@ fn nobody_outside_a_container_and_no_second_caller_gets_a_token_at_the_socket() 
     let image = asking();
     let agent = setup(&service, &image, "socket = true\n").start();
 
-    let outside = Command::new(ask())
-        .arg(agent.path("door/agent.sock"))
-        .output();
-    let outside = crate::support::agent::outcome(&outside.expect("it can be started"));
+    let mut outside = Command::new(ask());
+    let outside = docker::run(outside.arg(agent.path("door/agent.sock"))).expect("it ends");
     assert_eq!(answer(&outside), json!({"error": "refused"}));
     let event = agent.wait_for("refused");
     assert_eq!(event["reason"], "no_container", "{event}");

@@ -18,7 +18,8 @@ import time
 from measure.figures import spread, table, verdict
 from measure.servers import TOKEN_ROLE, Server, free_port, manifest, wait_until
 
-DOCKER = "/var/run/docker.sock"
+# As the `docker` command finds it.
+DOCKER = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
 LABELS = {"bench.app": "timeline", "bench.environment": "bench"}
 # What the agent may do: what `anteroom policy --minter` prints.
 POLICY = f"""
@@ -124,6 +125,8 @@ address = "{bao.address}"
 ca_cert = "{bao.ca}"
 [token]
 file = "{token_file}"
+[docker]
+socket = "{DOCKER}"
 [labels]
 app = "bench.app"
 environment = "bench.environment"

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{STAY, TMPFS, entered, on_host, plain, small};
-use crate::support::agent::{Agent, Setup, alive, outcome};
+use crate::support::agent::{Agent, Setup, alive};
 use crate::support::docker::{self, Outcome};
 use crate::support::{
     Fault, FaultProxy, OpenBao, Options, Service, Storage, TempDir, nursery, repository, wait_for,
@@ -239,8 +239,7 @@ impl Engine {
     }
 
     fn docker(&self, words: &[&str]) -> Outcome {
-        let output = self.command(words).output();
-        outcome(&output.expect("docker can be started"))
+        docker::run(&mut self.command(words)).expect("docker ends")
     }
 
     #[track_caller]

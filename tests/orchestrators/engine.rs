@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::docker::Outcome;
+use crate::support::docker::{self, Outcome};
 use crate::support::{OpenBao, TempDir, nursery, repository, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -208,12 +208,6 @@ fn join(one: &TcpStream, other: &TcpStream) {
 
 /// Runs a command to its end.
 pub(super) fn run(command: &mut Command) -> Outcome {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
-    Outcome {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    docker::run(command)
+        .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()))
 }

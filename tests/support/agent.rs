@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -15,7 +16,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::anteroom::events;
-use super::docker::{Container, Outcome};
+use super::docker::{self, Container, Outcome};
 use super::openbao::{merge, text};
 use super::{Admin, Anteroom, OpenBao, Service, TempDir, nursery, unique, wait_for};
 
@@ -42,6 +43,10 @@ impl Setup {
         let at = |name: &str| directory.join(name).display().to_string();
         let namespace = admin.namespace_path();
         let namespace = namespace.map_or(String::new(), |path| format!("namespace = {path:?}\n"));
+        // As the `docker` command finds it.
+        let engine = env::var("DOCKER_HOST").unwrap_or_default();
+        let socket = engine.strip_prefix("unix://");
+        let socket = socket.map_or(String::new(), |path| format!("socket = {path:?}\n"));
         let tables = [
             (
                 "vault",
@@ -54,6 +59,7 @@ impl Setup {
                     "app = \"{label}.app\"\nenvironment = \"{label}.environment\"\ntoken_path = \"{label}.token-path\"\n"
                 ),
             ),
+            ("docker", socket),
             // As the services' manifests expect it.
             ("mint", "ttl = \"1h\"\n".to_owned()),
             (
@@ -391,6 +397,7 @@ impl Agent {
     /// What is at a path of its listener.
     pub fn look(&self, path: &str) -> (u16, String) {
         let mut stream = UnixStream::connect(self.path("listen.sock")).expect("it listens");
+        stream.set_read_timeout(Some(LONG)).expect("it is a socket");
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
@@ -449,16 +456,15 @@ impl Agent {
 
     /// Another process of the same program and configuration, for instance `revoke --all`.
     pub fn command(&self, words: &[&str]) -> Outcome {
-        let output = Command::new(env!("CARGO_BIN_EXE_anteroom-agent"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom-agent"));
+        command
             .arg("--config")
             .arg(self.path("agent.toml"))
             .args(["--log", "json"])
             .args(words)
             .env_clear()
-            .stdin(Stdio::null())
-            .output()
-            .expect("it can be started");
-        outcome(&output)
+            .stdin(Stdio::null());
+        docker::run(&mut command).expect("it ends")
     }
 
     /// The two options of `docker run` that claim to be this service.
@@ -513,15 +519,6 @@ impl Drop for Agent {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-/// What a command gave.
-pub fn outcome(output: &Output) -> Outcome {
-    Outcome {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

@@ -1,39 +1,45 @@
 //! A real Docker engine: images from nothing, containers that are removed again.
 
+use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::{TempDir, unique, wait_for};
+
+/// In which the engine does anything that a test asks of it, on a busy machine too.
+const LIMIT: Duration = Duration::from_secs(300);
+/// It has not done so: engines that hang do not come back, and no other test shall wait as long.
+static HANGS: AtomicBool = AtomicBool::new(false);
 
 /// Whether the tests that need Docker can run: panics when they should but cannot.
 ///
 /// `ANTEROOM_TEST_NO_DOCKER=1` says that they need not; then this prints that they did not run and gives `false`.
 pub fn available() -> bool {
-    static VERSION: LazyLock<Result<(), String>> = LazyLock::new(|| {
-        let output = Command::new("docker")
-            .arg("version")
-            .stdin(Stdio::null())
-            .output();
-        match output {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(format!("docker cannot be started: {error}")),
-        }
-    });
+    static VERSION: LazyLock<Outcome> = LazyLock::new(|| docker(["version"]));
     if std::env::var_os("ANTEROOM_TEST_NO_DOCKER").is_some_and(|value| value == "1") {
         eprintln!("not run: ANTEROOM_TEST_NO_DOCKER is set");
         return false;
     }
-    match &*VERSION {
-        Ok(()) => true,
-        Err(error) => {
-            panic!("no Docker engine (ANTEROOM_TEST_NO_DOCKER=1 leaves these tests out): {error}")
-        }
-    }
+    let hint = "(ANTEROOM_TEST_NO_DOCKER=1 leaves these tests out)";
+    assert!(
+        VERSION.code == 0,
+        "no Docker engine {hint}: {:#?}",
+        *VERSION
+    );
+    let hangs = HANGS.load(Ordering::Relaxed);
+    assert!(
+        !hangs,
+        "the Docker engine hangs, as an earlier test saw {hint}"
+    );
+    true
 }
 
 /// The result of a `docker` command.
@@ -56,14 +62,52 @@ impl Outcome {
 
 /// Runs `docker` with these arguments.
 pub fn docker<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Outcome {
-    let output = Command::new("docker")
+    let mut command = Command::new("docker");
+    command
         // Images come from nothing and no registry is asked: the classic builder is enough and always there.
         .env("DOCKER_BUILDKIT", "0")
         .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("docker can be started");
-    outcome(&output)
+        .stdin(Stdio::null());
+    ask(&mut command)
+}
+
+/// A failure, and no panic, where the engine lets it wait: a Drop may ask too.
+fn ask(command: &mut Command) -> Outcome {
+    let answer = match HANGS.load(Ordering::Relaxed) {
+        true => Err(io::Error::other(
+            "not asked, because the Docker engine hangs",
+        )),
+        false => run(command),
+    };
+    answer.unwrap_or_else(|error| {
+        if error.kind() == io::ErrorKind::TimedOut {
+            HANGS.store(true, Ordering::Relaxed);
+        }
+        Outcome {
+            code: -1,
+            stdout: String::new(),
+            stderr: error.to_string(),
+        }
+    })
+}
+
+/// Runs a command to its end, or kills it when it takes minutes.
+pub fn run(command: &mut Command) -> io::Result<Outcome> {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let (ended, output) = channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    output.recv_timeout(LIMIT).map_or_else(
+        |_| {
+            let _ = kill(pid, Signal::SIGKILL);
+            let text = format!("{command:?} gave no answer within {LIMIT:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        },
+        |output| Ok(outcome(&output?)),
+    )
 }
 
 fn outcome(output: &Output) -> Outcome {
@@ -149,15 +193,16 @@ impl Image {
             .stdout(Stdio::piped())
             .spawn()
             .expect("tar can be started");
-        let output = Command::new("docker")
+        let mut import = Command::new("docker");
+        import
             .arg("import")
             .args(lines.iter().flat_map(|line| ["--change", line]))
             .args(["-", &tag])
-            .stdin(tar.stdout.take().expect("it is piped"))
-            .output()
-            .expect("docker can be started");
+            .stdin(tar.stdout.take().expect("it is piped"));
+        let outcome = ask(&mut import);
+        // Its end of the pipe: without a reader `tar` ends.
+        drop(import);
         let status = tar.wait().expect("our own child can be waited for");
-        let outcome = outcome(&output);
         assert!(
             status.success() && outcome.code == 0,
             "docker import failed: {outcome:#?}"
