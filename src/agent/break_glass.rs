@@ -158,7 +158,7 @@ impl Agent {
     }
 
     async fn allow(&self, selector: &Selector, say: &UnboundedSender<Line>) {
-        let (gone, wider) = self.register.allow(selector);
+        let (gone, left) = self.register.allow(selector);
         let not_saved = self.saved(say).await;
         let tell = |text: String| {
             self.log.event(Level::Warn, "allowed", &text, &[]);
@@ -167,15 +167,15 @@ impl Agent {
         for block in &gone {
             tell(format!("tokens are minted again for {block}"));
         }
-        for block in &wider {
+        for block in &left {
             tell(format!(
-                "nothing is minted for {block} still, which includes {selector}"
+                "nothing is minted for {block} still: that is allowed in these words alone, or in wider ones"
             ));
         }
-        if gone.is_empty() && wider.is_empty() {
+        if gone.is_empty() && left.is_empty() {
             tell(format!("nothing was revoked for {selector}"));
         }
-        say.end(String::new(), wider.len() + not_saved);
+        say.end(String::new(), left.len() + not_saved);
     }
 
     /// Writes the register; 1 and a line when it cannot be written.

@@ -61,7 +61,24 @@ impl Selector {
             |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         is(&self.app, &other.app)
             && is(&self.environment, &other.environment)
-            && is(&self.container, &other.container)
+            && match (&self.container, &other.container) {
+                (None, _) => true,
+                (Some(beginning), Some(id)) => id.starts_with(beginning),
+                (Some(_), None) => false,
+            }
+    }
+
+    /// There may be containers that both name.
+    fn overlaps(&self, other: &Selector) -> bool {
+        let may = |one: &Option<String>, other: &Option<String>| {
+            one.is_none() || other.is_none() || one == other
+        };
+        may(&self.app, &other.app)
+            && may(&self.environment, &other.environment)
+            && match (&self.container, &other.container) {
+                (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
+                _ => true,
+            }
     }
 }
 
@@ -244,9 +261,13 @@ impl Register {
         })
     }
 
-    /// It is revoked.
-    pub fn remove(&self, accessor: &str) {
-        self.change(|content| content.entries.retain(|entry| entry.accessor != accessor));
+    /// It is revoked; false when somebody has said so already.
+    pub fn remove(&self, accessor: &str) -> bool {
+        self.change(|content| {
+            let before = content.entries.len();
+            content.entries.retain(|entry| entry.accessor != accessor);
+            content.entries.len() < before
+        })
     }
 
     /// Nothing is minted for those until [`allow`](Register::allow).
@@ -258,7 +279,7 @@ impl Register {
         });
     }
 
-    /// Takes back every block that this names; returns those, and those that still name a part of it.
+    /// Takes back every block that this names whole; returns those, and those that still hold for some of it.
     pub fn allow(&self, selector: &Selector) -> (Vec<Selector>, Vec<Selector>) {
         self.change(|content| {
             let blocks = std::mem::take(&mut content.blocks);
@@ -266,11 +287,11 @@ impl Register {
                 .into_iter()
                 .partition(|block| selector.includes(block));
             content.blocks = kept;
-            let wider = content
+            let left = content
                 .blocks
                 .iter()
-                .filter(|block| block.includes(selector));
-            (gone, wider.cloned().collect())
+                .filter(|block| block.overlaps(selector));
+            (gone, left.cloned().collect())
         })
     }
 
@@ -337,7 +358,10 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
     let mut file = private().write(true).create_new(true).open(&new)?;
     file.write_all(&serde_json::to_vec(content)?)?;
     file.sync_data()?;
-    std::fs::rename(&new, path)
+    std::fs::rename(&new, path)?;
+    // Else a power cut may bring the old one back, and with it whoever was blocked since.
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    std::fs::File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -362,6 +386,19 @@ mod tests {
         assert!(!production.covers("timeline", "staging", "z"));
         assert!(all.includes(&timeline) && timeline.includes(&production));
         assert!(!production.includes(&timeline) && !timeline.includes(&all));
+        let environment = selector(None, Some("production"));
+        let container = Selector {
+            container: Some("0123".to_owned()),
+            ..Selector::default()
+        };
+        let longer = Selector {
+            container: Some("012345".to_owned()),
+            ..Selector::default()
+        };
+        assert!(container.includes(&longer) && !longer.includes(&container));
+        assert!(!timeline.includes(&environment) && timeline.overlaps(&environment));
+        assert!(longer.overlaps(&container) && container.overlaps(&timeline));
+        assert!(!production.overlaps(&selector(None, Some("staging"))));
         assert_eq!(all.to_string(), "everybody");
         assert_eq!(
             production.to_string(),

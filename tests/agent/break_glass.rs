@@ -110,6 +110,13 @@ fn revoke_names_an_app_an_environment_a_container_or_all() {
     let first = id(&containers[0]);
     let outcome = agent.command(&["revoke", "--container", &first[..12]]);
     assert_eq!(outcome.code, 0, "{outcome:#?}");
+    // What was said with fewer words is not taken back by the way.
+    for words in [["--container", &first], ["--app", &one.app]] {
+        let outcome = agent.command(&[&["allow"][..], &words[..]].concat());
+        assert_ne!(outcome.code, 0, "{outcome:#?}");
+        let block = format!("container {} still", &first[..12]);
+        assert!(outcome.stdout.contains(&block), "{outcome:#?}");
+    }
     assert_eq!(left(), (1, 1));
     restart(&containers[0]);
     assert_blocked(&agent, &containers[0], 1);
