@@ -56,6 +56,8 @@ use register::{Entry, Register};
 
 /// Half of the threads that there are.
 const DELIVERIES_MAX: usize = cli::THREADS_MAX / 2;
+/// Docker is asked about so many containers at a time, lest the start of one waits behind a look at a thousand.
+const INSPECTIONS_MAX: usize = 32;
 /// Vault is asked for so many tokens at a time.
 const MINTS_MAX: usize = 6;
 /// How long the agent's own end may take.
@@ -75,6 +77,8 @@ pub struct Agent {
     recent: Mutex<Recent>,
     /// Deliveries at one moment: a file system that hangs must not hold up what else needs a thread.
     deliveries: Arc<Semaphore>,
+    /// Questions to Docker about one container at one moment.
+    inspections: Semaphore,
     /// Mints at one moment: more would wait inside Vault, and what is more urgent behind them.
     mints: Semaphore,
     /// Starts that nothing more is done for, by container.
@@ -115,6 +119,7 @@ impl Agent {
             under_way: Mutex::default(),
             recent: Mutex::default(),
             deliveries: Arc::new(Semaphore::new(DELIVERIES_MAX)),
+            inspections: Semaphore::new(INSPECTIONS_MAX),
             mints: Semaphore::new(MINTS_MAX),
             decided: Mutex::default(),
             calls: Mutex::default(),
@@ -188,7 +193,7 @@ impl Agent {
             let text = error.to_string();
             self.log.event(Level::Warn, "docker", &text, &[]);
         }
-        self.revoke_some(self.register.over(), &mut HashSet::new())
+        self.revoke_some(self.register.over(), &mut HashMap::new())
             .await;
     }
 

@@ -1,6 +1,7 @@
 //! The end of a token: revoked by its accessor, and not forgotten before that is done.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -22,11 +23,11 @@ impl Agent {
     /// Revokes whatever is over, as it comes; what cannot be revoked now is tried again.
     pub(super) async fn revoke_ended(&self) {
         let mut pause = PAUSE_FIRST;
-        let mut said = HashSet::new();
+        let mut failed = HashMap::new();
         loop {
             let over = self.register.over();
-            said.retain(|accessor| over.iter().any(|entry| &entry.accessor == accessor));
-            let is_done = self.revoke_some(over, &mut said).await;
+            failed.retain(|accessor, _| over.iter().any(|entry| &entry.accessor == accessor));
+            let is_done = self.revoke_some(over, &mut failed).await;
             self.save().await;
             let wait = match is_done {
                 true => None,
@@ -43,28 +44,46 @@ impl Agent {
         }
     }
 
-    /// Revokes those, until Vault turns out to be away; true when all of it is done.
-    pub(super) async fn revoke_some(&self, over: Vec<Entry>, said: &mut HashSet<String>) -> bool {
+    /// Revokes those, until Vault turns out to be away; true when all of it is done. `failed` are those that could not be
+    /// revoked before, and whether that was said: they come last, so that one that never can be holds up no other.
+    pub(super) async fn revoke_some(
+        &self,
+        mut over: Vec<Entry>,
+        failed: &mut HashMap<String, bool>,
+    ) -> bool {
+        over.sort_by_key(|entry| failed.contains_key(&entry.accessor));
+        let is_away = &AtomicBool::new(false);
         let mut results = stream::iter(over)
             .map(|entry| async move {
+                if is_away.load(Ordering::Relaxed) {
+                    return (entry, None);
+                }
                 let cause = match entry.delivered {
                     true => "died",
                     false => "undelivered",
                 };
                 let revoked = self.revoke(&entry, cause).await;
-                (entry, revoked)
+                (entry, Some(revoked))
             })
             .buffer_unordered(AT_ONCE);
         let mut is_done = true;
         while let Some((entry, revoked)) = results.next().await {
-            let Err(trouble) = revoked else { continue };
-            is_done = false;
-            // That Vault is away is said once for all of them.
-            if trouble.may_pass() {
-                break;
+            if let Some(Ok(())) = revoked {
+                continue;
             }
-            if said.insert(entry.accessor.clone()) {
-                let text = format!("the token is not revoked yet: {trouble}");
+            is_done = false;
+            let Some(Err(trouble)) = revoked else {
+                continue;
+            };
+            let is_said = failed.entry(entry.accessor.clone()).or_default();
+            // That Vault is away is said once for all of them.
+            if is_absence(&trouble) {
+                is_away.store(true, Ordering::Relaxed);
+            } else if !std::mem::replace(is_said, true) {
+                let text = format!(
+                    "the token {} of the container {} is not revoked yet: {trouble}",
+                    entry.accessor, entry.container
+                );
                 let fields = fields(&entry);
                 self.log.event(Level::Error, "not_revoked", &text, &fields);
             }
@@ -81,8 +100,9 @@ impl Agent {
             .await;
         match revoked {
             Err(trouble) if !is_gone(&trouble) => Err(trouble),
+            // An operator and the end of its container may both ask for it.
+            _ if !self.register.remove(&entry.accessor) => Ok(()),
             _ => {
-                self.register.remove(&entry.accessor);
                 self.metrics.revoked();
                 let [accessor, container, app, environment] = fields(entry);
                 let cause = ("cause", Value::Text(cause));
@@ -110,6 +130,17 @@ fn fields(entry: &Entry) -> [(&'static str, Value<'_>); 4] {
         ("app", Value::Text(&entry.app)),
         ("environment", Value::Text(&entry.environment)),
     ]
+}
+
+/// Nobody can be asked now: not only this request failed.
+fn is_absence(trouble: &Trouble) -> bool {
+    let by_vault = |trouble: &Trouble| {
+        matches!(
+            trouble,
+            Trouble::Vault(vault::Error::Unavailable { by_vault: true, .. })
+        )
+    };
+    trouble.may_pass() && !by_vault(trouble)
 }
 
 /// Vault knows no such token any more: it has ended by itself, or its service has revoked it. OpenBao, and Vault since

@@ -7,16 +7,19 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 use super::{STAY, TMPFS, entered, on_host, plain, small};
 use crate::support::agent::{Agent, Setup, alive};
 use crate::support::docker::{self, Outcome};
 use crate::support::{
-    Fault, FaultProxy, OpenBao, Options, Service, Storage, TempDir, nursery, repository, wait_for,
+    Fault, FaultProxy, OpenBao, Options, Reply, Service, Storage, TempDir, lock, nursery,
+    repository, wait_for,
 };
 
 const LONG: Duration = Duration::from_secs(90);
@@ -149,6 +152,55 @@ fn a_vault_that_is_slow_or_hangs_delays_one_container_and_no_other() {
     assert_eq!(agent.count("refused"), 0);
 }
 
+#[test]
+fn a_token_that_vault_fails_to_revoke_holds_up_no_other_and_is_said_once() {
+    if !docker::available() {
+        return;
+    }
+    const REVOKE: &str = "auth/token/revoke-accessor";
+    let service = Service::new();
+    let server = OpenBao::shared();
+    let bad = Arc::new(Mutex::new(String::new()));
+    let proxy = FaultProxy::start(service.admin.address(), {
+        let bad = Arc::clone(&bad);
+        move |seen| {
+            let body = String::from_utf8_lossy(&seen.body).into_owned();
+            let bad = lock(&bad);
+            match seen.is(REVOKE) && !bad.is_empty() && body.contains(bad.as_str()) {
+                true => Fault::Answer(Reply::json(500, &json!({"errors": ["a lease cannot go"]}))),
+                false => Fault::Pass,
+            }
+        }
+    });
+    let agent = Setup::of(&service, &plain())
+        .vault(&proxy.address())
+        .start();
+    let containers = [(); 6].map(|()| agent.run(&service, &plain(), &TMPFS, &STAY));
+    for container in &containers {
+        agent.wait_about(container, "handed_out", 1);
+    }
+    let first = agent.accessors()[0].clone();
+    lock(&bad).clone_from(&first);
+    drop(containers);
+    agent.wait_until("all others to be revoked", || {
+        (agent.accessors() == [first.as_str()]).then_some(())
+    });
+    assert_eq!(alive(server, &service), [first.as_str()]);
+    let event = agent.wait_for("not_revoked");
+    assert_eq!(event["accessor"], first.as_str(), "{event}");
+    assert!(event["message"].to_string().contains(&first), "{event}");
+    // It is tried again, and once it works that was it.
+    let tries = proxy.count(REVOKE);
+    agent.wait_until("another try", || {
+        (proxy.count(REVOKE) > tries).then_some(())
+    });
+    lock(&bad).clear();
+    agent.wait_until_empty();
+    assert!(alive(server, &service).is_empty());
+    assert_eq!(agent.count("not_revoked"), 1);
+    assert_eq!(agent.count("revoked"), 6);
+}
+
 /// An engine that may be stopped; it has nothing but what the test puts into it.
 struct Engine {
     directory: TempDir,
@@ -279,7 +331,7 @@ impl Drop for Engine {
 
 fn agent_of(engine: &Engine, service: &Service) -> Agent {
     Setup::of(service, Engine::IMAGE)
-        .line("docker", &format!("socket = {:?}", engine.socket()))
+        .table("docker", format!("socket = {:?}\n", engine.socket()))
         .start()
 }
 
