@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use bollard::models::{ContainerInspectResponse, EventMessage};
+use bollard::models::{ContainerInspectResponse, EventMessage, SystemInfo};
 use bollard::query_parameters::EventsOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
@@ -59,6 +59,17 @@ pub enum Change {
     Died,
 }
 
+impl Error {
+    /// There is no engine to ask.
+    pub fn away() -> Error {
+        Error {
+            request: "inspect a container",
+            reason: "it is away".to_owned(),
+            is_absence: false,
+        }
+    }
+}
+
 /// One event.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -77,6 +88,8 @@ pub type Running = HashMap<String, HashMap<String, String>>;
 #[derive(Clone)]
 pub struct Engine {
     docker: Docker,
+    /// It knows from which registry an image was pulled.
+    pub knows_origins: bool,
 }
 
 impl Engine {
@@ -87,7 +100,11 @@ impl Engine {
         let docker =
             Docker::connect_with_unix(&socket, ANSWER_MAX, API_DEFAULT_VERSION).map_err(&failed)?;
         let docker = docker.negotiate_version().await.map_err(&failed)?;
-        Ok(Engine { docker })
+        let knows_origins = !keeps_images_in_containerd(&docker.info().await.map_err(&failed)?);
+        Ok(Engine {
+            docker,
+            knows_origins,
+        })
     }
 
     /// Starts and deaths since a time, then as they happen, until the connection breaks.
@@ -144,7 +161,9 @@ impl Engine {
                 let pulled = image.repo_digests.unwrap_or_default();
                 for (name, digest) in pulled.iter().filter_map(|name| name.rsplit_once('@')) {
                     claim.digests.push(digest.to_owned());
-                    claim.pulled_from.push(repository(name).to_owned());
+                    if self.knows_origins {
+                        claim.pulled_from.push(repository(name).to_owned());
+                    }
                 }
             }
             Err(error) => {
@@ -156,6 +175,15 @@ impl Engine {
         }
         Ok(Some(claim))
     }
+}
+
+/// There every tag makes a digest under its own name (`RepoDigests`), also one that was given by `docker tag`; elsewhere only
+/// a pull or a push does.
+fn keeps_images_in_containerd(info: &SystemInfo) -> bool {
+    let status = info.driver_status.iter().flatten().flatten();
+    status
+        .into_iter()
+        .any(|word| word == "io.containerd.snapshotter.v1")
 }
 
 fn event(message: EventMessage) -> Option<Event> {
@@ -197,4 +225,27 @@ fn claim(answer: ContainerInspectResponse) -> Option<Claim> {
         pid: state.pid?.try_into().ok().filter(|pid| *pid > 0)?,
         started: OffsetDateTime::parse(&state.started_at?, &Rfc3339).ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an engine says of its storage (`docker info`).
+    fn engine(status: [[&str; 2]; 2]) -> SystemInfo {
+        let status = status.map(|pair| pair.map(str::to_owned).to_vec());
+        SystemInfo {
+            driver_status: Some(status.to_vec()),
+            ..SystemInfo::default()
+        }
+    }
+
+    #[test]
+    fn an_engine_whose_images_are_containerds_is_told_from_one_with_its_own() {
+        let own = [["Backing Filesystem", "extfs"], ["Using metacopy", "false"]];
+        assert!(!keeps_images_in_containerd(&engine(own)));
+        let containerds = [["driver-type", "io.containerd.snapshotter.v1"], ["a", "b"]];
+        assert!(keeps_images_in_containerd(&engine(containerds)));
+        assert!(!keeps_images_in_containerd(&SystemInfo::default()));
+    }
 }

@@ -1,5 +1,6 @@
 //! Docker's events, followed for as long as the agent lives; what happened in a gap is found by looking at everybody.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use futures_util::{Stream, StreamExt, stream};
 
 use super::docker::{Change, Engine, Error, Event, Running};
 use super::handout::{Found, nanoseconds};
-use super::identity::Claim;
+use super::identity::{Claim, Rule};
 use super::register::Entry;
 use super::{Agent, lock};
 use crate::clock::{calendar, chance};
@@ -61,7 +62,7 @@ impl Agent {
                         return Err((error, is_reconciled));
                     }
                     if !std::mem::replace(&mut is_reconciled, true) {
-                        self.tell_connected();
+                        self.tell_connected(&engine);
                     }
                     continue;
                 }
@@ -93,7 +94,11 @@ impl Agent {
         })
     }
 
-    fn tell_connected(&self) {
+    fn tell_connected(&self, engine: &Engine) {
+        if !engine.knows_origins && self.configuration.rules.iter().any(Rule::names_registry) {
+            let text = "this engine keeps its images in containerd and does not know where they were pulled: `images` that name a registry in [[allow]] allow nothing here; give `digests` instead of them";
+            self.log.event(Level::Warn, "notice", text, &[]);
+        }
         let fields = [("tokens_out", Value::Number(self.register.count().0 as u64))];
         let text = "Docker tells its events, and every container was looked at";
         self.log.event(Level::Info, "docker", text, &fields);
@@ -124,14 +129,9 @@ impl Agent {
         }
         let agent = Arc::clone(self);
         tokio::spawn(async move {
-            let running = match agent.engine() {
-                Some(engine) => engine.inspect(&container).await,
-                None => return,
-            };
-            match running {
-                Ok(claim) => agent.end_all_but(&had, claim.as_ref()),
-                // Docker is away: when it is back, everybody is looked at.
-                Err(error) => agent.tell_trouble(&container, &error),
+            // Else Docker is away, or does not say: everybody is looked at later.
+            if let Ok(claim) = agent.inspect(&container).await {
+                agent.end_all_but(&had, claim.as_ref());
             }
         });
     }
@@ -155,13 +155,22 @@ impl Agent {
         // Before the list: what is handed out meanwhile is not looked for in it.
         let known = self.register.entries();
         let running = engine.running().await?;
+        let have: HashSet<&str> = known
+            .iter()
+            .filter(|entry| entry.delivered && !entry.over)
+            .map(|entry| entry.container.as_str())
+            .collect();
         for (container, labels) in &running {
-            if labels.contains_key(&self.configuration.labels.app) {
+            // Whoever has a token is asked below whether it is for this start.
+            let may_wait = !have.contains(container.as_str());
+            if may_wait && labels.contains_key(&self.configuration.labels.app) {
                 self.begin(container.clone(), Found::InList);
             }
         }
         lock(&self.decided).retain(|container, _| running.contains_key(container));
-        self.end_dead(engine, known, &running).await;
+        for container in self.end_dead(engine, known, &running).await {
+            self.begin(container, Found::InList);
+        }
         Ok(())
     }
 
@@ -173,17 +182,25 @@ impl Agent {
         Ok(())
     }
 
-    async fn end_dead(&self, engine: &Engine, known: Vec<Entry>, running: &Running) {
+    /// Gives the containers whose token was for an earlier start than their present one.
+    async fn end_dead(&self, engine: &Engine, known: Vec<Entry>, running: &Running) -> Vec<String> {
+        let mut restarted = Vec::new();
         for entry in known {
             if !running.contains_key(&entry.container) {
                 self.end_all_but(&[entry], None);
                 continue;
             }
-            // It may be another start than the one that the token was for.
             match engine.inspect(&entry.container).await {
-                Ok(claim) => self.end_all_but(&[entry], claim.as_ref()),
+                Ok(claim) => {
+                    let is_other = |claim: &Claim| nanoseconds(claim.started) != entry.started;
+                    if claim.as_ref().is_some_and(is_other) {
+                        restarted.push(entry.container.clone());
+                    }
+                    self.end_all_but(&[entry], claim.as_ref());
+                }
                 Err(error) => self.tell_trouble(&entry.container, &error),
             }
         }
+        restarted
     }
 }

@@ -17,7 +17,8 @@ pub struct Claim {
     pub image: String,
     /// The image's id and the digests under which registries know it, each as `sha256:…`.
     pub digests: Vec<String>,
-    /// The repositories that its image was pulled from or pushed to; empty for one that was built here.
+    /// The repositories that its image was pulled from or pushed to; empty for one that was built here, and where the engine
+    /// does not know.
     pub pulled_from: Vec<String>,
     /// Names of its networks.
     pub networks: Vec<String>,
@@ -214,6 +215,11 @@ pub fn decide(
 }
 
 impl Rule {
+    /// An image must come from a registry.
+    pub fn names_registry(&self) -> bool {
+        self.images.iter().any(|image| has_registry(image))
+    }
+
     fn check(&self, claim: &Claim, (uid, gid): (u32, u32)) -> Result<(), Refusal> {
         let repository = repository(&claim.image);
         // A tag is given by anybody on this host; that an image was pulled from a registry is not said so easily.
