@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anteroom::agent::delivery::{self, deliver, target};
 use anteroom::agent::process::{self, Process};
@@ -92,13 +92,18 @@ fn first(container: &Container) -> Arc<Process> {
     Arc::new(process.expect("it runs"))
 }
 
+/// No test takes so long.
+fn in_time() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
 /// Delivers in a thread of its own: an agent that is held up must fail the test and not hold it up.
 fn send(process: &Arc<Process>, path: &str) -> Result<(), delivery::Error> {
     let (done, answer) = channel();
     let (process, path) = (Arc::clone(process), path.to_owned());
     let what = path.clone();
     std::thread::spawn(move || {
-        let result = target(&path).and_then(|target| deliver(&process, &target, TOKEN));
+        let result = target(&path).and_then(|target| deliver(&process, &target, TOKEN, in_time()));
         let _ = done.send(result);
     });
     let answer = answer.recv_timeout(LIMIT);
@@ -356,7 +361,7 @@ fn whatever_a_container_swaps_meanwhile_no_file_appears_outside_its_tmpfs() {
     let place = target("/run/secrets/place/token").expect("sound");
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..2000 {
-        let reason = match deliver(&process, &place, TOKEN) {
+        let reason = match deliver(&process, &place, TOKEN, in_time()) {
             Ok(()) => "delivered",
             Err(error) => error.reason(),
         };
@@ -476,7 +481,7 @@ fn an_agent_can_have_the_hosts_procfs_elsewhere() {
         TOKEN
     );
     let (here, _there) = UnixStream::pair().expect("a pair");
-    let peer = Process::of_peer(elsewhere.0.path(), &here).map(|(process, _)| process.pid());
+    let peer = Process::of_peer(elsewhere.0.path(), &here).map(|peer| peer.process.pid());
     let own = i32::try_from(std::process::id()).expect("small");
     assert!(
         peer == Ok(own) || peer == Err(process::Error::Outside { pid: own }),
@@ -509,6 +514,18 @@ impl Drop for Procfs {
 }
 
 #[test]
+fn a_token_that_was_given_up_does_not_come_later() {
+    if !docker::available() {
+        return;
+    }
+    let container = stay(&["--tmpfs", "/run/secrets"]);
+    let place = target("/run/secrets/token").expect("sound");
+    let late = deliver(&first(&container), &place, TOKEN, Instant::now());
+    assert_eq!(late, Err(delivery::Error::Slow));
+    assert_eq!(see(&container, "busybox ls -A /run/secrets"), "");
+}
+
+#[test]
 fn a_caller_on_the_socket_is_known_by_its_container() {
     if !docker::available() {
         return;
@@ -520,15 +537,18 @@ fn a_caller_on_the_socket_is_known_by_its_container() {
     let options = ["--volume", volume.as_str(), "--user", "0:0"];
     let one = container(&options, "resident call /door/socket & wait");
     let (first_call, _) = listener.accept().expect("a caller");
-    let (caller, found) = Process::of_peer(Path::new(PROC), &first_call).expect("it stays");
-    assert_eq!(found, id(&one));
+    let peer_of = |call| Process::of_peer(Path::new(PROC), call).expect("it stays");
+    let found = peer_of(&first_call);
+    let caller = found.process;
+    assert_eq!(found.container, id(&one));
     assert_ne!(caller.pid(), pid(&one), "a child of the first process");
     assert_eq!(caller.shares_container(&first(&one)), Ok(true));
 
     let other = container(&options, "exec resident call /door/socket");
     let (second_call, _) = listener.accept().expect("a caller");
-    let (caller, found) = Process::of_peer(Path::new(PROC), &second_call).expect("it stays");
-    assert_eq!((found, caller.pid()), (id(&other), pid(&other)));
+    let found = peer_of(&second_call);
+    let caller = found.process;
+    assert_eq!((found.container, caller.pid()), (id(&other), pid(&other)));
     assert_eq!(caller.shares_container(&first(&one)), Ok(false));
 
     // Nobody is told on behalf of one that is gone, even while its connection is still open.
@@ -577,7 +597,7 @@ fn a_caller_outside_any_container_or_one_that_left_is_refused() {
 fn peer(stream: &UnixStream) -> Result<String, &'static str> {
     let found = Process::of_peer(Path::new(PROC), stream);
     found
-        .map(|(_, container)| container)
+        .map(|peer| peer.container)
         .map_err(|error| error.reason())
 }
 
@@ -599,10 +619,14 @@ fn a_group_that_is_called_like_a_container_is_not_that_container() {
         .spawn()
         .expect("it can be started");
     let (call, _) = listener.accept().expect("a caller");
-    let (process, found) = Process::of_peer(Path::new(PROC), &call).expect("it stays");
-    assert_eq!(found, id(&container), "by its name");
+    let found = Process::of_peer(Path::new(PROC), &call).expect("it stays");
+    assert_eq!(found.container, id(&container), "by its name");
+    let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", pid(&container)));
+    let cgroups = cgroups.expect("it runs");
+    let is_its = |line: &str| line.ends_with(&format!(":{}", found.cgroup));
+    assert!(!cgroups.lines().any(is_its), "by its path: {cgroups}");
     assert_eq!(
-        process.shares_container(&first(&container)),
+        found.process.shares_container(&first(&container)),
         Ok(false),
         "by its place"
     );

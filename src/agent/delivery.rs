@@ -27,6 +27,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
@@ -119,8 +120,13 @@ pub fn target(path: &str) -> Result<Target, Error> {
 /// Writes the token to this place in the container of this process, as a file of mode 0400 that the process owns.
 ///
 /// A regular file that is there is replaced; a reader finds the old token or the new one. Anything else that is there is
-/// left alone and refused. After an error nothing is left of the token.
-pub fn deliver(process: &Process, target: &Target, token: &[u8]) -> Result<(), Error> {
+/// left alone and refused. After an error nothing is left of the token, and after `until` it is too late.
+pub fn deliver(
+    process: &Process,
+    target: &Target,
+    token: &[u8],
+    until: Instant,
+) -> Result<(), Error> {
     let owner = process.owner()?;
     let directory = walk(process, target)?;
     let (_, name) = target.split();
@@ -131,6 +137,9 @@ pub fn deliver(process: &Process, target: &Target, token: &[u8]) -> Result<(), E
         name,
     };
     let file = place.write(token, owner)?;
+    if Instant::now() >= until {
+        return Err(Error::Slow);
+    }
     place.publish(&file)?;
     place.announce(&file);
     Ok(())
@@ -498,6 +507,8 @@ pub enum Error {
         /// What it is.
         kind: &'static str,
     },
+    /// Its file system took so long that the token was given up.
+    Slow,
     /// The kernel refused for another reason.
     Failed {
         /// Where.
@@ -522,6 +533,7 @@ impl Error {
             Error::Full { .. } => "full",
             Error::Denied { .. } => "denied",
             Error::Occupied { .. } => "occupied",
+            Error::Slow => "slow_file_system",
             Error::Failed { .. } => "failed",
         }
     }
@@ -542,6 +554,9 @@ impl fmt::Display for Error {
                 write!(f, "the token cannot go to {start:?}: {reason}")
             }
             Error::Process(error) => error.fmt(f),
+            Error::Slow => {
+                f.write_str("the container's file system did not take the token in time")
+            }
             Error::NoDirectory { path, reason } => {
                 write!(f, "{path:?} in the container is no directory: {reason}")
             }

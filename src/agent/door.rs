@@ -16,15 +16,21 @@ use zeroize::Zeroizing;
 use super::configuration::Configuration;
 use super::handout::{Error, Way, blocking, nanoseconds};
 use super::identity;
-use super::process::{self, Process};
+use super::process::{self, Peer, Process};
 use super::sockets::{PUBLIC, listen};
 use super::{Agent, count, lock};
 use crate::log::{Level, Value};
+use crate::vault::Minted;
 
 /// Callers at one moment.
 const CALLERS_MAX: usize = 64;
 /// Calls of one container in a minute that are looked into.
 const CALLS_PER_MINUTE: usize = 60;
+/// Lines about callers that are no containers; the metrics count them all.
+const LINES_PER_MINUTE: usize = 60;
+/// Under which those are counted: no cgroup's path is empty.
+const STRANGERS: &str = "";
+const TOO_MANY_CALLS: &str = "too_many_calls";
 /// How long a caller waits for an engine that is away, or that an agent which has just started does not know yet.
 const ENGINE_MAX: Duration = Duration::from_secs(30);
 /// How long a caller waits for the event of its own start, and between two looks.
@@ -76,17 +82,25 @@ impl Agent {
             return Err("no descriptor is free");
         };
         let caller = blocking(move || Process::of_peer(&proc, peer));
-        let (caller, container) = match caller.await {
+        let Peer {
+            process: caller,
+            container,
+            cgroup,
+        } = match caller.await {
             Ok(caller) => caller,
             Err(error) => return Err(self.refuse_caller(&error)),
         };
-        // Before anybody is asked: a container that calls in a loop costs its own calls alone.
-        let calls = count(&mut lock(&self.calls), &container);
+        // Before anybody is asked, and by the whole path: whoever calls in a loop, and gives its cgroup the name of another
+        // container, uses up its own calls alone.
+        let calls = count(&mut lock(&self.calls), &cgroup);
         if calls > CALLS_PER_MINUTE {
-            self.metrics.refused("too_many_calls");
+            self.metrics.refused(TOO_MANY_CALLS);
             if calls == CALLS_PER_MINUTE + 1 {
                 let text = "a container calls at the socket again and again";
-                let fields = [("container", Value::Text(&container))];
+                let fields = [
+                    ("reason", Value::Text(TOO_MANY_CALLS)),
+                    ("container", Value::Text(&container)),
+                ];
                 self.log.event(Level::Warn, "refused", text, &fields);
             }
             return Err("refused");
@@ -94,7 +108,7 @@ impl Agent {
         while self.engine().is_none() && seen.elapsed() < ENGINE_MAX {
             tokio::time::sleep(EVENT_LOOK).await;
         }
-        let Some(claim) = self.inspect(&container).await else {
+        let Ok(Some(claim)) = self.inspect(&container).await else {
             return Err("nothing is known of this container now");
         };
         // A cgroup's name is no proof: whoever may make cgroups can give one a container's name. Its members share more.
@@ -140,28 +154,7 @@ impl Agent {
                 false => "refused",
             });
         };
-        let handed_out = self.hand_out(
-            &claim,
-            labels.clone(),
-            process,
-            Way::Door,
-            |minted, _, _| {
-                let answer = Zeroizing::new(
-                    serde_json::json!({
-                        "token": minted.token.expose(),
-                        "wrapped_accessor": minted.wrapped_accessor,
-                    })
-                    .to_string(),
-                );
-                async move {
-                    let written = stream.write_all(answer.as_bytes());
-                    match tokio::time::timeout(ANSWER_MAX, written).await {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(_)) | Err(_) => Err(Error::Slow),
-                    }
-                }
-            },
-        );
+        let handed_out = self.hand_out(&claim, labels.clone(), process, Way::Door(stream));
         match handed_out.await {
             Ok(Some(handed_out)) => {
                 self.tell(&claim, &handed_out, seen);
@@ -173,13 +166,38 @@ impl Agent {
         }
     }
 
+    /// Nobody knows who that is, so all of them together may fill the log with no more than this in a minute.
     fn refuse_caller(&self, error: &process::Error) -> &'static str {
         self.metrics.refused(error.reason());
+        let lines = count(&mut lock(&self.calls), STRANGERS);
+        if lines > LINES_PER_MINUTE {
+            return "refused";
+        }
+        if lines == LINES_PER_MINUTE {
+            let text = "more callers at the socket that get none are counted, and not logged, for a minute";
+            let fields = [("reason", Value::Text(TOO_MANY_CALLS))];
+            self.log.event(Level::Warn, "refused", text, &fields);
+            return "refused";
+        }
         let text =
             format!("a token was asked for at the socket, and its caller gets none: {error}");
         let fields = [("reason", Value::Text(error.reason()))];
         self.log.event(Level::Warn, "refused", &text, &fields);
         "refused"
+    }
+}
+
+/// Gives the caller its token.
+pub(super) async fn answer(stream: &mut UnixStream, minted: &Minted) -> Result<(), Error> {
+    let answer = serde_json::json!({
+        "token": minted.token.expose(),
+        "wrapped_accessor": minted.wrapped_accessor,
+    });
+    let answer = Zeroizing::new(answer.to_string());
+    let written = stream.write_all(answer.as_bytes());
+    match tokio::time::timeout(ANSWER_MAX, written).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Error::CallerGone),
     }
 }
 

@@ -1,11 +1,11 @@
 //! From a container that has started to its token, or to the reason why it gets none.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
+use tokio::net::UnixStream;
 
 use super::Agent;
 use super::delivery::{self, Target};
@@ -13,6 +13,7 @@ use super::identity::{self, Claim, Delivery, Identity, Refusal};
 use super::own_token::Trouble;
 use super::process::{self, Owner, Process};
 use super::register::{self, Entry, Selector};
+use super::{docker, door};
 use crate::clock::{calendar, chance};
 use crate::log::{Level, Value};
 use crate::secret::Secret;
@@ -22,15 +23,21 @@ use crate::vault::{MintRequest, Minted};
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// How long a file system may take for one small file; a tmpfs takes microseconds.
 const DELIVERY_MAX: Duration = Duration::from_secs(5);
+/// After that the file gets its name no more: what was given up must not appear later.
+const PUBLISH_MAX: Duration = Duration::from_secs(4);
 /// Between two attempts to mint.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_LAST: Duration = Duration::from_secs(2);
 /// Attempts to ask Docker what a container is.
-const INSPECTIONS_MAX: u32 = 4;
+const ATTEMPTS_MAX: u32 = 4;
+/// How long a denial may come from a token that the agent is about to replace.
+const DENIALS_MAX: Duration = Duration::from_secs(3);
 
 /// Why a container gets no token, or not the one that was minted.
 #[derive(Debug)]
 pub enum Error {
+    /// Docker does not say what it is.
+    NotInspected(docker::Error),
     /// The rules do not let it.
     Refused(Refusal),
     /// Somebody said `revoke`, and nobody said `allow` since.
@@ -61,14 +68,15 @@ pub enum Error {
     Register(register::Error),
     /// It did not get it.
     Delivery(delivery::Error),
-    /// Its file system did not take it in time.
-    Slow,
+    /// It hung up before its answer, or did not read it.
+    CallerGone,
 }
 
 impl Error {
     /// For machines.
     pub fn reason(&self) -> &'static str {
         match self {
+            Error::NotInspected(_) => "not_inspected",
             Error::Refused(refusal) => refusal.reason(),
             Error::Blocked(_) => "blocked",
             Error::RateLimited { .. } => "rate_limited",
@@ -80,7 +88,7 @@ impl Error {
             Error::Ended => "process_gone",
             Error::Register(_) => "register",
             Error::Place(error) | Error::Delivery(error) => error.reason(),
-            Error::Slow => "slow_file_system",
+            Error::CallerGone => "caller_gone",
         }
     }
 
@@ -88,7 +96,7 @@ impl Error {
     fn is_late(&self) -> bool {
         matches!(
             self,
-            Error::Register(_) | Error::Delivery(_) | Error::Slow | Error::Ended
+            Error::Register(_) | Error::Delivery(_) | Error::CallerGone | Error::Ended
         )
     }
 }
@@ -96,6 +104,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::NotInspected(error) => error.fmt(f),
             Error::Refused(refusal) => refusal.fmt(f),
             Error::Blocked(selector) => write!(
                 f,
@@ -117,7 +126,7 @@ impl fmt::Display for Error {
             ),
             Error::Ended => f.write_str("it ended while its token was on the way"),
             Error::Register(error) => error.fmt(f),
-            Error::Slow => f.write_str("its file system did not take the token in time"),
+            Error::CallerGone => f.write_str("it did not read its answer at the socket"),
         }
     }
 }
@@ -134,18 +143,26 @@ pub(super) enum Found {
 }
 
 /// How the container is reached.
-pub(super) enum Way {
+pub(super) enum Way<'a> {
     /// Through its file system.
     Files,
     /// It asks at the socket.
-    Door,
+    Door(&'a mut UnixStream),
+}
+
+/// Where its token goes.
+enum Place<'a> {
+    File(Target),
+    Caller(&'a mut UnixStream),
 }
 
 impl Agent {
     /// A container has started; `seen` is when that was known.
     pub(super) async fn started(&self, container: &str, seen: Instant, found: Found) {
-        let Some(claim) = self.inspect(container).await else {
-            return;
+        let claim = match self.inspect(container).await {
+            Ok(Some(claim)) => claim,
+            Ok(None) => return,
+            Err(error) => return self.tell_not_inspected(container, error),
         };
         // Of those that were found in a list most have been running for long and wait for nothing.
         if found == Found::InList && calendar() - claim.started > AGE_MAX {
@@ -161,14 +178,8 @@ impl Agent {
         let process = self.open(&claim).await;
         let result = async {
             let process = process.map_err(Error::Process)?;
-            self.hand_out(
-                &claim,
-                labels.clone(),
-                process,
-                Way::Files,
-                |minted, target, process| self.place(minted.token.clone(), target, process),
-            )
-            .await
+            self.hand_out(&claim, labels.clone(), process, Way::Files)
+                .await
         };
         match result.await {
             Ok(Some(handed_out)) => {
@@ -185,22 +196,25 @@ impl Agent {
     }
 
     /// What Docker says of the container; none when it does not run any more.
-    pub(super) async fn inspect(&self, container: &str) -> Option<Claim> {
+    pub(super) async fn inspect(&self, container: &str) -> Result<Option<Claim>, docker::Error> {
         let mut attempt = 0;
         loop {
-            let engine = self.engine()?;
-            match engine.inspect(container).await {
-                Ok(claim) => return claim,
-                Err(error) => {
-                    attempt += 1;
-                    let text = error.to_string();
-                    let fields = [("container", Value::Text(container))];
-                    self.log.event(Level::Warn, "docker", &text, &fields);
-                    if attempt == INSPECTIONS_MAX {
-                        return None;
-                    }
-                }
+            let Some(engine) = self.engine() else {
+                return Err(docker::Error::away());
+            };
+            let permit = self.inspections.acquire().await;
+            let error = match engine.inspect(container).await {
+                Ok(claim) => return Ok(claim),
+                Err(error) => error,
+            };
+            drop(permit);
+            attempt += 1;
+            if attempt == ATTEMPTS_MAX {
+                return Err(error);
             }
+            let fields = [("container", Value::Text(container))];
+            self.log
+                .event(Level::Warn, "docker", &error.to_string(), &fields);
             tokio::time::sleep(PAUSE_FIRST * attempt).await;
         }
     }
@@ -213,29 +227,24 @@ impl Agent {
     }
 
     /// Checks, mints, registers and delivers; none when this container comes another way.
-    pub(super) async fn hand_out<F, D>(
+    pub(super) async fn hand_out(
         &self,
         claim: &Claim,
         labels: Result<(String, String), Refusal>,
         process: Process,
-        way: Way,
-        deliver: F,
-    ) -> Result<Option<HandedOut>, Error>
-    where
-        F: FnOnce(&Minted, Option<Target>, Arc<Process>) -> D,
-        D: Future<Output = Result<(), Error>>,
-    {
+        way: Way<'_>,
+    ) -> Result<Option<HandedOut>, Error> {
         let (app, environment) = labels.map_err(Error::Refused)?;
         let Owner { uid, gid } = process.owner().map_err(Error::Process)?;
         let owner = (uid.as_raw(), gid.as_raw());
         let rules = &self.configuration.rules;
         let identity = identity::decide(claim, &app, &environment, owner, rules);
         let identity = identity.map_err(Error::Refused)?;
-        let target = match (&way, &identity.delivery) {
+        let place = match (way, &identity.delivery) {
             (Way::Files, Delivery::Door) => return Ok(None),
-            (Way::Door, Delivery::File(_)) => return Err(Error::WrongDoor),
-            (Way::Door, Delivery::Door) => None,
-            (Way::Files, Delivery::File(path)) => Some(self.target(claim, path.as_deref())?),
+            (Way::Door(_), Delivery::File(_)) => return Err(Error::WrongDoor),
+            (Way::Door(stream), Delivery::Door) => Place::Caller(stream),
+            (Way::Files, Delivery::File(path)) => Place::File(self.target(claim, path.as_deref())?),
         };
         let blocked = self.register.blocked(&app, &environment, &claim.container);
         if let Some(selector) = blocked {
@@ -266,7 +275,13 @@ impl Agent {
         }
         let delivered = async {
             self.register.save().await.map_err(Error::Register)?;
-            deliver(&minted, target, Arc::clone(&process)).await
+            match place {
+                Place::File(target) => {
+                    let (token, process) = (minted.token.clone(), Arc::clone(&process));
+                    self.place(token, target, process).await
+                }
+                Place::Caller(stream) => door::answer(stream, &minted).await,
+            }
         };
         let delivered = delivered.await;
         let delivered = delivered.and_then(|()| match process.owner() {
@@ -301,26 +316,23 @@ impl Agent {
     async fn place(
         &self,
         token: Secret,
-        target: Option<Target>,
+        target: Target,
         process: Arc<Process>,
     ) -> Result<(), Error> {
-        let Some(target) = target else {
-            return Err(Error::WrongDoor);
-        };
+        let until = Instant::now() + PUBLISH_MAX;
         let placed = async {
             let permit = Arc::clone(&self.deliveries).acquire_owned().await;
             blocking(move || {
                 let _permit = permit;
-                delivery::deliver(&process, &target, token.expose().as_bytes())
+                delivery::deliver(&process, &target, token.expose().as_bytes(), until)
             })
             .await
-            .map_err(Error::Delivery)
         };
         // A file system that hangs keeps its thread, and nobody else waits for it.
-        match tokio::time::timeout(DELIVERY_MAX, placed).await {
-            Ok(placed) => placed,
-            Err(_) => Err(Error::Slow),
-        }
+        let placed = tokio::time::timeout(DELIVERY_MAX, placed).await;
+        placed
+            .unwrap_or(Err(delivery::Error::Slow))
+            .map_err(Error::Delivery)
     }
 
     /// Mints, for as long as the container may wait.
@@ -335,7 +347,6 @@ impl Agent {
         let (wrap_ttl, ttl) = (self.configuration.wrap_ttl, self.configuration.ttl);
         let first = Instant::now();
         let mut pause = PAUSE_FIRST;
-        let mut is_denied = false;
         loop {
             let permit = self.mints.acquire().await;
             process.owner().map_err(Error::Process)?;
@@ -358,10 +369,11 @@ impl Agent {
                 }
                 Err(trouble) => {
                     // A denial may mean that the agent's own token has ended: then it has another one a moment later.
-                    let first_denial = trouble.is_denial() && !is_denied;
-                    is_denied |= trouble.is_denial();
-                    let may_pass = trouble.may_pass() || first_denial;
-                    if !may_pass || first.elapsed() > AGE_MAX {
+                    let is_worth = match trouble.is_denial() {
+                        true => first.elapsed() < DENIALS_MAX,
+                        false => trouble.may_pass() && first.elapsed() < AGE_MAX,
+                    };
+                    if !is_worth {
                         return Err(Error::Mint(trouble));
                     }
                 }
@@ -395,6 +407,21 @@ impl Agent {
                 ("us", Value::Number(latency.as_micros() as u64)),
             ],
         );
+    }
+
+    fn tell_not_inspected(&self, container: &str, error: docker::Error) {
+        // When it is back everybody is looked at.
+        if self.engine().is_none() {
+            return;
+        }
+        let error = Error::NotInspected(error);
+        self.metrics.refused(error.reason());
+        let text = format!("the container gets no token: {error}");
+        let fields = [
+            ("reason", Value::Text(error.reason())),
+            ("container", Value::Text(container)),
+        ];
+        self.log.event(Level::Warn, "refused", &text, &fields);
     }
 
     pub(super) fn tell_refusal(

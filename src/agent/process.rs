@@ -37,6 +37,16 @@ pub struct Process {
     pid: i32,
 }
 
+/// Who called at a socket.
+pub struct Peer {
+    /// The caller.
+    pub process: Process,
+    /// The container that its cgroup is called by.
+    pub container: String,
+    /// The path of that cgroup, which is nobody else's.
+    pub cgroup: String,
+}
+
 /// Whom a process acts as, in the host's ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -79,7 +89,7 @@ impl Process {
     /// The id is what the cgroup is *called*, and on a host that delegates cgroups (systemd gives one to every user who
     /// logs in) a user outside any container may call his own as he likes. So ask Docker for that container, open its first
     /// process, and believe the id if [`Process::shares_container`] says so.
-    pub fn of_peer(proc: &Path, stream: impl AsFd) -> Result<(Process, String), Error> {
+    pub fn of_peer(proc: &Path, stream: impl AsFd) -> Result<Peer, Error> {
         let called = since_boot()?;
         let procfs = open_procfs(proc)?;
         let process = match getsockopt(&stream, sockopt::PeerPidfd) {
@@ -89,11 +99,15 @@ impl Process {
             Err(Errno::ESRCH) => return Err(Error::Gone { pid: 0 }),
             Err(errno) => return Err(unreadable("the socket's other end", errno)),
         };
-        let container = container_of(&process.cgroup()?).map(str::to_owned);
+        let cgroups = process.cgroup()?;
         process.must_live()?;
-        match container {
-            Some(container) => Ok((process, container)),
-            None => Err(Error::Outside { pid: process.pid }),
+        match (container_of(&cgroups), groups(&cgroups).next()) {
+            (Some(container), Some(group)) => Ok(Peer {
+                process,
+                container: container.to_owned(),
+                cgroup: group.path.to_owned(),
+            }),
+            _ => Err(Error::Outside { pid: process.pid }),
         }
     }
 
