@@ -191,9 +191,30 @@ impl Reader {
             t.finish(&mut self.mistakes);
         }
         let control: PathBuf = control.unwrap_or_else(|| "/run/anteroom-agent/control.sock".into());
-        if door.as_deref().map(Path::parent) == Some(control.parent()) {
-            let text = "`socket` in [delivery] and `control` in [agent] must lie in different directories: the former's is mounted into containers";
-            self.mistake(None, text);
+        let register: PathBuf =
+            register.unwrap_or_else(|| "/var/lib/anteroom-agent/register.json".into());
+        let own = [
+            ("control", Some(&control)),
+            ("register", Some(&register)),
+            (
+                "listen",
+                match &listen {
+                    Some(Listen::Unix(path)) => Some(path),
+                    _ => None,
+                },
+            ),
+        ];
+        let shared = door.as_deref().and_then(Path::parent);
+        for (key, path) in own {
+            if path
+                .zip(shared)
+                .is_some_and(|(path, shared)| path.starts_with(shared))
+            {
+                let text = format!(
+                    "`{key}` in [agent] lies in the directory of `socket` in [delivery], which is mounted into containers"
+                );
+                self.mistake(None, text);
+            }
         }
         let role = role.unwrap_or_else(|| ROLE.to_owned());
         let mut rules = Vec::new();
@@ -216,7 +237,7 @@ impl Reader {
             token_path: token_path.unwrap_or_else(|| TOKEN_PATH.to_owned()),
             door,
             control,
-            register: register.unwrap_or_else(|| "/var/lib/anteroom-agent/register.json".into()),
+            register,
             listen,
             host: host.unwrap_or_else(|| hostname.to_owned()),
             rules,
@@ -451,6 +472,21 @@ users = ["1000:1000"]
         assert_eq!(configuration.host, "host-1");
         assert_eq!(configuration.rules[0].role, ROLE);
         assert_eq!(configuration.labels.token_path, "anteroom.token-path");
+    }
+
+    #[test]
+    fn nothing_of_the_agents_own_is_mounted_into_containers() {
+        let door = "[delivery]\nsocket = \"/run/a/agent.sock\"\n[agent]\n";
+        for (line, is_sound) in [
+            ("control = \"/run/a/control.sock\"", false),
+            ("control = \"/run/a/below/control.sock\"", false),
+            ("register = \"/run/a/register.json\"", false),
+            ("listen = \"unix:/run/a/listen.sock\"", false),
+            ("control = \"/run/b/control.sock\"", true),
+        ] {
+            let found = mistakes(&format!("{WHOLE}{door}{line}"));
+            assert_eq!(found.is_empty(), is_sound, "{line}: {found:?}");
+        }
     }
 
     #[test]
