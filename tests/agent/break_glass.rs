@@ -1,13 +1,21 @@
 //! When something was taken.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test runs what an operator runs, and looks at what came of it"
+)]
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{STAY, TMPFS, entered, on_host, plain, small};
 use crate::support::agent::{Agent, Setup, alive, id, minted};
 use crate::support::docker::{self, Container, docker};
-use crate::support::{OpenBao, Options, Service, Storage, wait_for};
+use crate::support::openbao::text;
+use crate::support::{OpenBao, Options, Service, Storage, TempDir, repository, wait_for};
 
 fn restart(container: &Container) {
     let outcome = docker(["restart", "--time", "0", container.name()]);
@@ -248,4 +256,141 @@ fn an_order_names_somebody() {
         assert_eq!(outcome.code, 64, "{words:?}: {outcome:#?}");
     }
     assert!(!agent.path("register.json").exists());
+}
+
+/// The two fenced blocks of README's "When something was taken", as they are to be typed.
+fn queries() -> [String; 2] {
+    let readme = fs::read_to_string(repository().join("README.md")).expect("it is there");
+    let (_, rest) = readme
+        .split_once("**When something was taken:**")
+        .expect("README says what to do");
+    let (section, _) = rest.split_once("\n## ").expect("it goes on");
+    let mut blocks = section.split("```").skip(1).step_by(2).map(|block| {
+        let lines = block.strip_prefix("sh\n").expect("a block for a shell");
+        lines.to_owned()
+    });
+    let queries = [(); 2].map(|()| blocks.next().expect("there are two"));
+    assert_eq!(blocks.next(), None, "there are no more than two");
+    queries
+}
+
+/// What a query prints, a line each; it is run where the operator has put the logs.
+fn found(logs: &TempDir, query: &str) -> Vec<String> {
+    let mut command = Command::new("sh");
+    command
+        .args(["-euc", query])
+        .current_dir(logs.path())
+        .env("LC_ALL", "C");
+    let outcome = docker::run(&mut command).expect("it ends");
+    assert!(
+        outcome.code == 0 && outcome.stderr.is_empty(),
+        "{query}: {outcome:#?}"
+    );
+    outcome.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_queries_of_the_readme_find_what_a_token_was_used_for_and_what_nobody_handed_out() {
+    if !docker::available() {
+        return;
+    }
+    let server = OpenBao::start(Options {
+        hashed_audit: true,
+        ..Options::default()
+    });
+    let service = Service::on(&server);
+    // Nothing is asked any more once the application runs, so that no answer is missing where the log is cut.
+    let manifest = service.manifest().set("token.from", "agent");
+    let image = entered(&manifest.set("token.revocation_check", "0s"));
+    let agent = Setup::of(&service, image.tag()).start();
+    // Two, since what is found must be the one's alone.
+    let containers = [(); 2].map(|()| agent.run(&service, image.tag(), &on_host(&[]), &STAY));
+    for container in &containers {
+        wait_for("the application", Duration::from_secs(60), || {
+            let events = container.logs().events();
+            let mut events = events.iter();
+            events.any(|event| event["event"] == "ready").then_some(())
+        });
+    }
+    // Whoever has the agent's own token can say of a token what an agent says of it.
+    let path = format!("auth/token/create/{}", service.token_role);
+    let stray = server
+        .api("POST", &path)
+        .token(&agent.own_token())
+        .header("X-Vault-Wrap-TTL", "30s")
+        .body(json!({"meta": {"host": agent.host(), "container_id": "f".repeat(64)}}))
+        .send();
+    let stray = text(&stray.json["wrap_info"]["wrapped_accessor"]);
+    // A token that was handed out and is revoked was handed out all the same.
+    restart(&containers[1]);
+    agent.wait_about(&containers[1], "handed_out", 2);
+    agent.wait_for("revoked");
+
+    let container = id(&containers[0]);
+    let accessor = text(&agent.about(&containers[0], "handed_out")[0]["accessor"]);
+    let [used, minted] = queries();
+    let (by_container, by_accessor) = used
+        .split_once("audit.log\n")
+        .expect("the first ends with the file's name");
+    let by_container = format!("{by_container}audit.log");
+    for file in [server.audit_file(), server.hashed_audit_file()] {
+        let is_hashed = file == server.hashed_audit_file();
+        // As the operator has it: a line that is being written is not in it.
+        let log = fs::read_to_string(file).expect("the audit log is readable");
+        let log = log.rfind('\n').map_or("", |end| &log[..=end]);
+        let logs = TempDir::new();
+        logs.write("audit.log", log);
+        let hash = |accessor: &str| match is_hashed {
+            true => {
+                let device = format!("sys/audit-hash/{}", OpenBao::HASHED);
+                let hash = server.ok("POST", &device, json!({"input": accessor}));
+                text(&hash["data"]["hash"])
+            }
+            false => accessor.to_owned(),
+        };
+        let hashed = hash(&accessor);
+        assert_eq!(log.contains(&accessor), !is_hashed);
+
+        // Each request stands in the log before it is done, which no query looks at.
+        let entries = log.lines().map(|line| {
+            let entry: Value = serde_json::from_str(line).expect("it is JSON");
+            entry
+        });
+        let mut expected: Vec<String> = entries
+            .filter(|entry| entry["type"] == "request" && entry["auth"]["accessor"] == *hashed)
+            .map(|entry| text(&entry["request"]["path"]))
+            .collect();
+        assert!(expected.contains(&service.payment_path()), "{expected:?}");
+        expected.push("sys/wrapping/unwrap".to_owned());
+        expected.sort_unstable();
+        for query in [
+            by_container.replace("ID", &container),
+            by_accessor.replace("ACCESSOR", &hashed),
+        ] {
+            let lines = found(&logs, &query);
+            let unique: BTreeSet<&String> = lines.iter().collect();
+            assert_eq!(unique.len(), lines.len(), "each once: {lines:#?}");
+            let mut paths: Vec<String> = lines
+                .iter()
+                .map(|line| {
+                    let line: Value = serde_json::from_str(line).expect("it is JSON");
+                    assert_eq!(line[3], "127.0.0.1", "{line}");
+                    text(&line[2])
+                })
+                .collect();
+            paths.sort_unstable();
+            assert_eq!(paths, expected, "{query}");
+        }
+
+        // An agent's log, with the hashes where the audit log has them.
+        let mut told = String::new();
+        for mut event in agent.events() {
+            if let Some(accessor) = event["accessor"].as_str() {
+                event["accessor"] = hash(accessor).into();
+            }
+            told += &format!("{event}\n");
+        }
+        logs.write("agent.log", told);
+        assert_eq!(found(&logs, &minted), [hash(&stray)]);
+    }
 }

@@ -30,6 +30,8 @@ pub struct Options {
     pub tls: bool,
     /// Where the data is.
     pub storage: Storage,
+    /// Write another audit log, with hashes for all that a server hashes unless it is told not to.
+    pub hashed_audit: bool,
 }
 
 /// A running server; also its [`Admin`] in the root namespace.
@@ -51,6 +53,9 @@ impl Deref for OpenBao {
 }
 
 impl OpenBao {
+    /// The audit device with hashes, and its file.
+    pub const HASHED: &'static str = "hashed";
+
     /// The server that all tests share: in memory, plain http.
     pub fn shared() -> &'static OpenBao {
         static SHARED: LazyLock<OpenBao> = LazyLock::new(|| OpenBao::start(Options::default()));
@@ -90,6 +95,14 @@ impl OpenBao {
                 )
             }
         };
+        let hashed = match options.hashed_audit {
+            true => format!(
+                "audit \"file\" {:?} {{\n  options {{\n    file_path = {:?}\n  }}\n}}",
+                Self::HASHED,
+                at(Self::HASHED)
+            ),
+            false => String::new(),
+        };
         // OpenBao refuses audit devices over the API, and does not read this stanza as JSON.
         let config = format!(
             r#"
@@ -109,6 +122,7 @@ audit "file" "harness" {{
     log_raw = "true"
   }}
 }}
+{hashed}
 "#,
             at("audit.log")
         );
@@ -204,6 +218,11 @@ audit "file" "harness" {{
     /// The audit log: one JSON object a line, nothing hashed.
     pub fn audit_file(&self) -> PathBuf {
         self.directory.join("audit.log")
+    }
+
+    /// The audit log of a server that was started with `hashed_audit`.
+    pub fn hashed_audit_file(&self) -> PathBuf {
+        self.directory.join(Self::HASHED)
     }
 
     /// The entries of the audit log so far.

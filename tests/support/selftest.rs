@@ -246,6 +246,7 @@ fn harness_private_server_keeps_its_data_over_seal_and_restart() {
     let bao = OpenBao::start(Options {
         tls: true,
         storage: Storage::Raft,
+        ..Options::default()
     });
     assert!(bao.address().starts_with("https://"));
     assert!(bao.ca_pem_path().is_file());
