@@ -118,6 +118,11 @@ pub fn minter(config: &Config) -> String {
             "an agent: how long does its own token live?",
         ),
         ("renew-self", UPDATE, "an agent: its own token is renewed"),
+        (
+            "revoke-self",
+            UPDATE,
+            "an agent: a token that it logged in for or unwrapped ends with it, or when another one replaces it",
+        ),
     ];
     for (name, capability, why) in agents {
         policy.grant(&format!("auth/token/{name}"), capability, why);

@@ -501,6 +501,14 @@ fn the_policy_of_a_minter_is_enough_and_the_token_role_makes_what_a_start_expect
     let status = minter.api("POST", path, json!({"accessor": other})).status;
     assert!((200..300).contains(&status), "{status}");
     assert!(!minter.admin().accessor_exists(&other));
+    let status = minter
+        .api("POST", "auth/token/revoke-self", json!({}))
+        .status;
+    assert!((200..300).contains(&status), "{status}");
+    let status = minter
+        .api("GET", "auth/token/lookup-self", Value::Null)
+        .status;
+    assert_eq!(status, 403, "it has ended");
 }
 
 #[test]
@@ -514,6 +522,7 @@ fn without_any_one_path_a_minter_is_denied_that() {
         "auth/token/revoke-accessor",
         "auth/token/lookup-self",
         "auth/token/renew-self",
+        "auth/token/revoke-self",
     ];
     assert_eq!(found, expected);
     for path in expected {
@@ -528,7 +537,9 @@ fn without_any_one_path_a_minter_is_denied_that() {
         minter.mint(&[]).assert_code(0);
         let answer = match path {
             "auth/token/lookup-self" => minter.api("GET", path, Value::Null),
-            "auth/token/renew-self" => minter.api("POST", path, json!({})),
+            "auth/token/renew-self" | "auth/token/revoke-self" => {
+                minter.api("POST", path, json!({}))
+            }
             _ => minter.api("POST", path, json!({"accessor": victim.wrapped_accessor})),
         };
         assert_eq!(answer.status, 403, "{path}: {}", answer.json);
