@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{own_token, register};
+use super::register;
 use crate::log;
 use crate::manifest::Mistake;
 use crate::vault::TrustError;
@@ -29,8 +29,6 @@ pub enum Error {
     Trust(TrustError),
     /// The register cannot be kept.
     Register(register::Error),
-    /// The agent has no token of its own.
-    OwnToken(own_token::Error),
     /// The operating system refused something.
     System {
         /// What.
@@ -65,7 +63,6 @@ impl fmt::Display for Error {
             }
             Error::Trust(error) => error.fmt(f),
             Error::Register(error) => error.fmt(f),
-            Error::OwnToken(error) => error.fmt(f),
             Error::System { step, reason } => write!(f, "cannot {step}: {reason}"),
             Error::Control { reason } => write!(f, "the running agent: {reason}"),
             Error::NotAll { left } => write!(
@@ -90,25 +87,12 @@ impl From<register::Error> for Error {
     }
 }
 
-impl From<own_token::Error> for Error {
-    fn from(error: own_token::Error) -> Self {
-        Error::OwnToken(error)
-    }
-}
-
 impl Error {
     /// The process's exit code (sysexits(3), and those of `anteroom`).
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Unreadable { .. } | Error::Configuration { .. } | Error::Trust(_) => 78,
             Error::Register(_) => 73,
-            Error::OwnToken(own_token::Error::Vault(crate::vault::Error::Status {
-                status: 403,
-                ..
-            })) => 77,
-            Error::OwnToken(own_token::Error::Vault(_)) => 69,
-            Error::OwnToken(own_token::Error::Unwrap { .. }) => 80,
-            Error::OwnToken(_) => 66,
             Error::System { .. } => 71,
             Error::Control { .. } | Error::NotAll { .. } => 69,
         }
