@@ -158,9 +158,13 @@ impl Agent {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        let _ = tokio::time::timeout(FINISH, agent.finish()).await;
+        let until = Instant::now() + FINISH;
+        // What is left is for the agent's own token, which everything else is asked for with.
+        let _ = tokio::time::timeout(FINISH.mul_f64(0.8), agent.finish()).await;
         let out = agent.register.count().0 as u64;
         let saved = agent.register.save().await;
+        let left = until.saturating_duration_since(Instant::now());
+        agent.own_token.end(left).await;
         let fields = [("tokens_out", Value::Number(out))];
         agent
             .log

@@ -274,6 +274,7 @@ fn alone(
         }
         agent.obey(order, &say).await;
         drop(say);
+        agent.own_token.end(super::FINISH).await;
     };
     let tell = async {
         while let Some(line) = said.recv().await {

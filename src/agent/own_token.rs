@@ -11,7 +11,9 @@ use crate::log::{Level, Log, Value};
 use crate::mint;
 use crate::renewal::{Moment, Step, Term, life};
 use crate::secret::Secret;
-use crate::vault::{self, Client, Deadline, Limits, Session, TrustError, Unwrapped};
+use crate::vault::{
+    self, Client, Deadline, Limits, Session, TokenProperties, TrustError, Unwrapped,
+};
 use crate::wrapping_token::{self, Source, WrappingToken};
 
 /// Longest wait for one answer of Vault.
@@ -36,7 +38,7 @@ pub enum Error {
     },
     /// Its wrapping token cannot be taken.
     WrappingToken(wrapping_token::Error),
-    /// What was in the wrapping token is no token, or nobody knows.
+    /// What was in the wrapping token is no token.
     Unwrap {
         /// What was found instead.
         reason: String,
@@ -124,10 +126,18 @@ pub struct OwnToken {
     login: Login,
     log: Log,
     state: Mutex<State>,
-    /// The agent's own wrapping token, while Vault could not be asked about it.
-    kept: Arc<Mutex<Option<WrappingToken>>>,
+    /// Locked for as long as a login takes.
+    kept: Arc<Mutex<Option<Kept>>>,
     /// Somebody was denied something: is the token still there?
     doubt: tokio::sync::Notify,
+}
+
+/// What cannot be had a second time, between its coming and its use.
+enum Kept {
+    /// Its file is gone, and Vault could not be asked about it yet.
+    WrappingToken(WrappingToken),
+    /// A token that nobody works with yet: it may be that Vault could not be asked how long it lives.
+    Session(Session),
 }
 
 #[derive(Default)]
@@ -136,6 +146,14 @@ struct State {
     /// When it ends; none is never.
     end: Option<Moment>,
     is_away: bool,
+}
+
+impl State {
+    /// There is no token any more; gives the one that there was, unless it has ended by itself.
+    fn take(&mut self) -> Option<Arc<Session>> {
+        let is_over = self.end.take().is_some_and(|end| end <= moment());
+        self.session.take().filter(|_| !is_over)
+    }
 }
 
 impl OwnToken {
@@ -161,7 +179,7 @@ impl OwnToken {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Seconds that the token still lives, `u64::MAX` when it does not end; none when there is none.
@@ -279,7 +297,10 @@ impl OwnToken {
                         *term = fresh;
                     }
                     // What there is goes on for as long as it lives.
-                    Ok(_) => term.failed(now, chance()),
+                    Ok((session, _)) => {
+                        self.give_up(Arc::new(session));
+                        term.failed(now, chance());
+                    }
                     Err(error) => {
                         let text = format!("there is no other token yet: {error}");
                         self.log.event(Level::Error, "own_token_ends", &text, &[]);
@@ -338,10 +359,7 @@ impl OwnToken {
 
     /// The token is lost: says so, and tries to have another one until there is one.
     async fn again(&self, reason: &str) -> Term {
-        *self.state() = State {
-            is_away: self.is_away(),
-            ..State::default()
-        };
+        self.forget();
         let text = format!(
             "the agent has no token of its own ({reason}); no token is minted or revoked until it has another one"
         );
@@ -369,88 +387,209 @@ impl OwnToken {
         }
     }
 
+    /// From now on Vault is asked with this token.
     fn accept(&self, session: Session, term: &Term) {
-        let mut state = self.state();
-        state.session = Some(Arc::new(session));
-        state.end = (term.step != Step::Nothing).then_some(term.end);
+        let replaced = {
+            let mut state = self.state();
+            let replaced = state.take();
+            state.session = Some(Arc::new(session));
+            state.end = (term.step != Step::Nothing).then_some(term.end);
+            replaced
+        };
+        if let Some(replaced) = replaced {
+            self.give_up(replaced);
+        }
+    }
+
+    /// The token is lost.
+    fn forget(&self) {
+        let lost = self.state().take();
+        match lost {
+            // Perhaps it was denied the look alone, and would live on unseen; that it is gone is no news.
+            Some(lost) if self.login.is_for_the_agent_alone() => {
+                tokio::task::spawn_blocking(move || lost.revoke_self(ANSWER_MAX));
+            }
+            _ => {}
+        }
+    }
+
+    /// Revokes a token that is not used any more, once nobody waits for an answer to it.
+    fn give_up(&self, session: Arc<Session>) {
+        if !self.login.is_for_the_agent_alone() {
+            return;
+        }
+        let log = self.log;
+        tokio::spawn(async move {
+            let idle = async {
+                while Arc::strong_count(&session) > 1 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let _ = tokio::time::timeout(ANSWER_MAX, idle).await;
+            tokio::task::spawn_blocking(move || revoke(&session, ANSWER_MAX, log));
+        });
+    }
+
+    /// Revokes what the agent got for itself, for at most so long; nobody asks Vault for anything afterwards.
+    ///
+    /// A token that lies in a file stays: the next agent reads it.
+    pub async fn end(&self, budget: Duration) {
+        if !self.login.is_for_the_agent_alone() {
+            return;
+        }
+        let session = self.state().take();
+        let (kept, log) = (Arc::clone(&self.kept), self.log);
+        // What is left of it is for saying how it went.
+        let until = Instant::now() + budget.mul_f64(0.95);
+        let work = tokio::task::spawn_blocking(move || {
+            let left = || until.saturating_duration_since(Instant::now());
+            if let Some(session) = session {
+                revoke(&session, left(), log);
+            }
+            // A login that is under way comes to its end first.
+            let kept = lock(&kept).take();
+            if let Some(Kept::Session(session)) = kept {
+                revoke(&session, left(), log);
+            }
+        });
+        if tokio::time::timeout(budget, work).await.is_err() {
+            let text = "a token of the agent's own may live on until it ends by itself: there was no time to revoke it";
+            self.log
+                .event(Level::Warn, "own_token_not_revoked", text, &[]);
+        }
     }
 
     /// Gets a token and looks how long it lives.
     async fn log_in(&self) -> Result<(Session, Term), Error> {
         let (client, login, log) = (self.client.clone(), self.login.clone(), self.log);
         let kept = Arc::clone(&self.kept);
-        let done = tokio::task::spawn_blocking(move || log_in(client, &login, &kept, log)).await;
-        let done = done.unwrap_or(Err(Error::Vault(vault::Error::Aborted)));
-        match done {
-            Ok(done) => {
-                self.note(&Ok::<(), &vault::Error>(()));
-                Ok(done)
-            }
-            Err(error) => {
-                if let Error::Vault(error) = &error {
-                    self.note(&Err::<(), _>(error));
-                }
-                Err(error)
-            }
+        let looked_at = tokio::task::spawn_blocking(move || {
+            let mut kept = lock(&kept);
+            log_in(client, &login, &mut kept, log)
+        });
+        let aborted = || Error::Vault(vault::Error::Aborted);
+        let term = looked_at.await.unwrap_or_else(|_| Err(aborted()));
+        match &term {
+            Ok(_) | Err(Error::Unwrap { .. }) => self.note(&Ok::<(), &vault::Error>(())),
+            Err(Error::Vault(error)) => self.note(&Err::<(), _>(error)),
+            Err(_) => {}
+        }
+        // Not handed over by the thread: an agent that ends meanwhile would not know of it.
+        let kept = term.as_ref().ok().and_then(|_| lock(&self.kept).take());
+        match kept {
+            Some(Kept::Session(session)) => Ok((session, term?)),
+            _ => Err(term.err().unwrap_or_else(aborted)),
         }
     }
 }
 
-fn log_in(
+impl Login {
+    /// Nobody else has the token that comes of it, nor can have it later.
+    fn is_for_the_agent_alone(&self) -> bool {
+        !matches!(self, Login::File(_))
+    }
+}
+
+/// Gets a token, or takes the one that was kept, and looks how long it lives; then it is in `kept`.
+fn log_in(client: Client, login: &Login, kept: &mut Option<Kept>, log: Log) -> Result<Term, Error> {
+    let session = match kept.take() {
+        Some(Kept::Session(session)) => session,
+        other => {
+            *kept = other;
+            session(client, login, kept, log)?
+        }
+    };
+    session.may_take(ANSWER_MAX);
+    match session.lookup_self() {
+        Ok(properties) => {
+            *kept = Some(Kept::Session(session));
+            Ok(term(&properties))
+        }
+        Err(error) => {
+            let is_denied = matches!(
+                error,
+                vault::Error::Status {
+                    status: 403,
+                    by_vault: true,
+                    ..
+                }
+            );
+            match login.is_for_the_agent_alone() {
+                // The next look would be denied as well; it may not even be permitted to end.
+                true if is_denied => drop(session.revoke_self(ANSWER_MAX)),
+                true => *kept = Some(Kept::Session(session)),
+                // The next time there may be another one in the file.
+                false => {}
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn session(
     client: Client,
     login: &Login,
-    kept: &Mutex<Option<WrappingToken>>,
+    kept: &mut Option<Kept>,
     log: Log,
-) -> Result<(Session, Term), Error> {
-    let session = match login {
-        Login::File(path) => Session::with_token(client, read(path)?),
+) -> Result<Session, Error> {
+    match login {
+        Login::File(path) => Ok(Session::with_token(client, read(path)?)),
         Login::WrappingToken(path) => {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.is_none() {
-                let limits = wrapping_token::Limits::until(Instant::now() + ANSWER_MAX);
-                let taken = wrapping_token::take(Source::File(path.clone()), &limits, log)
-                    .map_err(Error::WrappingToken)?;
-                if let Some(warning) = taken.warning {
-                    log.event(Level::Warn, "token_file_kept", &warning, &[]);
-                }
-                *kept = Some(taken.token);
-            }
+            let token = match kept.take() {
+                Some(Kept::WrappingToken(token)) => token,
+                _ => take(path, log)?,
+            };
             client.may_take(ANSWER_MAX);
-            // Its file is gone: it is not let go of before Vault answers.
-            if let Some(token) = kept.as_ref() {
-                client.lookup(token)?;
+            // Its file is gone, so that it is kept until Vault answers. It does not come back from its unwrap: with a
+            // Vault that goes away between these two requests it is lost, and another one has to be put there.
+            if let Err(error) = client.lookup(&token) {
+                *kept = Some(Kept::WrappingToken(token));
+                return Err(error.into());
             }
-            let Some(token) = kept.take() else {
-                return Err(Error::Unwrap {
-                    reason: "nothing".to_owned(),
-                });
-            };
-            let gave = |reason: &str| {
-                let reason = reason.to_owned();
-                Err(Error::Unwrap { reason })
-            };
-            match client.unwrap(token)? {
-                Unwrapped::Token { session, .. } => *session,
-                Unwrapped::NoToken { found } => return gave(found),
-                Unwrapped::NotValid => {
-                    return gave(
-                        "nothing: it has expired, or was used already, perhaps by a thief",
-                    );
-                }
-                Unwrapped::Unknown { reason } => return gave(&reason),
-            }
+            unwrap(client, token)
         }
         Login::AppRole {
             mount,
             role_id,
             secret_id,
         } => {
+            let secret_id = read(secret_id)?;
             client.may_take(ANSWER_MAX);
-            client.login_approle(mount, role_id, &read(secret_id)?)?
+            Ok(client.login_approle(mount, role_id, &secret_id)?)
         }
+    }
+}
+
+/// Reads the agent's own wrapping token, and removes its file.
+fn take(path: &Path, log: Log) -> Result<WrappingToken, Error> {
+    let limits = wrapping_token::Limits::until(Instant::now() + ANSWER_MAX);
+    let taken = wrapping_token::take(Source::File(path.to_owned()), &limits, log)
+        .map_err(Error::WrappingToken)?;
+    if let Some(warning) = taken.warning {
+        log.event(Level::Warn, "token_file_kept", &warning, &[]);
+    }
+    Ok(taken.token)
+}
+
+fn unwrap(client: Client, token: WrappingToken) -> Result<Session, Error> {
+    let gave = |reason: &str| {
+        let reason = reason.to_owned();
+        Err(Error::Unwrap { reason })
     };
-    session.may_take(ANSWER_MAX);
-    let properties = session.lookup_self()?;
+    match client.unwrap(token)? {
+        Unwrapped::Token { session, .. } => Ok(*session),
+        Unwrapped::NoToken { found } => gave(found),
+        Unwrapped::NotValid => {
+            gave("nothing: it has expired, or was used already, perhaps by a thief")
+        }
+        Unwrapped::Unknown { reason } => Err(Error::Vault(vault::Error::Unknown {
+            request: "POST sys/wrapping/unwrap".to_owned(),
+            reason,
+        })),
+    }
+}
+
+fn term(properties: &TokenProperties) -> Term {
     let now = moment();
     let mut term = Term::begun(
         now,
@@ -463,7 +602,29 @@ fn log_in(
     } else if !properties.renewable {
         term.must_be_replaced(now, chance());
     }
-    Ok((session, term))
+    term
+}
+
+/// Ends a token that the agent needs no more, or says that it lives on.
+fn revoke(session: &Session, budget: Duration, log: Log) {
+    let Err(error) = session.revoke_self(budget) else {
+        return;
+    };
+    let why = match error {
+        vault::Error::Status { status: 403, .. } => {
+            "; its policy needs `update` on auth/token/revoke-self"
+        }
+        _ => "",
+    };
+    let text = format!(
+        "a token of the agent's own that it needs no more may live on until it ends by itself: {error}{why}"
+    );
+    let fields = [("accessor", Value::Text(session.accessor()))];
+    log.event(Level::Warn, "own_token_not_revoked", &text, &fields);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads a token or a secret id from a file that is its owner's alone.

@@ -1,15 +1,20 @@
 //! The agent's own token, its configuration, and what is seen of both.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{STAY, TMPFS, plain};
 use crate::support::agent::{Agent, Setup, alive};
 use crate::support::docker;
-use crate::support::openbao::text;
-use crate::support::{FaultProxy, OpenBao, Service, free_port, unique};
+use crate::support::openbao::{Wrapped, merge, text};
+use crate::support::{Cut, Fault, FaultProxy, OpenBao, Reply, Seen, Service, free_port, unique};
+
+const LOOKUP: &str = "auth/token/lookup-self";
+const REVOKE: &str = "auth/token/revoke-self";
 
 /// It says everywhere that it has none.
 #[track_caller]
@@ -28,6 +33,107 @@ fn assert_serves(agent: &Agent, service: &Service) {
     let container = agent.run(service, &plain(), &TMPFS, &STAY);
     agent.wait_about(&container, "handed_out", 1);
     assert_eq!(agent.healthz(), (200, "ok\n".to_owned()));
+}
+
+/// An AppRole for an agent, on a mount of its own.
+struct AppRole {
+    mount: String,
+    role: String,
+}
+
+impl AppRole {
+    fn new(setup: &Setup, changes: Value) -> Self {
+        let server = OpenBao::shared();
+        let mount = unique("approle");
+        server.ok(
+            "POST",
+            &format!("sys/auth/{mount}"),
+            json!({"type": "approle"}),
+        );
+        let role = format!("auth/{mount}/role/agent");
+        let mut properties = json!({
+            "token_policies": setup.policies(),
+            "token_no_default_policy": true,
+            "token_ttl": "20s",
+            "token_max_ttl": "1h",
+        });
+        merge(&mut properties, changes);
+        server.ok("POST", &role, properties);
+        Self { mount, role }
+    }
+
+    /// The agent that logs in with it; its secret id is in its file.
+    fn prepare(&self, setup: Setup) -> Agent {
+        let server = OpenBao::shared();
+        let role_id = server.ok("GET", &format!("{}/role-id", self.role), Value::Null);
+        let role_id = text(&role_id["data"]["role_id"]);
+        let secret_id = server.ok("POST", &format!("{}/secret-id", self.role), json!({}));
+        let (mount, file) = (&self.mount, setup.path("secret-id"));
+        let table = format!(
+            "[token.approle]\nmount = {mount:?}\nrole_id = {role_id:?}\nsecret_id_file = {file:?}\n"
+        );
+        let agent = setup.table("token", table).prepare();
+        agent.write_private("secret-id", &text(&secret_id["data"]["secret_id"]));
+        agent
+    }
+
+    fn login(&self) -> String {
+        format!("auth/{}/login", self.mount)
+    }
+
+    /// The accessors of the tokens that it has given.
+    fn logins(&self) -> Vec<String> {
+        let answers = answers(&self.login()).into_iter();
+        let accessors = answers.map(|entry| text(&entry["response"]["auth"]["accessor"]));
+        accessors.collect()
+    }
+}
+
+/// What the audit log says of requests for this path that were done.
+fn answers(path: &str) -> Vec<Value> {
+    let mut audit = OpenBao::shared().audit();
+    audit.retain(|entry| {
+        entry["type"] == "response" && entry["request"]["path"] == path && entry["error"].is_null()
+    });
+    audit
+}
+
+/// This token has revoked itself.
+fn has_ended_itself(accessor: &str) -> bool {
+    answers(REVOKE)
+        .iter()
+        .any(|entry| entry["auth"]["accessor"] == accessor)
+}
+
+/// What takes the place of the first answers to requests for this path.
+fn at_first(
+    server: &OpenBao,
+    path: &str,
+    count: usize,
+    fault: impl Fn() -> Fault + Send + 'static,
+) -> FaultProxy {
+    let path = path.to_owned();
+    FaultProxy::start(server.address(), move |seen: &Seen| {
+        match seen.is(&path) && seen.nth <= count {
+            true => fault(),
+            false => Fault::Pass,
+        }
+    })
+}
+
+fn wrapped(service: &Service, policies: &[String]) -> Wrapped {
+    let body = json!({"policies": policies, "no_default_policy": true, "ttl": "1h"});
+    service.admin.wrap("auth/token/create", "60s", body)
+}
+
+/// An agent with a wrapping token in its file.
+fn with_wrapping_token(service: &Service, setup: Setup) -> (Agent, Wrapped) {
+    let file = setup.path("wrapping");
+    let token = wrapped(service, setup.policies());
+    let table = format!("wrapping_token_file = {file:?}\n");
+    let agent = setup.table("token", table).prepare();
+    agent.write_private("wrapping", &token.token);
+    (agent, token)
 }
 
 #[test]
@@ -97,19 +203,10 @@ fn an_own_token_comes_out_of_a_wrapping_token_which_is_good_once() {
     }
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
-    let file = setup.path("wrapping");
     let policies = setup.policies().to_vec();
-    let agent = setup
-        .table("token", format!("wrapping_token_file = {file:?}\n"))
-        .prepare();
-    let wrapped = || {
-        let body = json!({"policies": policies, "no_default_policy": true, "ttl": "1h"});
-        service.admin.wrap("auth/token/create", "60s", body)
-    };
-    let first = wrapped();
-    agent.write_private("wrapping", &first.token);
+    let (agent, first) = with_wrapping_token(&service, setup);
     agent.start();
-    assert!(!file.exists(), "it was read and removed");
+    assert!(!agent.path("wrapping").exists(), "it was read and removed");
     assert_serves(&agent, &service);
     assert!(!agent.log().contains(&first.token));
 
@@ -123,7 +220,7 @@ fn an_own_token_comes_out_of_a_wrapping_token_which_is_good_once() {
     let event = agent.wait_for_more("own_token_lost", before);
     let message = event["message"].as_str().expect("it has one");
     assert!(message.contains("used"), "{event}");
-    agent.write_private("wrapping", &wrapped().token);
+    agent.write_private("wrapping", &wrapped(&service, &policies).token);
     agent.wait_for("own_token_back");
     assert_serves(&agent, &service);
 }
@@ -134,60 +231,250 @@ fn with_approle_the_agent_logs_in_again_when_its_token_was_revoked() {
         return;
     }
     let service = Service::new();
-    let server = OpenBao::shared();
     let setup = Setup::of(&service, &plain());
-    let mount = unique("approle");
-    server.ok(
-        "POST",
-        &format!("sys/auth/{mount}"),
-        json!({"type": "approle"}),
-    );
-    let role = format!("auth/{mount}/role/agent");
-    let properties = json!({
-        "token_policies": setup.policies(),
-        "token_no_default_policy": true,
-        "token_ttl": "20s",
-        "token_max_ttl": "1h",
-    });
-    server.ok("POST", &role, properties);
-    let role_id = server.ok("GET", &format!("{role}/role-id"), Value::Null);
-    let role_id = text(&role_id["data"]["role_id"]);
-    let secret_id = server.ok("POST", &format!("{role}/secret-id"), json!({}));
-    let secret_id = text(&secret_id["data"]["secret_id"]);
-    let file = setup.path("secret-id");
-    let agent = setup
-        .table(
-            "token",
-            format!(
-                "[token.approle]\nmount = {mount:?}\nrole_id = {role_id:?}\nsecret_id_file = {file:?}\n"
-            ),
-        )
-        .prepare();
-    agent.write_private("secret-id", &secret_id);
+    let role = AppRole::new(&setup, Value::Null);
+    let agent = role.prepare(setup);
     agent.start();
     assert_serves(&agent, &service);
 
-    let login = format!("auth/{mount}/login");
-    let logins = || -> Vec<String> {
-        let mut audit = server.audit();
-        audit.retain(|entry| {
-            entry["type"] == "response" && entry["request"]["path"] == login.as_str()
-        });
-        let accessors = audit
-            .iter()
-            .map(|entry| text(&entry["response"]["auth"]["accessor"]));
-        accessors.collect()
-    };
-    let before = logins();
+    let before = role.logins();
     assert_eq!(before.len(), 1, "{before:?}");
     let body = json!({"accessor": before[0]});
-    server.ok("POST", "auth/token/revoke-accessor", body);
+    OpenBao::shared().ok("POST", "auth/token/revoke-accessor", body);
     // Whoever starts at this moment waits for no longer than a login takes.
     assert_serves(&agent, &service);
-    assert_eq!(logins().len(), 2);
+    assert_eq!(role.logins().len(), 2);
     assert!(agent.named("refused").is_empty(), "{}", agent.log());
+    let secret_id = fs::read_to_string(agent.path("secret-id")).expect("it stays");
     assert!(!agent.log().contains(&secret_id));
 }
+
+// A token that was got is not lost
+
+#[test]
+fn a_token_out_of_a_wrapping_token_is_kept_until_vault_says_how_long_it_lives() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let proxy = at_first(OpenBao::shared(), LOOKUP, 2, || {
+        Fault::CutBefore(Cut::Reset)
+    });
+    let setup = Setup::of(&service, &plain()).vault(&proxy.address());
+    let (agent, _) = with_wrapping_token(&service, setup);
+    agent.start();
+    assert_eq!(proxy.count("sys/wrapping/unwrap"), 1);
+    assert_eq!(proxy.count(LOOKUP), 3);
+    assert_serves(&agent, &service);
+}
+
+#[test]
+fn with_approle_the_agent_logs_in_once_however_often_it_asks_how_long_its_token_lives() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let proxy = at_first(OpenBao::shared(), LOOKUP, 3, || {
+        let body = json!({"errors": ["internal error"]});
+        Fault::Answer(Reply::json(500, &body))
+    });
+    let setup = Setup::of(&service, &plain()).vault(&proxy.address());
+    let role = AppRole::new(&setup, json!({"secret_id_num_uses": 1}));
+    let agent = role.prepare(setup);
+    agent.start();
+    assert_eq!(proxy.count(LOOKUP), 4);
+    assert_eq!(proxy.count(&role.login()), 1);
+    assert_serves(&agent, &service);
+}
+
+#[test]
+fn a_token_that_is_denied_to_know_how_long_it_lives_is_revoked_before_another_login() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let server = OpenBao::shared();
+    let proxy = at_first(server, LOOKUP, 1, || {
+        let body = json!({"errors": ["permission denied"]});
+        Fault::Answer(Reply::json(403, &body))
+    });
+    let setup = Setup::of(&service, &plain()).vault(&proxy.address());
+    let role = AppRole::new(&setup, Value::Null);
+    let agent = role.prepare(setup);
+    agent.start();
+    let logins = role.logins();
+    assert_eq!(logins.len(), 2, "{logins:?}");
+    assert!(has_ended_itself(&logins[0]));
+    assert!(!server.accessor_exists(&logins[0]));
+    assert!(server.accessor_exists(&logins[1]));
+    assert_serves(&agent, &service);
+}
+
+// And none is left behind
+
+#[test]
+fn with_approle_a_token_that_is_denied_everything_but_its_end_ends() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let admin = &service.admin;
+    let setup = Setup::of(&service, &plain());
+    let policy = setup.policies()[0].clone();
+    let path = format!("sys/policies/acl/{policy}");
+    let whole = text(&admin.ok("GET", &path, Value::Null)["data"]["policy"]);
+    let role = AppRole::new(&setup, json!({"token_ttl": "1h"}));
+    let agent = role.prepare(setup);
+    agent.start();
+    let least = format!("path {REVOKE:?} {{ capabilities = [\"update\"] }}");
+    admin.policy(&policy, &least);
+    // Whoever wants something shows that it is lost.
+    let _wants = agent.run(&service, &plain(), &TMPFS, &STAY);
+    assert_lost(&agent, 0);
+    agent.wait_until("another login", || (role.logins().len() >= 2).then_some(()));
+    for accessor in &role.logins()[..2] {
+        agent.wait_until("its token to end", || {
+            has_ended_itself(accessor).then_some(())
+        });
+    }
+    admin.policy(&policy, &whole);
+    agent.wait_for("own_token_back");
+    assert_serves(&agent, &service);
+    let alive = role.logins();
+    let alive = alive.iter().filter(|token| admin.accessor_exists(token));
+    assert_eq!(alive.count(), 1);
+}
+
+#[test]
+fn a_token_that_the_agent_got_for_itself_ends_with_it_and_one_in_a_file_does_not() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let server = OpenBao::shared();
+    let begin_and_end = |agent: &Agent| {
+        agent.start();
+        assert_eq!(agent.stop(), Some(0), "{}", agent.log());
+        assert_eq!(agent.count("own_token_not_revoked"), 0, "{}", agent.log());
+    };
+    let setup = Setup::of(&service, &plain());
+    let role = AppRole::new(&setup, json!({"token_ttl": "1h"}));
+    begin_and_end(&role.prepare(setup));
+    let logins = role.logins();
+    assert_eq!(logins.len(), 1);
+    assert!(!server.accessor_exists(&logins[0]));
+
+    let (agent, token) = with_wrapping_token(&service, Setup::of(&service, &plain()));
+    begin_and_end(&agent);
+    assert!(!server.accessor_exists(&token.wrapped_accessor));
+
+    let agent = Setup::of(&service, &plain()).prepare();
+    begin_and_end(&agent);
+    begin_and_end(&agent);
+    let lookup = server.api("GET", LOOKUP).token(&agent.own_token()).send();
+    assert_eq!(lookup.status, 200, "the next agent has it too");
+}
+
+#[test]
+fn an_agent_that_ends_in_the_middle_of_a_login_leaves_no_token() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let server = OpenBao::shared();
+    let proxy = at_first(server, LOOKUP, 1, || Fault::Delay(Duration::from_secs(2)));
+    let setup = Setup::of(&service, &plain()).vault(&proxy.address());
+    let role = AppRole::new(&setup, json!({"token_ttl": "1h"}));
+    let agent = role.prepare(setup);
+    agent.spawn();
+    agent.wait_until("the token to be looked at", || {
+        (proxy.count(LOOKUP) == 1).then_some(())
+    });
+    assert!(server.accessor_exists(&role.logins()[0]));
+    assert_eq!(agent.stop(), Some(0), "{}", agent.log());
+    assert!(!server.accessor_exists(&role.logins()[0]));
+    assert_eq!(agent.count("ready"), 0, "{}", agent.log());
+}
+
+#[test]
+fn a_token_ends_when_another_one_replaces_it_and_one_that_lives_no_longer_ends_itself() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let setup = Setup::of(&service, &plain());
+    let life = |seconds: &str| json!({"token_ttl": seconds, "token_max_ttl": "16s"});
+    let role = AppRole::new(&setup, life("16s"));
+    let agent = role.prepare(setup);
+    agent.start();
+    agent.wait_until("another login", || (role.logins().len() >= 2).then_some(()));
+    // From now on a login gives nothing better than what is there.
+    OpenBao::shared().ok("POST", &role.role, life("4s"));
+    let logins = role.logins();
+    agent.wait_until("the replaced token to end", || {
+        has_ended_itself(&logins[0]).then_some(())
+    });
+    assert!(OpenBao::shared().accessor_exists(&logins[1]));
+    assert_serves(&agent, &service);
+    assert_eq!(agent.count("own_token_lost"), 0, "{}", agent.log());
+
+    agent.wait_until("a login in vain", || {
+        (role.logins().len() >= 3).then_some(())
+    });
+    let logins = role.logins();
+    agent.wait_until("what it gave to end", || {
+        has_ended_itself(&logins[2]).then_some(())
+    });
+    assert!(!has_ended_itself(&logins[1]), "it is used still");
+    assert_eq!(agent.count("own_token_not_revoked"), 0, "{}", agent.log());
+}
+
+#[test]
+fn revoke_without_an_agent_ends_the_token_that_it_logged_in_for() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let server = OpenBao::shared();
+    let setup = Setup::of(&service, &plain());
+    let role = AppRole::new(&setup, json!({"token_ttl": "1h"}));
+    let agent = role.prepare(setup);
+    agent.start();
+    let container = agent.run(&service, &plain(), &TMPFS, &STAY);
+    agent.wait_about(&container, "handed_out", 1);
+    agent.kill();
+    let outcome = agent.command(&["revoke", "--all"]);
+    assert_eq!(outcome.code, 0, "{outcome:#?}");
+    assert!(alive(server, &service).is_empty());
+    let logins = role.logins();
+    assert_eq!(logins.len(), 2);
+    assert!(!server.accessor_exists(&logins[1]));
+    // A block is taken back without a token.
+    let outcome = agent.command(&["allow", "--all"]);
+    assert_eq!(outcome.code, 0, "{outcome:#?}");
+    assert_eq!(role.logins().len(), 2);
+}
+
+#[test]
+fn a_policy_that_does_not_let_a_token_end_itself_is_told_of_with_the_accessor() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let setup = Setup::of(&service, &plain());
+    let least = format!("path {LOOKUP:?} {{ capabilities = [\"read\"] }}");
+    service.admin.policy(&setup.policies()[0], &least);
+    let role = AppRole::new(&setup, Value::Null);
+    let agent = role.prepare(setup);
+    agent.start();
+    assert_eq!(agent.stop(), Some(0), "{}", agent.log());
+    let event = agent.wait_for("own_token_not_revoked");
+    assert_eq!(event["level"], "warn", "{event}");
+    assert_eq!(event["accessor"], role.logins()[0].as_str(), "{event}");
+    assert!(text(&event["message"]).contains(REVOKE), "{event}");
+}
+
+// What is seen of it
 
 #[test]
 fn check_says_everything_that_is_wrong_with_its_line_and_needs_nobody() {
