@@ -101,24 +101,65 @@ fn issuing_token(file: Option<&Path>, environment: &Environment) -> Result<Secre
         .find_map(|name| Some((name, value(name)?)));
     match (variable, file) {
         (Some((variable, _)), Some(_)) => Err(Error::Ambiguous { variable }),
-        (Some((variable, value)), None) => checked(value.as_bytes(), variable),
-        (None, Some(path)) => read(path)?.ok_or_else(|| Error::Source {
+        (Some((variable, value)), None) => {
+            checked(value.as_bytes()).map_err(|reason| Error::Malformed {
+                origin: variable.to_owned(),
+                reason,
+            })
+        }
+        (None, Some(path)) => read_issuing(path)?.ok_or_else(|| Error::Source {
             path: path.to_owned(),
             reason: Errno::ENOENT.desc().to_owned(),
         }),
         (None, None) => {
             let home = value("HOME").ok_or(Error::Missing)?;
-            read(&Path::new(home).join(TOKEN_HELPER))?.ok_or(Error::Missing)
+            read_issuing(&Path::new(home).join(TOKEN_HELPER))?.ok_or(Error::Missing)
         }
     }
 }
 
+fn read_issuing(path: &Path) -> Result<Option<Secret>, Error> {
+    read(path).map_err(|unusable| match unusable {
+        Unusable::File { reason } => Error::Source {
+            path: path.to_owned(),
+            reason,
+        },
+        Unusable::Content { reason } => Error::Malformed {
+            origin: path.display().to_string(),
+            reason,
+        },
+    })
+}
+
+/// What is wrong with the file of a token or of another secret in one line; whoever reads it knows which.
+#[derive(Debug)]
+pub enum Unusable {
+    /// It cannot be read, or not only by its owner.
+    File {
+        /// Why.
+        reason: String,
+    },
+    /// What is in it; the value itself is never shown.
+    Content {
+        /// What is wrong with that.
+        reason: &'static str,
+    },
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::File { reason } => f.write_str(reason),
+            Unusable::Content { reason } => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {}
+
 /// Reads the token in a file by the rules for token files; none when there is no file.
-pub fn read(path: &Path) -> Result<Option<Secret>, Error> {
-    let unusable = |reason: String| Error::Source {
-        path: path.to_owned(),
-        reason,
-    };
+pub fn read(path: &Path) -> Result<Option<Secret>, Unusable> {
+    let unusable = |reason: String| Unusable::File { reason };
     let file = std::fs::OpenOptions::new()
         .read(true)
         // NONBLOCK: a FIFO must not hold the open up.
@@ -142,7 +183,7 @@ pub fn read(path: &Path) -> Result<Option<Secret>, Error> {
     }
     if metadata.mode() & 0o077 != 0 {
         return Err(unusable(format!(
-            "its mode {:04o} lets others than its owner at the token; make it 0400",
+            "its mode {:04o} lets others than its owner at it; make it 0400",
             metadata.mode() & 0o7777
         )));
     }
@@ -153,25 +194,23 @@ pub fn read(path: &Path) -> Result<Option<Secret>, Error> {
         .map_err(|error| unusable(error.to_string()))?;
     let line = input.strip_suffix(b"\n").unwrap_or(&input);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    checked(line, &path.display().to_string()).map(Some)
+    match checked(line) {
+        Ok(secret) => Ok(Some(secret)),
+        Err(reason) => Err(Unusable::Content { reason }),
+    }
 }
 
-fn checked(token: &[u8], origin: &str) -> Result<Secret, Error> {
-    let malformed = |reason| Error::Malformed {
-        origin: origin.to_owned(),
-        reason,
-    };
+/// Takes what may be a token, or says why it is none.
+fn checked(token: &[u8]) -> Result<Secret, &'static str> {
     if token.is_empty() {
-        return Err(malformed("it is empty"));
+        return Err("it is empty");
     }
     if token.len() as u64 > TOKEN_MAX {
-        return Err(malformed("it is longer than any token"));
+        return Err("it is too long");
     }
     match std::str::from_utf8(token) {
         Ok(text) if token.iter().all(u8::is_ascii_graphic) => Ok(Secret::new(text.to_owned())),
-        _ => Err(malformed(
-            "it holds a blank, a control character or a character that is not ASCII",
-        )),
+        _ => Err("it holds a blank, a control character or a character that is not ASCII"),
     }
 }
 

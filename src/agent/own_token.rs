@@ -29,8 +29,10 @@ const PAUSE_LAST: Duration = Duration::from_secs(30);
 /// There is no token.
 #[derive(Debug)]
 pub enum Error {
-    /// Its file cannot be used.
+    /// A file cannot be used.
     File {
+        /// What should be in it.
+        what: &'static str,
         /// Its path.
         path: String,
         /// What is wrong with it.
@@ -50,7 +52,9 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::File { path, reason } => write!(f, "the agent's token file {path}: {reason}"),
+            Error::File { what, path, reason } => {
+                write!(f, "the file {path} with the agent's {what}: {reason}")
+            }
             Error::WrappingToken(error) => error.fmt(f),
             Error::Unwrap { reason } => {
                 write!(f, "the agent's own wrapping token gave {reason}")
@@ -533,7 +537,7 @@ fn session(
     log: Log,
 ) -> Result<Session, Error> {
     match login {
-        Login::File(path) => Ok(Session::with_token(client, read(path)?)),
+        Login::File(path) => Ok(Session::with_token(client, read(path, "token")?)),
         Login::WrappingToken(path) => {
             let token = match kept.take() {
                 Some(Kept::WrappingToken(token)) => token,
@@ -553,7 +557,7 @@ fn session(
             role_id,
             secret_id,
         } => {
-            let secret_id = read(secret_id)?;
+            let secret_id = read(secret_id, "secret id")?;
             client.may_take(ANSWER_MAX);
             Ok(client.login_approle(mount, role_id, &secret_id)?)
         }
@@ -627,9 +631,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads a token or a secret id from a file that is its owner's alone.
-fn read(path: &Path) -> Result<Secret, Error> {
+/// Reads what the file says that it holds, if that file is its owner's alone.
+fn read(path: &Path, what: &'static str) -> Result<Secret, Error> {
     let failed = |reason: String| Error::File {
+        what,
         path: path.display().to_string(),
         reason,
     };

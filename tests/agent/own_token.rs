@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{STAY, TMPFS, plain};
@@ -472,6 +474,33 @@ fn a_policy_that_does_not_let_a_token_end_itself_is_told_of_with_the_accessor() 
     assert_eq!(event["level"], "warn", "{event}");
     assert_eq!(event["accessor"], role.logins()[0].as_str(), "{event}");
     assert!(text(&event["message"]).contains(REVOKE), "{event}");
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named_once_with_what_should_be_in_it() {
+    let service = Service::new();
+    let everybodys = fs::Permissions::from_mode(0o644);
+    let said = |agent: &Agent, name: &str, what: &str| {
+        let path = agent.path(name);
+        fs::set_permissions(&path, everybodys.clone()).expect("our own file");
+        agent.spawn();
+        let event = agent.wait_for("own_token_lost");
+        agent.signal(Signal::SIGKILL);
+        let message = text(&event["message"]);
+        let path = path.display().to_string();
+        assert_eq!(message.matches(&path).count(), 1, "{message}");
+        assert!(
+            message.contains(&format!("the agent's {what}:")),
+            "{message}"
+        );
+        assert!(message.contains("0644"), "{message}");
+        assert!(!message.contains("issuing"), "{message}");
+    };
+    let agent = Setup::of(&service, &plain()).prepare();
+    said(&agent, "own-token", "token");
+    let setup = Setup::of(&service, &plain());
+    let agent = AppRole::new(&setup, Value::Null).prepare(setup);
+    said(&agent, "secret-id", "secret id");
 }
 
 // What is seen of it
