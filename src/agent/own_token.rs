@@ -96,6 +96,14 @@ impl Trouble {
         }
     }
 
+    /// There is nobody to ask, or nobody to ask with, which is said once for all that is asked.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Trouble::NoToken => true,
+            Trouble::Vault(error) => is_outage(error),
+        }
+    }
+
     /// Vault does not permit it.
     pub fn is_denial(&self) -> bool {
         matches!(
@@ -110,7 +118,16 @@ impl Trouble {
             Trouble::NoToken => "own_token_lost",
             Trouble::Vault(vault::Error::Status { status: 403, .. }) => "vault_denied",
             Trouble::Vault(vault::Error::Status { .. }) => "vault_refused",
-            Trouble::Vault(_) => "vault_away",
+            Trouble::Vault(vault::Error::Unavailable { by_vault: true, .. }) => "vault_failed",
+            Trouble::Vault(vault::Error::Redirect { .. }) => "vault_redirected",
+            Trouble::Vault(vault::Error::Malformed { .. }) => "vault_malformed",
+            Trouble::Vault(vault::Error::NoDescriptor { .. }) => "no_descriptor",
+            Trouble::Vault(vault::Error::Aborted) => "called_off",
+            Trouble::Vault(
+                vault::Error::Unavailable { .. }
+                | vault::Error::Tls { .. }
+                | vault::Error::Unknown { .. },
+            ) => "vault_away",
         }
     }
 }
@@ -222,10 +239,15 @@ impl OwnToken {
     /// Whether Vault is there: said once when it goes and once when it comes back.
     fn note<T>(&self, answer: &Result<T, &vault::Error>) {
         let away = match answer {
-            Err(error @ (vault::Error::Unavailable { .. } | vault::Error::Tls { .. })) => {
-                Some(error)
-            }
-            _ => None,
+            Err(error) if is_outage(error) => Some(error),
+            // It was not asked, or it was not Vault that answered.
+            Err(
+                vault::Error::NoDescriptor { .. }
+                | vault::Error::Aborted
+                | vault::Error::Malformed { .. },
+            ) => return,
+            // It answers, whatever it says to this one.
+            Ok(_) | Err(_) => None,
         };
         let was_away = std::mem::replace(&mut self.state().is_away, away.is_some());
         match away {
@@ -335,6 +357,11 @@ impl OwnToken {
             }
             Err(trouble) => {
                 if is_due {
+                    if term.step == Step::Renew && !trouble.is_outage() {
+                        let text = format!("the agent's own token is not renewed: {trouble}");
+                        self.log
+                            .event(Level::Error, "own_token_not_renewed", &text, &[]);
+                    }
                     term.failed(now, chance());
                 }
                 match term.step != Step::Nothing && term.left(now).is_zero() {
@@ -485,6 +512,18 @@ impl OwnToken {
             _ => Err(term.err().unwrap_or_else(aborted)),
         }
     }
+}
+
+/// Vault is away. Sealed is away, too, and so is whoever does not answer a login, which may have been done.
+fn is_outage(error: &vault::Error) -> bool {
+    matches!(
+        error,
+        vault::Error::Unavailable {
+            by_vault: false,
+            ..
+        } | vault::Error::Tls { .. }
+            | vault::Error::Unknown { .. }
+    )
 }
 
 impl Login {

@@ -476,6 +476,105 @@ fn a_policy_that_does_not_let_a_token_end_itself_is_told_of_with_the_accessor() 
     assert!(text(&event["message"]).contains(REVOKE), "{event}");
 }
 
+// Is Vault there?
+
+#[test]
+fn a_vault_that_fails_at_one_request_is_up_and_the_reason_is_what_it_did() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let create = format!("auth/token/create/{}", service.token_role);
+    let proxy = FaultProxy::start(service.admin.address(), move |seen| {
+        match (seen.is(&create), seen.nth) {
+            (true, 1) => {
+                let body = json!({"errors": ["internal error"]});
+                Fault::Answer(Reply::json(500, &body))
+            }
+            (true, 3) => Fault::Answer(Reply::text(200, "text/html", "<p>Welcome</p>")),
+            (true, 4) => {
+                let elsewhere = format!("http://127.0.0.2{}", seen.path);
+                Fault::Answer(Reply::text(307, "text/plain", "").header("Location", &elsewhere))
+            }
+            _ => Fault::Pass,
+        }
+    });
+    let agent = Setup::of(&service, &plain())
+        .vault(&proxy.address())
+        .start();
+    assert_serves(&agent, &service);
+    for reason in ["vault_malformed", "vault_redirected"] {
+        let container = agent.run(&service, &plain(), &TMPFS, &STAY);
+        let event = agent.wait_about(&container, "refused", 1);
+        assert_eq!(event["reason"], reason, "{event}");
+        assert_eq!(agent.reasons("refused", reason), 1.0);
+        assert_eq!(agent.metric("vault_up"), 1.0);
+    }
+    assert_serves(&agent, &service);
+    assert_eq!(agent.count("vault_away"), 0, "{}", agent.log());
+}
+
+#[test]
+fn a_renewal_that_vault_fails_at_is_said_and_tried_again() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let path = "auth/token/renew-self";
+    let proxy = at_first(OpenBao::shared(), path, 1, || {
+        let body = json!({"errors": ["internal error"]});
+        Fault::Answer(Reply::json(500, &body))
+    });
+    let agent = Setup::of(&service, &plain())
+        .vault(&proxy.address())
+        .own_token(json!({"ttl": "20s"}))
+        .start();
+    let event = agent.wait_for("own_token_not_renewed");
+    assert!(
+        text(&event["message"]).contains("internal error"),
+        "{event}"
+    );
+    agent.wait_until("another try", || (proxy.count(path) >= 2).then_some(()));
+    assert_serves(&agent, &service);
+    assert_eq!(agent.count("vault_away"), 0, "{}", agent.log());
+    assert_eq!(agent.count("own_token_lost"), 0, "{}", agent.log());
+}
+
+#[test]
+fn a_login_that_nobody_answers_is_an_outage_which_nonsense_does_not_end() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let setup = Setup::of(&service, &plain());
+    let role = AppRole::new(&setup, Value::Null);
+    let login = role.login();
+    let proxy = FaultProxy::start(service.admin.address(), move |seen| {
+        match (seen.is(&login), seen.nth) {
+            (true, 1) => Fault::CutAfter(Cut::Close),
+            (true, 2 | 3) => Fault::Answer(Reply::text(200, "text/html", "<p>Welcome</p>")),
+            _ => Fault::Pass,
+        }
+    });
+    let agent = role.prepare(setup.vault(&proxy.address()));
+    agent.spawn();
+    agent.wait_for("vault_away");
+    agent.wait_until("nonsense", || {
+        agent.log().contains("text/html").then_some(())
+    });
+    assert_eq!(agent.metric("vault_up"), 0.0);
+    let (status, text) = agent.healthz();
+    assert!(
+        status == 503 && text.contains("Vault does not answer"),
+        "{text}"
+    );
+    assert_eq!(agent.count("vault_back"), 0, "{}", agent.log());
+    agent.wait_for("vault_back");
+    agent.wait_for("ready");
+    assert_eq!(proxy.count(&role.login()), 4);
+    assert_eq!(agent.count("vault_away"), 1, "{}", agent.log());
+}
+
 #[test]
 fn a_file_that_cannot_be_used_is_named_once_with_what_should_be_in_it() {
     let service = Service::new();
