@@ -181,8 +181,17 @@ impl Agent {
         ];
         let text = "the agent has its own token and hands out others";
         self.log.event(Level::Info, "ready", text, &fields);
-        self.ended.notify_one();
-        self.own_token.keep(term).await;
+        // What could not be revoked without a token is revoked with another one at once.
+        let wake = async {
+            loop {
+                self.own_token.accepted().await;
+                self.ended.notify_one();
+            }
+        };
+        tokio::select! {
+            () = self.own_token.keep(term) => {}
+            () = wake => {}
+        }
     }
 
     /// A token that was minted is delivered, and one whose container has just died is revoked: whoever ends a service

@@ -151,6 +151,8 @@ pub struct OwnToken {
     kept: Arc<Mutex<Option<Kept>>>,
     /// Somebody was denied something: is the token still there?
     doubt: tokio::sync::Notify,
+    /// There is a token, or another one.
+    accepted: tokio::sync::Notify,
 }
 
 /// What cannot be had a second time, between its coming and its use.
@@ -196,11 +198,17 @@ impl OwnToken {
             state: Mutex::default(),
             kept: Arc::default(),
             doubt: tokio::sync::Notify::new(),
+            accepted: tokio::sync::Notify::new(),
         })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Waits until there is a token, or another one.
+    pub async fn accepted(&self) {
+        self.accepted.notified().await;
     }
 
     /// Seconds that the token still lives, `u64::MAX` when it does not end; none when there is none.
@@ -430,6 +438,7 @@ impl OwnToken {
         if let Some(replaced) = replaced {
             self.give_up(replaced);
         }
+        self.accepted.notify_one();
     }
 
     /// The token is lost.

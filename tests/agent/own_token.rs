@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{STAY, TMPFS, plain};
 use crate::support::agent::{Agent, Setup, alive};
@@ -474,6 +476,30 @@ fn a_policy_that_does_not_let_a_token_end_itself_is_told_of_with_the_accessor() 
     assert_eq!(event["level"], "warn", "{event}");
     assert_eq!(event["accessor"], role.logins()[0].as_str(), "{event}");
     assert!(text(&event["message"]).contains(REVOKE), "{event}");
+}
+
+#[test]
+fn what_waited_for_a_token_is_revoked_as_soon_as_the_agent_has_one_again() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let agent = Setup::of(&service, &plain()).start();
+    let ends = agent.run(&service, &plain(), &TMPFS, &STAY);
+    agent.wait_about(&ends, "handed_out", 1);
+    let body = json!({"token": agent.own_token()});
+    OpenBao::shared().ok("POST", "auth/token/revoke", body);
+    ends.kill("KILL");
+    agent.wait_for("own_token_lost");
+    // By now whatever is tried again is tried seldom.
+    std::thread::sleep(Duration::from_secs(9));
+    agent.new_token();
+    let moments = ["own_token_back", "revoked"].map(|name| {
+        let event = agent.wait_for(name);
+        OffsetDateTime::parse(&text(&event["time"]), &Rfc3339).expect("RFC 3339")
+    });
+    let waited = moments[1] - moments[0];
+    assert!(waited < time::Duration::milliseconds(1500), "{waited}");
 }
 
 // Is Vault there?
