@@ -31,6 +31,7 @@ path "auth/token/create/{TOKEN_ROLE}" {{
 path "auth/token/revoke-accessor" {{ capabilities = ["update"] }}
 path "auth/token/lookup-self" {{ capabilities = ["read"] }}
 path "auth/token/renew-self" {{ capabilities = ["update"] }}
+path "auth/token/revoke-self" {{ capabilities = ["update"] }}
 """
 # Says that it runs, in a directory of the host's, and goes on.
 APPLICATION = ["/busybox", "sh", "-c", ": >/out/$NAME; exec /busybox sleep 3600"]

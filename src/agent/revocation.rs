@@ -77,7 +77,7 @@ impl Agent {
             };
             let is_said = failed.entry(entry.accessor.clone()).or_default();
             // That Vault is away is said once for all of them.
-            if is_absence(&trouble) {
+            if trouble.is_outage() {
                 is_away.store(true, Ordering::Relaxed);
             } else if !std::mem::replace(is_said, true) {
                 let text = format!(
@@ -130,17 +130,6 @@ fn fields(entry: &Entry) -> [(&'static str, Value<'_>); 4] {
         ("app", Value::Text(&entry.app)),
         ("environment", Value::Text(&entry.environment)),
     ]
-}
-
-/// Nobody can be asked now: not only this request failed.
-fn is_absence(trouble: &Trouble) -> bool {
-    let by_vault = |trouble: &Trouble| {
-        matches!(
-            trouble,
-            Trouble::Vault(vault::Error::Unavailable { by_vault: true, .. })
-        )
-    };
-    trouble.may_pass() && !by_vault(trouble)
 }
 
 /// Vault knows no such token any more: it has ended by itself, or its service has revoked it. OpenBao, and Vault since

@@ -132,6 +132,7 @@ impl<'a> Table<'a> {
     }
 
     /// A number from 0 to 4294967295.
+    #[cfg(feature = "agent")]
     pub(crate) fn number(&mut self, key: &'static str) -> Option<u32> {
         let value = self.take(key)?;
         let number = match value.get_ref() {
@@ -236,6 +237,7 @@ impl<'a> Table<'a> {
     }
 
     /// A list of inner tables, as in `[[key]]`, each with its place.
+    #[cfg(feature = "agent")]
     pub(crate) fn list(&mut self, key: &'static str) -> Vec<(Place, Table<'a>)> {
         let Some(value) = self.take(key) else {
             return Vec::new();

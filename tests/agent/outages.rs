@@ -101,9 +101,11 @@ fn what_could_not_be_revoked_while_vault_was_away_is_revoked_later_also_by_the_n
     });
     assert_vault_is_away(&agent);
     server.start_again();
+    // In its file too: Vault has revoked it a moment before the agent knows.
     agent.wait_until("the first token to be revoked", || {
-        (alive(&server, &service).len() == 1).then_some(())
+        (agent.accessors().len() == 1).then_some(())
     });
+    assert_eq!(alive(&server, &service).len(), 1);
 
     server.stop();
     second.kill("KILL");

@@ -499,7 +499,7 @@ fn what_waited_for_a_token_is_revoked_as_soon_as_the_agent_has_one_again() {
         OffsetDateTime::parse(&text(&event["time"]), &Rfc3339).expect("RFC 3339")
     });
     let waited = moments[1] - moments[0];
-    assert!(waited < time::Duration::milliseconds(1500), "{waited}");
+    assert!(waited < time::Duration::seconds(5), "{waited}");
 }
 
 // Is Vault there?
