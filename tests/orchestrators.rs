@@ -458,48 +458,45 @@ fn a_services_swarm_secrets_are_read_only_files_in_a_directory_of_the_image_and_
         all.extend(["--container-label", "app=timeline"]);
         all.extend(["--container-label", "environment=production"]);
         all.extend(["--env", "ENVIRONMENT=production", "--env", &vault]);
-        all.extend(["--restart-condition", "none"]);
         engine.must(
             all.iter()
                 .chain(options)
                 .chain(&["timeline:1"])
                 .chain(command),
         );
-        let filter = format!("label=com.docker.swarm.service.name={name}");
-        wait_for("a task", LIMIT, || {
-            let id = engine.must(["ps", "--all", "--no-trunc", "--quiet", "--filter", &filter]);
-            (!id.is_empty()).then_some(id)
-        })
     };
 
-    let bare = create("bare", &[], &[]);
-    wait_for("the task to end", LIMIT, || {
-        (engine.must(["inspect", "--format", "{{.State.Status}}", &bare]) == "exited").then_some(())
+    create("bare", &[], &[]);
+    let failed = wait_for("a task that says why it ends", LIMIT, || {
+        let logs = engine.logs_of_service("bare");
+        logs.iter().find_map(|(_, log)| event(log, "failed"))
     });
-    let failed = event(&engine.logs(&bare), "failed").expect("it says why");
     assert_eq!(failed["exit_code"], 73, "{failed}");
     for way_out in ["--mount type=tmpfs", "ANTEROOM_SECRETS_DIR", "Swarm"] {
         assert!(text(&failed["hint"]).contains(way_out), "{failed}");
     }
 
     // A tmpfs at the very place holds both.
-    let both = create(
+    create(
         "both",
         &["--mount", "type=tmpfs,destination=/run/secrets"],
         &[],
     );
-    wait_for("the service to be ready", LIMIT, || {
-        event(&engine.logs(&both), "ready")
+    let both = wait_for("the service to be ready", LIMIT, || {
+        let logs = engine.logs_of_service("both");
+        let ready = |(id, log): (String, String)| event(&log, "ready").map(|_| id);
+        logs.into_iter().find_map(ready)
     });
     assert_eq!(scene.secret(&both, "/run/secrets"), SECRET);
 
     // What Swarm makes: no tmpfs at /run/secrets, but a read-only one at each file in it.
     let look = "mount | grep ' /run/secrets'; stat -c '%a %u:%g' /run/secrets /run/secrets/timeline-licence";
-    let looked = create("look", &["--entrypoint", "sh"], &["-c", look]);
+    create("look", &["--entrypoint", "sh"], &["-c", look]);
     let wanted =
         "tmpfs on /run/secrets/timeline-licence type tmpfs (ro,relatime)\n1777 0:0\n444 0:0\n";
     wait_for("what is there", LIMIT, || {
-        (engine.logs(&looked) == wanted).then_some(())
+        let logs = engine.logs_of_service("look");
+        logs.iter().any(|(_, log)| log == wanted).then_some(())
     });
 }
 

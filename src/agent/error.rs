@@ -41,9 +41,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// Not all tokens were revoked.
+    /// Not all that was ordered is done.
     NotAll {
-        /// How many are left.
+        /// How many tokens or blocks are left.
         left: usize,
     },
 }
@@ -67,7 +67,7 @@ impl fmt::Display for Error {
             Error::Control { reason } => write!(f, "the running agent: {reason}"),
             Error::NotAll { left } => write!(
                 f,
-                "{left} tokens are not revoked yet; a running agent goes on trying"
+                "not all of it is done: {left} left, which are named above; what is to be revoked is tried again by a running agent, or by the next one"
             ),
         }
     }

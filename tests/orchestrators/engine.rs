@@ -100,6 +100,17 @@ impl Engine {
         ids.lines().map(str::to_owned).collect()
     }
 
+    /// What the containers of a Swarm service wrote, one by one; of those that are not there any more, nothing.
+    pub(super) fn logs_of_service(&self, name: &str) -> Vec<(String, String)> {
+        let filter = format!("label=com.docker.swarm.service.name={name}");
+        let ids = self.must(["ps", "--all", "--no-trunc", "--quiet", "--filter", &filter]);
+        let logs = ids.lines().filter_map(|id| {
+            let logs = self.docker(["logs", id]);
+            (logs.code == 0).then(|| (id.to_owned(), logs.stdout + &logs.stderr))
+        });
+        logs.collect()
+    }
+
     /// What a container wrote.
     pub(super) fn logs(&self, container: &str) -> String {
         let outcome = self.docker(["logs", container]);
@@ -136,7 +147,10 @@ impl Engine {
 
     /// Makes it a Swarm of one node.
     pub(super) fn become_swarm(&self) {
-        self.must(["swarm", "init", "--advertise-addr", "127.0.0.1"]);
+        let init = ["swarm", "init", "--advertise-addr", "127.0.0.1"];
+        // A node that a busy machine keeps from saying that it is there is believed to be gone, and its tasks are replaced.
+        let patience = ["--dispatcher-heartbeat", "60s"];
+        self.must(init.iter().chain(&patience));
     }
 
     /// Whoever connects to the server's address in the engine's network is connected to the server.
