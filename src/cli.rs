@@ -1,6 +1,7 @@
 //! What was typed.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config;
-use crate::log;
+use crate::log::{self, Log};
 
 /// The command line and those variables that stand for a flag; a flag wins over its variable.
 #[derive(Debug, Parser)]
@@ -84,6 +85,26 @@ pub struct Cli {
     )]
     pub deadline: Option<Duration>,
 
+    /// What is said meanwhile
+    #[command(flatten)]
+    pub logging: Logging,
+
+    /// No Vault: a throwaway CA, its certificate and sample credentials; without a command, the plan
+    #[arg(long, env = "ANTEROOM_DRY_RUN", hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub dry_run: bool,
+
+    /// Something else than a start
+    #[command(subcommand)]
+    pub task: Option<Task>,
+
+    /// The application and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// What is logged, and how: the same for every program here.
+#[derive(Debug, Args)]
+pub struct Logging {
     /// How log lines look; default human on a terminal, else json
     #[arg(
         long,
@@ -104,18 +125,20 @@ pub struct Cli {
         default_value = "info"
     )]
     pub log_level: log::Level,
+}
 
-    /// No Vault: a throwaway CA, its certificate and sample credentials; without a command, the plan
-    #[arg(long, env = "ANTEROOM_DRY_RUN", hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
-    pub dry_run: bool,
-
-    /// Something else than a start
-    #[command(subcommand)]
-    pub task: Option<Task>,
-
-    /// The application and its arguments
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
+impl Logging {
+    /// The log that was asked for.
+    pub fn log(&self) -> Log {
+        let format = self.log.unwrap_or(match std::io::stderr().is_terminal() {
+            true => log::Format::Human,
+            false => log::Format::Json,
+        });
+        Log {
+            format,
+            level: self.log_level,
+        }
+    }
 }
 
 /// How anteroom lives on once the application runs.

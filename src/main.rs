@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    let log = start::log(&cli);
+    let log = cli.logging.log();
     match start::run(&cli, log, began) {
         Ok(code) => code.into(),
         Err(error) => {

@@ -1,6 +1,6 @@
 //! From the command line to a plan or a start.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
@@ -23,19 +23,6 @@ use crate::wrapping_token::Source;
 
 /// What HEALTHCHECK knows besides 0.
 const UNHEALTHY: u8 = 1;
-
-/// The log that was asked for.
-pub fn log(cli: &Cli) -> Log {
-    let format = cli.log.unwrap_or(if std::io::stderr().is_terminal() {
-        Format::Human
-    } else {
-        Format::Json
-    });
-    Log {
-        format,
-        level: cli.log_level,
-    }
-}
 
 /// Does what was typed, and returns the exit code. A start returns only when there is no application, when the
 /// application has ended, or in the keeper when its work is done.

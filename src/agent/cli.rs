@@ -1,6 +1,6 @@
 //! What was typed, and what is done for it.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -11,9 +11,10 @@ use super::break_glass::{self, Order};
 use super::configuration::{self, Configuration};
 use super::error::Error;
 use super::register::Selector;
+use crate::cli::Logging;
 use crate::config::Environment;
 use crate::exec;
-use crate::log::{Format, Level, Log};
+use crate::log::Log;
 
 /// How the agent is called.
 #[derive(Debug, Parser)]
@@ -35,26 +36,9 @@ pub struct Cli {
     )]
     pub config: PathBuf,
 
-    /// How log lines look; default human on a terminal, else json
-    #[arg(
-        long,
-        global = true,
-        value_name = "FORMAT",
-        env = "ANTEROOM_LOG",
-        hide_env_values = true
-    )]
-    pub log: Option<Format>,
-
-    /// How much is logged
-    #[arg(
-        long,
-        global = true,
-        value_name = "LEVEL",
-        env = "ANTEROOM_LOG_LEVEL",
-        hide_env_values = true,
-        default_value = "info"
-    )]
-    pub log_level: Level,
+    /// What is said meanwhile
+    #[command(flatten)]
+    pub logging: Logging,
 
     /// Something else than the daemon
     #[command(subcommand)]
@@ -108,28 +92,13 @@ impl From<Who> for Selector {
     }
 }
 
-impl Cli {
-    /// The log that was asked for.
-    pub fn log(&self) -> Log {
-        let format = self.log.unwrap_or(match std::io::stderr().is_terminal() {
-            true => Format::Human,
-            false => Format::Json,
-        });
-        Log {
-            format,
-            level: self.log_level,
-        }
-    }
-}
-
 /// Does what was typed.
-pub fn run(cli: Cli) -> Result<(), Error> {
+pub fn run(cli: Cli, log: Log) -> Result<(), Error> {
     // Before a token is read.
     exec::make_non_dumpable().map_err(|error| Error::System {
         step: "become non-dumpable",
         reason: error.to_string(),
     })?;
-    let log = cli.log();
     let configuration = read(&cli.config)?;
     let order = match cli.task {
         None => {

@@ -20,8 +20,8 @@ fn main() -> ExitCode {
             };
         }
     };
-    let log = cli.log();
-    match cli::run(cli) {
+    let log = cli.logging.log();
+    match cli::run(cli, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.report(log);
