@@ -53,9 +53,7 @@ pub fn service(config: &Config) -> String {
             "a start that fails, and the end: nothing is left behind",
         ),
     ];
-    for (name, capability, why) in own {
-        policy.grant(&format!("auth/token/{name}"), capability, why);
-    }
+    policy.grant_tokens(&own);
     let leased: Vec<&str> = config
         .dependencies
         .iter()
@@ -124,9 +122,7 @@ pub fn minter(config: &Config) -> String {
             "an agent: a token that it logged in for or unwrapped ends with it, or when another one replaces it",
         ),
     ];
-    for (name, capability, why) in agents {
-        policy.grant(&format!("auth/token/{name}"), capability, why);
-    }
+    policy.grant_tokens(&agents);
     let mut text = String::new();
     let mut line = |words: &str| comment(&mut text, words);
     let (app, environment) = (&config.app, &config.environment);
@@ -209,6 +205,13 @@ impl Policy {
             stanza.capabilities.push(capability);
         }
         stanza.comments.push(why.to_owned());
+    }
+
+    /// Grants paths below `auth/token/`.
+    fn grant_tokens(&mut self, grants: &[(&str, &'static str, &str)]) {
+        for (name, capability, why) in grants {
+            self.grant(&format!("auth/token/{name}"), capability, why);
+        }
     }
 
     /// Limits what was granted last.

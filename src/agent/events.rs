@@ -144,7 +144,8 @@ impl Agent {
         });
     }
 
-    fn tell_trouble(&self, container: &str, error: &Error) {
+    /// Docker does not say what this container is.
+    pub(super) fn tell_trouble(&self, container: &str, error: &Error) {
         let fields = [("container", Value::Text(container))];
         self.log
             .event(Level::Warn, "docker", &error.to_string(), &fields);

@@ -212,9 +212,7 @@ impl Agent {
             if attempt == ATTEMPTS_MAX {
                 return Err(error);
             }
-            let fields = [("container", Value::Text(container))];
-            self.log
-                .event(Level::Warn, "docker", &error.to_string(), &fields);
+            self.tell_trouble(container, &error);
             tokio::time::sleep(PAUSE_FIRST * attempt).await;
         }
     }

@@ -1,7 +1,6 @@
 //! What Prometheus reads: counters of what was done, and how it stands now.
 
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -12,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use super::lock;
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,7 +84,7 @@ impl Metrics {
     }
 
     fn register(&self) {
-        let mut registry = self.lock();
+        let mut registry = lock(&self.registry);
         let gauges = &self.gauges;
         registry.register("minted", "Tokens minted", self.minted.clone());
         registry.register(
@@ -144,10 +145,6 @@ impl Metrics {
         );
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A token was minted.
     pub fn minted(&self, took: Duration) {
         self.minted.inc();
@@ -194,7 +191,7 @@ impl Metrics {
             .set(standing.blocks.try_into().unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _ = encode(&mut text, &self.lock());
+        let _ = encode(&mut text, &lock(&self.registry));
         text
     }
 }

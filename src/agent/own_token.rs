@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::configuration::{Configuration, Login};
+use super::lock;
 use crate::clock::{chance, moment};
 use crate::log::{Level, Log, Value};
 use crate::mint;
@@ -86,13 +87,13 @@ impl Trouble {
     pub fn may_pass(&self) -> bool {
         match self {
             Trouble::NoToken => true,
-            Trouble::Vault(error) => matches!(
-                error,
-                vault::Error::Unavailable { .. }
-                    | vault::Error::Unknown { .. }
-                    | vault::Error::Tls { .. }
-                    | vault::Error::NoDescriptor { .. }
-            ),
+            Trouble::Vault(error) => {
+                is_outage(error)
+                    || matches!(
+                        error,
+                        vault::Error::Unavailable { .. } | vault::Error::NoDescriptor { .. }
+                    )
+            }
         }
     }
 
@@ -673,10 +674,6 @@ fn revoke(session: &Session, budget: Duration, log: Log) {
     );
     let fields = [("accessor", Value::Text(session.accessor()))];
     log.event(Level::Warn, "own_token_not_revoked", &text, &fields);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads what the file says that it holds, if that file is its owner's alone.
