@@ -17,7 +17,8 @@ use anteroom::agent::delivery::{self, deliver, target};
 use anteroom::agent::process::{self, Process};
 
 use crate::support::docker::{self, Container, Image};
-use crate::support::{TempDir, lock, repository, tmpfs_dir, unique, wait_for};
+use crate::support::probe::{Built, build};
+use crate::support::{TempDir, lock, tmpfs_dir, unique, wait_for};
 
 const TOKEN: &[u8] = b"hvs.a-wrapping-token";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -25,18 +26,7 @@ const PROC: &str = "/proc";
 
 /// What lives in the containers; what it can do stands at the top of its source.
 fn resident() -> &'static Path {
-    static RESIDENT: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
-        let directory = TempDir::new();
-        let path = directory.join("resident");
-        let status = Command::new("gcc")
-            .args(["-Wall", "-Werror", "-static", "-o"])
-            .arg(&path)
-            .arg(repository().join("tests/delivery/resident.c"))
-            .status()
-            .expect("gcc can be started: scripts/install tools");
-        assert!(status.success(), "gcc: {status}");
-        (directory, path)
-    });
+    static RESIDENT: LazyLock<Built> = LazyLock::new(|| build("delivery/resident.c"));
     &RESIDENT.1
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use crate::container::{ENTRYPOINT, base, image};
 use crate::support::agent::{Agent, Setup, alive, id, minted};
 use crate::support::docker::{self, Container, Image, Outcome};
-use crate::support::{OpenBao, Service, TempDir, repository, wait_for};
+use crate::support::probe::{Built, build};
+use crate::support::{OpenBao, Service, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const STAY: [&str; 2] = ["sleep", "1000"];
@@ -25,18 +26,7 @@ const SOCKET: &str = "/run/anteroom/agent.sock";
 
 /// A client of its own, for whoever wants to see the answer itself.
 fn ask() -> &'static Path {
-    static ASK: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
-        let directory = TempDir::new();
-        let path = directory.join("ask");
-        let status = Command::new("gcc")
-            .args(["-Wall", "-Werror", "-static", "-o"])
-            .arg(&path)
-            .arg(repository().join("tests/door/ask.c"))
-            .status()
-            .expect("gcc can be started: scripts/install tools");
-        assert!(status.success(), "gcc: {status}");
-        (directory, path)
-    });
+    static ASK: LazyLock<Built> = LazyLock::new(|| build("door/ask.c"));
     &ASK.1
 }
 

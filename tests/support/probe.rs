@@ -7,38 +7,40 @@ use std::sync::LazyLock;
 use super::{TempDir, repository};
 
 /// A directory for a program, and the program in it.
-type Built = (TempDir, PathBuf);
+pub type Built = (TempDir, PathBuf);
 
 /// The probe, static; what it can do stands at the top of `probe.c`.
 pub fn probe() -> &'static Path {
-    static PROBE: LazyLock<Built> = LazyLock::new(|| build("probe"));
+    static PROBE: LazyLock<Built> = LazyLock::new(|| build("support/probe.c"));
     &PROBE.1
 }
 
 /// What stands under an init, static; what it can do stands at the top of `application.c`.
 pub fn application() -> &'static Path {
-    static APPLICATION: LazyLock<Built> = LazyLock::new(|| build("application"));
+    static APPLICATION: LazyLock<Built> = LazyLock::new(|| build("support/application.c"));
     &APPLICATION.1
 }
 
-fn build(name: &str) -> Built {
+/// Builds a static program; `source` is its path below `tests`.
+pub fn build(source: &str) -> Built {
     let directory = TempDir::new();
-    let path = directory.join(name);
-    compile_source(name, &["-static"], &path);
+    let name = Path::new(source).file_stem();
+    let path = directory.join(name.expect("a source has a name"));
+    compile_source(source, &["-static"], &path);
     (directory, path)
 }
 
 /// Builds the probe in another way, for instance with a loader that is nowhere.
 pub fn compile(options: &[&str], path: &Path) {
-    compile_source("probe", options, path);
+    compile_source("support/probe.c", options, path);
 }
 
-fn compile_source(name: &str, options: &[&str], path: &Path) {
+fn compile_source(source: &str, options: &[&str], path: &Path) {
     let output = Command::new("gcc")
         .args(["-Wall", "-Werror", "-o"])
         .arg(path)
         .args(options)
-        .arg(repository().join(format!("tests/support/{name}.c")))
+        .arg(repository().join("tests").join(source))
         .output()
         .expect("gcc can be started: scripts/install tools");
     assert!(
