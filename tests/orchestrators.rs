@@ -17,11 +17,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use engine::{Engine, run};
-
 use crate::container::{base, binary};
 use crate::support::agent::Setup;
 use crate::support::anteroom::events;
+use crate::support::engine::{Engine, run};
 use crate::support::openbao::{Options, text};
 use crate::support::{OpenBao, Service, TempDir, docker, free_port, nursery, repository, wait_for};
 
@@ -71,7 +70,7 @@ impl Scene {
         let token = directory.write("anteroom-agent.token", token);
         fs::set_permissions(token, fs::Permissions::from_mode(0o400)).expect("our own file");
         Self {
-            engine: Engine::start(&server),
+            engine: Engine::with(&server),
             server,
             directory,
         }

@@ -1,12 +1,5 @@
 //! Vault or Docker away, slow, or started again.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a test starts an engine and asks it"
-)]
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,13 +9,9 @@ use serde_json::json;
 
 use super::{STAY, TMPFS, entered, on_host, plain, small};
 use crate::support::agent::{Agent, Setup, alive};
-use crate::support::docker::{self, Outcome};
-use crate::support::{
-    Fault, FaultProxy, OpenBao, Options, Reply, Service, Storage, TempDir, lock, nursery,
-    repository, wait_for,
-};
-
-const LONG: Duration = Duration::from_secs(90);
+use crate::support::docker;
+use crate::support::engine::Engine;
+use crate::support::{Fault, FaultProxy, OpenBao, Options, Reply, Service, Storage, lock};
 
 fn durable() -> OpenBao {
     OpenBao::start(Options {
@@ -203,136 +192,32 @@ fn a_token_that_vault_fails_to_revoke_holds_up_no_other_and_is_said_once() {
     assert_eq!(agent.count("revoked"), 6);
 }
 
-/// An engine that may be stopped; it has nothing but what the test puts into it.
-struct Engine {
-    directory: TempDir,
-    options: &'static [&'static str],
-    child: Option<Child>,
+/// The image of an engine of a test's own.
+const IMAGE: &str = "plain";
+
+/// An engine that may be stopped, with these options.
+fn engine(more: &[&'static str]) -> Engine {
+    let options = [
+        "--storage-driver=vfs",
+        "--shutdown-timeout=2",
+        "--ip6tables=false",
+    ];
+    let engine = Engine::start(&[&options[..], more].concat());
+    engine.import("alpine-like", IMAGE);
+    engine
 }
 
-impl Engine {
-    const IMAGE: &'static str = "plain";
-
-    fn start(options: &'static [&'static str]) -> Self {
-        let directory = TempDir::new();
-        directory.write("daemon.json", "{}");
-        let mut engine = Self {
-            directory,
-            options,
-            child: None,
-        };
-        engine.start_again();
-        let mut tar = Command::new("tar")
-            .args(["--create", "--numeric-owner", "--directory"])
-            .arg(repository().join(".cache/rootfs/alpine-like"))
-            .arg(".")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tar can be started");
-        let import = engine
-            .command(&["import", "-", Self::IMAGE])
-            .stdin(tar.stdout.take().expect("it is piped"))
-            .output()
-            .expect("docker can be started");
-        let status = tar.wait().expect("our own child");
-        assert!(status.success() && import.status.success(), "{import:?}");
-        engine
-    }
-
-    fn start_again(&mut self) {
-        let at = |name: &str| self.directory.join(name).display().to_string();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(at("log"))
-            .expect("our own directory can be written");
-        // In a network of its own: without a bridge an engine removes the one of the machine's.
-        let mut command = Command::new("unshare");
-        let script = "ip link set lo up && exec dockerd \"$@\"";
-        command
-            .args(["--net", "sh", "-c", script, "dockerd"])
-            .args(["--config-file", &at("daemon.json")])
-            .args(["--data-root", &at("data"), "--exec-root", &at("exec")])
-            .args(["--pidfile", &at("pid"), "--shutdown-timeout", "2"])
-            .arg("--host")
-            .arg(format!("unix://{}", self.socket().display()))
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
-            .args(["--storage-driver", "vfs"])
-            .args(self.options)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a descriptor is free"))
-            .stderr(log);
-        let child = nursery::spawn(command, Signal::SIGTERM).expect("dockerd can be started");
-        self.child = Some(child);
-        wait_for("the engine to answer", LONG, || {
-            (self.docker(&["version"]).code == 0).then_some(())
-        });
-    }
-
-    fn stop(&mut self) {
-        let mut child = self.child.take().expect("it runs");
-        let pid = Pid::from_raw(child.id().cast_signed());
-        kill(pid, Signal::SIGTERM).expect("our own child");
-        wait_for("the engine to end", LONG, || {
-            child.try_wait().expect("our own child")
-        });
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.join("docker.sock")
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("docker");
-        command
-            .arg("--host")
-            .arg(format!("unix://{}", self.socket().display()))
-            .args(words)
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn docker(&self, words: &[&str]) -> Outcome {
-        docker::run(&mut self.command(words)).expect("docker ends")
-    }
-
-    #[track_caller]
-    fn must(&self, words: &[&str]) -> String {
-        let outcome = self.docker(words);
-        assert_eq!(outcome.code, 0, "{words:?}: {outcome:#?}");
-        outcome.stdout.trim().to_owned()
-    }
-
-    /// Starts a container of this service and gives its id.
-    fn run(&self, agent: &Agent, service: &Service, option: &str) -> String {
-        let labels = agent.labels(&service.app, &service.environment);
-        let words = ["run", "--detach", "--network=none", "--stop-timeout=1"];
-        let words = words.iter().chain(&TMPFS).copied();
-        let words = words.chain(labels.iter().map(String::as_str));
-        let words = words.chain([option, Self::IMAGE]).chain(STAY);
-        self.must(&words.collect::<Vec<_>>())
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            let all = self.docker(&["ps", "--all", "--quiet"]).stdout;
-            let words = ["rm", "--force"].into_iter().chain(all.lines());
-            self.docker(&words.collect::<Vec<_>>());
-            self.stop();
-        }
-        // One that restores its containers leaves what it has mounted.
-        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("procfs is there");
-        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-        for point in points.filter(|point| Path::new(point).starts_with(self.directory.path())) {
-            let _ = Command::new("umount").args(["--lazy", point]).status();
-        }
-    }
+/// Starts a container of this service and gives its id.
+fn run(engine: &Engine, agent: &Agent, service: &Service, option: &str) -> String {
+    let labels = agent.labels(&service.app, &service.environment);
+    let words = ["run", "--detach", "--network=none", "--stop-timeout=1"];
+    let words = words.iter().chain(&TMPFS).copied();
+    let words = words.chain(labels.iter().map(String::as_str));
+    engine.must(words.chain([option, IMAGE]).chain(STAY))
 }
 
 fn agent_of(engine: &Engine, service: &Service) -> Agent {
-    Setup::of(service, Engine::IMAGE)
+    Setup::of(service, IMAGE)
         .table("docker", format!("socket = {:?}\n", engine.socket()))
         .start()
 }
@@ -353,10 +238,10 @@ fn an_engine_that_is_restarted_is_followed_again_and_its_containers_have_what_th
     }
     let service = Service::new();
     let server = OpenBao::shared();
-    let mut engine = Engine::start(&[]);
+    let mut engine = engine(&[]);
     let agent = agent_of(&engine, &service);
-    let comes_back = engine.run(&agent, &service, "--restart=always");
-    let stays_away = engine.run(&agent, &service, "--restart=no");
+    let comes_back = run(&engine, &agent, &service, "--restart=always");
+    let stays_away = run(&engine, &agent, &service, "--restart=no");
     for id in [&comes_back, &stays_away] {
         agent.wait_about_id(id, "handed_out", 1);
     }
@@ -381,13 +266,13 @@ fn containers_that_outlive_their_engine_keep_their_tokens_and_those_that_die_mea
     }
     let service = Service::new();
     let server = OpenBao::shared();
-    let mut engine = Engine::start(&["--live-restore"]);
+    let mut engine = engine(&["--live-restore"]);
     let agent = agent_of(&engine, &service);
-    let [lives, dies] = [(), ()].map(|()| engine.run(&agent, &service, "--restart=no"));
+    let [lives, dies] = [(), ()].map(|()| run(&engine, &agent, &service, "--restart=no"));
     for id in [&lives, &dies] {
         agent.wait_about_id(id, "handed_out", 1);
     }
-    let pid = engine.must(&["inspect", "--format", "{{.State.Pid}}", &dies]);
+    let pid = engine.must(["inspect", "--format", "{{.State.Pid}}", &dies]);
     engine.stop();
     assert_docker_is_away(&agent);
     let pid = pid.parse().expect("a number");
@@ -402,7 +287,7 @@ fn containers_that_outlive_their_engine_keep_their_tokens_and_those_that_die_mea
     assert_eq!(agent.count("handed_out"), 2, "{}", agent.log());
     assert_eq!(agent.count("docker_away"), 1, "{}", agent.log());
     assert_eq!(
-        engine.must(&["inspect", "--format", "{{.State.Running}}", &lives]),
+        engine.must(["inspect", "--format", "{{.State.Running}}", &lives]),
         "true"
     );
 }

@@ -1,96 +1,20 @@
-//! A Docker engine of a test's own: it may become a Swarm, and its containers may be called as the examples call them.
+//! What the examples need of an engine: a way to the server, images, Swarms, and what their containers said.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::copy;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::support::docker::{self, Outcome};
-use crate::support::{OpenBao, TempDir, nursery, repository, wait_for};
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// An engine in a network namespace of its own, ended on Drop with all that it runs.
-pub(super) struct Engine {
-    directory: TempDir,
-    child: Child,
-}
+use crate::support::OpenBao;
+use crate::support::engine::{Engine, run};
 
 impl Engine {
-    /// Starts one, in whose network this server has the address that it has outside.
-    pub(super) fn start(server: &OpenBao) -> Self {
-        let directory = TempDir::new();
-        let at = |name: &str| directory.join(name).display().to_string();
-        directory.write("daemon.json", "{}");
-        let log = File::create(directory.join("log")).expect("our own directory can be written");
-        let mut command = Command::new("unshare");
-        command
-            .args([
-                "--net",
-                "sh",
-                "-c",
-                "ip link set lo up && exec dockerd \"$@\"",
-                "dockerd",
-            ])
-            // The machine's own engine keeps its configuration, its data and its port numbers.
-            .args([
-                "--config-file",
-                &at("daemon.json"),
-                "--data-root",
-                &at("data"),
-            ])
-            .args(["--exec-root", &at("exec"), "--pidfile", &at("pid")])
-            .args(["--host", &format!("unix://{}", at("docker.sock"))])
-            .args(["--bridge=none", "--iptables=false"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a descriptor is free"))
-            .stderr(log);
-        let child = nursery::spawn(command, Signal::SIGTERM).expect("unshare can be started");
-        let engine = Self { directory, child };
-        wait_for("the engine to answer", LIMIT, || {
-            (engine.docker(["version"]).code == 0).then_some(())
-        });
+    /// Starts one in whose network this server has the address that it has outside.
+    pub(super) fn with(server: &OpenBao) -> Self {
+        let engine = Self::start(&[]);
         engine.forward(server);
         engine
-    }
-
-    /// Its socket.
-    pub(super) fn socket(&self) -> String {
-        self.directory.join("docker.sock").display().to_string()
-    }
-
-    /// A command that asks this engine; `name` is `docker`, or what speaks to it as docker does.
-    pub(super) fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(name);
-        command
-            .env("DOCKER_HOST", format!("unix://{}", self.socket()))
-            .env("DOCKER_SOCKET", self.socket())
-            .env("DOCKER_BUILDKIT", "0")
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Runs `docker` with these arguments.
-    pub(super) fn docker<A: AsRef<OsStr>>(
-        &self,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Outcome {
-        run(self.command("docker").args(arguments))
-    }
-
-    /// The same, which must succeed; gives what it printed.
-    #[track_caller]
-    pub(super) fn must<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> String {
-        let outcome = self.docker(arguments);
-        assert!(outcome.code == 0, "{outcome:#?}");
-        outcome.stdout.trim().to_owned()
     }
 
     /// The ids of the containers that run and have this label.
@@ -117,26 +41,6 @@ impl Engine {
         outcome.stdout + &outcome.stderr
     }
 
-    /// Makes an image of a root file system of scripts/images.
-    pub(super) fn import(&self, tree: &str, tag: &str) {
-        let tree = repository().join(".cache/rootfs").join(tree);
-        assert!(tree.is_dir(), "no {}: run scripts/images", tree.display());
-        let tar = Command::new("tar")
-            .arg("--directory")
-            .arg(tree)
-            .args(["--create", "."])
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut tar = tar.expect("tar can be started");
-        let files = tar.stdout.take().expect("it is piped");
-        let imported = run(self
-            .command("docker")
-            .args(["import", "-", tag])
-            .stdin(files));
-        assert!(tar.wait().is_ok_and(|status| status.success()), "tar");
-        assert!(imported.code == 0, "{imported:#?}");
-    }
-
     /// Builds an image from a directory.
     pub(super) fn build(&self, context: &Path, options: &[&str], tag: &str) {
         let mut command = self.command("docker");
@@ -157,7 +61,7 @@ impl Engine {
     fn forward(&self, server: &OpenBao) {
         let (_, port) = server.address().rsplit_once(':').expect("it has a port");
         let port: u16 = port.parse().expect("a number");
-        let listener = listen_in(self.child.id(), port);
+        let listener = listen_in(self.pid(), port);
         std::thread::spawn(move || {
             for inner in listener.incoming().flatten() {
                 std::thread::spawn(move || {
@@ -167,29 +71,6 @@ impl Engine {
                 });
             }
         });
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let containers = self.docker(["ps", "--all", "--quiet"]).stdout;
-        self.docker(["swarm", "leave", "--force"]);
-        self.docker(
-            ["rm", "--force", "--volumes"]
-                .into_iter()
-                .chain(containers.lines()),
-        );
-        let _ = kill(
-            Pid::from_raw(self.child.id().cast_signed()),
-            Signal::SIGTERM,
-        );
-        let _ = self.child.wait();
-        // What is left mounted would keep the directory.
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-        for point in points.filter(|point| Path::new(point).starts_with(self.directory.path())) {
-            run(Command::new("umount").args(["--lazy", point]));
-        }
     }
 }
 
@@ -218,10 +99,4 @@ fn join(one: &TcpStream, other: &TcpStream) {
             });
         }
     });
-}
-
-/// Runs a command to its end.
-pub(super) fn run(command: &mut Command) -> Outcome {
-    docker::run(command)
-        .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()))
 }

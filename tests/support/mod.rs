@@ -12,6 +12,8 @@
 pub mod agent;
 pub mod anteroom;
 pub mod docker;
+#[cfg(feature = "agent")]
+pub mod engine;
 pub mod nursery;
 pub mod openbao;
 pub mod postgres;
