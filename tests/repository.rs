@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::{Anteroom, repository};
 
@@ -190,6 +190,83 @@ fn every_exit_code_is_in_the_documents() {
     assert!(seen > 8, "exit codes are given in another form now");
 }
 
+/// Tests by name, of the suite and of the modules.
+fn tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for path in rust_files(&["src", "tests"]) {
+        let source = fs::read_to_string(&path).expect("a source file");
+        // Attributes, expectations among them, may stand between the mark and the function.
+        for rest in source.split("#[test]").skip(1) {
+            let name = rest
+                .split_once("fn ")
+                .and_then(|(_, rest)| rest.split_once('('));
+            tests.insert(name.expect("a function with a name").0.to_owned());
+        }
+    }
+    tests
+}
+
+/// Every file of the source below these directories.
+fn rust_files(below: &[&str]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories: Vec<PathBuf> = below.iter().map(|it| repository().join(it)).collect();
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("a directory of the source") {
+            let path = entry.expect("an entry").path();
+            match path.extension() {
+                _ if path.is_dir() => directories.push(path),
+                Some(extension) if extension == "rs" => files.push(path),
+                _ => {}
+            }
+        }
+    }
+    files
+}
+
+/// What stands between backticks and could be a name in Rust.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    let is_name = |text: &&str| {
+        let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        text.contains('_') && text.chars().all(inside)
+    };
+    text.split('`').skip(1).step_by(2).filter(is_name)
+}
+
+#[test]
+fn every_test_that_the_security_notes_name_exists() {
+    let document = read("docs/security.md");
+    let tests = tests();
+    assert!(
+        tests.len() > 300,
+        "tests look otherwise now: {}",
+        tests.len()
+    );
+    // Events, keys and reasons have four words at the most.
+    for name in names(&document).filter(|name| name.matches('_').count() > 3) {
+        assert!(tests.contains(name), "there is no test `{name}`");
+    }
+    for table in ["How a theft is noticed", "The agent on the host"] {
+        let rows: Vec<&str> = document
+            .split(&format!("## {table}\n"))
+            .nth(1)
+            .and_then(|rest| rest.split("\n## ").next())
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .collect();
+        assert!(rows.len() > 4, "the table `{table}` looks otherwise now");
+        assert!(rows[0].ends_with("| shown by |"), "{}", rows[0]);
+        for row in &rows[1..] {
+            let shown = row.trim_end_matches(" |").rsplit(" | ").next();
+            let shown: Vec<&str> = names(shown.unwrap_or_default()).collect();
+            assert!(!shown.is_empty(), "no test shows this: {row}");
+            for name in shown {
+                assert!(tests.contains(name), "there is no test `{name}`: {row}");
+            }
+        }
+    }
+}
+
 /// Who may import whom: a stage knows what it works on and nothing of what comes after it.
 const ARROWS: &[(&str, &[&str])] = &[
     ("secret.rs", &[]),
@@ -303,43 +380,35 @@ fn check_imports(file: &Path, allowed: &[&str]) {
 #[test]
 fn unsafe_code_lives_in_four_files_and_says_why_it_is_sound() {
     let mut with_unsafe = BTreeSet::new();
-    let mut directories = vec![repository().join("src")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).expect("a directory of the source") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                directories.push(path);
-                continue;
-            }
-            let source = fs::read_to_string(&path).expect("a source file");
-            let uses: usize = code(&source)
-                .map(|line| {
-                    [
-                        "unsafe {",
-                        "unsafe extern",
-                        "unsafe fn",
-                        "unsafe impl",
-                        "unsafe(",
-                        "unsafe trait",
-                    ]
-                    .map(|beginning| line.matches(beginning).count())
-                    .iter()
-                    .sum::<usize>()
-                })
-                .sum();
-            if uses > 0 {
-                assert!(
-                    source.matches("// SAFETY:").count() >= uses,
-                    "{}",
-                    path.display()
-                );
-                with_unsafe.insert(
-                    path.file_name()
-                        .expect("a name")
-                        .to_string_lossy()
-                        .into_owned(),
-                );
-            }
+    for path in rust_files(&["src"]) {
+        let source = fs::read_to_string(&path).expect("a source file");
+        let uses: usize = code(&source)
+            .map(|line| {
+                [
+                    "unsafe {",
+                    "unsafe extern",
+                    "unsafe fn",
+                    "unsafe impl",
+                    "unsafe(",
+                    "unsafe trait",
+                ]
+                .map(|beginning| line.matches(beginning).count())
+                .iter()
+                .sum::<usize>()
+            })
+            .sum();
+        if uses > 0 {
+            assert!(
+                source.matches("// SAFETY:").count() >= uses,
+                "{}",
+                path.display()
+            );
+            with_unsafe.insert(
+                path.file_name()
+                    .expect("a name")
+                    .to_string_lossy()
+                    .into_owned(),
+            );
         }
     }
     let expected: BTreeSet<String> = ["exec.rs", "init.rs", "main.rs", "signal.rs"]
