@@ -233,6 +233,38 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
+fn every_crate_before_its_release_is_in_the_security_notes() {
+    let lock = read("Cargo.lock");
+    let value = |package: &str, key: &str| {
+        let line = package.lines().find_map(|line| line.strip_prefix(key));
+        line.map(|line| line.trim_matches('"').to_owned())
+    };
+    let early: BTreeSet<String> = lock
+        .split("[[package]]")
+        .filter(|package| {
+            let version = value(package, "version = ").unwrap_or_default();
+            // Behind a plus stands no more than where a release was built from.
+            version.split('+').next().unwrap_or_default().contains('-')
+        })
+        .filter_map(|package| value(package, "name = "))
+        .collect();
+    let document = read("docs/security.md");
+    let table = document
+        .split("## Crates before their release\n")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
+        .expect("the security notes name them");
+    let named: BTreeSet<String> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .filter_map(|row| row.split(" | ").next())
+        .flat_map(|names| names.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(early, named);
+}
+
+#[test]
 fn every_test_that_the_security_notes_name_exists() {
     let document = read("docs/security.md");
     let tests = tests();
