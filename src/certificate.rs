@@ -1,5 +1,6 @@
 //! The service's certificate: a key made here, a request, and what Vault made of it.
 
+mod chain;
 mod check;
 
 use std::fmt;
@@ -15,8 +16,8 @@ use crate::pem;
 use crate::secret::Secret;
 use crate::vault::{self, Session, SignRequest, Value};
 
-pub use check::Clocks;
 use check::{Answer, check};
+pub use check::{Clock, Clocks};
 
 /// A certificate with its key, checked.
 pub struct Issued {
@@ -24,12 +25,18 @@ pub struct Issued {
     pub private_key: Secret<Vec<u8>>,
     /// Leaf first, then intermediates, no root.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Whom the service trusts.
+    /// The CAs that the service trusts, each once, none that has expired.
     pub trust_anchors: Vec<CertificateDer<'static>>,
     /// Colon-separated hexadecimal.
     pub serial_number: String,
     /// End of the leaf's validity.
     pub not_after: OffsetDateTime,
+    /// When the first certificate of the path ends that leads from the leaf to an anchor, in seconds of Unix.
+    pub end: i64,
+    /// The CA of that end, where that is not the leaf's own.
+    pub ends_with: Option<String>,
+    /// The clock by which that end counts.
+    pub clock: Clock,
     /// Vault revokes it with the token.
     pub is_leased: bool,
 }
@@ -198,6 +205,9 @@ pub fn obtain(
         trust_anchors: checked.trust_anchors,
         serial_number: checked.serial_number,
         not_after: checked.not_after,
+        end: checked.end,
+        ends_with: checked.ends_with,
+        clock: checked.clock,
         is_leased,
     })
 }

@@ -65,6 +65,9 @@ fn issue(config: &Certificate, now: OffsetDateTime) -> Result<Issued, certificat
         trust_anchors: vec![authority.der().clone()],
         serial_number,
         not_after,
+        end: not_after.unix_timestamp(),
+        ends_with: None,
+        clock: certificate::Clock::Here,
         is_leased: false,
     })
 }

@@ -473,6 +473,48 @@ fn a_chain_in_any_order_and_shape_is_put_right_b45_b46_b48_b50_p4() {
     }
 }
 
+/// With both roots in the answer, one of them by way of a certificate that has expired, and a third by way of one that
+/// leads nowhere.
+#[test]
+fn chain_of_cas_that_signed_one_another_is_put_right() {
+    let service = Service::new();
+    let name = service.common_name();
+    for is_reversed in [false, true] {
+        let name = name.clone();
+        let proxy = signed_by_us(&service, move |key, root| {
+            let (absent, older) = (Ca::new("absent", 2090, None), Ca::new("older", 2090, None));
+            let middle = Ca::new("middle", 2090, Some(root));
+            let cross = |ca: &Ca, until: i32, by: &Ca| {
+                let mut params = ca.params.clone();
+                params.not_after = date_time_ymd(until, 1, 1);
+                params.use_authority_key_identifier_extension = true;
+                by.sign(&params, &ca.key)
+            };
+            let (gone, good) = (cross(&middle, 2021, &older), cross(root, 2089, &older));
+            let nowhere = cross(root, 2090, &absent);
+            let mut chain = [
+                &gone,
+                &nowhere,
+                &good,
+                &middle.pem,
+                &older.pem,
+                &root.pem,
+                &root.pem,
+            ];
+            if is_reversed {
+                chain.reverse();
+            }
+            let chain: Vec<&str> = chain.iter().map(|pem| pem.as_str()).collect();
+            answer(&middle.sign(&leaf(&name), key), &gone, &chain)
+        });
+        let run = start(manifest(&service, &proxy.address()), &service.mint().token);
+        assert_started(&run);
+        assert_eq!(certificates(run.file("tls.crt").text()), 2, "{is_reversed}");
+        assert_eq!(certificates(run.file("ca.crt").text()), 2, "{is_reversed}");
+        assert_openssl_accepts(&run, &[]);
+    }
+}
+
 #[test]
 fn without_a_root_in_the_answer_the_issuing_ca_is_the_anchor_b49() {
     for empty in [json!([]), Value::Null] {
@@ -687,13 +729,16 @@ fn trust_anchors_can_come_from_a_file_p6() {
     let service = Service::new();
     let directory = TempDir::new();
     let old = Ca::new("a root that has had its time", 2021, None);
-    let anchors = format!("{}{}", old.pem, service.pki.root_pem);
+    let anchors = format!("{}{1}{1}", old.pem, service.pki.root_pem);
     let file = directory.write("anchors.pem", &anchors);
     let manifest = manifest(&service, service.admin.address())
         .set("certificate.ca_file", file.display().to_string());
     let run = start(manifest, &service.mint().token);
     assert_started(&run);
-    assert_eq!(certificates(run.file("ca.crt").text()), 2);
+    assert_eq!(
+        run.file("ca.crt").text().trim(),
+        service.pki.root_pem.trim()
+    );
     assert_openssl_accepts(&run, &[]);
 }
 

@@ -2,14 +2,12 @@
 
 use std::net::IpAddr;
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
-use webpki::{
-    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert,
-};
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::chain;
 use crate::config::Certificate;
 use crate::pem;
 
@@ -35,6 +33,15 @@ pub struct Clocks {
     pub vault: i64,
 }
 
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// This machine's.
+    Here,
+    /// The server's.
+    Vault,
+}
+
 /// What was found good.
 pub(super) struct Checked {
     /// Leaf first, then intermediates, no root.
@@ -45,6 +52,12 @@ pub(super) struct Checked {
     pub(super) serial_number: String,
     /// End of the leaf's validity.
     pub(super) not_after: OffsetDateTime,
+    /// When the first certificate of the path ends that leads from the leaf to an anchor, in seconds of Unix.
+    pub(super) end: i64,
+    /// The CA of that end, where that is not the leaf's own.
+    pub(super) ends_with: Option<String>,
+    /// The clock by which all of it is valid now.
+    pub(super) clock: Clock,
 }
 
 /// Checks key, names, dates and chain.
@@ -70,73 +83,58 @@ pub(super) fn check(
         return Err("it is for another key than the one made here".to_owned());
     }
     check_names(&parsed, config)?;
-    let now = check_dates(&parsed, clocks)?;
-
-    let mut chain = vec![leaf.clone()];
-    let mut roots: Vec<CertificateDer<'static>> = Vec::new();
-    loop {
-        let last = parse(&chain[chain.len() - 1])?;
-        let issuer = last.issuer().as_raw().to_vec();
-        let key = authority_key(&last);
-        let named: Vec<&CertificateDer<'static>> = issuers
-            .iter()
-            .filter(|der| {
-                !chain.contains(der)
-                    && parse(der).is_ok_and(|certificate| certificate.subject().as_raw() == issuer)
-            })
-            .collect();
-        // A CA that was made anew has the name of the old one; the key tells them apart.
-        let next = named
-            .iter()
-            .find(|der| key.is_some() && parse(der).is_ok_and(|found| subject_key(&found) == key))
-            .or(named.first())
-            .copied();
-        match next {
-            Some(der) if is_self_signed(der) => {
-                roots.push(der.clone());
-                break;
-            }
-            Some(der) => chain.push(der.clone()),
-            None => break,
-        }
+    let (from, until) = validity(&parsed);
+    let accepting = clocks.accepting(from, until);
+    if accepting.is_empty() {
+        return Err(out_of_date(&parsed, clocks));
     }
-    let trust_anchors = match answer.anchors {
-        Some(anchors) => anchors,
-        None if roots.is_empty() => chain.get(1).cloned().into_iter().collect(),
-        None => roots,
+    let mut found = accepting.into_iter().map(|clock| {
+        let anchors = answer.anchors.as_deref();
+        chain::find(&leaf, &issuers, anchors, clocks.at(clock)).map(|path| (clock, path))
+    });
+    let (clock, path) = match found.next() {
+        Some(Err(reason)) => found.find_map(Result::ok).ok_or(reason)?,
+        Some(Ok(path)) => path,
+        None => return Err(out_of_date(&parsed, clocks)),
     };
-    if trust_anchors.is_empty() {
-        return Err("neither a chain nor an issuing CA came with it".to_owned());
-    }
-    let mut good = Vec::new();
-    let mut expired = String::new();
-    for der in &trust_anchors {
-        let anchor = parse(der)?;
-        if clocks.any(|now| now <= anchor.validity().not_after.timestamp()) {
-            good.push(der.clone());
-        } else {
-            expired.push_str(&format!(
-                "; its trust anchor {} expired {}",
-                anchor.subject(),
-                anchor.validity().not_after
-            ));
-        }
-    }
-    // An anchor that has had its time may still lie beside the one that counts.
-    verify_chain(&leaf, &chain[1..], &good, now).map_err(|error| error + &expired)?;
-    let not_after = OffsetDateTime::from_unix_timestamp(parsed.validity().not_after.timestamp())
+    let not_after = OffsetDateTime::from_unix_timestamp(until)
         .map_err(|_| "its end lies outside the calendar")?;
+    let first_end = path.first_end.filter(|end| end.at < until);
+    let chain = std::iter::once(leaf.clone()).chain(path.intermediates);
     Ok(Checked {
         serial_number: parsed.raw_serial_as_string(),
         not_after,
-        chain,
-        trust_anchors,
+        end: first_end.as_ref().map_or(until, |end| end.at),
+        ends_with: first_end.map(|end| end.of),
+        clock,
+        chain: chain.collect(),
+        trust_anchors: path.anchors,
     })
 }
 
 impl Clocks {
-    fn any(self, holds: impl Fn(i64) -> bool) -> bool {
-        holds(self.here) || holds(self.vault)
+    /// What this clock says.
+    pub fn at(self, clock: Clock) -> i64 {
+        match clock {
+            Clock::Here => self.here,
+            Clock::Vault => self.vault,
+        }
+    }
+
+    /// The clocks by which something is valid that runs from one time until another, in the order in which they count: the
+    /// one first by which it ends first. But a clock that leaves it less than a tenth of what the other one leaves is plainly
+    /// wrong; who went by it would ask for another one without end.
+    fn accepting(self, from: i64, until: i64) -> Vec<Clock> {
+        let mut clocks = vec![Clock::Here, Clock::Vault];
+        clocks.retain(|clock| (from..=until).contains(&self.at(*clock)));
+        let left = |clock: &Clock| until.saturating_sub(self.at(*clock));
+        clocks.sort_by_key(left);
+        if let [first, last] = clocks[..]
+            && left(&first).saturating_mul(10) < left(&last)
+        {
+            clocks.reverse();
+        }
+        clocks
     }
 }
 
@@ -144,31 +142,6 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String>
     X509Certificate::from_der(der)
         .map(|(_, certificate)| certificate)
         .map_err(|_| "it cannot be read".to_owned())
-}
-
-fn subject_key(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
-    certificate
-        .iter_extensions()
-        .find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-            _ => None,
-        })
-}
-
-fn authority_key(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
-    certificate
-        .iter_extensions()
-        .find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(id) => {
-                id.key_identifier.as_ref().map(|id| id.0.to_vec())
-            }
-            _ => None,
-        })
-}
-
-fn is_self_signed(der: &CertificateDer<'_>) -> bool {
-    parse(der)
-        .is_ok_and(|certificate| certificate.subject().as_raw() == certificate.issuer().as_raw())
 }
 
 fn check_names(leaf: &X509Certificate<'_>, config: &Certificate) -> Result<(), String> {
@@ -242,61 +215,55 @@ fn same_names(
     ))
 }
 
-/// The time by which it is good.
-fn check_dates(leaf: &X509Certificate<'_>, clocks: Clocks) -> Result<i64, String> {
+fn validity(leaf: &X509Certificate<'_>) -> (i64, i64) {
+    let validity = leaf.validity();
+    (
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    )
+}
+
+fn out_of_date(leaf: &X509Certificate<'_>, clocks: Clocks) -> String {
     let (from, until) = (leaf.validity().not_before, leaf.validity().not_after);
-    [clocks.here, clocks.vault]
-        .into_iter()
-        .find(|now| (from.timestamp()..=until.timestamp()).contains(now))
-        .ok_or_else(|| {
-            let problem = if clocks.here < from.timestamp() {
-                "is not yet valid"
-            } else {
-                "has expired"
-            };
-            format!(
-                "by this machine's clock ({}) it {problem}: it runs from {from} to {until}",
-                OffsetDateTime::from_unix_timestamp(clocks.here)
-                    .map_or_else(|_| String::new(), |now| now.to_string())
-            )
-        })
+    let problem = match clocks.here < from.timestamp() {
+        true => "is not yet valid",
+        false => "has expired",
+    };
+    format!(
+        "by this machine's clock ({}) it {problem}: it runs from {from} to {until}",
+        OffsetDateTime::from_unix_timestamp(clocks.here)
+            .map_or_else(|_| String::new(), |now| now.to_string())
+    )
 }
 
-/// Client, server or both: that is the role's choice.
-struct AnyUsage;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl ExtendedKeyUsageValidator for AnyUsage {
-    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        Ok(())
+    #[test]
+    fn clock_that_accepts_counts_and_of_two_the_stricter_one() {
+        use Clock::{Here, Vault};
+        for (here, vault, expected) in [
+            (100, 100, &[Here, Vault][..]),
+            (199, 100, &[Vault, Here]),
+            (190, 100, &[Here, Vault]),
+            (100, 190, &[Vault, Here]),
+            (100, 199, &[Here, Vault]),
+            (200, 200, &[Here, Vault]),
+            (201, 200, &[Vault]),
+            (99, 100, &[Vault]),
+            (100, 99, &[Here]),
+            (200, 201, &[Here]),
+            (99, 201, &[]),
+        ] {
+            let clocks = Clocks { here, vault };
+            assert_eq!(clocks.accepting(100, 200), expected, "{clocks:?}");
+        }
     }
-}
 
-fn verify_chain(
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    anchors: &[CertificateDer<'_>],
-    now: i64,
-) -> Result<(), String> {
-    let anchors = anchors
-        .iter()
-        .map(anchor_from_trusted_cert)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("a trust anchor: {error}"))?;
-    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unsigned_abs()));
-    let algorithms =
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    EndEntityCert::try_from(leaf)
-        .and_then(|leaf| {
-            leaf.verify_for_usage(
-                algorithms.all,
-                &anchors,
-                intermediates,
-                time,
-                AnyUsage,
-                None,
-                None,
-            )
-            .map(|_| ())
-        })
-        .map_err(|error| format!("its chain does not lead to the trust anchors: {error}"))
+    #[test]
+    fn clocks_say_their_own_time() {
+        let clocks = Clocks { here: 5, vault: 7 };
+        assert_eq!((clocks.at(Clock::Here), clocks.at(Clock::Vault)), (5, 7));
+    }
 }
