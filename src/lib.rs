@@ -26,6 +26,8 @@
 //! | what a start would do | [`plan`] |
 //! | what a start and the upkeep may do in Vault | [`policy`] |
 //! | the host side: a wrapping token for somebody else | [`mint`] |
+//! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
+//! | which name was meant | [`spelling`] |
 //! | why it failed | [`error`] |
 //! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
 //!
@@ -62,9 +64,12 @@ pub mod plan;
 pub mod policy;
 pub mod renewal;
 pub mod secret;
+pub mod secret_file;
 pub mod secrets_dir;
 pub mod signal;
+pub mod spelling;
 pub mod start;
+pub mod text_file;
 pub mod user;
 pub mod vault;
 pub mod wrapping_token;

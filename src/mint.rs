@@ -4,13 +4,11 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
 use crate::cli::{MintFormat, MintOptions};
@@ -19,7 +17,9 @@ use crate::error;
 use crate::init;
 use crate::log::{Level, Log};
 use crate::secret::Secret;
+use crate::secret_file;
 use crate::signal;
+use crate::text_file;
 use crate::vault::{self, Client, Deadline, Limits, MintRequest, Minted, Session};
 
 /// Longest token that is sent anywhere.
@@ -160,12 +160,7 @@ impl std::error::Error for Unusable {}
 /// Reads the token in a file by the rules for token files; none when there is no file.
 pub fn read(path: &Path) -> Result<Option<Secret>, Unusable> {
     let unusable = |reason: String| Unusable::File { reason };
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        // NONBLOCK: a FIFO must not hold the open up.
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
-        .open(path);
-    let file = match file {
+    let file = match secret_file::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => {
@@ -173,20 +168,20 @@ pub fn read(path: &Path) -> Result<Option<Secret>, Unusable> {
                 "it is a symbolic link; name the file itself".to_owned(),
             ));
         }
+        // What open(2) says of a socket.
+        Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => {
+            return Err(unusable("it is a socket, no regular file".to_owned()));
+        }
         Err(error) => return Err(unusable(error.to_string())),
     };
     let metadata = file
         .metadata()
         .map_err(|error| unusable(error.to_string()))?;
     if !metadata.is_file() {
-        return Err(unusable("it is no regular file".to_owned()));
+        let found = text_file::kind(metadata.file_type());
+        return Err(unusable(format!("it is {found}, no regular file")));
     }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(unusable(format!(
-            "its mode {:04o} lets others than its owner at it; make it 0400",
-            metadata.mode() & 0o7777
-        )));
-    }
+    secret_file::check(&metadata).map_err(|exposed| unusable(exposed.to_string()))?;
     // With room for what is too long, and never grown, so that no copy is left behind.
     let mut input = Zeroizing::new(Vec::with_capacity(TOKEN_MAX as usize + 64));
     file.take(TOKEN_MAX + 3)

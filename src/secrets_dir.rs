@@ -20,6 +20,7 @@ use nix::sys::statvfs::FsFlags;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 
 use crate::config::file;
+use crate::text_file;
 
 pub use generation::Generation;
 pub use lock::{Lock, is_kept};
@@ -40,6 +41,8 @@ const KEEPER: &str = "..keeper";
 const RAMFS: i64 = 0x8584_58f6;
 /// Room that a start needs at the least.
 const ROOM_MIN: u64 = 256 << 10;
+/// Most bytes of a status: a manifest's worth of names.
+const STATUS_MAX: u64 = 16 << 20;
 
 /// The directory cannot be used or written.
 #[derive(Debug)]
@@ -270,8 +273,8 @@ impl SecretsDir {
     }
 
     /// Reads the status that was published in a directory.
-    pub fn read_status(directory: &Path) -> std::io::Result<Vec<u8>> {
-        std::fs::read(directory.join(file::STATUS))
+    pub fn read_status(directory: &Path) -> Result<Vec<u8>, text_file::Error> {
+        text_file::read(&directory.join(file::STATUS), STATUS_MAX)
     }
 
     /// Things about the file system that somebody should look at, from the texts of `/proc/self/mountinfo` and

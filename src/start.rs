@@ -19,10 +19,13 @@ use crate::plan;
 use crate::policy;
 use crate::secret::Secret;
 use crate::secrets_dir::{SecretsDir, is_kept};
+use crate::text_file::{self, CONFIGURATION_MAX, read_text};
 use crate::wrapping_token::Source;
 
 /// What HEALTHCHECK knows besides 0.
 const UNHEALTHY: u8 = 1;
+/// Most bytes of `/etc/passwd` and `/etc/group`.
+const USERS_MAX: u64 = 4 << 20;
 
 /// Does what was typed, and returns the exit code. A start returns only when there is no application, when the
 /// application has ended, or in the keeper when its work is done.
@@ -85,17 +88,18 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
 }
 
 fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
-    let text = std::fs::read_to_string(&cli.manifest).map_err(|error| {
-        if let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error() {
+    let text = read_text(&cli.manifest, CONFIGURATION_MAX).map_err(|error| {
+        let reason = error.to_string();
+        if let text_file::Error::System(error) = &error
+            && let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error()
+        {
             let step = "open the manifest";
-            let reason = error.to_string();
             return Error::from(init::Error::System { step, reason });
         }
         let manifest = cli.manifest.clone();
-        let reason = error.to_string();
         config::Error::Unreadable { manifest, reason }.into()
     })?;
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let read = |path: &str| read_text(Path::new(path), USERS_MAX).unwrap_or_default();
     let surroundings = Surroundings {
         environment: Environment::new(std::env::vars_os()),
         passwd: read("/etc/passwd"),

@@ -16,10 +16,14 @@ use zeroize::Zeroizing;
 use crate::log::Log;
 use crate::secret::Secret;
 
-use input::{read_capped, read_path};
+use input::{Kinds, read_capped, read_path};
 
 /// Longest token that is sent anywhere.
 const TOKEN_MAX: usize = 4096;
+/// What tokens begin with: service, batch and recovery tokens of Vault and OpenBao, old and new.
+const BEGINNINGS: [&[u8]; 6] = [b"hvs.", b"hvb.", b"hvr.", b"s.", b"b.", b"r."];
+/// Shortest token without such a beginning: fewer characters could be guessed.
+const TOKEN_MIN: usize = 20;
 /// How long a pipe or a socket may stay silent, where nobody said how long to wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,6 +33,8 @@ pub enum Source {
     Variable(Secret<Vec<u8>>),
     /// A file or FIFO, removed once it was read, or an agent's socket.
     File(PathBuf),
+    /// A regular file and nothing else, removed once it was read.
+    RegularFile(PathBuf),
     /// Standard input, which the application then gets as `/dev/null`.
     StandardInput,
 }
@@ -107,8 +113,12 @@ pub fn take(source: Source, limits: &Limits<'_>, log: Log) -> Result<Taken, Erro
             (input, None)
         }
         Source::File(path) => {
-            let (input, is_file) = read_path(&path, until, limits, log)?;
+            let (input, is_file) = read_path(&path, Kinds::All, until, limits, log)?;
             (input, is_file.then_some(path))
+        }
+        Source::RegularFile(path) => {
+            let (input, _) = read_path(&path, Kinds::FileOnly, until, limits, log)?;
+            (input, Some(path))
         }
     };
     // First, so that a file that was named by mistake is not lost.
@@ -201,7 +211,34 @@ fn check(token: &[u8], malformed: impl Fn(&'static str) -> Error) -> Result<(), 
             "it holds a blank, a control character or a character that is not ASCII",
         ));
     }
-    Ok(())
+    slip(token).map_or(Ok(()), |reason| Err(malformed(reason)))
+}
+
+/// What scripts and templates hand in that have no token, or put something around it: an alarm of a theft would be false.
+fn slip(token: &[u8]) -> Option<&'static str> {
+    if token.iter().any(|byte| b"\"'`".contains(byte)) {
+        return Some("it stands in quotes; hand in the token alone");
+    }
+    if token.iter().any(|byte| b"${}<>%".contains(byte)) {
+        return Some("it holds the name of a variable or a placeholder that was not replaced");
+    }
+    if token.iter().any(|byte| b"=:".contains(byte)) {
+        return Some("it holds `=` or `:`, as in `token=…`; hand in the token alone");
+    }
+    if !token
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+    {
+        return Some("it holds another character than letters, digits, `.`, `_` and `-`");
+    }
+    let beginning = BEGINNINGS.iter().find(|start| token.starts_with(start));
+    match beginning {
+        Some(start) if token.len() > start.len() => None,
+        None if token.len() >= TOKEN_MIN => None,
+        _ => Some(
+            "it is shorter than any token; a word such as `null` stands for one that was not there",
+        ),
+    }
 }
 
 /// The token could not be taken.
@@ -343,6 +380,12 @@ mod tests {
             "s.canary\u{e9}".as_bytes(),
             b"Bearer s.canary",
             b"bearer s.canary",
+            b"\"s.canary\"",
+            b"${canary}",
+            b"token=s.canary",
+            b"s.canary,",
+            b"canary",
+            b"s.",
             &[b'x'; 5000],
         ] {
             let error = token(input).expect_err("malformed");

@@ -567,6 +567,63 @@ fn a_manifest_that_cannot_be_read_is_named_f4() {
     assert_unused(&wrapped, "no manifest");
 }
 
+/// What never ends or is no file: a pipe without a writer, an endless device, a directory, and too much of a file.
+fn no_files(directory: &TempDir) -> Vec<(std::path::PathBuf, &'static str)> {
+    let pipe = directory.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("our own directory");
+    let huge = directory.write("huge", "");
+    std::fs::File::options()
+        .write(true)
+        .open(&huge)
+        .and_then(|file| file.set_len(1 << 33))
+        .expect("a sparse file takes no room");
+    vec![
+        (pipe, "it is a pipe"),
+        ("/dev/zero".into(), "it is a device"),
+        (directory.path().to_owned(), "it is a directory"),
+        (huge, "it is larger than"),
+    ]
+}
+
+#[test]
+fn a_manifest_that_is_no_regular_file_is_78_at_once() {
+    let directory = TempDir::new();
+    let wrapped = mint();
+    for (path, text) in no_files(&directory) {
+        for command in [&["check"][..], &["--", "/bin/echo", "started"]] {
+            let run = Anteroom::new()
+                .without_secrets_dir()
+                .token(&wrapped)
+                .arg("--manifest")
+                .arg(&path)
+                .args(command)
+                .run();
+            assert_refused(&run, 78, text);
+            run.assert_stderr(text)
+                .assert_stderr(&path.display().to_string());
+        }
+    }
+    assert_unused(&wrapped, "no manifest");
+}
+
+#[test]
+fn a_ca_that_is_no_regular_file_is_78_at_once() {
+    let directory = TempDir::new();
+    let wrapped = mint();
+    for (path, text) in no_files(&directory) {
+        for name in ["VAULT_CACERT", "SSL_CERT_FILE"] {
+            let run = start(bare("https://127.0.0.1:9"))
+                .env(name, &path)
+                .token(&wrapped)
+                .run();
+            assert_refused(&run, 78, text);
+            run.assert_stderr(text)
+                .assert_stderr(&path.display().to_string());
+        }
+    }
+    assert_unused(&wrapped, "no CA");
+}
+
 #[test]
 fn check_needs_no_vault_no_token_and_no_variable() {
     let proxy = recorder();
@@ -606,6 +663,33 @@ fn check_ends_with_78_for_mistakes_and_64_for_bad_usage_f3_f4() {
         .arg("word")
         .run()
         .assert_code(64);
+}
+
+#[test]
+fn what_64_looks_like_is_what_the_document_says() {
+    let document = std::fs::read_to_string(crate::support::repository().join("docs/exit-codes.md"));
+    let document = document.expect("the document");
+    let sentence = "What the command line's parser refuses (64) alone is plain text";
+    assert!(document.contains(sentence));
+    // The parser knows no format yet.
+    let run = check(bare("https://vault.example.io"))
+        .arg("--nonsense")
+        .run();
+    run.assert_code(64);
+    assert!(run.events().is_empty(), "{run:?}");
+    // The other ends with 64 are events like all others.
+    let no_command = Anteroom::new().manifest(bare("https://vault.example.io"));
+    let two_tokens = start(bare("https://vault.example.io"))
+        .token("s.canary")
+        .env("ANTEROOM_TOKEN_FILE", "/nowhere");
+    for call in [no_command, two_tokens] {
+        let run = call.run();
+        run.assert_code(64);
+        let events = run.events();
+        assert_eq!(events.len(), 1, "{run:?}");
+        assert_eq!(events[0]["event"], "failed", "{run:?}");
+        assert_eq!(events[0]["exit_code"], 64, "{run:?}");
+    }
 }
 
 #[test]
@@ -717,7 +801,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_manifest() {
 
 #[test]
 fn the_variable_of_a_log_format_yields_to_the_flag() {
-    let call = || start(MISTAKEN).token("x").env("ANTEROOM_LOG", "json");
+    let call = || start(MISTAKEN).token("s.x").env("ANTEROOM_LOG", "json");
     assert!(!call().run().events().is_empty());
     let run = call().args(["--log", "human"]).run();
     assert!(run.events().is_empty(), "{run:?}");
@@ -1036,7 +1120,7 @@ fn names_and_defaults_are_put_in_and_two_dollars_stand_for_one() {
         .set("service.environment", "${ENVIRONMENT:-${x}")
         .set("service.app", "${APP}");
     start(manifest)
-        .token("x")
+        .token("s.x")
         .env("APP", &SERVICE.app)
         .run()
         .assert_code(78);

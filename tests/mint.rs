@@ -316,6 +316,25 @@ fn a_file_that_is_not_private_or_no_file_is_66() {
 }
 
 #[test]
+fn an_issuing_token_in_another_users_file_is_66() {
+    if !nix::unistd::getuid().is_root() {
+        return;
+    }
+    let directory = TempDir::new();
+    let path = file(&directory, "issuer", "s.canary", 0o400);
+    std::os::unix::fs::chown(&path, Some(1000), Some(1000)).expect("root may");
+    let run = mint(OpenBao::shared().address())
+        .arg("--issuer-token-file")
+        .arg(&path)
+        .run();
+    assert_none(
+        &run,
+        66,
+        &["belongs to user 1000", &path.display().to_string()],
+    );
+}
+
+#[test]
 fn what_is_no_token_is_65_and_is_not_shown() {
     let address = OpenBao::shared().address();
     let directory = TempDir::new();

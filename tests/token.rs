@@ -135,6 +135,48 @@ fn what_is_no_token_is_refused_unsent_and_never_echoed_f2_b1_b3_b4_b5_b12() {
     }
 }
 
+/// What scripts, shells and templates hand in when they have no token, or have one and something around it.
+const SLIPS: [&str; 16] = [
+    "null",
+    "None",
+    "NIL",
+    "undefined",
+    "true",
+    "garbage",
+    "${TOKEN}",
+    "$TOKEN",
+    "<token>",
+    "\"hvs.canary-canary-canary-canary\"",
+    "'hvs.canary-canary-canary-canary'",
+    "token=hvs.canary-canary-canary-canary",
+    "wrapping_token:hvs.canary-canary-canary-canary",
+    "hvs.canary-canary,",
+    "hvs.",
+    "Y2FuYXJ5+Y2FuYXJ5/Y2FuYXJ5==",
+];
+
+#[test]
+fn a_slip_is_65_before_any_request_and_no_alarm() {
+    let directory = TempDir::new();
+    for slip in SLIPS {
+        let proxy = recorder();
+        let path = token_file(&directory, slip);
+        let run = start_at(&proxy.address()).token(slip).run();
+        assert_refused_unheard(&run, &proxy, 65, slip);
+        run.assert_no(["canary"]);
+        let json = serde_json::json!({"wrap_info": {"token": slip}}).to_string();
+        let run = start_at(&proxy.address()).token(json).run();
+        assert_refused_unheard(&run, &proxy, 65, slip);
+        let run = start_at(&proxy.address())
+            .arg("--token-file")
+            .arg(&path)
+            .run();
+        assert_refused_unheard(&run, &proxy, 65, slip);
+        assert!(is_there(&path), "{slip}: a file that was named by mistake");
+        std::fs::remove_file(path).expect("our own file");
+    }
+}
+
 #[test]
 fn every_source_refuses_what_is_no_token_f2_b1_b3() {
     let directory = TempDir::new();
@@ -404,6 +446,32 @@ fn a_file_that_only_somebody_else_can_read_is_no_token() {
     assert_refused_unheard(&run, &proxy, 66, "another owner");
     assert!(is_there(&path));
     assert_unused(&wrapped, "another owner");
+}
+
+#[test]
+fn a_token_file_of_another_owner_is_refused_and_stays() {
+    if !nix::unistd::getuid().is_root() {
+        return;
+    }
+    let directory = TempDir::new();
+    let wrapped = mint();
+    let file = token_file(&directory, &wrapped.token);
+    let pipe = directory.join("pipe");
+    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
+    for path in [&file, &pipe] {
+        chown(path, Some(1000), Some(1000)).expect("root may");
+        let proxy = recorder();
+        let run = start_at(&proxy.address())
+            .arg("--token-file")
+            .arg(path)
+            .run();
+        assert_refused_unheard(&run, &proxy, 66, "another owner");
+        run.assert_stderr("belongs to user 1000");
+        assert!(is_there(path), "{}", path.display());
+    }
+    assert_unused(&wrapped, "another owner");
+    let own = start().uid(1000).arg("--token-file").arg(&file).run();
+    assert_started(&own, "the owner's own start");
 }
 
 #[test]

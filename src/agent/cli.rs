@@ -15,6 +15,7 @@ use crate::cli::Logging;
 use crate::config::Environment;
 use crate::exec;
 use crate::log::Log;
+use crate::text_file::{CONFIGURATION_MAX, read_text};
 
 /// How the agent is called.
 #[derive(Debug, Parser)]
@@ -150,7 +151,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 }
 
 fn read(path: &Path) -> Result<Configuration, Error> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::Unreadable {
+    let text = read_text(path, CONFIGURATION_MAX).map_err(|error| Error::Unreadable {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;

@@ -616,7 +616,7 @@ fn session(
 /// Reads the agent's own wrapping token, and removes its file.
 fn take(path: &Path, log: Log) -> Result<WrappingToken, Error> {
     let limits = wrapping_token::Limits::until(Instant::now() + ANSWER_MAX);
-    let taken = wrapping_token::take(Source::File(path.to_owned()), &limits, log)
+    let taken = wrapping_token::take(Source::RegularFile(path.to_owned()), &limits, log)
         .map_err(Error::WrappingToken)?;
     if let Some(warning) = taken.warning {
         log.event(Level::Warn, "token_file_kept", &warning, &[]);

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::pem;
+use crate::text_file;
 
 /// Where Linux distributions keep the CAs they trust.
 const BUNDLES: [&str; 5] = [
@@ -77,13 +78,7 @@ pub fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         path: path.to_owned(),
         reason,
     };
-    let length = std::fs::metadata(path)
-        .map_err(|error| wrong(error.to_string()))?
-        .len();
-    if length > BUNDLE_MAX {
-        return Err(wrong(format!("it is larger than {} MiB", BUNDLE_MAX >> 20)));
-    }
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let text = text_file::read(path, BUNDLE_MAX).map_err(|error| wrong(error.to_string()))?;
     let found = pem::read(&text).map_err(wrong)?;
     if found.has_private_key {
         return Err(wrong(

@@ -1,17 +1,18 @@
 //! What comes through a descriptor or to a path: read once, capped and in time.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
 use super::wait::{Watch, Woken, await_input};
 use super::{Error, Limits, socket};
 use crate::log::{Level, Log, Value};
+use crate::secret_file;
+use crate::text_file;
 
 /// Longest input that is read: a token in its JSON with room for what else the CLI prints.
 const INPUT_MAX: usize = 16 * 1024;
@@ -19,6 +20,15 @@ const INPUT_MAX: usize = 16 * 1024;
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 /// After so many pauses there must be news: a socket is there a moment before anybody listens to it.
 const PAUSES_MAX: u32 = 7;
+
+/// What may be at the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kinds {
+    /// A regular file, a pipe or an agent's socket.
+    All,
+    /// A regular file.
+    FileOnly,
+}
 
 /// What was at the path.
 pub(super) enum Found {
@@ -33,6 +43,7 @@ pub(super) enum Found {
 /// Reads what is at the path, or what comes to it in time, and whether it was in a file.
 pub(super) fn read_path(
     path: &Path,
+    kinds: Kinds,
     until: Instant,
     limits: &Limits<'_>,
     log: Log,
@@ -47,7 +58,7 @@ pub(super) fn read_path(
         reason,
     };
     loop {
-        let reason = match look(path, until, limits)? {
+        let reason = match look(path, kinds, until, limits)? {
             Found::File(input) => return Ok((input, true)),
             Found::Answer(input) => return Ok((input, false)),
             Found::Nothing(reason) => reason,
@@ -91,21 +102,20 @@ pub(super) fn read_path(
 }
 
 /// Reads what is at the path now.
-fn look(path: &Path, until: Instant, limits: &Limits<'_>) -> Result<Found, Error> {
+fn look(path: &Path, kinds: Kinds, until: Instant, limits: &Limits<'_>) -> Result<Found, Error> {
     let origin = path.display().to_string();
     let unusable = |reason: String| Error::Source {
         origin: origin.clone(),
         reason,
     };
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        // NONBLOCK: a FIFO without a writer must not hold the open up.
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
-        .open(path);
+    let file = secret_file::open(path);
     let file = match file.map_err(|error| (error.raw_os_error().map(Errno::from_raw), error)) {
         Ok(file) => file,
         Err((Some(errno @ Errno::ENOENT), _)) => return Ok(Found::Nothing(errno.desc())),
         // What open(2) says of a socket.
+        Err((Some(Errno::ENXIO), _)) if kinds == Kinds::FileOnly => {
+            return Err(unusable("it is a socket, no regular file".to_owned()));
+        }
         Err((Some(Errno::ENXIO), _)) => return socket::ask(path, until, limits.called_off),
         Err((Some(Errno::ELOOP), _)) => {
             return Err(unusable("it is a symbolic link, which somebody else may have pointed elsewhere; name the file itself".to_owned()));
@@ -122,6 +132,12 @@ fn look(path: &Path, until: Instant, limits: &Limits<'_>) -> Result<Found, Error
         .metadata()
         .map_err(|error| unusable(error.to_string()))?;
     let kind = metadata.file_type();
+    if !kind.is_file() && kinds == Kinds::FileOnly {
+        return Err(unusable(format!(
+            "it is {}, no regular file",
+            text_file::kind(kind)
+        )));
+    }
     if !kind.is_file() && !kind.is_fifo() {
         return Err(unusable(
             "it is neither a file nor a pipe nor a socket".to_owned(),
@@ -130,12 +146,7 @@ fn look(path: &Path, until: Instant, limits: &Limits<'_>) -> Result<Found, Error
     if kind.is_file() && metadata.len() == 0 && !limits.wait.is_zero() {
         return Ok(Found::Nothing("it is empty"));
     }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(unusable(format!(
-            "its mode {:04o} lets others than its owner at the token; make it 0400",
-            metadata.mode() & 0o7777
-        )));
-    }
+    secret_file::check(&metadata).map_err(|exposed| unusable(exposed.to_string()))?;
     let input = read_capped(file.as_fd(), &origin, until, limits.called_off)?;
     Ok(Found::File(input))
 }

@@ -230,6 +230,48 @@ fn an_own_token_comes_out_of_a_wrapping_token_which_is_good_once() {
 }
 
 #[test]
+fn an_own_wrapping_token_comes_out_of_a_private_regular_file_alone() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let (agent, token) = with_wrapping_token(&service, Setup::of(&service, "nothing"));
+    let path = agent.path("wrapping");
+    fs::remove_file(&path).expect("ours");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).expect("our own directory");
+    agent.spawn();
+    let reason = |event: Value| event["message"].as_str().map(str::to_owned);
+    let event = agent.wait_for("own_token_lost");
+    let message = reason(event).expect("it has one");
+    assert!(message.contains("it is a pipe"), "{message}");
+
+    agent.kill();
+    fs::remove_file(&path).expect("ours");
+    let socket = std::os::unix::net::UnixListener::bind(&path).expect("our own directory");
+    let before = agent.count("own_token_lost");
+    agent.spawn();
+    let message = reason(agent.wait_for_more("own_token_lost", before)).expect("it has one");
+    assert!(message.contains("it is a socket"), "{message}");
+
+    agent.kill();
+    drop(socket);
+    fs::remove_file(&path).expect("ours");
+    agent.write_private("wrapping", &token.token);
+    let before = agent.count("own_token_lost");
+    if nix::unistd::getuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(1000), Some(1000)).expect("root may");
+        agent.spawn();
+        let message = reason(agent.wait_for_more("own_token_lost", before)).expect("it has one");
+        assert!(message.contains("belongs to user 1000"), "{message}");
+        assert!(path.exists(), "it was taken");
+        agent.kill();
+        std::os::unix::fs::chown(&path, Some(0), Some(0)).expect("root may");
+    }
+    agent.start();
+    assert!(!path.exists(), "it was not taken");
+}
+
+#[test]
 fn with_approle_the_agent_logs_in_again_when_its_token_was_revoked() {
     if !docker::available() {
         return;
@@ -690,6 +732,20 @@ fn a_configuration_that_is_not_there_ends_with_78() {
         let outcome = agent.command(words);
         assert_eq!(outcome.code, 78, "{words:?}: {outcome:#?}");
         assert!(outcome.stderr.contains("agent.toml"), "{outcome:#?}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_no_regular_file_ends_with_78() {
+    let service = Service::new();
+    let agent = Setup::of(&service, "team/timeline").prepare();
+    let path = agent.path("agent.toml");
+    fs::remove_file(&path).expect("it is there");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).expect("our own directory");
+    for words in [&["check"][..], &["revoke", "--all"]] {
+        let outcome = agent.command(words);
+        assert_eq!(outcome.code, 78, "{words:?}: {outcome:#?}");
+        assert!(outcome.stderr.contains("it is a pipe"), "{outcome:#?}");
     }
 }
 
