@@ -95,7 +95,9 @@ impl Error {
             Error::Token(_) => 66,
             Error::Config(_) | Error::Trust(_) => 78,
             Error::HandOver(handover::Error::NotValid { .. }) => 80,
-            Error::HandOver(handover::Error::NotPromised { .. }) => 81,
+            Error::HandOver(
+                handover::Error::NotPromised { .. } | handover::Error::Misspelt { .. },
+            ) => 81,
             Error::HandOver(handover::Error::Unknown { .. }) => 82,
             Error::HandOver(handover::Error::Vault(error)) => of_vault(error),
             Error::Certificate(certificate::Error::Vault(error)) => of_vault(error),
@@ -144,7 +146,9 @@ impl Error {
     pub fn event(&self) -> &'static str {
         match self {
             Error::HandOver(handover::Error::NotValid { .. }) => "wrapping_token_not_valid",
-            Error::HandOver(handover::Error::NotPromised { .. }) => "wrapping_token_not_promised",
+            Error::HandOver(
+                handover::Error::NotPromised { .. } | handover::Error::Misspelt { .. },
+            ) => "wrapping_token_not_promised",
             Error::HandOver(handover::Error::Unknown { .. }) => "unwrap_outcome_unknown",
             _ => "failed",
         }
@@ -272,7 +276,7 @@ fn of_token(error: &wrapping_token::Error) -> &'static str {
         }
         wrapping_token::Error::Ambiguous => "hand in exactly one",
         wrapping_token::Error::Source { .. } => {
-            "it must be a regular file or a pipe that only its owner can read, or the socket of an agent that answers; --token-wait waits for it"
+            "it must be a regular file or a pipe that belongs to this user or to root and that only its owner can read, or the socket of an agent that answers; --token-wait waits for it"
         }
         wrapping_token::Error::Silent { .. } | wrapping_token::Error::InVain { .. } => {
             "is anteroom-agent running on this host, and does it allow this container? Its log says why not. Without an agent, whoever hands the token in came too late"
@@ -307,6 +311,9 @@ fn of_handover(error: &handover::Error) -> Option<String> {
         handover::Error::NotPromised { .. } => {
             "do not retry: either [token] in the manifest is wrong, or somebody has put another token in the place of the right one. Look in Vault's audit log".to_owned()
         }
+        handover::Error::Misspelt { key, .. } => format!(
+            "correct {key}, or what mints the token, wherever the typing error is. If there is none, do not retry: an attacker has put another token in the place of the right one. Look in Vault's audit log"
+        ),
         handover::Error::Unknown { wrapped_accessor, .. } => {
             format!("start again with a new wrapping token, and {}", revoke(wrapped_accessor))
         }
@@ -320,7 +327,9 @@ fn of_mint(error: &mint::Error) -> Option<String> {
             "set VAULT_TOKEN (or BAO_TOKEN), name a file with --issuer-token-file, or log in with `vault login` or `bao login`"
         }
         mint::Error::Ambiguous { .. } => "give exactly one",
-        mint::Error::Source { .. } => "it must be a regular file that only its owner can read",
+        mint::Error::Source { .. } => {
+            "it must be a regular file that belongs to this user or to root and that only its owner can read"
+        }
         mint::Error::Malformed { .. } => "it must hold the token alone",
         mint::Error::NotPrinted { .. } => {
             "mint another; the wrapping token ends by itself, and the client token can be revoked by its accessor"

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use crate::config::Promise;
 use crate::log::{Level, Log, Value};
+use crate::spelling::is_slip;
 use crate::vault::{self, Auth, Client, Session, TokenProperties, Unwrapped};
 use crate::wrapping_token::WrappingToken;
 
 /// Longest life of a wrapping token for which the manifest names none.
 const MAX_WRAP_TTL: Duration = Duration::from_secs(60);
+const CREATION_PATH: &str = "`creation_path` in [token]";
 
 /// The hand-over failed.
 #[derive(Debug)]
@@ -27,6 +29,15 @@ pub enum Error {
     NotPromised {
         /// What differs.
         what: String,
+    },
+    /// It is another token than the promised one, by what may be a typing error in the manifest.
+    Misspelt {
+        /// Which value of the manifest.
+        key: &'static str,
+        /// That value.
+        written: String,
+        /// What the token says.
+        found: String,
     },
     /// Nobody knows whether the unwrap was done.
     Unknown {
@@ -49,6 +60,10 @@ impl fmt::Display for Error {
                 "the wrapping token was valid a moment ago and is not any more: it has expired in between, or somebody else has just unwrapped it",
             ),
             Error::NotPromised { what } => write!(f, "this is not the token that was promised: {what}"),
+            Error::Misspelt { key, written, found } => write!(
+                f,
+                "the manifest may be wrong: {key} is `{written}`, and the token says `{found}`; if the manifest is right, this is not the token that was promised"
+            ),
             Error::Unknown { reason, .. } => {
                 write!(f, "the unwrap was sent, but whether it was done is not known ({reason}); the wrapping token counts as used")
             }
@@ -90,6 +105,7 @@ pub fn inspect(
     if wrapping.creation_path != promise.creation_path {
         return Err(not_promised(
             "it was made at",
+            CREATION_PATH,
             &wrapping.creation_path,
             &promise.creation_path,
         ));
@@ -157,11 +173,19 @@ fn check_auth(auth: &Auth, promise: &Promise) -> Result<(), Error> {
     }
     check_policies(auth.policies.as_deref().unwrap_or_default(), promise)?;
     let metadata = auth.metadata.as_ref();
-    for (label, expected) in [("app", &promise.app), ("environment", &promise.environment)] {
+    for (label, key, expected) in [
+        ("app", "`app` in [service]", &promise.app),
+        (
+            "environment",
+            "`environment` in [service]",
+            &promise.environment,
+        ),
+    ] {
         if let Some(found) = metadata.and_then(|metadata| metadata.get(label))
             && found != expected
         {
-            return Err(not_promised(&format!("its `{label}` is"), found, expected));
+            let what = format!("its `{label}` is");
+            return Err(not_promised(&what, key, found, expected));
         }
     }
     Ok(())
@@ -189,6 +213,7 @@ fn check_policies(found: &[String], promise: &Promise) -> Result<(), Error> {
         if found != expected {
             return Err(not_promised(
                 "its policies are",
+                "`policies` in [token]",
                 &found.join(", "),
                 &expected.join(", "),
             ));
@@ -206,11 +231,17 @@ fn check_properties(properties: &TokenProperties, promise: &Promise) -> Result<(
     let expected = promise.namespace.as_deref().unwrap_or_default();
     // Vault Enterprise calls the root namespace by that name in some answers.
     if namespace != expected && !(expected.is_empty() && namespace == "root") {
-        return Err(not_promised("its namespace is", namespace, expected));
+        return Err(not_promised(
+            "its namespace is",
+            "`namespace` in [vault]",
+            namespace,
+            expected,
+        ));
     }
     if properties.path != promise.creation_path {
         return Err(not_promised(
             "the client token was made at",
+            CREATION_PATH,
             &properties.path,
             &promise.creation_path,
         ));
@@ -221,7 +252,12 @@ fn check_properties(properties: &TokenProperties, promise: &Promise) -> Result<(
         properties.role.as_deref().filter(|role| !role.is_empty()),
     ) && found != expected
     {
-        return Err(not_promised("its token role is", found, expected));
+        return Err(not_promised(
+            "its token role is",
+            "the role at the end of `creation_path` in [token]",
+            found,
+            expected,
+        ));
     }
     if properties.num_uses != 0 {
         return Err(Error::NotPromised {
@@ -245,7 +281,14 @@ fn check_properties(properties: &TokenProperties, promise: &Promise) -> Result<(
     check_policies(&policies, promise)
 }
 
-fn not_promised(what: &str, found: &str, expected: &str) -> Error {
+fn not_promised(what: &str, key: &'static str, found: &str, expected: &str) -> Error {
+    if is_slip(found, expected) {
+        return Error::Misspelt {
+            key,
+            written: expected.to_owned(),
+            found: found.to_owned(),
+        };
+    }
     Error::NotPromised {
         what: format!("{what} `{found}`, and `{expected}` was expected"),
     }

@@ -117,7 +117,6 @@ fn a_token_that_is_not_valid_stops_the_start_with_80_and_all_its_causes_t1_f17()
         ("expired", expired()),
         ("one character changed", changed()),
         ("made up", "s.0123456789abcdefghijklmn".to_owned()),
-        ("no token at all", "garbage".to_owned()),
     ] {
         let proxy = FaultProxy::recording(SERVICE.admin.address());
         let run = start_at(&proxy).token(&token).run();
@@ -167,6 +166,46 @@ fn the_hint_of_80_names_the_accessor_that_was_handed_in_t1() {
     assert!(hint.contains(&wrapped.wrapped_accessor), "{hint}");
     let accessor = wrapped.wrapped_accessor.as_str();
     assert_eq!(event["wrapped_accessor"], accessor);
+}
+
+#[test]
+fn a_slip_in_the_manifest_is_told_of_before_a_thief_is() {
+    let role = &SERVICE.token_role;
+    let slip = format!("auth/token/create/{}", role.replacen('-', "_", 1));
+    let upper = format!("auth/token/create/{}", role.to_uppercase());
+    for written in [slip, upper] {
+        let wrapped = SERVICE.mint();
+        let manifest = bare(&SERVICE, SERVICE.admin.address());
+        let run = start_with(manifest.set("token.creation_path", written.as_str()))
+            .token(&wrapped)
+            .run();
+        let event = assert_not_promised(&run, &written);
+        let message = openbao::text(&event["message"]);
+        let hint = openbao::text(&event["hint"]);
+        assert!(
+            message.starts_with("the manifest may be wrong"),
+            "{message}"
+        );
+        for text in [
+            &format!("`{written}`"),
+            &format!("`auth/token/create/{role}`"),
+            "`creation_path` in [token]",
+        ] {
+            assert!(message.contains(text), "{text}: {message}");
+        }
+        assert!(hint.contains("audit log"), "{hint}");
+        assert_unused(&wrapped, &written);
+    }
+    let wrapped = SERVICE.mint_with("30s", json!({"meta": {"environment": "Tset"}}));
+    let event = assert_not_promised(&start().token(&wrapped).run(), "the environment");
+    let message = openbao::text(&event["message"]);
+    assert!(
+        message.starts_with("the manifest may be wrong"),
+        "{message}"
+    );
+    for text in ["`Tset`", "`test`", "`environment` in [service]"] {
+        assert!(message.contains(text), "{text}: {message}");
+    }
 }
 
 #[test]
