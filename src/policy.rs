@@ -54,28 +54,7 @@ pub fn service(config: &Config) -> String {
         ),
     ];
     policy.grant_tokens(&own);
-    let leased: Vec<&str> = config
-        .dependencies
-        .iter()
-        .filter(|dependency| may_lease(dependency))
-        .map(|dependency| dependency.name.as_str())
-        .collect();
-    if !leased.is_empty() {
-        let names = leased.join(", ");
-        let unless = "none of KV version 1 has any";
-        policy.grant(
-            "sys/leases/renew",
-            UPDATE,
-            &format!("later: leases are renewed, of {names}; {unless}"),
-        );
-        policy.grant(
-            "sys/leases/revoke",
-            UPDATE,
-            &format!(
-                "later: what was replaced ends after `revoke_after` instead of with its lease, of {names}; {unless}"
-            ),
-        );
-    }
+    policy.grant_leases(config);
     let mut text = String::new();
     let mut line = |words: &str| comment(&mut text, words);
     let (app, environment) = (&config.app, &config.environment);
@@ -212,6 +191,50 @@ impl Policy {
         for (name, capability, why) in grants {
             self.grant(&format!("auth/token/{name}"), capability, why);
         }
+    }
+
+    /// Grants renewing and revoking leases of the service's own paths. Vault asks nothing else about a lease: without a limit
+    /// the id of any lease would do, and ids are in logs and in `status.json`.
+    ///
+    /// The lease of a certificate is neither renewed nor revoked, so that its path is not among them.
+    fn grant_leases(&mut self, config: &Config) {
+        let leased = || config.dependencies.iter().filter(|one| may_lease(one));
+        let mut ids: Vec<String> = Vec::new();
+        for dependency in leased() {
+            let id = format!("\"{}/*\"", dependency.path);
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        if ids.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = leased().map(|one| one.name.as_str()).collect();
+        let (names, ids) = (names.join(", "), ids.join(", "));
+        let unless = "none of KV version 1 has any";
+        let parameters = |fields: &[String]| {
+            let mut lines = vec!["allowed_parameters = {".to_owned()];
+            lines.extend(fields.iter().map(|field| format!("  {field}")));
+            lines.push("}".to_owned());
+            lines
+        };
+        self.grant(
+            "sys/leases/renew",
+            UPDATE,
+            &format!("later: leases are renewed, of {names} and of nothing else; {unless}"),
+        );
+        self.limit(&parameters(&[
+            format!("\"lease_id\"  = [{ids}]"),
+            "\"increment\" = []".to_owned(),
+        ]));
+        self.grant(
+            "sys/leases/revoke",
+            UPDATE,
+            &format!(
+                "later: what was replaced ends after `revoke_after` instead of with its lease, of {names}; {unless}"
+            ),
+        );
+        self.limit(&parameters(&[format!("\"lease_id\" = [{ids}]")]));
     }
 
     /// Limits what was granted last.

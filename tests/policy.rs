@@ -324,6 +324,61 @@ fn a_policy_grants_what_the_manifest_asks_for_and_no_more() {
 }
 
 #[test]
+fn a_policy_renews_and_revokes_leases_of_its_own_paths_alone() {
+    let namespaced = OpenBao::shared().namespace(&unique("policy"));
+    let services = [
+        Service::with_database(),
+        Service::build(&namespaced, Some(Postgres::shared())),
+    ];
+    for service in services {
+        let admin = &service.admin;
+        // A name that begins like the service's own, on the same engine.
+        let mount = service.database.as_deref().expect("it has one");
+        admin.database_role(mount, &format!("{}-b", service.app), Value::Null);
+        let own_path = service.database_path();
+        let other_path = format!("{own_path}-b");
+        let policy = printed(&service.manifest(), &[]);
+        admin.policy(&service.policy, &policy);
+        service.set_token_role(json!({"token_no_default_policy": true}));
+        let token = admin.client_token(&service.mint().token);
+        let call = |path: &str, body: &Value| {
+            let request = admin.api("POST", path).token(&token);
+            request.body(body.clone()).send().status
+        };
+        let lease = |path: &str| text(&admin.ok("GET", path, Value::Null)["lease_id"]);
+
+        let other = lease(&other_path);
+        let (_, id) = other.rsplit_once('/').expect("a lease has a path");
+        for (path, body) in [
+            ("sys/leases/revoke", json!({"lease_id": other})),
+            ("sys/leases/revoke", json!({"lease_id": other, "sync": true})),
+            ("sys/leases/revoke", json!({"url_lease_id": other})),
+            ("sys/leases/renew", json!({"lease_id": other})),
+            ("sys/leases/renew", json!({"lease_id": other, "increment": 3600})),
+            ("sys/leases/renew", json!({"url_lease_id": other, "increment": 3600})),
+        ] {
+            assert_eq!(call(path, &body), 403, "{path} {body}");
+        }
+        // What begins with the own path and leads elsewhere is no lease.
+        let detour = json!({"lease_id": format!("{own_path}/../{}-b/{id}", service.app)});
+        for path in ["sys/leases/revoke", "sys/leases/renew"] {
+            let status = call(path, &detour);
+            assert!(!matches!(status, 200..300), "{path} {detour}: {status}");
+        }
+        let look = json!({"lease_id": other});
+        admin.ok("POST", "sys/leases/lookup", look);
+
+        let own = lease(&own_path);
+        let renewal = json!({"lease_id": own, "increment": 3600});
+        assert_eq!(call("sys/leases/renew", &renewal), 200);
+        let end = json!({"lease_id": own});
+        assert!(matches!(call("sys/leases/revoke", &end), 200 | 204));
+        let (status, _) = admin.request("POST", "sys/leases/lookup", end);
+        assert_eq!(status, 400, "it has ended");
+    }
+}
+
+#[test]
 fn a_variable_that_is_not_set_is_a_mistake_and_none_is_invented() {
     let manifest = Service::new()
         .manifest()
