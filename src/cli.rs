@@ -282,7 +282,7 @@ pub enum Task {
 /// What a token is to be, and how it is printed.
 #[derive(Debug, Args)]
 pub struct MintOptions {
-    /// Token role; without one the new token gets what the issuing token may do
+    /// Token role, which decides what the new token may do
     #[arg(long, value_name = "ROLE", value_parser = config::path_segment as Reader<String>)]
     pub role: Option<String>,
 
@@ -293,6 +293,10 @@ pub struct MintOptions {
     /// Policy of the token, instead of all that the role allows; repeatable
     #[arg(long, value_name = "POLICY", value_parser = not_empty as Reader<String>)]
     pub policy: Vec<String>,
+
+    /// Without a role: let the new token have every right of the issuing token, root's among them
+    #[arg(long, conflicts_with = "role")]
+    pub any_policy: bool,
 
     /// Life of the service's own token, until it is renewed
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = config::whole_seconds as Reader<Duration>)]

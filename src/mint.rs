@@ -35,6 +35,7 @@ pub fn run(
     log: Log,
 ) -> Result<(), error::Error> {
     let metadata = metadata(&options.meta)?;
+    refuse_own_power(options)?;
     let (vault, notices) = config::vault_from_environment(environment)?;
     for notice in &notices {
         log.event(Level::Warn, "notice", notice, &[]);
@@ -77,6 +78,24 @@ pub fn run(
         };
         error.into()
     })
+}
+
+/// Fails where the new token would have what the issuing token has, unless the operator asks for that: without a role and
+/// without a policy Vault copies all policies of the issuing token, and `root` among them is root.
+fn refuse_own_power(options: &MintOptions) -> Result<(), error::Error> {
+    if options.any_policy || options.role.is_some() {
+        return Ok(());
+    }
+    let what = if options.policy.is_empty() {
+        "without `--role` and `--policy` the new token may do all that the issuing token may"
+    } else if options.policy.iter().any(|policy| policy.trim() == "root") {
+        "`--policy root` without `--role` makes a token that may do everything"
+    } else {
+        return Ok(());
+    };
+    Err(error::Error::Usage(format!(
+        "{what}; name the service's token role with `--role`, or say `--any-policy` if that is meant"
+    )))
 }
 
 fn metadata(words: &[String]) -> Result<Vec<(String, String)>, error::Error> {

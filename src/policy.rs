@@ -115,7 +115,17 @@ pub fn minter(config: &Config) -> String {
             within(config),
             policies(config).join(",")
         ));
-        line("    token_no_default_policy=true token_type=service orphan=true renewable=true");
+        line("    token_no_default_policy=true token_type=service orphan=true renewable=true \\");
+        line("    token_period=1h");
+        line(
+            "How long a token may live is the operator's choice. With token_period=1h: as long as it is renewed within",
+        );
+        line(
+            "each hour, by a thief too. With token_explicit_max_ttl=720h in its place: no longer than that, and the",
+        );
+        line(
+            "service has to start again. With neither the minting side chooses, up to the server's maximum.",
+        );
     }
     policy.write(text)
 }

@@ -163,6 +163,32 @@ fn without_a_role_the_token_is_a_child_of_the_issuing_token() {
 }
 
 #[test]
+fn the_issuing_tokens_own_power_is_minted_only_when_asked_for() {
+    let admin: &Admin = OpenBao::shared();
+    let asked = |words: &[&str]| as_root(admin).args(words).run();
+    for words in [
+        &[][..],
+        &["--ttl", "5m"],
+        &["--policy", "root"],
+        &["--policy", "x", "--policy", " root "],
+    ] {
+        let run = asked(words);
+        assert_none(&run, 64, &["--role", "--any-policy"]);
+    }
+    // Before anything is read, let alone sent.
+    let nowhere = mint("http://127.0.0.1:1").run();
+    assert_none(&nowhere, 64, &["--any-policy"]);
+    let both = asked(&["--any-policy", "--role", "timeline"]);
+    assert_none(&both, 64, &["--any-policy"]);
+
+    for words in [&[][..], &["--policy", "root"]] {
+        let run = asked(&[&["--any-policy"][..], words].concat());
+        let made = unwrapped(admin, &token(&run));
+        assert_eq!(made["policies"], json!(["root"]));
+    }
+}
+
+#[test]
 fn as_json_it_is_what_the_command_line_of_the_server_prints_and_a_start_takes_it() {
     let service = Service::new();
     let printed = |format: &str| {
@@ -272,8 +298,12 @@ fn without_an_issuing_token_it_is_66_and_with_two_64() {
     let address = OpenBao::shared().address();
     let directory = TempDir::new();
     let missing = ["no issuing token", "--issuer-token-file", "login"];
-    assert_none(&mint(address).run(), 66, &missing);
-    let home = || mint(address).env("HOME", directory.path());
+    assert_none(&mint(address).arg("--any-policy").run(), 66, &missing);
+    let home = || {
+        mint(address)
+            .arg("--any-policy")
+            .env("HOME", directory.path())
+    };
     assert_none(&home().run(), 66, &missing);
     let both = ["two issuing tokens", "BAO_TOKEN"];
     let path = file(&directory, "issuer", "s.canary", 0o400);
@@ -305,13 +335,20 @@ fn a_file_that_is_not_private_or_no_file_is_66() {
         ("-".into(), "No such file"),
     ];
     for (path, reason) in cases {
-        let run = mint(address).arg("--issuer-token-file").arg(&path).run();
+        let run = mint(address)
+            .arg("--any-policy")
+            .arg("--issuer-token-file")
+            .arg(&path)
+            .run();
         assert_none(&run, 66, &[reason, &path.display().to_string()]);
         run.assert_no(["s.canary"]);
     }
     let home = TempDir::new();
     file(&home, ".vault-token", "s.canary", 0o644);
-    let run = mint(address).env("HOME", home.path()).run();
+    let run = mint(address)
+        .arg("--any-policy")
+        .env("HOME", home.path())
+        .run();
     assert_none(&run, 66, &["0644", ".vault-token"]);
 }
 
@@ -350,11 +387,18 @@ fn what_is_no_token_is_65_and_is_not_shown() {
     ];
     for (number, input) in inputs.into_iter().enumerate() {
         let path = file(&directory, &number.to_string(), input, 0o400);
-        let run = mint(address).arg("--issuer-token-file").arg(&path).run();
+        let run = mint(address)
+            .arg("--any-policy")
+            .arg("--issuer-token-file")
+            .arg(&path)
+            .run();
         assert_none(&run, 65, &["malformed"]);
         run.assert_no(["canary"]);
         if !input.is_empty() {
-            let run = mint(address).env("VAULT_TOKEN", input).run();
+            let run = mint(address)
+                .arg("--any-policy")
+                .env("VAULT_TOKEN", input)
+                .run();
             assert_none(&run, 65, &["malformed", "VAULT_TOKEN"]);
             run.assert_no(["canary"]);
         }
@@ -389,7 +433,10 @@ fn every_mistake_of_the_command_line_is_64() {
         let run = as_root(admin).args(arguments).run();
         assert_none(&run, 64, &[word]);
     }
-    let dry = as_root(admin).env("ANTEROOM_DRY_RUN", "1").run();
+    let dry = as_root(admin)
+        .arg("--any-policy")
+        .env("ANTEROOM_DRY_RUN", "1")
+        .run();
     assert_none(&dry, 64, &["no dry run of a mint"]);
 }
 
@@ -401,7 +448,7 @@ fn where_vault_is_has_the_rules_of_a_start() {
         let call = Anteroom::new()
             .without_secrets_dir()
             .env("VAULT_TOKEN", admin.root_token())
-            .arg("mint");
+            .args(["mint", "--any-policy"]);
         let call = variables
             .iter()
             .fold(call, |call, (name, value)| call.env(name, value));
@@ -437,17 +484,27 @@ fn over_tls_only_a_server_that_is_known_gets_the_issuing_token() {
         ..Options::default()
     });
     let ca = server.ca_pem_path().to_owned();
-    let run = as_root(&server).env("VAULT_CACERT", &ca).run();
+    let run = as_root(&server)
+        .arg("--any-policy")
+        .env("VAULT_CACERT", &ca)
+        .run();
     token(&run);
-    let run = as_root(&server).env("BAO_CACERT", &ca).run();
+    let run = as_root(&server)
+        .arg("--any-policy")
+        .env("BAO_CACERT", &ca)
+        .run();
     token(&run);
-    let unknown = as_root(&server).env("VAULT_SKIP_VERIFY", "true").run();
+    let unknown = as_root(&server)
+        .arg("--any-policy")
+        .env("VAULT_SKIP_VERIFY", "true")
+        .run();
     assert_none(
         &unknown,
         76,
         &["VAULT_SKIP_VERIFY is ignored", "VAULT_CACERT"],
     );
     let other = as_root(&server)
+        .arg("--any-policy")
         .env("VAULT_CACERT", &ca)
         .env("VAULT_TLS_SERVER_NAME", "other.example.io")
         .run();
@@ -500,6 +557,7 @@ fn what_vault_refuses_has_the_code_and_the_hint_of_a_start() {
 fn a_vault_that_is_not_there_or_none_has_the_code_of_a_start() {
     let run = |address: &str| {
         mint(address)
+            .arg("--any-policy")
             .env("VAULT_TOKEN", "s.canary")
             .args(["--deadline", "1s"])
             .run()
@@ -529,7 +587,10 @@ fn a_vault_that_is_not_there_or_none_has_the_code_of_a_start() {
 fn a_signal_ends_it_while_it_waits() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let (listener, address) = silent();
-        let run = mint(&address).env("VAULT_TOKEN", "s.canary").spawn();
+        let run = mint(&address)
+            .arg("--any-policy")
+            .env("VAULT_TOKEN", "s.canary")
+            .spawn();
         let _connected = listener.accept().expect("it connects");
         run.kill(signal);
         let run = run.wait();
@@ -575,7 +636,9 @@ fn while_it_runs_the_issuing_token_is_in_no_command_line_and_its_memory_is_close
     ];
     for (index, call) in calls.into_iter().enumerate() {
         let (listener, address) = silent();
-        let run = call(mint(&address), &path).uid(1000).spawn();
+        let run = call(mint(&address).arg("--any-policy"), &path)
+            .uid(1000)
+            .spawn();
         // It has read the token by then.
         let _connected = listener.accept().expect("it connects");
         let at = |name: &str| PathBuf::from(format!("/proc/{}/{name}", run.pid()));

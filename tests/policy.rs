@@ -351,11 +351,20 @@ fn a_policy_renews_and_revokes_leases_of_its_own_paths_alone() {
         let (_, id) = other.rsplit_once('/').expect("a lease has a path");
         for (path, body) in [
             ("sys/leases/revoke", json!({"lease_id": other})),
-            ("sys/leases/revoke", json!({"lease_id": other, "sync": true})),
+            (
+                "sys/leases/revoke",
+                json!({"lease_id": other, "sync": true}),
+            ),
             ("sys/leases/revoke", json!({"url_lease_id": other})),
             ("sys/leases/renew", json!({"lease_id": other})),
-            ("sys/leases/renew", json!({"lease_id": other, "increment": 3600})),
-            ("sys/leases/renew", json!({"url_lease_id": other, "increment": 3600})),
+            (
+                "sys/leases/renew",
+                json!({"lease_id": other, "increment": 3600}),
+            ),
+            (
+                "sys/leases/renew",
+                json!({"url_lease_id": other, "increment": 3600}),
+            ),
         ] {
             assert_eq!(call(path, &body), 403, "{path} {body}");
         }
@@ -502,13 +511,14 @@ fn the_policy_of_a_minter_is_enough_and_the_token_role_makes_what_a_start_expect
     let printed = self::role(&policy);
     assert_eq!(
         printed.as_object().map(serde_json::Map::len),
-        Some(5),
+        Some(6),
         "{policy}"
     );
     for (name, value) in printed.as_object().expect("an object") {
         let kept = match &kept["data"][name] {
             Value::Array(list) => text(&list[0]),
             Value::String(text) => text.clone(),
+            Value::Number(seconds) => format!("{}h", seconds.as_u64().unwrap_or_default() / 3600),
             other => other.to_string(),
         };
         assert_eq!(value, &kept, "{name} is a field that the server keeps");
@@ -533,6 +543,18 @@ fn the_policy_of_a_minter_is_enough_and_the_token_role_makes_what_a_start_expect
         .shell("echo the application runs")
         .run();
     assert_started(&run, "minted with the least policy");
+
+    // A token lives for as long as the role says, whatever was asked for.
+    let run = minter.mint(&["--ttl", "700h"]);
+    run.assert_code(0);
+    let client = minter.admin().client_token(run.stdout.trim_end());
+    let look = minter
+        .admin()
+        .api("GET", "auth/token/lookup-self")
+        .token(&client)
+        .send();
+    let ttl = look.json["data"]["ttl"].as_u64();
+    assert!(ttl.is_some_and(|ttl| ttl <= 3600), "{}", look.json);
 
     // What an agent does besides.
     assert_eq!(

@@ -5,10 +5,13 @@
 #   VAULT=bao         the program, if it is not `vault`; it finds its server and token by the usual variables
 #   ANTEROOM=PATH     anteroom, if it is not in PATH
 #   MANIFEST=PATH     a manifest other than the one beside this script
+#   LIFE=KEY=VALUE    how long a token of the service may live: token_period=1h, for as long as it is renewed within each hour, or
+#                     token_explicit_max_ttl=720h, after which the service has to start again
 set -eu
 VAULT=${VAULT:-vault}
 ANTEROOM=${ANTEROOM:-anteroom}
 MANIFEST=${MANIFEST:-$(dirname "$0")/anteroom.toml}
+LIFE=${LIFE:-token_period=1h}
 
 # Both before anything is written: of a pipeline only the last command's failure ends the script.
 service=$(ENVIRONMENT=production "$ANTEROOM" policy --manifest "$MANIFEST")
@@ -16,7 +19,8 @@ minter=$(ENVIRONMENT=production "$ANTEROOM" policy --minter --manifest "$MANIFES
 
 printf '%s\n' "$service" | "$VAULT" policy write timeline-production - >&2
 "$VAULT" write auth/token/roles/timeline-production \
-  allowed_policies=timeline-production token_no_default_policy=true token_type=service orphan=true renewable=true >&2
+  allowed_policies=timeline-production token_no_default_policy=true token_type=service orphan=true renewable=true \
+  "$LIFE" >&2
 
 # What the agent may do. One that serves several services has the first path of each of their minters.
 printf '%s\n' "$minter" | "$VAULT" policy write anteroom-agent - >&2
