@@ -52,7 +52,7 @@ use handout::nanoseconds;
 use identity::Claim;
 use metrics::Metrics;
 use own_token::OwnToken;
-use register::{Entry, Register};
+use register::{Entry, Place, Register};
 
 /// Half of the threads that there are.
 const DELIVERIES_MAX: usize = cli::THREADS_MAX / 2;
@@ -66,6 +66,8 @@ const FINISH: Duration = Duration::from_secs(5);
 /// What all its tasks share.
 pub struct Agent {
     configuration: Configuration,
+    /// The Vault that mints and revokes.
+    vault: Place,
     own_token: OwnToken,
     register: Register,
     metrics: Metrics,
@@ -87,6 +89,8 @@ pub struct Agent {
     calls: Mutex<Recent>,
     /// There is something to revoke.
     ended: Notify,
+    /// Accessors of the tokens that Vault is told to end just now.
+    revoking: Mutex<HashSet<String>>,
 }
 
 /// When what happened within the last minute, by container.
@@ -124,6 +128,11 @@ impl Agent {
             decided: Mutex::default(),
             calls: Mutex::default(),
             ended: Notify::new(),
+            revoking: Mutex::default(),
+            vault: Place {
+                address: configuration.vault.address.url(),
+                namespace: configuration.vault.namespace.clone(),
+            },
             configuration,
         })
     }
@@ -206,8 +215,8 @@ impl Agent {
             let text = error.to_string();
             self.log.event(Level::Warn, "docker", &text, &[]);
         }
-        self.revoke_some(self.register.over(), &mut HashMap::new())
-            .await;
+        let over = self.register.over(&self.vault);
+        self.revoke_some(over, &mut HashMap::new()).await;
     }
 
     fn engine(&self) -> Option<Engine> {
@@ -247,9 +256,10 @@ impl Agent {
         }
     }
 
-    /// Those tokens are to be revoked.
+    /// Marks those tokens to be revoked. What Vault has said to have ended goes off the register with its container.
     fn end(&self, is_over: impl Fn(&Entry) -> bool) {
-        if self.register.end(is_over) > 0 {
+        let has_ended = |entry: &Entry| is_over(entry) && entry.is_known_to_have_ended(&self.vault);
+        if self.register.forget(has_ended) + self.register.end(&is_over) > 0 {
             self.ended.notify_one();
         }
     }

@@ -27,7 +27,7 @@ pub use client::{Client, Endpoint, GRACE, Session};
 pub use error::Error;
 pub use leases::Renewed;
 pub use logical::Reply;
-pub use mint::{MintRequest, Minted};
+pub use mint::{End, MintRequest, Minted};
 pub use pki::SignRequest;
 pub use roots::{Error as TrustError, Roots, read as read_certificates};
 pub use token::TokenProperties;

@@ -17,7 +17,7 @@ use super::Agent;
 use super::configuration::{Configuration, Login};
 use super::error::Error;
 use super::register::{Entry, Selector};
-use super::revocation::AT_ONCE;
+use super::revocation::{AT_ONCE, Outcome, Wanted, unknown};
 use super::sockets::{PRIVATE, listen};
 use crate::log::{Level, Log, Value, sanitised};
 
@@ -29,7 +29,14 @@ const ORDER_MAX: u64 = 16 * 1024;
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
     /// Revoke what they have, and mint no more.
-    Revoke(Selector),
+    Revoke {
+        /// Whose tokens.
+        #[serde(flatten)]
+        selector: Selector,
+        /// What this Vault does not know goes off the register.
+        #[serde(default)]
+        forget_unknown: bool,
+    },
     /// Mint again.
     Allow(Selector),
 }
@@ -107,12 +114,20 @@ impl Say for UnboundedSender<Line> {
 impl Agent {
     async fn obey(&self, order: Order, say: &UnboundedSender<Line>) {
         match order {
-            Order::Revoke(selector) => self.revoke_all(selector, say).await,
+            Order::Revoke {
+                selector,
+                forget_unknown,
+            } => self.revoke_all(selector, forget_unknown, say).await,
             Order::Allow(selector) => self.allow(&selector, say).await,
         }
     }
 
-    async fn revoke_all(&self, selector: Selector, say: &UnboundedSender<Line>) {
+    async fn revoke_all(
+        &self,
+        selector: Selector,
+        forget_unknown: bool,
+        say: &UnboundedSender<Line>,
+    ) {
         let named =
             |entry: &Entry| selector.covers(&entry.app, &entry.environment, &entry.container);
         // First, so that nobody gets another one meanwhile; and in the file, so that it holds whatever happens now.
@@ -126,7 +141,7 @@ impl Agent {
         let all = entries.len();
         let mut results = stream::iter(entries)
             .map(|entry| async move {
-                let result = self.revoke(&entry, "break_glass").await;
+                let result = self.revoke(&entry, "break_glass", Wanted::ByOrder).await;
                 (entry, result)
             })
             .buffer_unordered(AT_ONCE);
@@ -138,9 +153,18 @@ impl Agent {
                 entry.app, entry.environment, entry.accessor
             );
             match result {
-                Ok(()) => {
+                Ok(Outcome::Revoked | Outcome::HadEnded) => {
                     revoked += 1;
                     say.line(format!("revoked {whose}"));
+                }
+                Ok(Outcome::Unknown) if forget_unknown => {
+                    self.register.remove(&entry.accessor);
+                    say.line(format!("UNKNOWN to this Vault and forgotten {whose}"));
+                }
+                Ok(Outcome::Unknown) => {
+                    left += 1;
+                    let why = unknown(&entry, &self.vault);
+                    say.line(format!("UNKNOWN to this Vault {whose}: {why}"));
                 }
                 Err(trouble) => {
                     left += 1;
@@ -267,7 +291,7 @@ fn alone(
     let (say, mut said) = mpsc::unbounded_channel();
     let work = async {
         // A block holds without a token too.
-        if let (Order::Revoke(_), true) = (&order, may_log_in)
+        if let (Order::Revoke { .. }, true) = (&order, may_log_in)
             && let Err(error) = agent.own_token.begin_now().await
         {
             log.event(Level::Error, "own_token_lost", &error.to_string(), &[]);

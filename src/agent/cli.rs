@@ -52,9 +52,20 @@ pub enum Task {
     /// Is the configuration sound? Asks nobody
     Check,
     /// Revokes every token of those that are named, and mints no more for them
-    Revoke(Who),
+    Revoke(Revocation),
     /// Mints again for those that are named
     Allow(Who),
+}
+
+/// What is revoked.
+#[derive(Debug, Args)]
+pub struct Revocation {
+    /// Whose tokens
+    #[command(flatten)]
+    pub who: Who,
+    /// Take what this Vault does not know off the register, once you know why that is so
+    #[arg(long)]
+    pub forget_unknown: bool,
 }
 
 /// Whose tokens; at least one of them.
@@ -125,7 +136,10 @@ pub fn run(cli: Cli, log: Log) -> Result<(), Error> {
                 reason: error.to_string(),
             });
         }
-        Some(Task::Revoke(who)) => Order::Revoke(who.into()),
+        Some(Task::Revoke(revocation)) => Order::Revoke {
+            selector: revocation.who.into(),
+            forget_unknown: revocation.forget_unknown,
+        },
         Some(Task::Allow(who)) => Order::Allow(who.into()),
     };
     break_glass::run(configuration, order, log, print)

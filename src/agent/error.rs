@@ -67,7 +67,7 @@ impl fmt::Display for Error {
             Error::Control { reason } => write!(f, "the running agent: {reason}"),
             Error::NotAll { left } => write!(
                 f,
-                "not all of it is done: {left} left, which are named above; what is to be revoked is tried again by a running agent, or by the next one"
+                "not all of it is done: {left} left, which are named above; what could not be revoked is tried again by a running agent, or by the next one"
             ),
         }
     }

@@ -264,6 +264,8 @@ impl Agent {
             environment: environment.clone(),
             delivered: false,
             over: false,
+            vault: Some(self.vault.clone()),
+            unknown_to: None,
         });
         // Somebody may have said `revoke` while Vault was asked.
         let blocked = self.register.blocked(&app, &environment, &claim.container);

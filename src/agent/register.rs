@@ -12,6 +12,25 @@ use serde::{Deserialize, Serialize};
 
 use super::lock;
 
+/// A Vault, by what the agent calls it: another address or namespace may be another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its address.
+    pub address: String,
+    /// The namespace; none is the root's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{}, namespace {namespace}", self.address),
+            None => f.write_str(&self.address),
+        }
+    }
+}
+
 /// One token, from its minting until its revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -29,6 +48,29 @@ pub struct Entry {
     pub delivered: bool,
     /// Nobody may use it any more: it is to be revoked.
     pub over: bool,
+    /// The Vault that minted the token; a register of an earlier version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<Place>,
+    /// The Vault that was told to end the token and did not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_to: Option<Place>,
+}
+
+impl Entry {
+    /// Whether this Vault minted the token, as far as the register knows.
+    pub fn is_of(&self, vault: &Place) -> bool {
+        self.vault.as_ref().is_none_or(|place| place == vault)
+    }
+
+    /// Whether this Vault is still to be told that the token ends: one that does not know the token is not asked again.
+    fn is_to_be_revoked_at(&self, vault: &Place) -> bool {
+        self.over && self.unknown_to.as_ref() != Some(vault)
+    }
+
+    /// Whether the token has ended, by the word of the Vault that minted it.
+    pub fn is_known_to_have_ended(&self, vault: &Place) -> bool {
+        self.is_of(vault) && self.unknown_to.as_ref() == Some(vault)
+    }
 }
 
 /// For whom no token is minted until that is allowed again; what is not named is any.
@@ -211,11 +253,18 @@ impl Register {
         self.lock().content.entries.clone()
     }
 
-    /// Those whose tokens are to be revoked.
-    pub fn over(&self) -> Vec<Entry> {
+    /// Those whose tokens this Vault is to revoke.
+    pub fn over(&self, vault: &Place) -> Vec<Entry> {
         let mut entries = self.entries();
-        entries.retain(|entry| entry.over);
+        entries.retain(|entry| entry.is_to_be_revoked_at(vault));
         entries
+    }
+
+    /// The token with this accessor is in the register.
+    pub fn holds(&self, accessor: &str) -> bool {
+        let state = self.lock();
+        let mut entries = state.content.entries.iter();
+        entries.any(|entry| entry.accessor == accessor)
     }
 
     /// How many tokens are out, and how many of them are to be revoked.
@@ -263,13 +312,29 @@ impl Register {
         })
     }
 
-    /// It is revoked; false when somebody has said so already.
-    pub fn remove(&self, accessor: &str) -> bool {
+    /// Notes that this Vault does not know the token.
+    pub fn note_unknown(&self, accessor: &str, vault: &Place) {
+        self.change(|content| {
+            for entry in &mut content.entries {
+                if entry.accessor == accessor {
+                    entry.unknown_to = Some(vault.clone());
+                }
+            }
+        });
+    }
+
+    /// Removes those; returns how many they were.
+    pub fn forget(&self, is_gone: impl Fn(&Entry) -> bool) -> usize {
         self.change(|content| {
             let before = content.entries.len();
-            content.entries.retain(|entry| entry.accessor != accessor);
-            content.entries.len() < before
+            content.entries.retain(|entry| !is_gone(entry));
+            before - content.entries.len()
         })
+    }
+
+    /// It is revoked; false when somebody has said so already.
+    pub fn remove(&self, accessor: &str) -> bool {
+        self.forget(|entry| entry.accessor == accessor) > 0
     }
 
     /// Nothing is minted for those until [`allow`](Register::allow).
@@ -376,6 +441,47 @@ mod tests {
             environment: environment.map(str::to_owned),
             container: None,
         }
+    }
+
+    #[test]
+    fn unknown_token_is_asked_for_once_and_at_other_vaults_again() {
+        let place = |address: &str, namespace: Option<&str>| Place {
+            address: address.to_owned(),
+            namespace: namespace.map(str::to_owned),
+        };
+        let (here, there) = (place("https://a", None), place("https://a", Some("eu")));
+        let entry = |vault: Option<&Place>, unknown_to: Option<&Place>| Entry {
+            accessor: "a".to_owned(),
+            container: "c".to_owned(),
+            started: 0,
+            app: "timeline".to_owned(),
+            environment: "test".to_owned(),
+            delivered: true,
+            over: true,
+            vault: vault.cloned(),
+            unknown_to: unknown_to.cloned(),
+        };
+        // Who minted it, who did not know it: is it of this Vault, is this one asked, and is it known to have ended?
+        for (vault, unknown_to, expected) in [
+            (None, None, [true, true, false]),
+            (Some(&here), None, [true, true, false]),
+            (Some(&there), None, [false, true, false]),
+            (None, Some(&here), [true, false, true]),
+            (Some(&here), Some(&here), [true, false, true]),
+            (Some(&here), Some(&there), [true, true, false]),
+            (Some(&there), Some(&here), [false, false, false]),
+        ] {
+            let mut entry = entry(vault, unknown_to);
+            let found = [
+                entry.is_of(&here),
+                entry.is_to_be_revoked_at(&here),
+                entry.is_known_to_have_ended(&here),
+            ];
+            assert_eq!(found, expected, "{vault:?} {unknown_to:?}");
+            entry.over = false;
+            assert!(!entry.is_to_be_revoked_at(&here));
+        }
+        assert_eq!(there.to_string(), "https://a, namespace eu");
     }
 
     #[test]

@@ -7,17 +7,19 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use super::Agent;
 use super::own_token::Trouble;
-use super::register::Entry;
+use super::register::{Entry, Place};
+use super::{Agent, lock};
 use crate::clock::chance;
 use crate::log::{Level, Value};
-use crate::vault;
+use crate::vault::End;
 
 /// Revocations at one moment; a database engine drops a user for each.
 pub(super) const AT_ONCE: usize = 4;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LAST: Duration = Duration::from_secs(30);
+/// Between two looks whether another one has done with the same token.
+const OTHER_LOOK: Duration = Duration::from_millis(20);
 
 impl Agent {
     /// Revokes whatever is over, as it comes; what cannot be revoked now is tried again.
@@ -25,7 +27,7 @@ impl Agent {
         let mut pause = PAUSE_FIRST;
         let mut failed = HashMap::new();
         loop {
-            let over = self.register.over();
+            let over = self.register.over(&self.vault);
             failed.retain(|accessor, _| over.iter().any(|entry| &entry.accessor == accessor));
             let is_done = self.revoke_some(over, &mut failed).await;
             self.save().await;
@@ -62,13 +64,14 @@ impl Agent {
                     true => "died",
                     false => "undelivered",
                 };
-                let revoked = self.revoke(&entry, cause).await;
+                let revoked = self.revoke(&entry, cause, Wanted::ByItsEnd).await;
                 (entry, Some(revoked))
             })
             .buffer_unordered(AT_ONCE);
         let mut is_done = true;
         while let Some((entry, revoked)) = results.next().await {
-            if let Some(Ok(())) = revoked {
+            // One that this Vault does not know is noted, and not asked for again.
+            if let Some(Ok(_)) = revoked {
                 continue;
             }
             is_done = false;
@@ -91,27 +94,61 @@ impl Agent {
         is_done
     }
 
-    /// Revokes one token, and with it whatever it was used for.
-    pub(super) async fn revoke(&self, entry: &Entry, cause: &'static str) -> Result<(), Trouble> {
+    /// Revokes one token, and with it whatever it was used for. An operator and the end of its container may both ask for
+    /// that: one of them waits, lest the other one's work looks like a token that Vault does not know.
+    pub(super) async fn revoke(
+        &self,
+        entry: &Entry,
+        cause: &'static str,
+        wanted: Wanted,
+    ) -> Result<Outcome, Trouble> {
+        let accessor = &entry.accessor;
+        while !lock(&self.revoking).insert(accessor.clone()) {
+            tokio::time::sleep(OTHER_LOOK).await;
+        }
+        let revoked = match self.register.holds(accessor) {
+            true => self.revoke_alone(entry, cause, wanted).await,
+            false => Ok(Outcome::Revoked),
+        };
+        lock(&self.revoking).remove(accessor);
+        revoked
+    }
+
+    async fn revoke_alone(
+        &self,
+        entry: &Entry,
+        cause: &'static str,
+        wanted: Wanted,
+    ) -> Result<Outcome, Trouble> {
         let accessor = entry.accessor.clone();
-        let revoked = self
+        let end = self
             .own_token
             .ask(move |session| session.revoke_accessor(&accessor))
-            .await;
-        match revoked {
-            Err(trouble) if !is_gone(&trouble) => Err(trouble),
-            // An operator and the end of its container may both ask for it.
-            _ if !self.register.remove(&entry.accessor) => Ok(()),
-            _ => {
-                self.metrics.revoked();
-                let [accessor, container, app, environment] = fields(entry);
-                let cause = ("cause", Value::Text(cause));
-                let fields = [accessor, container, app, environment, cause];
-                let text = "the token and its leases are revoked";
-                self.log.event(Level::Info, "revoked", text, &fields);
-                Ok(())
+            .await?;
+        let outcome = outcome(end, wanted, entry.is_of(&self.vault));
+        let text = match outcome {
+            Outcome::Revoked => "the token and its leases are revoked",
+            Outcome::HadEnded => "the token had ended before, and its leases with it",
+            Outcome::Unknown => {
+                self.register.note_unknown(&entry.accessor, &self.vault);
+                let text = format!(
+                    "the token {} of the container {} is not revoked: {}",
+                    entry.accessor,
+                    entry.container,
+                    unknown(entry, &self.vault)
+                );
+                let fields = fields(entry);
+                self.log.event(Level::Error, "not_revoked", &text, &fields);
+                return Ok(outcome);
             }
-        }
+        };
+        self.register.remove(&entry.accessor);
+        self.metrics.revoked();
+        let [accessor, container, app, environment] = fields(entry);
+        let cause = ("cause", Value::Text(cause));
+        let fields = [accessor, container, app, environment, cause];
+        self.log.event(Level::Info, "revoked", text, &fields);
+        Ok(outcome)
     }
 
     /// Writes the register, or says that it cannot.
@@ -132,16 +169,68 @@ fn fields(entry: &Entry) -> [(&'static str, Value<'_>); 4] {
     ]
 }
 
-/// Vault knows no such token any more: it has ended by itself, or its service has revoked it. OpenBao, and Vault since
-/// 1.10, say that with a success and a warning, earlier ones with this error.
-fn is_gone(trouble: &Trouble) -> bool {
-    let Trouble::Vault(vault::Error::Status {
-        status: 400,
-        errors,
-        ..
-    }) = trouble
-    else {
-        return false;
-    };
-    errors.iter().any(|error| error == "invalid accessor")
+/// Why a token is to be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Its container has ended, or did not get it.
+    ByItsEnd,
+    /// An operator says so, and must know whether it was done.
+    ByOrder,
+}
+
+/// What became of a token that was to be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Vault has revoked it.
+    Revoked,
+    /// The Vault that minted it does not know it any more: its service revoked it, or its life was over.
+    HadEnded,
+    /// This Vault does not know it, and it may live elsewhere: it stays in the register.
+    Unknown,
+}
+
+/// A token that Vault does not know has ended where its container has too, and where this Vault minted it. An operator's
+/// order is about tokens in use, of which none should be unknown: this may be another Vault, or an older state of it.
+fn outcome(end: End, wanted: Wanted, is_own: bool) -> Outcome {
+    match (end, wanted, is_own) {
+        (End::Revoked, ..) => Outcome::Revoked,
+        (End::Unknown, Wanted::ByItsEnd, true) => Outcome::HadEnded,
+        (End::Unknown, ..) => Outcome::Unknown,
+    }
+}
+
+/// What is said of a token that this Vault does not know.
+pub(super) fn unknown(entry: &Entry, here: &Place) -> String {
+    match &entry.vault {
+        Some(place) if place == here => format!(
+            "{here}, which minted it, does not know it: it ended before, or an older state of this Vault was restored. It leaves the register when its container ends"
+        ),
+        Some(place) => format!(
+            "{here} does not know it, and it may live at {place}, which minted it: revoke it from there. It stays in the register"
+        ),
+        None => format!(
+            "{here} does not know it, and the register does not say which Vault minted it. It leaves the register when its container ends"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_token_has_ended_only_where_it_was_minted_and_its_container_too() {
+        use Wanted::{ByItsEnd, ByOrder};
+        for (end, wanted, is_own, expected) in [
+            (End::Revoked, ByItsEnd, true, Outcome::Revoked),
+            (End::Revoked, ByOrder, false, Outcome::Revoked),
+            (End::Unknown, ByItsEnd, true, Outcome::HadEnded),
+            (End::Unknown, ByItsEnd, false, Outcome::Unknown),
+            (End::Unknown, ByOrder, true, Outcome::Unknown),
+            (End::Unknown, ByOrder, false, Outcome::Unknown),
+        ] {
+            let found = outcome(end, wanted, is_own);
+            assert_eq!(found, expected, "{end:?} {wanted:?} {is_own}");
+        }
+    }
 }

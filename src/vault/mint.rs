@@ -43,6 +43,15 @@ pub struct Minted {
     pub ttl: u64,
 }
 
+/// What Vault says of a token that it was told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The token and all its leases are revoked.
+    Revoked,
+    /// Vault knows no such token: it has ended before, or it never was in this Vault and lives in another.
+    Unknown,
+}
+
 impl Session {
     /// Makes a client token and has it wrapped (`auth/token/create/ROLE`).
     pub fn mint(&self, request: &MintRequest<'_>) -> Result<Minted, Error> {
@@ -81,16 +90,37 @@ impl Session {
     }
 
     /// Ends a token that is known by its accessor alone, and all its leases (`auth/token/revoke-accessor`).
-    pub fn revoke_accessor(&self, accessor: &str) -> Result<(), Error> {
+    pub fn revoke_accessor(&self, accessor: &str) -> Result<End, Error> {
         let body = serde_json::json!({"accessor": accessor}).to_string();
-        self.call::<IgnoredAny>(&Call {
+        let answer = self.call::<IgnoredAny>(&Call {
             method: Method::POST,
             path: "auth/token/revoke-accessor",
             body: Some(Zeroizing::new(body.into_bytes())),
             repeat: Repeat::Freely,
             wrap_ttl: None,
-        })
-        .map(drop)
+        });
+        end(answer.map(|answer| answer.warnings.unwrap_or_default()))
+    }
+}
+
+/// OpenBao, and Vault since 1.10, answer an unknown accessor with a success and a warning; earlier ones with an error.
+fn end(answer: Result<Vec<String>, Error>) -> Result<End, Error> {
+    let is_unknown = match &answer {
+        Ok(warnings) => warnings
+            .iter()
+            .any(|warning| warning.to_lowercase().contains("no token found")),
+        Err(Error::Status {
+            status: 400,
+            errors,
+            by_vault: true,
+            ..
+        }) => errors.iter().any(|error| error == "invalid accessor"),
+        Err(_) => false,
+    };
+    match (is_unknown, answer) {
+        (true, _) => Ok(End::Unknown),
+        (false, Ok(_)) => Ok(End::Revoked),
+        (false, Err(error)) => Err(error),
     }
 }
 
@@ -111,4 +141,43 @@ fn minted(wrap_info: Option<Value>) -> Option<Minted> {
         creation_time: plain(text("creation_time")),
         ttl: plain(text("ttl")).parse().ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, by_vault: bool, error: &str) -> Result<Vec<String>, Error> {
+        Err(Error::Status {
+            request: "POST auth/token/revoke-accessor".to_owned(),
+            status,
+            errors: vec![error.to_owned()],
+            by_vault,
+            has_data: false,
+        })
+    }
+
+    #[test]
+    fn end_of_a_token_is_told_from_a_token_that_is_unknown() {
+        let warned = |text: &str| Ok(vec![text.to_owned()]);
+        for (answer, expected) in [
+            (Ok(Vec::new()), Some(End::Revoked)),
+            (
+                warned("Endpoint ignores these parameters"),
+                Some(End::Revoked),
+            ),
+            (
+                warned("No token found with this accessor"),
+                Some(End::Unknown),
+            ),
+            (warned("no token found"), Some(End::Unknown)),
+            (refused(400, true, "invalid accessor"), Some(End::Unknown)),
+            (refused(400, false, "invalid accessor"), None),
+            (refused(403, true, "invalid accessor"), None),
+            (refused(400, true, "something else"), None),
+        ] {
+            let shown = format!("{answer:?}");
+            assert_eq!(end(answer).ok(), expected, "{shown}");
+        }
+    }
 }

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::{STAY, TMPFS, entered, on_host, plain, small};
 use crate::support::agent::{Agent, Setup, alive, id, minted};
-use crate::support::docker::{self, Container, docker};
+use crate::support::docker::{self, Container, Outcome, docker};
 use crate::support::openbao::text;
-use crate::support::{OpenBao, Options, Service, Storage, TempDir, repository, wait_for};
+use crate::support::{OpenBao, Options, Service, Storage, TempDir, repository, unique, wait_for};
 
 fn restart(container: &Container) {
     let outcome = docker(["restart", "--time", "0", container.name()]);
@@ -203,6 +203,91 @@ fn what_cannot_be_revoked_now_is_said_and_done_later() {
     server.unseal();
     agent.wait_until_empty();
     assert!(alive(&server, &service).is_empty());
+}
+
+#[test]
+fn token_of_another_vault_stays_until_that_one_revokes_it() {
+    if !docker::available() {
+        return;
+    }
+    let server = OpenBao::shared();
+    let service = Service::new();
+    let agent = Setup::of(&service, &plain()).start();
+    let container = delivered(&agent, &service);
+    agent.kill();
+    let accessor = agent.accessors()[0].clone();
+    let register = fs::read_to_string(agent.path("register.json")).expect("it is there");
+
+    // The same host, after its configuration came to name another Vault.
+    let other = OpenBao::start(Options::default());
+    let elsewhere = Setup::of(&Service::on(&other), &plain()).prepare();
+    elsewhere.write_private("register.json", &register);
+    let unknown = |outcome: &Outcome| {
+        assert_eq!(outcome.code, 69, "{outcome:#?}");
+        let line = format!("UNKNOWN to this Vault {}", service.app);
+        assert!(outcome.stdout.contains(&line), "{outcome:#?}");
+        assert!(outcome.stdout.contains("\n0 of 1 tokens"), "{outcome:#?}");
+        assert!(!outcome.stdout.contains("\nrevoked"), "{outcome:#?}");
+    };
+    unknown(&elsewhere.command(&["revoke", "--all"]));
+    assert_eq!(elsewhere.accessors(), [accessor.clone()]);
+    // Neither does a running agent take the token for ended, when its container ends too.
+    elsewhere.start();
+    drop(container);
+    unknown(&elsewhere.command(&["revoke", "--app", &service.app]));
+    assert_eq!(elsewhere.accessors(), [accessor.clone()]);
+    assert_eq!(elsewhere.metric("tokens_to_be_revoked"), 1.0);
+    assert_eq!(elsewhere.metric("revoked_total"), 0.0);
+    let event = elsewhere.wait_for("not_revoked");
+    assert_eq!(event["accessor"], accessor.as_str(), "{event}");
+    assert!(event["message"].to_string().contains(server.address()));
+    elsewhere.kill();
+    assert!(server.accessor_exists(&accessor));
+
+    // Where it was minted it is known.
+    let kept = fs::read_to_string(elsewhere.path("register.json")).expect("it is there");
+    agent.write_private("register.json", &kept);
+    let outcome = agent.command(&["revoke", "--all"]);
+    assert_eq!(outcome.code, 0, "{outcome:#?}");
+    assert!(!server.accessor_exists(&accessor));
+    assert!(agent.accessors().is_empty());
+
+    // An operator who knows better says so.
+    let outcome = elsewhere.command(&["revoke", "--all", "--forget-unknown"]);
+    assert_eq!(outcome.code, 0, "{outcome:#?}");
+    assert!(outcome.stdout.contains("forgotten"), "{outcome:#?}");
+    assert!(elsewhere.accessors().is_empty());
+}
+
+#[test]
+fn token_that_ended_unseen_stays_as_long_as_its_container() {
+    if !docker::available() {
+        return;
+    }
+    let server = OpenBao::shared();
+    let service = Service::new();
+    let agent = Setup::of(&service, &plain()).start();
+    let containers = [(); 2].map(|()| delivered(&agent, &service));
+    let accessors = agent.accessors();
+    for accessor in &accessors {
+        let body = json!({"accessor": accessor});
+        server.request("POST", "auth/token/revoke-accessor", body);
+    }
+    // The end of a container asks for no more than that its token has ended.
+    let [one, two] = containers;
+    drop(one);
+    agent.wait_until("the ended container's entry to go", || {
+        (agent.accessors() == accessors[1..]).then_some(())
+    });
+
+    let outcome = agent.command(&["revoke", "--app", &service.app]);
+    assert_eq!(outcome.code, 69, "{outcome:#?}");
+    assert!(outcome.stdout.contains("UNKNOWN"), "{outcome:#?}");
+    assert_eq!(agent.accessors(), accessors[1..]);
+    drop(two);
+    agent.wait_until_empty();
+    let outcome = agent.command(&["revoke", "--app", &service.app]);
+    assert_eq!(outcome.code, 0, "{outcome:#?}");
 }
 
 #[test]
