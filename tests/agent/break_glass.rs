@@ -15,7 +15,7 @@ use super::{STAY, TMPFS, entered, on_host, plain, small};
 use crate::support::agent::{Agent, Setup, alive, id, minted};
 use crate::support::docker::{self, Container, Outcome, docker};
 use crate::support::openbao::text;
-use crate::support::{OpenBao, Options, Service, Storage, TempDir, repository, unique, wait_for};
+use crate::support::{OpenBao, Options, Service, Storage, TempDir, repository, wait_for};
 
 fn restart(container: &Container) {
     let outcome = docker(["restart", "--time", "0", container.name()]);
@@ -230,12 +230,12 @@ fn token_of_another_vault_stays_until_that_one_revokes_it() {
         assert!(!outcome.stdout.contains("\nrevoked"), "{outcome:#?}");
     };
     unknown(&elsewhere.command(&["revoke", "--all"]));
-    assert_eq!(elsewhere.accessors(), [accessor.clone()]);
+    assert_eq!(elsewhere.accessors(), std::slice::from_ref(&accessor));
     // Neither does a running agent take the token for ended, when its container ends too.
     elsewhere.start();
     drop(container);
     unknown(&elsewhere.command(&["revoke", "--app", &service.app]));
-    assert_eq!(elsewhere.accessors(), [accessor.clone()]);
+    assert_eq!(elsewhere.accessors(), std::slice::from_ref(&accessor));
     assert_eq!(elsewhere.metric("tokens_to_be_revoked"), 1.0);
     assert_eq!(elsewhere.metric("revoked_total"), 0.0);
     let event = elsewhere.wait_for("not_revoked");
