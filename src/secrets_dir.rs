@@ -6,6 +6,7 @@
 
 mod generation;
 mod lock;
+mod withdrawal;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -13,11 +14,11 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, open, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::statvfs::FsFlags;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat};
+use nix::unistd::{Gid, Uid, geteuid};
 
 use crate::config::file;
 use crate::text_file;
@@ -240,38 +241,6 @@ impl SecretsDir {
         })
     }
 
-    /// Removes everything that is anteroom's, a private directory with it, and leaves the rest alone; what cannot be
-    /// removed stays.
-    pub fn withdraw(&self) {
-        self.clear();
-        if self.is_private {
-            let _ = std::fs::remove_dir(&self.path);
-        }
-    }
-
-    fn clear(&self) {
-        for name in self.names() {
-            if self.is_ours(&name) {
-                let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::NoRemoveDir);
-            }
-        }
-        for name in [DATA, DATA_NEXT] {
-            if self.leads_to_generation(name) {
-                let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
-            }
-        }
-        for name in [STATUS, STATUS_NEXT, KEEPER] {
-            if self.is_our_file(name) {
-                let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
-            }
-        }
-        for name in self.names() {
-            if name.starts_with(GENERATION) && self.is_made_by_us(&name) {
-                remove_tree(&self.directory, &name, TREE_DEPTH);
-            }
-        }
-    }
-
     /// Reads the status that was published in a directory.
     pub fn read_status(directory: &Path) -> Result<Vec<u8>, text_file::Error> {
         text_file::read(&directory.join(file::STATUS), STATUS_MAX)
@@ -387,47 +356,6 @@ fn target(name: &str) -> String {
         file::STATUS => STATUS.to_owned(),
         name => format!("{DATA}/{name}"),
     }
-}
-
-/// A generation holds files and one more level of directories.
-const TREE_DEPTH: u32 = 2;
-
-/// Removes a directory of ours.
-fn remove_tree(parent: &OwnedFd, name: &str, depth: u32) {
-    if depth == 0 {
-        return;
-    }
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    // It may have been given away, and root without CAP_DAC_OVERRIDE enters only what is its own.
-    let _ = fchownat(
-        parent,
-        name,
-        Some(geteuid()),
-        None,
-        AtFlags::AT_SYMLINK_NOFOLLOW,
-    );
-    let Ok(directory) = openat(parent, name, flags, Mode::empty()) else {
-        return;
-    };
-    let Ok(mut listing) = Dir::openat(&directory, ".", flags, Mode::empty()) else {
-        return;
-    };
-    for entry in listing.iter().filter_map(Result::ok) {
-        let Ok(entry) = entry.file_name().to_str() else {
-            continue;
-        };
-        if entry == "." || entry == ".." {
-            continue;
-        }
-        let is_directory = fstatat(&directory, entry, AtFlags::AT_SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits());
-        if is_directory {
-            remove_tree(&directory, entry, depth - 1);
-        } else {
-            let _ = unlinkat(&directory, entry, UnlinkatFlags::NoRemoveDir);
-        }
-    }
-    let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
 }
 
 fn make_private(parent: &Path, owner: Option<Owner>) -> Result<PathBuf, Errno> {

@@ -9,10 +9,8 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
-use super::{
-    DATA, DATA_NEXT, Error, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir, TREE_DEPTH,
-    remove_tree, target,
-};
+use super::withdrawal::{TREE_DEPTH, remove_tree};
+use super::{DATA, DATA_NEXT, Error, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir, target};
 use crate::config::file;
 use crate::files::File;
 use crate::secret::Secret;

@@ -1,0 +1,85 @@
+//! The end of what a start has put into the directory.
+
+use std::os::fd::OwnedFd;
+
+use nix::dir::Dir;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, fchownat, geteuid, unlinkat};
+
+use super::{DATA, DATA_NEXT, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir};
+
+impl SecretsDir {
+    /// Removes everything that is anteroom's, a private directory with it, and leaves the rest alone; what cannot be
+    /// removed stays.
+    pub fn withdraw(&self) {
+        self.clear();
+        if self.is_private {
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        for name in self.names() {
+            if self.is_ours(&name) {
+                let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::NoRemoveDir);
+            }
+        }
+        for name in [DATA, DATA_NEXT] {
+            if self.leads_to_generation(name) {
+                let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
+            }
+        }
+        for name in [STATUS, STATUS_NEXT, KEEPER] {
+            if self.is_our_file(name) {
+                let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
+            }
+        }
+        for name in self.names() {
+            if name.starts_with(GENERATION) && self.is_made_by_us(&name) {
+                remove_tree(&self.directory, &name, TREE_DEPTH);
+            }
+        }
+    }
+}
+
+/// A generation holds files and one more level of directories.
+pub(super) const TREE_DEPTH: u32 = 2;
+
+/// Removes a directory of ours.
+pub(super) fn remove_tree(parent: &OwnedFd, name: &str, depth: u32) {
+    if depth == 0 {
+        return;
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    // It may have been given away, and root without CAP_DAC_OVERRIDE enters only what is its own.
+    let _ = fchownat(
+        parent,
+        name,
+        Some(geteuid()),
+        None,
+        AtFlags::AT_SYMLINK_NOFOLLOW,
+    );
+    let Ok(directory) = openat(parent, name, flags, Mode::empty()) else {
+        return;
+    };
+    let Ok(mut listing) = Dir::openat(&directory, ".", flags, Mode::empty()) else {
+        return;
+    };
+    for entry in listing.iter().filter_map(Result::ok) {
+        let Ok(entry) = entry.file_name().to_str() else {
+            continue;
+        };
+        if entry == "." || entry == ".." {
+            continue;
+        }
+        let is_directory = fstatat(&directory, entry, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits());
+        if is_directory {
+            remove_tree(&directory, entry, depth - 1);
+        } else {
+            let _ = unlinkat(&directory, entry, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+    let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
+}
