@@ -400,6 +400,9 @@ fn of_secrets_dir(error: &secrets_dir::Error) -> &'static str {
         secrets_dir::Error::Taken { .. } => {
             "what is there is left alone; choose another name in the manifest, or another --secrets-dir"
         }
+        secrets_dir::Error::Kept { .. } => {
+            "each start needs a directory of its own; a program beside the application needs no anteroom: docker exec CONTAINER sh. Nothing in the directory was changed, and the token was not touched"
+        }
         secrets_dir::Error::Unusable { .. } => {
             "it must exist, belong to root or this user, let the application in, and have 256 KiB to spare: docker run --tmpfs /run/secrets. At a restart Docker gives it the mode of the image's directory: have one with mode 1777, or --tmpfs /run/secrets:uid=UID"
         }

@@ -15,15 +15,17 @@ mod watch;
 
 use std::ffi::{CString, OsString};
 use std::fmt;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
     ForkResult, Gid, Pid, Uid, fork, getgroups, getpid, setegid, seteuid, setgroups, setsid,
@@ -37,7 +39,7 @@ use crate::keeper::{self, Inheritance};
 use crate::link;
 use crate::log::Log;
 use crate::secret::Secret;
-use crate::secrets_dir::{Owner, SecretsDir};
+use crate::secrets_dir::{self, Owner, SecretsDir};
 use crate::signal;
 use crate::user::User;
 use crate::vault;
@@ -52,6 +54,9 @@ use watch::Watch;
 const LAST_WORDS: Duration = vault::GRACE
     .saturating_add(keeper::REVOCATION)
     .saturating_add(Duration::from_millis(200));
+
+/// How often a directory that another start has is looked at, in milliseconds.
+const LOOK: u8 = 10;
 
 /// Something of the operating system failed, or the start was ended.
 #[derive(Debug)]
@@ -143,8 +148,12 @@ pub fn run(
     })?;
     let signals = received.listen().map_err(system("listen for signals"))?;
     let application = getpid();
-    let directory = open_directory(config)?;
-    let child = match fork_unseen().inspect_err(|_| directory.withdraw()) {
+    let mut directory = open_directory(config)?;
+    if let Err(error) = claim(&mut directory, &signals) {
+        directory.withdraw();
+        return Err(error);
+    }
+    let child = match fork_unseen() {
         Ok(ForkResult::Child) => {
             drop((ours, signals));
             let umask = settle(config)?;
@@ -161,13 +170,17 @@ pub fn run(
             return keeper::run(inheritance, source).map(|()| 0);
         }
         Ok(ForkResult::Parent { child }) => child,
-        Err(errno) => return Err(system("fork")(errno).into()),
+        Err(errno) => {
+            directory.withdraw();
+            return Err(system("fork")(errno).into());
+        }
     };
     drop((theirs, source));
     let mut keeper = Watch {
         link: ours,
         signals,
         child,
+        directory,
         until: began + config.deadline + LAST_WORDS,
         ended: None,
     };
@@ -193,8 +206,26 @@ pub fn run(
         Err(error) => Err(error),
     };
     keeper.call_off();
-    directory.withdraw();
+    keeper.directory.withdraw();
     ended
+}
+
+/// Has the directory for this start alone, before anything is made in it and before the token is touched; the keeper of an
+/// earlier start may need a moment to give everything back.
+fn claim(directory: &mut SecretsDir, signals: &SignalFd) -> Result<(), CrateError> {
+    let until = Instant::now() + secrets_dir::LAST_KEEPER;
+    while !directory.claim()? {
+        if let Some(signal) = signal::pending(signals) {
+            return Err(Error::Interrupted { signal }.into());
+        }
+        if Instant::now() >= until {
+            return Err(directory.kept().into());
+        }
+        // The end of another's lock is no event.
+        let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut ready, LOOK);
+    }
+    Ok(())
 }
 
 /// fork(2), but the child has no exit signal: the application that this process becomes finds with no wait(2) a child

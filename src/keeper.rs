@@ -26,7 +26,7 @@ use crate::handover;
 use crate::init;
 use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
-use crate::secrets_dir::{Generation, Lock, SecretsDir};
+use crate::secrets_dir::{Generation, SecretsDir};
 use crate::vault::{Auth, Client, Deadline, Limits, Session};
 use crate::wrapping_token::{self, Source};
 
@@ -41,7 +41,7 @@ pub const REVOCATION: Duration = Duration::from_millis(1500);
 pub struct Inheritance<'a> {
     /// What will happen.
     pub config: &'a Config,
-    /// The secrets directory, open.
+    /// The secrets directory, open, and this start's alone.
     pub directory: SecretsDir,
     /// The connection to PID 1.
     pub link: KeeperEnd,
@@ -61,7 +61,7 @@ pub struct Inheritance<'a> {
 pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), Error> {
     let Inheritance {
         config,
-        directory,
+        mut directory,
         link,
         application,
         on_rotate,
@@ -75,7 +75,7 @@ pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), E
     let generation = directory.prepare(&config.visible_names())?;
     let start = Start {
         config,
-        directory: &directory,
+        directory: &mut directory,
         link,
         application,
         on_rotate: on_rotate.as_ref(),
@@ -95,10 +95,8 @@ pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), E
     };
     match done {
         Ok(Ended::BeforeTheApplication) => Ok(()),
-        Ok(Ended::AfterTheApplication(lock)) => {
+        Ok(Ended::AfterTheApplication) => {
             directory.withdraw();
-            // From now on another start may have the directory.
-            drop(lock);
             Ok(())
         }
         Err(error) => {
@@ -112,14 +110,14 @@ pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), E
 enum Ended {
     /// What was published stays as it is.
     BeforeTheApplication,
-    /// Everything is to be given back, the lock last.
-    AfterTheApplication(Option<Lock>),
+    /// Everything is to be given back.
+    AfterTheApplication,
 }
 
 /// A start: what it goes by and how far it is.
 struct Start<'a> {
     config: &'a Config,
-    directory: &'a SecretsDir,
+    directory: &'a mut SecretsDir,
     link: KeeperEnd,
     /// The process that becomes the application, or starts it, and what tells of its end.
     application: (Pid, Option<Arc<OwnedFd>>),
@@ -130,7 +128,7 @@ struct Start<'a> {
     deadline: Instant,
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
     /// The story of a start, and of what follows it.
     fn with_vault(
         mut self,
@@ -168,11 +166,11 @@ impl Start<'_> {
             .and_then(|holdings| {
                 // Now, while a failure still calls the start off.
                 let timer = timer()?;
-                let lock = self.publish(&holdings, generation, true)?;
-                Ok((holdings, timer, lock))
+                self.publish(&holdings, generation, true)?;
+                Ok((holdings, timer))
             });
         match started {
-            Ok((holdings, timer, lock)) => Ok(self.keep_fresh(session, holdings, timer, lock)),
+            Ok((holdings, timer)) => Ok(self.keep_fresh(session, holdings, timer)),
             Err(error) => {
                 revoke(&session, self.log);
                 Err(error)
@@ -190,14 +188,14 @@ impl Start<'_> {
             && self.config.lifecycle == Lifecycle::Exec
             && self.application.0 != Pid::from_raw(1)
             && self.application.1.is_some();
-        let lock = self.publish(&holdings, generation, stays)?;
+        self.publish(&holdings, generation, stays)?;
         if !stays {
             return Ok(Ended::BeforeTheApplication);
         }
-        let application = self.step_aside();
+        let (_, application) = self.step_aside();
         init::replace_stderr();
         application.await_end();
-        Ok(Ended::AfterTheApplication(lock))
+        Ok(Ended::AfterTheApplication)
     }
 
     fn client(&self, vault: &Vault) -> Result<Client, Error> {
@@ -263,15 +261,17 @@ impl Start<'_> {
         holdings: &Holdings,
         generation: Generation,
         stays: bool,
-    ) -> Result<Option<Lock>, Error> {
-        let path = self.directory.path().to_string_lossy();
+    ) -> Result<(), Error> {
+        let path = self.directory.path().to_string_lossy().into_owned();
         let Rendered { files, variables } = files::render(self.config, &holdings.material, &path)?;
         let is_kept = stays && self.config.vault.is_some();
         let status = holdings.status(self.config, is_kept, None);
+        self.directory.take_over(&generation)?;
         self.directory.write_status(status.to_json())?;
-        self.directory.publish(generation, &files)?;
-        self.directory.show(&files)?;
-        let lock = is_kept.then(|| self.directory.lock()).transpose()?;
+        let shown = self.directory.publish(generation, &files)?;
+        if let Some(name) = shown.taken.first() {
+            return Err(self.directory.taken(name).into());
+        }
         self.steps.mark("files");
         self.link
             .ready(&variables, stays)
@@ -291,36 +291,31 @@ impl Start<'_> {
         let runs = self.link.await_release()
             && (!stays || self.config.lifecycle != Lifecycle::Exec || self.link.await_exec());
         match runs {
-            true => Ok(lock),
+            true => Ok(()),
             false => Err(Error::CalledOff),
         }
     }
 
     /// The application runs: nothing of it is held on to any more.
-    fn step_aside(self) -> Application {
+    fn step_aside(self) -> (&'a mut SecretsDir, Application) {
         init::replace_stdin();
         exec::close_inherited();
-        match self.config.lifecycle {
+        let application = match self.config.lifecycle {
             Lifecycle::Exec => Application::Beside {
                 pid: self.application.0,
                 ended: self.application.1,
                 user: self.config.user.clone(),
             },
             Lifecycle::Supervise(_) => Application::Below(self.link),
-        }
+        };
+        (self.directory, application)
     }
 
     /// Renews and replaces until the application has ended, then gives everything back.
-    fn keep_fresh(
-        self,
-        session: Session,
-        holdings: Holdings,
-        timer: TimerFd,
-        lock: Option<Lock>,
-    ) -> Ended {
-        let (config, directory, log) = (self.config, self.directory, self.log);
+    fn keep_fresh(self, session: Session, holdings: Holdings, timer: TimerFd) -> Ended {
+        let (config, log) = (self.config, self.log);
         let (on_rotate, umask) = (self.on_rotate, self.umask);
-        let application = self.step_aside();
+        let (directory, application) = self.step_aside();
         let mut upkeep = Upkeep {
             config,
             directory,
@@ -339,7 +334,7 @@ impl Start<'_> {
         if token.is_none_or(|token| token.lost.is_none()) {
             revoke(&upkeep.session, log);
         }
-        Ended::AfterTheApplication(lock)
+        Ended::AfterTheApplication
     }
 
     /// When PID 1 has called the start off it says why; of the errors that come with that, only those of the hand-over

@@ -8,7 +8,9 @@ mod generation;
 mod lock;
 mod withdrawal;
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::{BuildHasher, Hasher};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -23,8 +25,10 @@ use nix::unistd::{Gid, Uid, geteuid};
 use crate::config::file;
 use crate::text_file;
 
-pub use generation::Generation;
-pub use lock::{Lock, is_kept};
+pub use generation::{Generation, Shown};
+pub use lock::{LAST_KEEPER, is_kept};
+
+use lock::Lock;
 
 /// The link that is swung.
 const DATA: &str = "..data";
@@ -36,7 +40,7 @@ const GENERATION: &str = "..generation-";
 const STATUS: &str = "..status";
 /// Its successor, before it takes the name.
 const STATUS_NEXT: &str = "..status.next";
-/// Locked for as long as somebody keeps the files fresh.
+/// Locked by the start that has the directory, for as long as it keeps the files fresh.
 const KEEPER: &str = "..keeper";
 /// `RAMFS_MAGIC`, which nix does not name (statfs(2)).
 const RAMFS: i64 = 0x8584_58f6;
@@ -62,6 +66,11 @@ pub enum Error {
     },
     /// It is mounted read-only.
     ReadOnly {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// Another start has it.
+    Kept {
         /// Its path.
         path: PathBuf,
     },
@@ -106,6 +115,13 @@ impl fmt::Display for Error {
                     Errno::EROFS.desc()
                 )
             }
+            Error::Kept { path } => {
+                write!(
+                    f,
+                    "the secrets directory {} cannot be used: another anteroom keeps its files fresh",
+                    path.display()
+                )
+            }
             Error::Taken { path, name } => {
                 write!(
                     f,
@@ -136,6 +152,12 @@ pub struct SecretsDir {
     owner: Option<Owner>,
     /// Made for this run, and removed with it.
     is_private: bool,
+    /// Tells this start's generations from others'.
+    id: u32,
+    /// Held while the directory is this start's, and this process has to do with it.
+    lock: Option<Lock>,
+    /// The lock was lost, and is there again.
+    lock_is_new: bool,
 }
 
 impl SecretsDir {
@@ -204,6 +226,9 @@ impl SecretsDir {
             directory,
             owner,
             is_private: false,
+            id: random(),
+            lock: None,
+            lock_is_new: false,
         })
     }
 
@@ -312,8 +337,32 @@ impl SecretsDir {
         self.is_made_by_us(name) && !is_directory
     }
 
+    fn is_own_generation(&self, name: &str) -> bool {
+        name.starts_with(&self.own_prefix()) && self.is_made_by_us(name)
+    }
+
+    fn own_prefix(&self) -> String {
+        format!("{GENERATION}{:08x}", self.id)
+    }
+
     fn is_free(&self, name: &str) -> Result<bool, Error> {
         Ok(!self.exists(name)? || self.is_ours(name))
+    }
+
+    /// A name that is wanted belongs to something else.
+    pub fn taken(&self, name: &str) -> Error {
+        Error::Taken {
+            path: self.path.clone(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Nothing can be made in it.
+    fn unwritable(&self, errno: Errno) -> Error {
+        Error::Unusable {
+            path: self.path.clone(),
+            reason: format!("cannot write it: {}", errno.desc()),
+        }
     }
 
     fn failed(&self, name: &str, errno: Errno) -> Error {
@@ -358,6 +407,12 @@ fn target(name: &str) -> String {
     }
 }
 
+/// A name that repeats is noticed where something is made, so that nothing depends on how good this is.
+fn random() -> u32 {
+    let chance = RandomState::new().build_hasher().finish();
+    u32::try_from(chance >> 32).unwrap_or_default()
+}
+
 fn make_private(parent: &Path, owner: Option<Owner>) -> Result<PathBuf, Errno> {
     // mkdtemp(3) puts six characters in the place of these.
     let template = parent.join(format!("anteroom-{}", "X".repeat(6)));
@@ -379,7 +434,8 @@ mod tests {
 
     fn scratch() -> (PathBuf, SecretsDir) {
         let path = make_private(Path::new("/dev/shm"), None).expect("a directory");
-        let directory = SecretsDir::open(&path, true, None).expect("usable");
+        let mut directory = SecretsDir::open(&path, true, None).expect("usable");
+        assert!(directory.claim().expect("it can be locked"));
         (path, directory)
     }
 
@@ -397,13 +453,12 @@ mod tests {
 
     #[test]
     fn a_new_generation_replaces_the_old_one_whole() {
-        let (path, directory) = scratch();
+        let (path, mut directory) = scratch();
         let names = ["a".to_owned(), "db".to_owned()];
         let mut generation = directory.prepare(&names).expect("free");
         for (round, kept) in [("1", 1), ("2", 2), ("3", 2), ("4", 2)] {
             let files = [file("a", round), file("db/user", round)];
             directory.publish(generation, &files).expect("written");
-            directory.show(&files).expect("free");
             assert_eq!(read(&path.join("a")), round);
             assert_eq!(read(&path.join("db/user")), round);
             let names = directory.names();
@@ -418,7 +473,7 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_left_alone_f43() {
-        let (path, directory) = scratch();
+        let (path, mut directory) = scratch();
         for plant in ["file", "link", "directory"] {
             let name = format!("taken-{plant}");
             match plant {
@@ -439,7 +494,6 @@ mod tests {
         let generation = directory.prepare(&["mine".to_owned()]).expect("free");
         let files = [file("mine", "x")];
         directory.publish(generation, &files).expect("written");
-        directory.show(&files).expect("free");
         directory.withdraw();
         let mut left = directory.names();
         left.sort();
@@ -468,7 +522,7 @@ mod tests {
                 .swap_warning(&mountinfo("rw"), "Filename\n")
                 .is_none()
         );
-        std::fs::remove_dir(&path).expect("empty");
+        std::fs::remove_dir_all(&path).expect("removed");
     }
 
     #[test]
@@ -479,6 +533,104 @@ mod tests {
         let directory = SecretsDir::open(&path, true, None).expect("closed");
         let mode = fstat(&directory.directory).expect("open").st_mode;
         assert_eq!(mode & 0o777, 0o755);
+        std::fs::remove_dir_all(path).expect("removed");
+    }
+
+    #[test]
+    fn of_two_claims_one_has_it_until_it_withdraws() {
+        let (path, mut first) = scratch();
+        let mut second = SecretsDir::open(&path, true, None).expect("usable");
+        for _ in 0..2 {
+            assert!(!second.claim().expect("it can be looked at"));
+            assert!(is_kept(&path));
+        }
+        first.withdraw();
+        assert!(!is_kept(&path));
+        assert!(second.claim().expect("free"));
+        second.withdraw();
+        std::fs::remove_dir(path).expect("empty");
+    }
+
+    #[test]
+    fn a_lock_of_a_start_that_was_killed_is_to_be_had() {
+        let (path, mut first) = scratch();
+        first.let_go();
+        assert!(!is_kept(&path));
+        let mut second = SecretsDir::open(&path, true, None).expect("usable");
+        assert!(second.claim().expect("free"));
+        assert!(matches!(first.hold(), Err(Error::Kept { .. })));
+        second.withdraw();
+        std::fs::remove_dir(path).expect("empty");
+    }
+
+    #[test]
+    fn a_withdrawal_leaves_what_another_start_has_published() {
+        let (path, mut first) = scratch();
+        let files = [file("a", "first")];
+        let generation = first.prepare(&["a".to_owned()]).expect("free");
+        first.publish(generation, &files).expect("written");
+        first.let_go();
+        let mut second = SecretsDir::open(&path, true, None).expect("usable");
+        assert!(second.claim().expect("free"));
+        // One that fails before it publishes.
+        drop(second.prepare(&["a".to_owned()]).expect("free"));
+        second.withdraw();
+        assert_eq!(read(&path.join("a")), "first");
+        assert_eq!(first.names().len(), 4, "{:?}", first.names());
+        // And one that publishes.
+        assert!(second.claim().expect("free"));
+        let generation = second.prepare(&["a".to_owned()]).expect("free");
+        second.take_over(&generation).expect("it is held");
+        let files = [file("a", "second")];
+        second.publish(generation, &files).expect("written");
+        let before = second.names();
+        first.withdraw();
+        assert_eq!(second.names(), before);
+        assert_eq!(read(&path.join("a")), "second");
+        second.withdraw();
+        std::fs::remove_dir(path).expect("empty");
+    }
+
+    #[test]
+    fn a_publication_makes_missing_names_and_the_lock_again() {
+        let (path, mut directory) = scratch();
+        let names = ["a".to_owned(), "db".to_owned()];
+        let generation = directory.prepare(&names).expect("free");
+        let files = [file("a", "1"), file("db/user", "1")];
+        let shown = directory.publish(generation, &files).expect("written");
+        assert_eq!(shown.made, ["a", "db", "status.json"]);
+        for name in directory.names() {
+            if !name.starts_with(GENERATION) {
+                std::fs::remove_file(path.join(name)).expect("ours");
+            }
+        }
+        std::os::unix::fs::symlink("/etc/passwd", path.join("db")).expect("ours");
+        let generation = directory.next().expect("writable");
+        let files = [file("a", "2"), file("db/user", "2")];
+        let shown = directory.publish(generation, &files).expect("written");
+        assert_eq!(shown.made, ["a", "status.json", KEEPER]);
+        assert_eq!(shown.taken, ["db"]);
+        assert_eq!(read(&path.join("a")), "2");
+        assert!(is_kept(&path));
+        directory.withdraw();
+        assert_eq!(directory.names(), ["db"]);
+        std::fs::remove_dir_all(path).expect("removed");
+    }
+
+    #[test]
+    fn a_publication_into_anothers_directory_fails() {
+        let (path, mut first) = scratch();
+        std::fs::remove_file(path.join(KEEPER)).expect("ours");
+        let mut second = SecretsDir::open(&path, true, None).expect("usable");
+        assert!(second.claim().expect("free"));
+        let before = second.names();
+        let generation = first.next().expect("writable");
+        let published = first.publish(generation, &[file("a", "1")]);
+        let text = published.expect_err("it is another's").to_string();
+        assert!(text.contains("another anteroom"), "{text}");
+        assert!(first.write_status(Vec::new()).is_err());
+        assert_eq!(second.names(), before);
+        second.withdraw();
         std::fs::remove_dir(path).expect("empty");
     }
 }

@@ -17,6 +17,7 @@ mod java;
 mod matrix;
 mod mint;
 mod network;
+mod occupied;
 #[cfg(feature = "agent")]
 mod orchestrators;
 mod policy;

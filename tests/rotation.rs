@@ -978,6 +978,41 @@ fn what_was_published_stays_whole_while_nothing_can_be_written_and_health_tells_
     });
 }
 
+#[test]
+fn names_and_a_lock_that_were_removed_are_there_again() {
+    let service = Service::with_database();
+    let place = Place::new(&service, manifest(&service, "6s"));
+    let mut run = place.start();
+    let path = place.path();
+    let removed = VISIBLE.iter().chain(&["..keeper"]);
+    for name in removed {
+        fs::remove_file(path.join(name)).expect("it is there");
+    }
+    // A name that something else has is left alone, and said.
+    fs::write(path.join("ca.crt"), "theirs").expect("ours");
+    wait_for_events(&mut run, "rotated", 1);
+    let restored = named(&run, "names_restored");
+    let names = text(&restored[0]["names"]);
+    for name in VISIBLE.iter().chain(&["..keeper"]) {
+        assert_eq!(
+            names.split(' ').any(|one| one == *name),
+            *name != "ca.crt",
+            "{names}"
+        );
+    }
+    assert_eq!(named(&run, "names_taken")[0]["names"], "ca.crt");
+    let taken = fs::read_to_string(path.join("ca.crt")).expect("ours");
+    assert_eq!(taken, "theirs");
+    fs::remove_file(path.join("ca.crt")).expect("ours");
+    place.call().arg("health").run().assert_code(0);
+    let refused = place.call().token(service.mint()).shell(STAY).run();
+    refused.assert_code(73).assert_stderr("another anteroom");
+    wait_for_events(&mut run, "names_restored", 2);
+    assert_whole(path, &mut Judge::default(), "after another rotation");
+    run.kill(Signal::SIGTERM);
+    run.wait().assert_no_files();
+}
+
 /// An application that says when SIGHUP comes, and ends with 7 at SIGTERM.
 const LISTEN: &str = "trap 'echo told' HUP; trap 'kill $!; exit 7' TERM; sleep 3600 & echo up; \
      while :; do wait $!; done";

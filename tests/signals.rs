@@ -466,7 +466,6 @@ fn a_keeper_that_is_killed_while_it_writes_or_ends_leaves_no_file_f33() {
             "some names are published",
             "symlinkat:signal=SIGKILL:when=3",
         ),
-        ("the lock is taken", "flock:signal=SIGKILL:when=1"),
     ] {
         let run = Anteroom::new()
             .under(injecting(what))
@@ -866,9 +865,9 @@ fn a_keeper_that_stands_still_as_it_ends_before_the_application_is_killed_f33() 
 fn a_keeper_that_stands_still_between_its_last_word_and_its_end_is_killed_f33() {
     let service = Service::new();
     let wrapped = service.mint();
-    // The first name that a start in an empty directory removes is that of its generation, when it has failed.
+    // A keeper in an empty directory, when it has failed, removes its generation and then the lock; PID 1 the lock alone.
     let run = Anteroom::new()
-        .under(injecting("unlinkat:signal=SIGSTOP:when=1"))
+        .under(injecting("unlinkat:signal=SIGSTOP:when=2"))
         .manifest(
             service
                 .manifest()

@@ -60,6 +60,8 @@ pub(super) fn run(
     keeper.check_signals()?;
     let terminal = Terminal::find();
     let application = start(command, environment, config, terminal.as_ref())?;
+    // From now on it is the keeper's: when that is lost, others are to see it.
+    keeper.directory.let_go();
     let mut init = Init {
         application,
         addressee: match supervision.signal_group {

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use super::{Error, LAST_WORDS, pidfd, system};
 use crate::link::{News, ParentEnd, Ready};
+use crate::secrets_dir::SecretsDir;
 use crate::signal;
 
 /// The keeper and what can be heard while it works.
@@ -22,6 +23,8 @@ pub(super) struct Watch {
     pub(super) signals: SignalFd,
     /// Its process.
     pub(super) child: Pid,
+    /// The secrets directory, which both have together until the application runs.
+    pub(super) directory: SecretsDir,
     /// When it must be done, whatever happens.
     pub(super) until: Instant,
     /// How it ended, once it was waited for: its number may be another's by now.

@@ -43,7 +43,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The loop and all that it goes by.
 pub(super) struct Upkeep<'a> {
     pub(super) config: &'a Config,
-    pub(super) directory: &'a SecretsDir,
+    pub(super) directory: &'a mut SecretsDir,
     pub(super) session: Session,
     pub(super) application: Application,
     pub(super) holdings: Holdings,

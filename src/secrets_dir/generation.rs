@@ -10,7 +10,9 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::withdrawal::{TREE_DEPTH, remove_tree};
-use super::{DATA, DATA_NEXT, Error, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir, target};
+use super::{
+    DATA, DATA_NEXT, Error, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir, random, target,
+};
 use crate::config::file;
 use crate::files::File;
 use crate::secret::Secret;
@@ -21,66 +23,74 @@ pub struct Generation {
     directory: OwnedFd,
 }
 
+impl Generation {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The visible names after a publication.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// Names that were missing; at a first publication that is all of them.
+    pub made: Vec<String>,
+    /// Names that something else has, which is left alone.
+    pub taken: Vec<String>,
+}
+
 impl SecretsDir {
-    /// Makes the place for the first generation, after whatever an earlier start left behind is gone; a wanted name that
-    /// belongs to somebody else is an error.
+    /// Makes the place for the first generation; a wanted name that belongs to something else is an error. What an
+    /// earlier start left behind stays until [`SecretsDir::take_over`].
     pub fn prepare(&self, names: &[String]) -> Result<Generation, Error> {
-        let taken = |name: &str| Error::Taken {
-            path: self.path.clone(),
-            name: name.to_owned(),
-        };
         for name in names {
             if !self.is_free(name)? {
-                return Err(taken(name));
+                return Err(self.taken(name));
             }
         }
         for name in [DATA, DATA_NEXT] {
             if self.exists(name)? && !self.leads_to_generation(name) {
-                return Err(taken(name));
+                return Err(self.taken(name));
             }
         }
-        for name in [STATUS, STATUS_NEXT, KEEPER] {
+        for name in [STATUS, STATUS_NEXT] {
             if self.exists(name)? && !self.is_our_file(name) {
-                return Err(taken(name));
+                return Err(self.taken(name));
             }
         }
-        if !self.await_free() {
-            return Err(Error::Unusable {
-                path: self.path.clone(),
-                reason: "another anteroom keeps its files fresh".to_owned(),
-            });
-        }
-        self.clear();
         self.next()
     }
 
     /// Makes the place for a generation.
     pub fn next(&self) -> Result<Generation, Error> {
-        let name = format!("{GENERATION}{:016x}", random());
-        let unusable = |errno: Errno| Error::Unusable {
-            path: self.path.clone(),
-            reason: format!("cannot write it: {}", errno.desc()),
-        };
-        mkdirat(&self.directory, name.as_str(), Mode::S_IRWXU).map_err(unusable)?;
+        let name = format!("{}{:08x}", self.own_prefix(), random());
+        mkdirat(&self.directory, name.as_str(), Mode::S_IRWXU)
+            .map_err(|errno| self.unwritable(errno))?;
         let directory = self
             .open_directory(&self.directory, &name)
             .inspect_err(|_| {
                 // Without a descriptor to spare nobody else could remove it either.
                 let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::RemoveDir);
             })
-            .map_err(unusable)?;
+            .map_err(|errno| self.unwritable(errno))?;
         Ok(Generation { name, directory })
     }
 
-    /// Writes the files of a generation, makes it the one that readers see, and removes those before the last; after a
-    /// failure readers see what they saw before.
-    pub fn publish(&self, generation: Generation, files: &[File]) -> Result<(), Error> {
+    /// Writes the files of a generation, makes it the one that readers see, removes those before the last, and makes the
+    /// visible names that are missing; after a failure to write readers see what they saw before.
+    ///
+    /// An error where another start has the directory by now.
+    pub fn publish(&mut self, generation: Generation, files: &[File]) -> Result<Shown, Error> {
         let last = self.link(DATA);
-        self.write_files(&generation, files)
+        self.hold()
+            .and_then(|()| self.write_files(&generation, files))
             .and_then(|()| self.swing(&generation))
             .inspect_err(|_| remove_tree(&self.directory, &generation.name, TREE_DEPTH))?;
         self.remove_all_but(&[Some(generation.name), last]);
-        Ok(())
+        let mut shown = self.show(files)?;
+        if std::mem::take(&mut self.lock_is_new) {
+            shown.made.push(KEEPER.to_owned());
+        }
+        Ok(shown)
     }
 
     /// Removes the generation before the one that readers see, where there is no room for both and another.
@@ -120,23 +130,27 @@ impl SecretsDir {
             .map_err(|errno| self.failed(DATA, errno))
     }
 
-    /// Makes the visible names, which lead to whatever generation is the current one; once is enough.
-    pub fn show(&self, files: &[File]) -> Result<(), Error> {
+    /// Makes the visible names that are missing; they lead to whatever generation is the current one.
+    fn show(&self, files: &[File]) -> Result<Shown, Error> {
         let mut names: Vec<&str> = files.iter().map(|file| top(&file.path)).collect();
         names.push(file::STATUS);
         names.dedup();
+        let mut shown = Shown::default();
         for name in names {
             match symlinkat(target(name).as_str(), &self.directory, name) {
-                Ok(()) => {}
+                Ok(()) => shown.made.push(name.to_owned()),
                 Err(Errno::EEXIST) if self.is_free(name)? => {}
+                Err(Errno::EEXIST) => shown.taken.push(name.to_owned()),
                 Err(errno) => return Err(self.failed(name, errno)),
             }
         }
-        Ok(())
+        Ok(shown)
     }
 
-    /// Writes the status anew; a reader finds the old one or the new one.
-    pub fn write_status(&self, json: Vec<u8>) -> Result<(), Error> {
+    /// Writes the status anew; a reader finds the old one or the new one. It fails when another start has the directory
+    /// by now.
+    pub fn write_status(&mut self, json: Vec<u8>) -> Result<(), Error> {
+        self.hold()?;
         let _ = unlinkat(&self.directory, STATUS_NEXT, UnlinkatFlags::NoRemoveDir);
         let next = File {
             path: STATUS_NEXT.to_owned(),
@@ -211,13 +225,4 @@ fn parents(files: &[File]) -> Vec<&str> {
 
 fn top(path: &str) -> &str {
     path.split('/').next().unwrap_or(path)
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // A name that repeats is noticed by mkdirat, so that nothing depends on this.
-    let _ = rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
 }

@@ -1,75 +1,123 @@
-//! Whether somebody keeps the files fresh: a lock that ends with its holder, however that ends.
+//! Whose the directory is: a lock that ends with its holders, however they end.
+//!
+//! A start takes it before anything else, and has the directory to itself then. PID 1 and the keeper hold it together,
+//! until the application runs; from then on the keeper alone, for as long as it keeps the files fresh.
 
-use std::os::fd::OwnedFd;
+use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
-use nix::sys::stat::{Mode, fchmod};
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{Error, KEEPER, SecretsDir};
 
-/// How often the lock is tried, while others look at it.
-const TRIES: u32 = 40;
-
 /// How long the keeper of an earlier start may take to give everything back.
-const LAST_KEEPER: Duration = Duration::from_secs(3);
+pub const LAST_KEEPER: Duration = Duration::from_secs(3);
 
-/// Held by the keeper for as long as it lives (flock(2)).
-pub struct Lock(#[expect(dead_code, reason = "it is held, not used")] Flock<OwnedFd>);
+/// Held by all processes that have this file open (flock(2)): closing it takes it from nobody else, and so it is never
+/// unlocked.
+pub(super) struct Lock(File);
 
 impl SecretsDir {
-    /// Waits a little for the end of a keeper whose application has ended; false when somebody keeps the files all the
-    /// same.
-    pub(super) fn await_free(&self) -> bool {
+    /// Tries to have the directory for this start alone; false while another one has it.
+    pub fn claim(&mut self) -> Result<bool, Error> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let until = Instant::now() + LAST_KEEPER;
-        loop {
-            let file = openat(&self.directory, KEEPER, flags, Mode::empty());
-            if !file.is_ok_and(is_locked) {
-                return true;
-            }
-            if Instant::now() >= until {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        let found = match openat(&self.directory, KEEPER, flags, Mode::empty()) {
+            Ok(file) => Some(File::from(file)),
+            // A link or a socket of ours makes way, as a file does.
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => None,
+            Err(errno) => return Err(self.failed(KEEPER, errno)),
+        };
+        let is_there = self.exists(KEEPER)?;
+        if is_there && !self.is_our_file(KEEPER) {
+            return Err(self.taken(KEEPER));
+        }
+        // What was found is replaced, since it may be anything, and locked until then: no other claim comes between.
+        let old = match found {
+            Some(file) => match self.lock(file)? {
+                Some(lock) if self.is_in_place(&lock) => Some(lock),
+                // Its holder is there, or has gone just now, and perhaps another one has come.
+                _ => return Ok(false),
+            },
+            None => None,
+        };
+        if old.is_some() || self.link(KEEPER).is_some() {
+            let _ = unlinkat(&self.directory, KEEPER, UnlinkatFlags::NoRemoveDir);
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = match openat(&self.directory, KEEPER, flags, Mode::S_IRUSR) {
+            Ok(file) => file,
+            Err(Errno::EEXIST) => return Ok(false),
+            Err(errno) => return Err(self.unwritable(errno)),
+        };
+        // Others only need to see whether it is locked.
+        let all = Mode::S_IRUSR | Mode::S_IRGRP | Mode::S_IROTH;
+        fchmod(&file, all).map_err(|errno| self.failed(KEEPER, errno))?;
+        let lock = self.lock(file.into())?;
+        self.lock = lock.filter(|lock| self.is_in_place(lock));
+        Ok(self.lock.is_some())
+    }
+
+    /// Makes sure that the directory is this start's, though the lock was removed or replaced meanwhile; an error when
+    /// another start has it.
+    pub(super) fn hold(&mut self) -> Result<(), Error> {
+        if self
+            .lock
+            .as_ref()
+            .is_some_and(|lock| self.is_in_place(lock))
+        {
+            return Ok(());
+        }
+        if !self.claim()? {
+            return Err(self.kept());
+        }
+        self.lock_is_new = true;
+        Ok(())
+    }
+
+    /// Leaves the lock to the other process that holds it.
+    pub fn let_go(&mut self) {
+        self.lock = None;
+    }
+
+    /// Another start has it.
+    pub fn kept(&self) -> Error {
+        Error::Kept {
+            path: self.path.clone(),
         }
     }
 
-    /// Says that the files are kept fresh from now on.
-    pub fn lock(&self) -> Result<Lock, Error> {
-        let failed = |errno| self.failed(KEEPER, errno);
-        let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let mut file = openat(&self.directory, KEEPER, flags, Mode::S_IRUSR).map_err(failed)?;
-        // Others only need to see whether it is locked.
-        let everybody = Mode::S_IRUSR | Mode::S_IRGRP | Mode::S_IROTH;
-        fchmod(&file, everybody).map_err(failed)?;
-        let mut tries = 0;
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Lock(lock)),
-                Err((again, Errno::EWOULDBLOCK)) if tries < TRIES => {
-                    // Somebody looks whether it is locked.
-                    file = again;
-                    tries += 1;
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err((_, errno)) => return Err(failed(errno)),
+    /// None while another holds it.
+    fn lock(&self, file: File) -> Result<Option<Lock>, Error> {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(Error::Write {
+                path: self.path.join(KEEPER),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// The name leads to the very file that is locked.
+    fn is_in_place(&self, lock: &Lock) -> bool {
+        match (self.stat(KEEPER), fstat(&lock.0)) {
+            (Ok(Some(named)), Ok(held)) => {
+                (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
             }
+            _ => false,
         }
     }
 }
 
-/// Somebody keeps the files of this directory fresh.
+/// Some keeper keeps the files of this directory fresh.
 pub fn is_kept(directory: &Path) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    open(&directory.join(KEEPER), flags, Mode::empty()).is_ok_and(is_locked)
-}
-
-fn is_locked(file: OwnedFd) -> bool {
-    matches!(
-        Flock::lock(file, FlockArg::LockSharedNonblock),
-        Err((_, Errno::EWOULDBLOCK))
-    )
+    open(&directory.join(KEEPER), flags, Mode::empty()).is_ok_and(|file| {
+        let looked = File::from(file).try_lock_shared();
+        matches!(looked, Err(TryLockError::WouldBlock))
+    })
 }

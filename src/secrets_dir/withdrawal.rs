@@ -7,19 +7,53 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, fchownat, geteuid, unlinkat};
 
-use super::{DATA, DATA_NEXT, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir};
+use super::{
+    DATA, DATA_NEXT, Error, GENERATION, Generation, KEEPER, STATUS, STATUS_NEXT, SecretsDir,
+};
 
 impl SecretsDir {
-    /// Removes everything that is anteroom's, a private directory with it, and leaves the rest alone; what cannot be
-    /// removed stays.
-    pub fn withdraw(&self) {
-        self.clear();
+    /// Removes what this start has made, a private directory with it, and leaves the rest alone; what cannot be removed
+    /// stays.
+    ///
+    /// Where another start has the directory by now, only this one's generations go: all else is the other's, or makes way
+    /// for it.
+    pub fn withdraw(&mut self) {
+        let has_it = self.hold().is_ok();
+        if has_it && !self.shows_anothers() {
+            self.clear(None);
+        }
+        for name in self.names() {
+            if self.is_own_generation(&name) {
+                remove_tree(&self.directory, &name, TREE_DEPTH);
+            }
+        }
+        // The last of all: from now on another start may have the directory.
+        if has_it {
+            let _ = unlinkat(&self.directory, KEEPER, UnlinkatFlags::NoRemoveDir);
+        }
+        self.let_go();
         if self.is_private {
             let _ = std::fs::remove_dir(&self.path);
         }
     }
 
-    pub(super) fn clear(&self) {
+    /// Removes what earlier starts have left behind: from now on this one's files take their place.
+    pub fn take_over(&mut self, generation: &Generation) -> Result<(), Error> {
+        self.hold()?;
+        self.clear(Some(generation.name()));
+        Ok(())
+    }
+
+    /// Readers see a generation of another start.
+    fn shows_anothers(&self) -> bool {
+        self.leads_to_generation(DATA)
+            && self
+                .link(DATA)
+                .is_some_and(|generation| !self.is_own_generation(&generation))
+    }
+
+    /// Removes everything that is anteroom's but the lock and this generation.
+    fn clear(&self, kept: Option<&str>) {
         for name in self.names() {
             if self.is_ours(&name) {
                 let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -30,13 +64,14 @@ impl SecretsDir {
                 let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
             }
         }
-        for name in [STATUS, STATUS_NEXT, KEEPER] {
+        for name in [STATUS, STATUS_NEXT] {
             if self.is_our_file(name) {
                 let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
             }
         }
         for name in self.names() {
-            if name.starts_with(GENERATION) && self.is_made_by_us(&name) {
+            let is_kept = kept == Some(name.as_str());
+            if name.starts_with(GENERATION) && !is_kept && self.is_made_by_us(&name) {
                 remove_tree(&self.directory, &name, TREE_DEPTH);
             }
         }

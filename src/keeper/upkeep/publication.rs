@@ -15,6 +15,7 @@ use crate::init::{self, Hook};
 use crate::log::{Level, Value};
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
+use crate::secrets_dir::Shown;
 
 /// Names what changed to the command of `on_rotate`.
 const CHANGED: &str = "ANTEROOM_CHANGED";
@@ -67,11 +68,12 @@ impl Upkeep<'_> {
             .map_err(Error::from)
             .and_then(|Rendered { files, variables }| {
                 let generation = self.directory.next()?;
-                self.directory.publish(generation, &files)?;
-                Ok(variables)
+                let shown = self.directory.publish(generation, &files)?;
+                Ok((variables, shown))
             });
         match published {
-            Ok(variables) => {
+            Ok((variables, shown)) => {
+                self.report_names(&shown);
                 if self.on_rotate.is_some() {
                     self.state.variables = variables;
                 }
@@ -108,6 +110,27 @@ impl Upkeep<'_> {
                 let text = format!("cannot publish a new generation: {error}");
                 let level = if first { Level::Warn } else { Level::Debug };
                 self.log.event(level, "not_published", &text, &[]);
+            }
+        }
+    }
+
+    /// Says which visible names were missing, and which could not be made again: something else changes the directory.
+    fn report_names(&self, shown: &Shown) {
+        for (event, names, text) in [
+            (
+                "names_restored",
+                &shown.made,
+                "names were missing in the secrets directory and are there again: what removes them?",
+            ),
+            (
+                "names_taken",
+                &shown.taken,
+                "names in the secrets directory were taken by something else, which readers see instead",
+            ),
+        ] {
+            if !names.is_empty() {
+                let names = [("names", Value::Text(&names.join(" ")))];
+                self.log.event(Level::Warn, event, text, &names);
             }
         }
     }
