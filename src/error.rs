@@ -419,7 +419,6 @@ mod tests {
             request: "GET x".to_owned(),
             status,
             errors: Vec::new(),
-            by_vault: true,
             has_data: false,
         }
     }

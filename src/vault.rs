@@ -24,7 +24,7 @@ mod wrapping;
 
 pub use answer::Auth;
 pub use client::{Client, Endpoint, GRACE, Session};
-pub use error::Error;
+pub use error::{Class, Error};
 pub use leases::Renewed;
 pub use logical::Reply;
 pub use mint::{End, MintRequest, Minted};

@@ -372,7 +372,7 @@ fn signed_by_us(
                 .to_vec(),
         );
         let data = make(&key, &root);
-        Fault::Answer(crate::support::Reply::json(200, &json!({"data": data})))
+        Fault::Answer(crate::support::Reply::vault(&json!({"data": data})))
     })
 }
 

@@ -46,7 +46,7 @@ fn recorder() -> FaultProxy {
 
 /// A server that ends every start at its first request, once it has seen it.
 fn dead_end() -> FaultProxy {
-    FaultProxy::scripted(|_| Fault::Answer(Reply::text(418, "text/plain", "")))
+    FaultProxy::scripted(|_| Fault::Answer(Reply::json(418, &json!({"errors": ["no"]}))))
 }
 
 #[track_caller]
@@ -1026,13 +1026,13 @@ fn an_ipv6_address_stands_in_brackets_b18() {
             request.extend_from_slice(&chunk[..count]);
         }
         let _ =
-            stream.write_all(b"HTTP/1.1 418 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(b"HTTP/1.1 200 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         String::from_utf8_lossy(&request).to_ascii_lowercase()
     });
     let run = start(bare(&format!("http://{address}")))
         .token("s.some-token")
         .run();
-    assert_refused(&run, 76, "418");
+    assert_refused(&run, 76, "an answer that is not Vault's");
     let request = server.join().expect("the server ends");
     assert!(
         request.contains(&format!("host: {address}\r\n")),

@@ -513,7 +513,7 @@ fn a_secret_with_more_fields_than_any_has_is_76_and_the_token_is_revoked_b36_b40
             }
             let fields = (0..100_000).map(|n| (format!("field-{n}"), "canary-value".into()));
             let fields: serde_json::Map<String, Value> = fields.collect();
-            Fault::Answer(Reply::json(200, &json!({"data": fields})))
+            Fault::Answer(Reply::vault(&json!({"data": fields})))
         }
     });
     for dependency in [

@@ -330,6 +330,8 @@ fn the_token_travels_in_one_header_alone_and_never_elsewhere() {
 fn done_but_unclear() -> Vec<(&'static str, Fault)> {
     let html = |status| Reply::text(status, "text/html", "<html>an error</html>");
     let errors = |status| Reply::json(status, &json!({"errors": ["internal error"]}));
+    let gateway = |status| Reply::json(status, &json!({"message": "Forbidden"}));
+    let sign_in = |status| html(status).header("Location", "https://sign-in.example/");
     let raw = |change: fn(&mut Reply)| Fault::Alter(Box::new(change));
     vec![
         ("a reset", Fault::CutAfter(Cut::Reset)),
@@ -347,7 +349,28 @@ fn done_but_unclear() -> Vec<(&'static str, Fault)> {
             Fault::AnswerAfter(Reply::json(503, &json!({"message": "no upstream"}))),
         ),
         ("504", Fault::AnswerAfter(html(504))),
+        ("520", Fault::AnswerAfter(html(520))),
+        ("530 in JSON", Fault::AnswerAfter(errors(530))),
+        ("202", Fault::AnswerAfter(Reply::json(202, &json!({})))),
+        (
+            "204",
+            Fault::AnswerAfter(Reply::text(204, "text/plain", "")),
+        ),
+        ("206", Fault::AnswerAfter(html(206))),
+        ("302", Fault::AnswerAfter(sign_in(302))),
+        ("307", Fault::AnswerAfter(sign_in(307))),
+        ("400 in JSON", Fault::AnswerAfter(gateway(400))),
+        ("401", Fault::AnswerAfter(html(401))),
+        ("403 in JSON", Fault::AnswerAfter(gateway(403))),
+        ("404 in JSON", Fault::AnswerAfter(gateway(404))),
+        ("408 with errors", Fault::AnswerAfter(errors(408))),
+        ("429", Fault::AnswerAfter(html(429))),
+        ("451", Fault::AnswerAfter(html(451))),
         ("200 in HTML", Fault::AnswerAfter(html(200))),
+        (
+            "200 in JSON",
+            Fault::AnswerAfter(Reply::json(200, &json!({}))),
+        ),
         (
             "200 with nothing",
             Fault::AnswerAfter(Reply::text(200, "application/json", "")),
@@ -431,6 +454,9 @@ fn not_done_and_unclear() -> Vec<(&'static str, Fault)> {
         ("503 in HTML", html(503)),
         ("504", html(504)),
         ("400 in HTML", html(400)),
+        ("403 in HTML", html(403)),
+        ("429 in HTML", html(429)),
+        ("520", html(520)),
         ("200 in HTML", html(200)),
     ]
 }
@@ -506,7 +532,8 @@ fn when_the_lookup_cannot_decide_the_unwrap_is_not_repeated_f16() {
             _ => Fault::Pass,
         }
     });
-    let run = start_at(&proxy).token(SERVICE.mint()).run();
+    let start = start_at(&proxy).args(["--deadline", "2s"]);
+    let run = start.token(SERVICE.mint()).run();
     assert_unknown(&run, "no word about the token");
     assert_eq!(proxy.count(UNWRAP), 1);
 }
@@ -642,21 +669,71 @@ fn an_answer_without_a_client_token_is_refused_b41_f19() {
 
 #[test]
 fn an_empty_answer_is_no_client_token_b41() {
-    let proxy = at_unwrap(|_| Fault::AnswerAfter(Reply::text(204, "text/plain", "")));
+    let empty = Reply::text(204, "application/json", "").header("Cache-Control", "no-store");
+    let proxy = at_unwrap(move |_| Fault::AnswerAfter(empty.clone()));
     let run = start_at(&proxy).token(SERVICE.mint()).run();
     assert_not_promised(&run, "204");
     assert_eq!(proxy.count(UNWRAP), 1);
 }
 
 #[test]
-fn a_400_that_is_not_vaults_is_no_alarm() {
-    let proxy = FaultProxy::start(SERVICE.admin.address(), |_| {
-        Fault::Answer(Reply::text(400, "text/html", "<html>bad request</html>"))
-    });
-    let wrapped = SERVICE.mint();
-    let run = start_at(&proxy).token(&wrapped).run();
-    assert_refused(&run, 76, "failed", "a gateway's 400");
-    assert_unused(&wrapped, "a gateway's 400");
+fn a_gateway_that_answers_the_lookup_is_waited_out() {
+    let answers = [
+        Reply::text(400, "text/html", "<html>bad request</html>"),
+        Reply::json(403, &json!({"message": "Forbidden"})),
+        Reply::json(
+            404,
+            &json!({"message": "no Route matched with those values"}),
+        ),
+        Reply::text(521, "text/html", "<html>down</html>"),
+    ];
+    for reply in answers {
+        let status = reply.status;
+        let what = format!("a gateway's {status}");
+        let said = reply.clone();
+        let proxy = FaultProxy::start(SERVICE.admin.address(), move |seen| {
+            match seen.is(LOOKUP) && seen.nth == 1 {
+                true => Fault::Answer(said.clone()),
+                false => Fault::Pass,
+            }
+        });
+        assert_started(&start_at(&proxy).token(SERVICE.mint()).run(), &what);
+
+        let proxy = FaultProxy::start(SERVICE.admin.address(), move |_| {
+            Fault::Answer(reply.clone())
+        });
+        let wrapped = SERVICE.mint();
+        let start = start_at(&proxy).args(["--deadline", "500ms"]);
+        let run = start.token(&wrapped).run();
+        let event = assert_refused(&run, 69, "failed", &what);
+        let message = openbao::text(&event["message"]);
+        assert!(message.contains(&format!("answered {status}")), "{message}");
+        assert_unused(&wrapped, &what);
+    }
+}
+
+#[test]
+fn a_revocation_that_a_gateway_answered_does_not_count() {
+    let answers = [
+        ("204", Reply::text(204, "text/plain", "")),
+        ("200", Reply::json(200, &json!({}))),
+    ];
+    for (what, reply) in answers {
+        let proxy = FaultProxy::start(SERVICE.admin.address(), move |seen| {
+            match seen.is("auth/token/revoke-self") {
+                true => Fault::Answer(reply.clone()),
+                false => Fault::Pass,
+            }
+        });
+        let wrapped = SERVICE.mint();
+        let run = start_at(&proxy).token(&wrapped).run();
+        assert_started(&run, what);
+        let events = run.events();
+        let said = |name: &str| events.iter().find(|event| event["event"] == name);
+        assert!(said("revoked").is_none(), "{what}: {run:?}");
+        let event = said("not_revoked").expect("the accessor is named");
+        assert_eq!(event["accessor"], wrapped.wrapped_accessor, "{what}");
+    }
 }
 
 #[test]

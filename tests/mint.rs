@@ -572,7 +572,7 @@ fn a_vault_that_is_not_there_or_none_has_the_code_of_a_start() {
         let proxy = FaultProxy::start(OpenBao::shared().address(), move |_| Fault::Answer(reply()));
         run(&proxy.address())
     };
-    let none = answering(|| Reply::json(200, &json!({"auth": {"client_token": "s.canary-2"}})));
+    let none = answering(|| Reply::vault(&json!({"auth": {"client_token": "s.canary-2"}})));
     assert_none(&none, 76, &["no wrapping token"]);
     none.assert_no(["s.canary"]);
     let cut = FaultProxy::start(OpenBao::shared().address(), |_| {

@@ -355,8 +355,10 @@ fn proxy_variables_are_ignored_t4() {
 
 // Redirects
 
+/// What a standby says that does not forward.
 fn moved(location: &str) -> Fault {
-    Fault::Answer(Reply::text(307, "text/plain", "").header("Location", location))
+    let reply = Reply::text(307, "text/plain", "").header("Cache-Control", "no-store");
+    Fault::Answer(reply.header("Location", location))
 }
 
 fn port_of(proxy: &FaultProxy) -> String {
@@ -403,6 +405,9 @@ fn a_redirect_to_anywhere_else_is_refused_with_76_and_the_token_stays_here_t5() 
         let run = start(manifest(&proxy.address()), &token.token).run();
         assert_refused(&run, 76);
         assert_eq!(proxy.count(LOOKUP), 1, "{location:?} was tried again");
+        if location.starts_with("http") {
+            run.assert_stderr(&format!("`{location}`"));
+        }
         assert_eq!(recorder.connections(), 0, "{location:?}");
         assert_eq!(
             service().admin.lookup_wrapping(&token.token),
@@ -769,7 +774,7 @@ fn hostile() -> Vec<Hostile> {
             )
         }),
         row("nothing", "cut off", || raw_json("")),
-        row("204", "no data", || {
+        row("204", "none of Vault's marks", || {
             Fault::Answer(Reply {
                 status: 204,
                 headers: Vec::new(),
@@ -779,9 +784,10 @@ fn hostile() -> Vec<Hostile> {
         Hostile {
             of_secret: "its data is no object",
             ..row("data is a list", "its JSON has another form", || {
-                raw_json("{\"data\":[1,2]}")
+                raw_json("{\"request_id\":\"1\",\"lease_id\":\"\",\"data\":[1,2]}")
             })
         },
+        row("nothing of Vault's", "`request_id`", || raw_json("{}")),
         row("null", "its JSON has another form", || raw_json("null")),
         row("SSH", "no HTTP", || {
             Fault::Raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec())

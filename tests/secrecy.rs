@@ -251,7 +251,7 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
             through(
                 |_, seen| {
                     seen.is("sys/wrapping/unwrap").then(|| {
-                        Fault::Answer(Reply::json(200, &json!({"data": {"a": Service::API_KEY}})))
+                        Fault::Answer(Reply::vault(&json!({"data": {"a": Service::API_KEY}})))
                     })
                 },
                 same,

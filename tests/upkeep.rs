@@ -1492,7 +1492,7 @@ type Outage = fn() -> Fault;
 
 #[test]
 fn whoever_is_away_is_asked_seldom_and_afterwards_all_is_caught_up_one_by_one_f35_t19() {
-    let outages: [(&str, Outage); 12] = [
+    let outages: [(&str, Outage); 16] = [
         ("reset", || Fault::CutBefore(Cut::Reset)),
         ("closed", || Fault::CutBefore(Cut::Close)),
         ("answer lost", || Fault::CutAfter(Cut::Reset)),
@@ -1513,6 +1513,16 @@ fn whoever_is_away_is_asked_seldom_and_afterwards_all_is_caught_up_one_by_one_f3
         ("balancer, 503", || balancer(503)),
         ("balancer, 403", || balancer(403)),
         ("balancer, 404", || balancer(404)),
+        ("gateway, 403", || {
+            gateway(403, &json!({"message": "Forbidden"}))
+        }),
+        ("gateway, 404", || {
+            gateway(404, &json!({"message": "no route"}))
+        }),
+        ("gateway, 200", || gateway(200, &json!({}))),
+        ("gateway, 204", || {
+            Fault::Answer(Reply::text(204, "text/plain", ""))
+        }),
     ];
     thread::scope(|scope| {
         for (name, outage) in outages {
@@ -1559,6 +1569,11 @@ fn what_vault_fails_at_for_a_moment_is_asked_for_again_and_nothing_is_given_up_f
 /// What somebody says who stands before Vault and does not reach it.
 fn balancer(status: u16) -> Fault {
     Fault::Answer(Reply::text(status, "text/html", "<h1>Not now</h1>"))
+}
+
+/// What a gateway says in JSON of its own.
+fn gateway(status: u16, body: &Value) -> Fault {
+    Fault::Answer(Reply::json(status, body))
 }
 
 /// A service whose keeper does not reach Vault any more.

@@ -13,7 +13,7 @@ use crate::mint;
 use crate::renewal::{Moment, Step, Term, life};
 use crate::secret::Secret;
 use crate::vault::{
-    self, Client, Deadline, Limits, Session, TokenProperties, TrustError, Unwrapped,
+    self, Class, Client, Deadline, Limits, Session, TokenProperties, TrustError, Unwrapped,
 };
 use crate::wrapping_token::{self, Source, WrappingToken};
 
@@ -46,6 +46,11 @@ pub enum Error {
         /// What was found instead.
         reason: String,
     },
+    /// Whether its wrapping token was unwrapped is not known.
+    UnwrapUnknown {
+        /// What happened instead of an answer.
+        reason: String,
+    },
     /// Vault does not take it.
     Vault(vault::Error),
 }
@@ -60,12 +65,25 @@ impl fmt::Display for Error {
             Error::Unwrap { reason } => {
                 write!(f, "the agent's own wrapping token gave {reason}")
             }
+            Error::UnwrapUnknown { reason } => {
+                write!(
+                    f,
+                    "whether the agent's own wrapping token was unwrapped is not known ({reason}): put another one into its file"
+                )
+            }
             Error::Vault(error) => error.fmt(f),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// Vault could not be asked, so that the token may be as good as ever.
+    fn is_outage(&self) -> bool {
+        matches!(self, Error::Vault(error) if matches!(error.class(), Class::Away | Class::Local))
+    }
+}
 
 impl From<vault::Error> for Error {
     fn from(error: vault::Error) -> Self {
@@ -87,12 +105,10 @@ impl Trouble {
     pub fn may_pass(&self) -> bool {
         match self {
             Trouble::NoToken => true,
+            // Vault may fail at it for a moment; a status of its own says the same at each try.
+            Trouble::Vault(vault::Error::Status { .. }) => false,
             Trouble::Vault(error) => {
-                is_outage(error)
-                    || matches!(
-                        error,
-                        vault::Error::Unavailable { .. } | vault::Error::NoDescriptor { .. }
-                    )
+                matches!(error.class(), Class::Away | Class::Local | Class::Failed)
             }
         }
     }
@@ -101,16 +117,13 @@ impl Trouble {
     pub fn is_outage(&self) -> bool {
         match self {
             Trouble::NoToken => true,
-            Trouble::Vault(error) => is_outage(error),
+            Trouble::Vault(error) => error.class() == Class::Away,
         }
     }
 
     /// Vault does not permit it.
     pub fn is_denial(&self) -> bool {
-        matches!(
-            self,
-            Trouble::Vault(vault::Error::Status { status: 403, .. })
-        )
+        matches!(self, Trouble::Vault(error) if error.class() == Class::Denied)
     }
 
     /// For machines.
@@ -239,7 +252,7 @@ impl OwnToken {
         });
         let answer = answer.await.unwrap_or(Err(vault::Error::Aborted));
         self.note(&answer.as_ref());
-        if let Err(vault::Error::Status { status: 403, .. }) = answer {
+        if matches!(&answer, Err(error) if error.class() == Class::Denied) {
             self.doubt.notify_one();
         }
         answer.map_err(Trouble::Vault)
@@ -248,15 +261,14 @@ impl OwnToken {
     /// Whether Vault is there: said once when it goes and once when it comes back.
     fn note<T>(&self, answer: &Result<T, &vault::Error>) {
         let away = match answer {
-            Err(error) if is_outage(error) => Some(error),
-            // It was not asked, or it was not Vault that answered.
-            Err(
-                vault::Error::NoDescriptor { .. }
-                | vault::Error::Aborted
-                | vault::Error::Malformed { .. },
-            ) => return,
-            // It answers, whatever it says to this one.
-            Ok(_) | Err(_) => None,
+            Err(error) => match error.class() {
+                Class::Away => Some(error),
+                // It was not asked.
+                Class::Local | Class::CalledOff => return,
+                // It answers, whatever it says to this one.
+                Class::Denied | Class::Refused | Class::Failed => None,
+            },
+            Ok(_) => None,
         };
         let was_away = std::mem::replace(&mut self.state().is_away, away.is_some());
         match away {
@@ -276,6 +288,8 @@ impl OwnToken {
     pub async fn begin(&self) -> Term {
         match self.begin_now().await {
             Ok(term) => term,
+            // That Vault is away was said, and says nothing of the token.
+            Err(error) if error.is_outage() => self.log_in_at_last(None).await,
             Err(error) => self.again(&error.to_string()).await,
         }
     }
@@ -348,16 +362,10 @@ impl OwnToken {
         };
         match answer {
             Ok(()) => Ok(()),
-            Err(Trouble::Vault(vault::Error::Status { status: 403, .. })) => {
+            Err(trouble) if trouble.is_denial() => {
                 // Denied may be the request alone.
                 match self.ask(|session| session.lookup_self()).await {
-                    Err(Trouble::Vault(
-                        error @ vault::Error::Status {
-                            status: 403,
-                            by_vault: true,
-                            ..
-                        },
-                    )) => Err(error.to_string()),
+                    Err(trouble) if trouble.is_denial() => Err(trouble.to_string()),
                     _ => {
                         self.cannot_renew(term, now);
                         Ok(())
@@ -404,21 +412,29 @@ impl OwnToken {
             "the agent has no token of its own ({reason}); no token is minted or revoked until it has another one"
         );
         self.log.event(Level::Error, "own_token_lost", &text, &[]);
+        self.log_in_at_last(Some(reason.to_owned())).await
+    }
+
+    /// Tries to have a token until there is one; `said` is what was said last of why there is none.
+    async fn log_in_at_last(&self, mut said: Option<String>) -> Term {
         let mut pause = PAUSE_FIRST;
-        let mut said = String::new();
         loop {
             match self.log_in().await {
                 Ok((session, term)) => {
                     self.accept(session, &term);
-                    let text = "the agent has a token again";
-                    self.log.event(Level::Info, "own_token_back", text, &[]);
+                    if said.is_some() {
+                        let text = "the agent has a token again";
+                        self.log.event(Level::Info, "own_token_back", text, &[]);
+                    }
                     return term;
                 }
+                // The outage is an event of its own.
+                Err(error) if error.is_outage() => {}
                 Err(error) => {
                     let error = error.to_string();
-                    if error != said {
+                    if said.as_ref() != Some(&error) {
                         self.log.event(Level::Error, "own_token_lost", &error, &[]);
-                        said = error;
+                        said = Some(error);
                     }
                 }
             }
@@ -513,6 +529,7 @@ impl OwnToken {
         match &term {
             Ok(_) | Err(Error::Unwrap { .. }) => self.note(&Ok::<(), &vault::Error>(())),
             Err(Error::Vault(error)) => self.note(&Err::<(), _>(error)),
+            // Whatever answered or did not, it is the token that has to be looked into.
             Err(_) => {}
         }
         // Not handed over by the thread: an agent that ends meanwhile would not know of it.
@@ -522,18 +539,6 @@ impl OwnToken {
             _ => Err(term.err().unwrap_or_else(aborted)),
         }
     }
-}
-
-/// Vault is away. Sealed is away, too, and so is whoever does not answer a login, which may have been done.
-fn is_outage(error: &vault::Error) -> bool {
-    matches!(
-        error,
-        vault::Error::Unavailable {
-            by_vault: false,
-            ..
-        } | vault::Error::Tls { .. }
-            | vault::Error::Unknown { .. }
-    )
 }
 
 impl Login {
@@ -559,14 +564,7 @@ fn log_in(client: Client, login: &Login, kept: &mut Option<Kept>, log: Log) -> R
             Ok(term(&properties))
         }
         Err(error) => {
-            let is_denied = matches!(
-                error,
-                vault::Error::Status {
-                    status: 403,
-                    by_vault: true,
-                    ..
-                }
-            );
+            let is_denied = error.class() == Class::Denied;
             match login.is_for_the_agent_alone() {
                 // The next look would be denied as well; it may not even be permitted to end.
                 true if is_denied => drop(session.revoke_self(ANSWER_MAX)),
@@ -635,10 +633,7 @@ fn unwrap(client: Client, token: WrappingToken) -> Result<Session, Error> {
         Unwrapped::NotValid => {
             gave("nothing: it has expired, or was used already, perhaps by a thief")
         }
-        Unwrapped::Unknown { reason } => Err(Error::Vault(vault::Error::Unknown {
-            request: "POST sys/wrapping/unwrap".to_owned(),
-            reason,
-        })),
+        Unwrapped::Unknown { reason } => Err(Error::UnwrapUnknown { reason }),
     }
 }
 
@@ -663,10 +658,8 @@ fn revoke(session: &Session, budget: Duration, log: Log) {
     let Err(error) = session.revoke_self(budget) else {
         return;
     };
-    let why = match error {
-        vault::Error::Status { status: 403, .. } => {
-            "; its policy needs `update` on auth/token/revoke-self"
-        }
+    let why = match error.class() {
+        Class::Denied => "; its policy needs `update` on auth/token/revoke-self",
         _ => "",
     };
     let text = format!(

@@ -11,9 +11,12 @@ use crate::secret::Secret;
 #[derive(Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
 pub(super) struct Envelope<T> {
+    /// Names the request in Vault's audit log; empty in a wrapped answer.
+    #[serde(default)]
+    request_id: Option<String>,
     /// Empty when there is no lease.
     #[serde(default)]
-    pub(super) lease_id: String,
+    lease_id: Option<String>,
     /// Seconds.
     #[serde(default)]
     pub(super) lease_duration: u64,
@@ -42,6 +45,16 @@ fn none<T>() -> Option<T> {
 }
 
 impl<T> Envelope<T> {
+    /// Vault's answers hold these two whatever they are about.
+    pub(super) fn is_in_full(&self) -> bool {
+        self.request_id.is_some() && self.lease_id.is_some()
+    }
+
+    /// The lease's name; empty when there is no lease.
+    pub(super) fn take_lease_id(&mut self) -> String {
+        self.lease_id.take().unwrap_or_default()
+    }
+
     /// The engine's own answer, which must be there.
     pub(super) fn take_data(&mut self, call: &Call<'_>) -> Result<T, Error> {
         self.data.take().ok_or_else(|| Error::Malformed {
@@ -84,11 +97,22 @@ fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D
     String::deserialize(deserializer).map(Secret::new)
 }
 
-/// The `errors` of a failed request, whatever else its body holds.
+/// The body of a failed request, as far as it says whose it is and why.
 #[derive(Deserialize)]
 pub(super) struct Failure {
     #[serde(default)]
-    pub(super) errors: Vec<String>,
+    pub(super) errors: Option<Vec<String>>,
     #[serde(default)]
     pub(super) data: Option<Value>,
+    #[serde(default)]
+    request_id: Option<String>,
+    #[serde(default)]
+    lease_id: Option<String>,
+}
+
+impl Failure {
+    /// The body is an answer in full, of which the status alone says that something is not there.
+    pub(super) fn is_in_full(&self) -> bool {
+        self.request_id.is_some() && self.lease_id.is_some()
+    }
 }

@@ -16,7 +16,7 @@ use super::exchange::{Answer, Call, Repeat, Silence, TIMED_OUT};
 use super::roots::{self, Roots};
 use super::tls::Tls;
 use super::transport::{Connected, Limits, Lookup, Progress, Tcp, without_brackets};
-use super::verdict::{PAUSE_LIMITED, Verdict, judge, parse};
+use super::verdict::{PAUSE_LIMITED, Verdict, destination, judge, parse};
 use crate::log::{Level, Log, Value};
 use crate::secret::Secret;
 
@@ -294,7 +294,7 @@ impl Client {
     fn redirect(&self, call: &Call<'_>, answer: &Answer) -> Result<String, Error> {
         let refused = |reason: &str| Error::Redirect {
             request: call.to_string(),
-            reason: reason.to_owned(),
+            reason: format!("{reason}{}", destination(&answer.headers)),
         };
         let location = answer
             .headers
@@ -302,17 +302,17 @@ impl Client {
             .and_then(|location| location.to_str().ok());
         let location: Uri = location
             .and_then(|location| location.parse().ok())
-            .ok_or_else(|| refused("without a place to go to"))?;
+            .ok_or_else(|| refused("without a place that can be read"))?;
         let own: Uri = self
             .endpoint
             .url
             .parse()
             .map_err(|_| refused("from nowhere"))?;
         let (Some(scheme), Some(host)) = (location.scheme_str(), location.host()) else {
-            return Err(refused("without a host"));
+            return Err(refused("without a host,"));
         };
         if own.scheme_str() != Some(scheme) {
-            return Err(refused("to another scheme"));
+            return Err(refused("to another scheme,"));
         }
         let same = own.host().is_some_and(|own| own.eq_ignore_ascii_case(host));
         let standby = self
@@ -323,11 +323,11 @@ impl Client {
         // An unwrap goes where it was meant to go or nowhere: what it sends works once.
         if !same && (!standby || call.repeat == Repeat::Never) {
             return Err(refused(
-                "to a host that is not among `standby_hosts` in [vault]",
+                "to a host that is not among `standby_hosts` in [vault],",
             ));
         }
         if location.path() != format!("/v1/{}", call.path) {
-            return Err(refused("to another path"));
+            return Err(refused("to another path,"));
         }
         let port = location
             .port_u16()

@@ -2,6 +2,23 @@
 
 use std::fmt;
 
+/// A failure's meaning for a caller, whatever its details are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Vault cannot be asked now, or something else answers in its place: nothing is known, and a later try may succeed.
+    Away,
+    /// Vault denies it: a right is missing, or the token is none any more.
+    Denied,
+    /// Vault says that what was asked for is wrong or not there.
+    Refused,
+    /// Vault fails at this request; others may succeed.
+    Failed,
+    /// This machine or its configuration prevents it; nothing was sent.
+    Local,
+    /// It was called off.
+    CalledOff,
+}
+
 /// A request failed.
 #[derive(Debug)]
 pub enum Error {
@@ -21,7 +38,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The server answered with a status that a repeat does not change.
+    /// Vault itself refused it, with a status that a repeat does not change.
     Status {
         /// Method and path.
         request: String,
@@ -29,8 +46,6 @@ pub enum Error {
         status: u16,
         /// Vault's own words.
         errors: Vec<String>,
-        /// The body was Vault's, and not that of something in between.
-        by_vault: bool,
         /// The body holds `data` all the same: a deleted version of KV 2.
         has_data: bool,
     },
@@ -62,6 +77,26 @@ pub enum Error {
     },
     /// The start was called off.
     Aborted,
+}
+
+impl Error {
+    /// The failure's meaning: the one place that start, keeper and agent go by.
+    pub fn class(&self) -> Class {
+        match self {
+            Error::Status { status: 403, .. } => Class::Denied,
+            Error::Status {
+                status: 400 | 404, ..
+            } => Class::Refused,
+            Error::Status { .. } | Error::Unavailable { by_vault: true, .. } => Class::Failed,
+            Error::Unavailable { .. }
+            | Error::Tls { .. }
+            | Error::Redirect { .. }
+            | Error::Malformed { .. }
+            | Error::Unknown { .. } => Class::Away,
+            Error::NoDescriptor { .. } => Class::Local,
+            Error::Aborted => Class::CalledOff,
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -60,7 +60,7 @@ impl Session {
         };
         Ok(Reply {
             data,
-            lease_id: envelope.lease_id,
+            lease_id: envelope.take_lease_id(),
             lease_duration: envelope.lease_duration,
             renewable: envelope.renewable,
             warnings: envelope.warnings.unwrap_or_default(),

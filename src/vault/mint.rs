@@ -112,7 +112,6 @@ fn end(answer: Result<Vec<String>, Error>) -> Result<End, Error> {
         Err(Error::Status {
             status: 400,
             errors,
-            by_vault: true,
             ..
         }) => errors.iter().any(|error| error == "invalid accessor"),
         Err(_) => false,
@@ -147,12 +146,11 @@ fn minted(wrap_info: Option<Value>) -> Option<Minted> {
 mod tests {
     use super::*;
 
-    fn refused(status: u16, by_vault: bool, error: &str) -> Result<Vec<String>, Error> {
+    fn refused(status: u16, error: &str) -> Result<Vec<String>, Error> {
         Err(Error::Status {
             request: "POST auth/token/revoke-accessor".to_owned(),
             status,
             errors: vec![error.to_owned()],
-            by_vault,
             has_data: false,
         })
     }
@@ -171,10 +169,9 @@ mod tests {
                 Some(End::Unknown),
             ),
             (warned("no token found"), Some(End::Unknown)),
-            (refused(400, true, "invalid accessor"), Some(End::Unknown)),
-            (refused(400, false, "invalid accessor"), None),
-            (refused(403, true, "invalid accessor"), None),
-            (refused(400, true, "something else"), None),
+            (refused(400, "invalid accessor"), Some(End::Unknown)),
+            (refused(403, "invalid accessor"), None),
+            (refused(400, "something else"), None),
         ] {
             let shown = format!("{answer:?}");
             assert_eq!(end(answer).ok(), expected, "{shown}");

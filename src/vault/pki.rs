@@ -67,7 +67,7 @@ impl Session {
         call.body = Some(Zeroizing::new(body));
         let mut envelope = self.call::<Signed>(&call)?;
         Ok(Signed {
-            is_leased: !envelope.lease_id.is_empty(),
+            is_leased: !envelope.take_lease_id().is_empty(),
             ..envelope.take_data(&call)?
         })
     }

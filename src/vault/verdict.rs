@@ -1,18 +1,26 @@
-//! What an answer means: the status table, and the body where there is one.
+//! What an answer means: whose it is, the status table, and the body where there is one.
+//!
+//! Whatever stands between this machine and Vault answers too: gateways, balancers, portals. Only Vault's own word decides
+//! anything; every other answer leaves open whether the request was done.
 
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use ureq::http::{HeaderMap, header};
+use ureq::http::{HeaderMap, HeaderName, header};
 
 use super::answer::{Envelope, Failure};
 use super::error::Error;
-use super::exchange::{Answer, Call};
+use super::exchange::{Answer, Call, Repeat};
 
 /// A server that limits rates is left alone for at least this long, whatever it says.
 pub(super) const PAUSE_LIMITED: Duration = Duration::from_millis(250);
+/// A node says so that has just been unsealed and does not know yet who leads.
+const NO_LEADER: &str = "not active";
+/// Longest part of a `Location` that is said.
+const LOCATION_MAX: usize = 200;
 
 /// What an answer means for its request.
+#[derive(Debug)]
 pub(super) enum Verdict {
     /// It holds what was asked for.
     Done,
@@ -36,25 +44,24 @@ pub(super) enum Verdict {
     Final(Error),
 }
 
-/// The status table.
+/// Judges an answer by its status, once it is clear whose it is.
 pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
-    if matches!(answer.status, 200 | 204) {
+    if answer.status == 200 {
+        // Whose it is shows when it is read.
         return Verdict::Done;
     }
+    let Some(words) = vaults_own(answer) else {
+        return of_a_stranger(call, answer);
+    };
     let request = call.to_string();
-    let vaults: Option<Failure> = is_json(&answer.headers)
-        .then(|| serde_json::from_slice(&answer.body).ok())
-        .flatten();
-    let errors = vaults
-        .as_ref()
-        .map_or_else(Vec::new, |failure| readable(&failure.errors));
-    let said = || match errors.is_empty() {
+    let said = || match words.errors.is_empty() {
         true => format!("status {}", answer.status),
-        false => format!("status {}: {}", answer.status, errors.join(", ")),
+        false => format!("status {}: {}", answer.status, words.errors.join(", ")),
     };
     match answer.status {
+        204 => Verdict::Done,
         307 => Verdict::Elsewhere,
-        412 | 472 | 473 => Verdict::Again {
+        412 | 472 | 473 | 503 => Verdict::Again {
             reason: said(),
             wait: None,
         },
@@ -62,40 +69,139 @@ pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
             reason: said(),
             wait: Some(retry_after(&answer.headers)),
         },
-        // Vault always says why; a load balancer may have passed the request on before.
-        503 if !errors.is_empty() => Verdict::Again {
-            reason: said(),
-            wait: None,
-        },
         501 => Verdict::Final(Error::Unavailable {
             request,
             reason: "it is not initialised".to_owned(),
             by_vault: false,
         }),
-        500 | 502 | 503 | 504 => Verdict::Unknown {
+        500 | 502 | 504 => Verdict::Unknown {
             reason: said(),
-            by_vault: !errors.is_empty(),
+            by_vault: !words.errors.iter().any(|text| text.contains(NO_LEADER)),
         },
+        // Vault refuses with these; of others it is not known that nothing was done.
+        status
+            if call.repeat == Repeat::Never && !matches!(status, 400 | 403 | 404 | 405 | 413) =>
+        {
+            Verdict::Unknown {
+                reason: said(),
+                by_vault: true,
+            }
+        }
         status => Verdict::Final(Error::Status {
             request,
             status,
-            errors,
-            by_vault: vaults.is_some(),
-            has_data: vaults.is_some_and(|failure| failure.data.is_some()),
+            errors: words.errors,
+            has_data: words.has_data,
         }),
     }
 }
 
+/// An answer of something in between.
+fn of_a_stranger(call: &Call<'_>, answer: &Answer) -> Verdict {
+    let request = call.to_string();
+    let works_once = call.repeat == Repeat::Never;
+    match answer.status {
+        204 => Verdict::Final(Error::Malformed {
+            request,
+            reason: "it is empty and bears none of Vault's marks".to_owned(),
+        }),
+        // What comes of it is judged where it leads to.
+        307 if !works_once => Verdict::Elsewhere,
+        301 | 302 | 303 | 308 if !works_once => Verdict::Final(Error::Redirect {
+            request,
+            reason: format!(
+                "with status {}{}",
+                answer.status,
+                destination(&answer.headers)
+            ),
+        }),
+        429 if !works_once => Verdict::Again {
+            reason: foreign(answer),
+            wait: Some(retry_after(&answer.headers)),
+        },
+        _ => Verdict::Unknown {
+            reason: foreign(answer),
+            by_vault: false,
+        },
+    }
+}
+
+fn foreign(answer: &Answer) -> String {
+    let kind = text(&answer.headers, &header::CONTENT_TYPE).unwrap_or("no Content-Type");
+    format!(
+        "something that is not Vault answered {}{} ({kind})",
+        answer.status,
+        destination(&answer.headers)
+    )
+}
+
+/// Where an answer sends its request, as far as it says so.
+pub(super) fn destination(headers: &HeaderMap) -> String {
+    match headers.get(header::LOCATION) {
+        Some(location) => {
+            let location = String::from_utf8_lossy(location.as_bytes());
+            let shown: String = location.chars().take(LOCATION_MAX).collect();
+            format!(" to `{shown}`")
+        }
+        None => String::new(),
+    }
+}
+
+/// What Vault says in an answer that is no success.
+#[derive(Debug, Default)]
+struct Words {
+    errors: Vec<String>,
+    /// A deleted version of KV 2 has data beside its 404.
+    has_data: bool,
+}
+
+/// Whether an answer is Vault's own, and what it says then; the one place that decides that, [`parse`] for the answers
+/// with status 200.
+///
+/// Vault and OpenBao mark every answer with `Cache-Control: no-store` and type even the empty ones as JSON. A failure
+/// holds texts in `errors`; only what is not there and a method that is not served may have none. A 404 may also be an
+/// answer in full, with data or a warning.
+fn vaults_own(answer: &Answer) -> Option<Words> {
+    let headers = &answer.headers;
+    match answer.status {
+        204 => (answer.body.is_empty() && is_json(headers) && is_not_stored(headers))
+            .then(Words::default),
+        // A standby's has no body that could speak for it.
+        307 => is_not_stored(headers).then(Words::default),
+        300.. => {
+            let body = is_json(headers).then(|| serde_json::from_slice::<Failure>(&answer.body));
+            let failure = body?.ok()?;
+            let errors = readable(failure.errors.as_deref().unwrap_or_default());
+            let is_vaults = match &failure.errors {
+                Some(_) => !errors.is_empty() || matches!(answer.status, 404 | 405),
+                None => answer.status == 404 && failure.is_in_full(),
+            };
+            is_vaults.then(|| Words {
+                errors,
+                has_data: failure.data.is_some(),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
+    text(headers, &header::CONTENT_TYPE)
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn is_not_stored(headers: &HeaderMap) -> bool {
     headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            value
-                .split(';')
-                .next()
-                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-        })
+        .get_all(header::CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|directive| directive.trim().eq_ignore_ascii_case("no-store"))
 }
 
 /// Reads an answer that was judged done.
@@ -107,22 +213,18 @@ pub(super) fn parse<T: DeserializeOwned>(
         request: call.to_string(),
         reason,
     };
-    if answer.body.is_empty() && answer.status == 204 {
+    if answer.status == 204 {
         return serde_json::from_str("{}").map_err(|_| malformed("it is empty".to_owned()));
     }
     if !is_json(&answer.headers) {
-        let kind = answer
-            .headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("not said");
+        let kind = text(&answer.headers, &header::CONTENT_TYPE).unwrap_or("not said");
         return Err(malformed(format!("its Content-Type is {kind}")));
     }
     // What nobody reads the parser would skip without looking at it.
-    let text =
+    let body =
         std::str::from_utf8(&answer.body).map_err(|_| malformed("it is not UTF-8".to_owned()))?;
     // The library's message names a place and an expectation; a wrong type it would quote with its value.
-    let envelope: Envelope<T> = serde_json::from_str(text).map_err(|error| {
+    let envelope: Envelope<T> = serde_json::from_str(body).map_err(|error| {
         let kind = match error.classify() {
             serde_json::error::Category::Eof => "it is cut off",
             serde_json::error::Category::Syntax => {
@@ -141,6 +243,9 @@ pub(super) fn parse<T: DeserializeOwned>(
             "it succeeded with errors: {}",
             readable(errors).join(", ")
         ))),
+        _ if !envelope.is_in_full() => Err(malformed(
+            "it has neither Vault's `request_id` nor its `lease_id`".to_owned(),
+        )),
         _ => Ok(envelope),
     }
 }
@@ -168,9 +273,8 @@ fn is_count_of_errors(line: &str) -> bool {
 
 /// Whole seconds; anything else, a date among it, counts as none.
 fn retry_after(headers: &HeaderMap) -> Duration {
-    headers
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+    text(headers, &header::RETRY_AFTER)
+        .and_then(|value| value.trim().parse().ok())
         .map_or(PAUSE_LIMITED, |seconds: u32| {
             Duration::from_secs(seconds.into())
         })
@@ -178,9 +282,237 @@ fn retry_after(headers: &HeaderMap) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use ureq::http::HeaderValue;
+    use serde::de::IgnoredAny;
+    use ureq::http::{HeaderValue, Method};
+    use zeroize::Zeroizing;
 
+    use super::super::error::Class;
     use super::*;
+
+    const REPEATS: [Repeat; 3] = [Repeat::Freely, Repeat::AFewTimes, Repeat::Never];
+    const JSON: &str = "application/json";
+    const IN_FULL: &str = r#""request_id":"1","lease_id":"","renewable":false,"lease_duration":0"#;
+
+    fn call(repeat: Repeat) -> Call<'static> {
+        Call {
+            method: Method::POST,
+            path: "x/y",
+            body: None,
+            repeat,
+            wrap_ttl: None,
+        }
+    }
+
+    /// An answer that is marked as Vault marks its own.
+    fn marked(status: u16, body: &str) -> Answer {
+        let mut answer = foreign_to_vault(status, JSON, body);
+        let no_store = HeaderValue::from_static("no-store");
+        answer.headers.insert(header::CACHE_CONTROL, no_store);
+        answer
+    }
+
+    fn foreign_to_vault(status: u16, kind: &'static str, body: &str) -> Answer {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        Answer {
+            status,
+            headers,
+            body: Zeroizing::new(body.as_bytes().to_vec()),
+        }
+    }
+
+    /// The verdict in a word, as far as a caller goes by it; an answer that is judged done is read too.
+    fn word(repeat: Repeat, answer: &Answer) -> String {
+        let call = call(repeat);
+        match judge(&call, answer) {
+            Verdict::Done => match parse::<IgnoredAny>(answer, &call) {
+                Ok(_) => "done".to_owned(),
+                Err(Error::Malformed { .. }) => "malformed".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            Verdict::Elsewhere => "elsewhere".to_owned(),
+            Verdict::Again { wait: None, .. } => "again".to_owned(),
+            Verdict::Again { wait: Some(_), .. } => "later".to_owned(),
+            Verdict::Unknown { by_vault: true, .. } => "failed".to_owned(),
+            Verdict::Unknown { .. } => "unknown".to_owned(),
+            Verdict::Final(Error::Status {
+                status, has_data, ..
+            }) => format!("{status}{}", if has_data { " data" } else { "" }),
+            Verdict::Final(Error::Unavailable { .. }) => "unavailable".to_owned(),
+            Verdict::Final(Error::Redirect { .. }) => "redirect".to_owned(),
+            Verdict::Final(Error::Malformed { .. }) => "malformed".to_owned(),
+            Verdict::Final(error) => error.to_string(),
+        }
+    }
+
+    /// The words of [`word`] for what may be repeated freely, a few times, and never.
+    #[track_caller]
+    fn assert_words(answer: &Answer, expected: [&str; 3]) {
+        let body = String::from_utf8_lossy(&answer.body);
+        let found = REPEATS.map(|repeat| word(repeat, answer));
+        assert_eq!(found, expected, "{} {body}", answer.status);
+    }
+
+    #[test]
+    fn vaults_own_answers_mean_what_their_status_says() {
+        let said = r#"{"errors":["it said so"]}"#;
+        for (status, words) in [
+            (400, ["400", "400", "400"]),
+            (403, ["403", "403", "403"]),
+            (404, ["404", "404", "404"]),
+            (405, ["405", "405", "405"]),
+            (413, ["413", "413", "413"]),
+            (412, ["again", "again", "again"]),
+            (429, ["later", "later", "later"]),
+            (472, ["again", "again", "again"]),
+            (473, ["again", "again", "again"]),
+            (503, ["again", "again", "again"]),
+            (501, ["unavailable", "unavailable", "unavailable"]),
+            (500, ["failed", "failed", "failed"]),
+            (502, ["failed", "failed", "failed"]),
+            (504, ["failed", "failed", "failed"]),
+            // Not among those that Vault gives: whether it was done is open.
+            (302, ["302", "302", "failed"]),
+            (401, ["401", "401", "failed"]),
+            (408, ["408", "408", "failed"]),
+            (451, ["451", "451", "failed"]),
+            (505, ["505", "505", "failed"]),
+            (520, ["520", "520", "failed"]),
+            (599, ["599", "599", "failed"]),
+        ] {
+            assert_words(&marked(status, said), words);
+            // A proxy may take the mark away; the words speak for themselves.
+            assert_words(&foreign_to_vault(status, JSON, said), words);
+        }
+        assert_words(&marked(204, ""), ["done"; 3]);
+        assert_words(&marked(200, &format!("{{{IN_FULL}}}")), ["done"; 3]);
+        assert_words(&marked(307, ""), ["elsewhere"; 3]);
+    }
+
+    #[test]
+    fn what_is_not_there_may_be_said_without_a_word() {
+        for status in [404, 405] {
+            assert_words(
+                &marked(status, r#"{"errors":[]}"#),
+                [status.to_string().as_str(); 3],
+            );
+        }
+        let deleted = format!(r#"{{{IN_FULL},"data":{{"data":null,"metadata":{{}}}}}}"#);
+        assert_words(&marked(404, &deleted), ["404 data"; 3]);
+        let warned = format!(r#"{{{IN_FULL},"data":null,"warnings":["no such version"]}}"#);
+        assert_words(&marked(404, &warned), ["404"; 3]);
+        // Nothing else may.
+        for status in [400, 401, 403, 409, 500, 503] {
+            let words = ["unknown"; 3];
+            assert_words(&marked(status, r#"{"errors":[]}"#), words);
+            assert_words(&marked(status, r#"{"errors":[""]}"#), words);
+            assert_words(&marked(status, &deleted), words);
+        }
+    }
+
+    #[test]
+    fn what_is_not_vaults_own_decides_nothing() {
+        let bodies = [
+            (JSON, r#"{"message":"Forbidden"}"#),
+            (JSON, r#"{"message":"no Route matched","request_id":"1"}"#),
+            (JSON, r#"{"errors":[{"code":1000,"message":"blocked"}]}"#),
+            (JSON, r#"{"errors":"blocked"}"#),
+            (JSON, r#"{"error":["blocked"]}"#),
+            (JSON, r#"{"errors":["it said"#),
+            (JSON, "{}"),
+            (JSON, "null"),
+            (JSON, ""),
+            ("text/html", "<html>blocked</html>"),
+            ("text/html", r#"{"errors":["permission denied"]}"#),
+            (
+                "application/problem+json",
+                r#"{"errors":["permission denied"]}"#,
+            ),
+        ];
+        for (kind, body) in bodies {
+            for status in (201..600).filter(|status| !matches!(status, 204 | 301..=303 | 307 | 308))
+            {
+                let few = if status == 429 { "later" } else { "unknown" };
+                assert_words(&foreign_to_vault(status, kind, body), [few, few, "unknown"]);
+            }
+            for status in [301, 302, 303, 308] {
+                let words = ["redirect", "redirect", "unknown"];
+                assert_words(&foreign_to_vault(status, kind, body), words);
+            }
+            let words = ["elsewhere", "elsewhere", "unknown"];
+            assert_words(&foreign_to_vault(307, kind, body), words);
+            assert_words(&foreign_to_vault(200, kind, body), ["malformed"; 3]);
+            assert_words(&foreign_to_vault(204, kind, body), ["malformed"; 3]);
+        }
+    }
+
+    #[test]
+    fn an_empty_success_is_vaults_by_both_of_its_marks() {
+        let unmarked = foreign_to_vault(204, JSON, "");
+        assert_words(&unmarked, ["malformed"; 3]);
+        let mut untyped = marked(204, "");
+        untyped.headers.remove(header::CONTENT_TYPE);
+        assert_words(&untyped, ["malformed"; 3]);
+        assert_words(&marked(204, "{}"), ["malformed"; 3]);
+        let mut among_others = foreign_to_vault(204, JSON, "");
+        let directives = HeaderValue::from_static("private, No-Store");
+        among_others
+            .headers
+            .insert(header::CACHE_CONTROL, directives);
+        assert_words(&among_others, ["done"; 3]);
+    }
+
+    #[test]
+    fn a_success_is_vaults_by_both_of_its_names() {
+        for body in [
+            "{}",
+            r#"{"data":{"x":"y"}}"#,
+            r#"{"request_id":"1"}"#,
+            r#"{"lease_id":""}"#,
+            r#"{"request_id":null,"lease_id":""}"#,
+        ] {
+            assert_words(&marked(200, body), ["malformed"; 3]);
+        }
+        // A wrapped answer names no request.
+        assert_words(
+            &marked(200, r#"{"request_id":"","lease_id":""}"#),
+            ["done"; 3],
+        );
+    }
+
+    #[test]
+    fn a_node_without_a_leader_is_away_and_has_not_failed() {
+        let text = "local node not active but active cluster node not found";
+        let answer = marked(500, &format!(r#"{{"errors":["{text}"]}}"#));
+        assert_words(&answer, ["unknown"; 3]);
+    }
+
+    #[test]
+    fn what_answers_in_vaults_place_is_named() {
+        let mut answer = foreign_to_vault(302, "text/html", "<html>");
+        let location = HeaderValue::from_static("https://sign-in.example/?back=x");
+        answer.headers.insert(header::LOCATION, location);
+        let Verdict::Unknown { reason, .. } = judge(&call(Repeat::Never), &answer) else {
+            panic!("it is not Vault's");
+        };
+        assert_eq!(
+            reason,
+            "something that is not Vault answered 302 to `https://sign-in.example/?back=x` (text/html)"
+        );
+        let Verdict::Final(error) = judge(&call(Repeat::Freely), &answer) else {
+            panic!("it goes elsewhere");
+        };
+        assert_eq!(error.class(), Class::Away);
+        assert!(
+            error
+                .to_string()
+                .contains("302 to `https://sign-in.example/"),
+            "{error}"
+        );
+        let long = HeaderValue::from_str(&"x".repeat(5000)).expect("a header");
+        answer.headers.insert(header::LOCATION, long);
+        assert!(destination(&answer.headers).len() < 220);
+    }
 
     #[test]
     fn retry_after_is_whole_seconds_or_nothing_b42() {

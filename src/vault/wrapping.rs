@@ -71,7 +71,7 @@ impl Client {
         match self.call_alone::<Wrapping>(&call, token.expose(), Duration::ZERO) {
             Ok((mut envelope, _)) => envelope.take_data(&call).map(Some),
             Err(error) if is_refusal(&error) => Ok(None),
-            Err(error) => Err(clear(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -108,9 +108,7 @@ impl Client {
             repeat: Repeat::Never,
             wrap_ttl: None,
         };
-        self.hurried()
-            .call_alone(&call, token.expose(), GRACE)
-            .map_err(clear)
+        self.hurried().call_alone(&call, token.expose(), GRACE)
     }
 
     /// The same way, but so that an answer that never comes leaves time for the lookup that decides.
@@ -152,28 +150,12 @@ impl Client {
     }
 }
 
-/// Vault's own word that the wrapping token is not valid; whatever stands in between says 400 too, in other words.
+/// Vault's word that the wrapping token is not valid.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error, Error::Status { status: 400, errors, .. } if !errors.is_empty())
+    matches!(error, Error::Status { status: 400, .. })
 }
 
-/// A 400 that is not Vault's is no answer at all.
-fn clear(error: Error) -> Error {
-    match error {
-        Error::Status {
-            request,
-            status: 400,
-            errors,
-            ..
-        } if errors.is_empty() => Error::Malformed {
-            request,
-            reason: "status 400 without Vault's `errors`".to_owned(),
-        },
-        other => other,
-    }
-}
-
-/// An answer that cannot be read leaves it open whether the token was used up; other failures do not.
+/// Whatever is not Vault's own answer leaves it open whether the token was used up; other failures do not.
 fn unclear(error: Error) -> Result<String, Error> {
     match error {
         Error::Unknown { reason, .. } | Error::Malformed { reason, .. } => Ok(reason),

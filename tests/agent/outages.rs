@@ -102,8 +102,9 @@ fn what_could_not_be_revoked_while_vault_was_away_is_revoked_later_also_by_the_n
         (agent.register()["entries"][0]["over"] == true).then_some(())
     });
     agent.kill();
+    let before = agent.count("vault_away");
     agent.spawn();
-    agent.wait_for_more("own_token_lost", 0);
+    agent.wait_for_more("vault_away", before);
     assert_eq!(agent.metric("tokens_to_be_revoked"), 1.0);
     server.start_again();
     agent.wait_until_empty();

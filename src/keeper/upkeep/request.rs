@@ -9,7 +9,7 @@ use crate::clock::{calendar, chance, moment};
 use crate::files::status::Loss;
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment};
-use crate::vault::{self, Session};
+use crate::vault::{self, Class, Session};
 
 /// Vault does not answer.
 pub(super) struct Outage {
@@ -175,28 +175,12 @@ impl Upkeep<'_> {
 
 fn trouble(error: vault::Error) -> Trouble {
     let text = error.to_string();
-    match error {
-        vault::Error::Aborted => Trouble::Ending,
-        vault::Error::Status {
-            by_vault: false, ..
-        } => Trouble::Away(text),
-        vault::Error::Status { status: 403, .. } => Trouble::Denied(text),
-        vault::Error::Status {
-            status: 400 | 404, ..
-        } => Trouble::Refused(text),
-        // A node that has just been unsealed says so too before it knows who leads.
-        vault::Error::Unavailable {
-            by_vault: true,
-            reason,
-            ..
-        } if !reason.contains("not active") => Trouble::Failed(text),
-        vault::Error::Unavailable { .. } | vault::Error::Unknown { .. } => Trouble::Away(text),
-        // Somebody else answers in Vault's place, or nobody can be reached safely.
-        vault::Error::Tls { .. }
-        | vault::Error::Malformed { .. }
-        | vault::Error::Redirect { .. }
-        | vault::Error::NoDescriptor { .. } => Trouble::Away(text),
-        vault::Error::Status { .. } => Trouble::Failed(text),
+    match error.class() {
+        Class::Away | Class::Local => Trouble::Away(text),
+        Class::Denied => Trouble::Denied(text),
+        Class::Refused => Trouble::Refused(text),
+        Class::Failed => Trouble::Failed(text),
+        Class::CalledOff => Trouble::Ending,
     }
 }
 
