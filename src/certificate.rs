@@ -2,6 +2,8 @@
 
 mod chain;
 mod check;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 
 use std::fmt;
 

@@ -5,6 +5,8 @@
 
 mod environment;
 mod expand;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod names;
 mod resolve;
 

@@ -29,6 +29,7 @@
 //! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
 //! | which name was meant | [`spelling`] |
 //! | why it failed | [`error`] |
+//! | what must hold whatever comes in, for fuzzers and tests alone | `fuzzing` |
 //! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
 //!
 //! Rules that hold it together: [`config`], [`manifest`], [`files`], [`plan`] and the checks of [`handover`] and
@@ -51,6 +52,8 @@ pub mod error;
 pub mod exec;
 pub mod fetch;
 pub mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod handover;
 pub mod health;
 pub mod init;

@@ -3,6 +3,9 @@
 //! Values pass through [`sanitised`], so that nothing a server, an environment or a file says can forge a line or
 //! drive a terminal (CWE-117, CWE-150). There is no way to hand a [`Secret`](crate::secret::Secret) to this module.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsFd;
@@ -81,12 +84,7 @@ impl Log {
             Format::Human => human(level, text, fields),
             Format::Json => {
                 let now = SystemTime::now().into();
-                // JSON escapes in its turn: what would be cut off would be no JSON any more.
-                [LINE_MAX / 2, LINE_MAX / 8, LINE_MAX / 32]
-                    .iter()
-                    .map(|&max| json(level, name, text, fields, now, max))
-                    .find(|line| line.len() < LINE_MAX)
-                    .unwrap_or_else(|| json(level, name, "", &[], now, 0))
+                line_of_json(level, name, text, fields, now)
             }
         };
         write_line(&line);
@@ -110,6 +108,21 @@ fn human(level: Level, text: &str, fields: &[(&str, Value<'_>)]) -> String {
         }
     }
     line
+}
+
+/// JSON escapes in its turn: what would be cut off would be no JSON any more.
+fn line_of_json(
+    level: Level,
+    name: &str,
+    text: &str,
+    fields: &[(&str, Value<'_>)],
+    now: OffsetDateTime,
+) -> String {
+    [LINE_MAX / 2, LINE_MAX / 8, LINE_MAX / 32]
+        .iter()
+        .map(|&max| json(level, name, text, fields, now, max))
+        .find(|line| line.len() < LINE_MAX)
+        .unwrap_or_else(|| json(level, name, "", &[], now, 0))
 }
 
 fn json(

@@ -1,5 +1,8 @@
 //! PEM (RFC 7468): read from answers and files, written for the application.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use zeroize::Zeroizing;

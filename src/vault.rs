@@ -10,6 +10,8 @@ mod approle;
 mod client;
 mod error;
 mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod leases;
 mod logical;
 mod mint;

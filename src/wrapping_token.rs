@@ -1,5 +1,7 @@
 //! The wrapping token: from a variable, a file, an agent's socket or standard input, taken exactly once.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod input;
 mod socket;
 mod wait;

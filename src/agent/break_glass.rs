@@ -3,6 +3,9 @@
 //! `anteroom-agent revoke` and `allow` ask the running agent at a socket that is its owner's alone; where no agent runs
 //! they do it themselves, since the register holds all that it takes.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream as Connection;
 use std::sync::Arc;

@@ -23,6 +23,9 @@
 //!
 //! The agent needs CAP_CHOWN, CAP_FOWNER and CAP_DAC_OVERRIDE.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::fmt;
 use std::fs::File;
 use std::io::Write;

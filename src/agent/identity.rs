@@ -1,5 +1,8 @@
 //! Who is this container, and may it have a token? Labels are a claim of whoever started it; the rules are the operator's.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::collections::{BTreeMap, HashMap};
 
 use time::OffsetDateTime;

@@ -10,6 +10,9 @@
 //! The agent must be root in the initial user namespace. The link `root` is guarded like ptrace(2): an agent with fewer
 //! capabilities than the container needs CAP_SYS_PTRACE to follow it.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::fmt;
 use std::fs::File;
 use std::io::Read;

@@ -100,7 +100,7 @@ impl Selector {
     }
 
     /// Whatever the other one names, this one names too.
-    fn includes(&self, other: &Selector) -> bool {
+    pub(super) fn includes(&self, other: &Selector) -> bool {
         let is =
             |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         is(&self.app, &other.app)
@@ -113,7 +113,7 @@ impl Selector {
     }
 
     /// There may be containers that both name.
-    fn overlaps(&self, other: &Selector) -> bool {
+    pub(super) fn overlaps(&self, other: &Selector) -> bool {
         let may = |one: &Option<String>, other: &Option<String>| {
             one.is_none() || other.is_none() || one == other
         };

@@ -1,5 +1,8 @@
 //! Templates for extra files and for variables: Jinja's language, without includes and without the file system.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;

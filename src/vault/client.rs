@@ -291,7 +291,7 @@ impl Client {
         }
     }
 
-    fn redirect(&self, call: &Call<'_>, answer: &Answer) -> Result<String, Error> {
+    pub(super) fn redirect(&self, call: &Call<'_>, answer: &Answer) -> Result<String, Error> {
         let refused = |reason: &str| Error::Redirect {
             request: call.to_string(),
             reason: format!("{reason}{}", destination(&answer.headers)),

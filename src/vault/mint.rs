@@ -123,7 +123,7 @@ fn end(answer: Result<Vec<String>, Error>) -> Result<End, Error> {
     }
 }
 
-fn minted(wrap_info: Option<Value>) -> Option<Minted> {
+pub(super) fn minted(wrap_info: Option<Value>) -> Option<Minted> {
     let Some(Value::Object(mut entries)) = wrap_info else {
         return None;
     };

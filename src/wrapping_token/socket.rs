@@ -9,6 +9,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+use zeroize::Zeroizing;
 
 use super::input::{Found, read_capped};
 use super::wait::{Woken, await_input};
@@ -46,6 +47,11 @@ pub(super) fn ask(
         Err(Error::Silent { .. }) => return Ok(Found::Nothing("it gave no answer")),
         input => input?,
     };
+    read_answer(input, &origin)
+}
+
+/// Tells a refusal from what may be a token.
+pub(super) fn read_answer(input: Zeroizing<Vec<u8>>, origin: &str) -> Result<Found, Error> {
     if input.is_empty() {
         return Ok(Found::Nothing("it was closed without an answer"));
     }
@@ -57,7 +63,10 @@ pub(super) fn ask(
         }) => {
             let end = (0..=REASON_MAX).rfind(|&end| reason.is_char_boundary(end));
             reason.truncate(end.unwrap_or(0));
-            Err(Error::Refused { origin, reason })
+            Err(Error::Refused {
+                origin: origin.to_owned(),
+                reason,
+            })
         }
         _ => Ok(Found::Answer(input)),
     }

@@ -1,0 +1,63 @@
+//! What must hold of every container that gets a token, whatever its labels and its image are called.
+
+use std::collections::HashMap;
+
+use time::OffsetDateTime;
+
+use super::{Claim, Delivery, LabelNames, Rule, decide, labelled, metadata, repository};
+use crate::fuzzing::lines;
+
+/// Compares a container with a rule: its lines are the two labels, the image, where that was pulled from, and a network.
+pub fn labels(input: &[u8]) {
+    let Some([app, environment, image, pulled, network]) = lines::<5>(input) else {
+        return;
+    };
+    let name = repository(image);
+    assert!(image.contains(name) && !name.contains('@'));
+    let claim = Claim {
+        container: "0".repeat(64),
+        name: "name".to_owned(),
+        labels: HashMap::from([
+            ("app".to_owned(), app.to_owned()),
+            ("environment".to_owned(), environment.to_owned()),
+        ]),
+        image: image.to_owned(),
+        digests: vec!["sha256:id".to_owned()],
+        pulled_from: vec![repository(pulled).to_owned()],
+        networks: vec![network.to_owned()],
+        pid: 1,
+        started: OffsetDateTime::UNIX_EPOCH,
+    };
+    let names = LabelNames {
+        app: "app".to_owned(),
+        environment: "environment".to_owned(),
+        token_path: "path".to_owned(),
+    };
+    let labels = labelled(&claim.labels, &names).expect("it has labels");
+    assert_eq!(labels, Ok((app, environment)));
+    let rule = Rule {
+        app: "timeline".to_owned(),
+        environments: vec!["production".to_owned(), "staging".to_owned()],
+        images: vec![
+            "team/timeline".to_owned(),
+            "registry.example:5000/team/timeline".to_owned(),
+        ],
+        digests: Vec::new(),
+        users: Vec::new(),
+        networks: vec!["back".to_owned()],
+        role: "${app}-${environment}".to_owned(),
+        delivery: Delivery::File(None),
+    };
+    match decide(&claim, app, environment, (1000, 1000), &[rule]) {
+        Ok(identity) => {
+            assert_eq!(app, "timeline");
+            assert!(matches!(environment, "production" | "staging"));
+            assert_eq!(network, "back");
+            assert_eq!(identity.role, format!("timeline-{environment}"));
+            let from_registry = name == "registry.example:5000/team/timeline";
+            assert!(name == "team/timeline" || from_registry && repository(pulled) == name);
+            assert_eq!(metadata(&identity, &claim, "host").len(), 5);
+        }
+        Err(refusal) => assert!(!refusal.to_string().is_empty()),
+    }
+}

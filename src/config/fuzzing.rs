@@ -1,0 +1,121 @@
+//! What must hold of every manifest, and of every name and address.
+
+use std::ffi::OsString;
+use std::sync::OnceLock;
+
+use super::expand::is_variable_name;
+use super::names::{is_host_name, namespace};
+use super::{
+    Address, Environment, Error, Purpose, Surroundings, duration, file_name, path_segment, resolve,
+    vault_path,
+};
+use crate::cli::Cli;
+use crate::{plan, policy};
+
+/// Reads a manifest, and prints what follows from it.
+pub fn manifest(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    static CLI: OnceLock<Cli> = OnceLock::new();
+    let cli = CLI.get_or_init(|| {
+        let words = ["anteroom", "check"].map(OsString::from).to_vec();
+        Cli::read(words).unwrap_or_else(|_| panic!("a command line"))
+    });
+    for purpose in [Purpose::Check, Purpose::Policy] {
+        let surroundings = Surroundings {
+            environment: Environment::default(),
+            passwd: String::new(),
+            group: String::new(),
+            uid: 0,
+            gid: 0,
+        };
+        match resolve(cli, text, surroundings, purpose) {
+            Ok(config) => {
+                let plan = plan::text(&config);
+                assert!(!plan.contains(|c: char| c.is_control() && c != '\n'));
+                is_policy(&policy::service(&config));
+                is_policy(&policy::minter(&config));
+                let mut names = config.visible_names();
+                assert!(names.iter().all(|name| file_name(name).is_ok()));
+                names.sort_unstable();
+                assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+                for variable in &config.variables {
+                    assert!(is_variable_name(&variable.name));
+                }
+            }
+            Err(Error::Mistakes { mistakes, .. }) => {
+                assert!(!mistakes.is_empty());
+                let lines = text.lines().count() + 1;
+                for place in mistakes.iter().filter_map(|mistake| mistake.place) {
+                    assert!((1..=lines).contains(&place.line), "{place:?}");
+                    assert!((1..=text.len() + 1).contains(&place.column), "{place:?}");
+                }
+            }
+            Err(other) => unreachable!("{other}"),
+        }
+    }
+}
+
+/// Whatever the manifest holds, a policy is comments, and paths with what may be done there.
+fn is_policy(policy: &str) {
+    let mut is_inside = false;
+    for line in policy.lines() {
+        let sound = match line {
+            "" => !is_inside,
+            "}" => is_inside,
+            _ if line.starts_with('#') => !is_inside,
+            _ if line.starts_with("  ") => is_inside,
+            _ => {
+                let path = line.strip_prefix("path \"");
+                let path = path.and_then(|rest| rest.strip_suffix("\" {"));
+                // Neither the end of the text nor a value that HCL would put in.
+                let ends = ["\"", "\\", "${", "%{"];
+                !is_inside && path.is_some_and(|path| !ends.iter().any(|end| path.contains(end)))
+            }
+        };
+        assert!(sound, "{line:?} in {policy}");
+        is_inside = match line {
+            "}" => false,
+            _ => is_inside || line.starts_with("path "),
+        };
+    }
+    assert!(!is_inside);
+}
+
+/// Reads what may become an address, a path, the name of a file, or a duration.
+pub fn names(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    if let Ok(address) = Address::parse(text) {
+        assert_eq!(Address::parse(&address.url()).as_ref(), Ok(&address));
+        assert!(address.port > 0 && !address.host.contains(['@', '/', '?', '#', ' ']));
+    }
+    let is_safe = |path: &str| {
+        path.bytes().all(|byte| byte.is_ascii_graphic())
+            && !path.contains(['?', '#', '%', '\\', '"'])
+            && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+    };
+    if let Ok(path) = vault_path(text) {
+        assert!(is_safe(&path) && path == text);
+    }
+    if let Ok(part) = path_segment(text) {
+        assert!(is_safe(&part) && !part.contains('/'));
+    }
+    if let Ok(Some(path)) = namespace(text) {
+        assert!(is_safe(&path));
+    }
+    if file_name(text).is_ok() {
+        let place = std::path::Path::new("/directory").join(text);
+        assert_eq!(place.parent(), Some(std::path::Path::new("/directory")));
+        assert_eq!(place.file_name().and_then(|name| name.to_str()), Some(text));
+    }
+    if let Ok(time) = duration(text) {
+        let again = format!("{}ms", time.as_millis());
+        if time.as_millis() < u128::from(u32::MAX) {
+            assert_eq!(duration(&again), Ok(time));
+        }
+    }
+    assert!(!is_host_name(text) || text.is_ascii());
+}

@@ -1,0 +1,52 @@
+//! What must hold of every template.
+
+use std::collections::BTreeMap;
+
+use minijinja::Value;
+
+use super::{Template, Values, map};
+
+/// What an error must not show.
+const CANARY: &str = "s.canary";
+/// Longest template that is tried: a few loops within each other take any time.
+const SOURCE_MAX: usize = 200;
+
+/// Checks a template, and fills it in.
+pub fn template(input: &[u8]) {
+    let Ok(source) = std::str::from_utf8(input) else {
+        return;
+    };
+    let counts = |word: &str| source.matches(word).count();
+    // Loops and repetition are the manifest's own to pay for.
+    if source.len() > SOURCE_MAX
+        || counts("for") > 1
+        || source.contains('*')
+        || source.contains("range")
+    {
+        return;
+    }
+    let Ok(template) = Template::parse(source) else {
+        return;
+    };
+    let mut names = template.names().to_vec();
+    names.dedup();
+    assert_eq!(names, template.names());
+    for reference in template.references() {
+        let first = reference.split('.').next().unwrap_or_default();
+        assert!(names.iter().any(|name| name == first), "{reference}");
+    }
+    let secret = || Value::from(CANARY);
+    let fields = BTreeMap::from([("password".to_owned(), secret())]);
+    let values = Values(BTreeMap::from([
+        ("app".to_owned(), Value::from("timeline")),
+        ("password".to_owned(), secret()),
+        ("orders_db".to_owned(), map(fields)),
+    ]));
+    match template.render(&values) {
+        Ok(_) => {}
+        Err(error) => assert!(
+            !error.contains(CANARY) || source.contains(CANARY),
+            "{error}"
+        ),
+    }
+}
