@@ -6,7 +6,7 @@
 //! | where everything is, and who may have what | [`configuration`] |
 //! | the agent's own token | [`own_token`] |
 //! | who started and who died | [`docker`], followed in [`events`] |
-//! | may this container have a token? | [`identity`] |
+//! | may this container have a token? | [`identity`], [`credentials`] |
 //! | check, mint, register, deliver | [`handout`] |
 //! | the container's first process, and its file system | [`process`], [`delivery`] |
 //! | containers that ask for their token | [`door`] |
@@ -21,6 +21,7 @@
 pub mod break_glass;
 pub mod cli;
 pub mod configuration;
+pub mod credentials;
 pub mod delivery;
 pub mod docker;
 pub mod door;

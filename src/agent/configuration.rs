@@ -1,5 +1,7 @@
 //! `/etc/anteroom-agent.toml`: where Docker and Vault are, the agent's own token, and who may have which.
 
+mod roles;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +11,8 @@ use super::identity::{Delivery, LabelNames, Rule, UserRule, repository};
 use crate::config::{self, Environment, Vault};
 use crate::manifest::table::{self, Table};
 use crate::manifest::{At, Mistake, Place, read_vault};
+
+use roles::Grant;
 
 /// The longest life of a wrapping token, which is also the default.
 const WRAP_TTL: Duration = Duration::from_secs(30);
@@ -218,8 +222,22 @@ impl Reader {
         }
         let role = role.unwrap_or_else(|| ROLE.to_owned());
         let mut rules = Vec::new();
+        let mut grants = Vec::new();
         for (place, t) in root.list("allow") {
-            rules.extend(self.rule(place, t, &role, door.is_some()));
+            let Some((rule, is_named)) = self.rule(place, t, &role, door.is_some()) else {
+                continue;
+            };
+            grants.extend(rule.environments.iter().map(|environment| Grant {
+                app: rule.app.clone(),
+                environment: environment.clone(),
+                role: rule.role_in(environment),
+                is_named,
+                place,
+            }));
+            rules.push(rule);
+        }
+        for (place, text) in roles::clashes(&grants) {
+            self.mistake(Some(place), text);
         }
         if rules.is_empty() && self.mistakes.is_empty() {
             self.mistake(None, "no [[allow]]: nobody could have a token");
@@ -306,7 +324,14 @@ impl Reader {
         names
     }
 
-    fn rule(&mut self, place: Place, mut t: Table<'_>, role: &str, has_door: bool) -> Option<Rule> {
+    /// A rule, and whether it names its token role itself.
+    fn rule(
+        &mut self,
+        place: Place,
+        mut t: Table<'_>,
+        role: &str,
+        has_door: bool,
+    ) -> Option<(Rule, bool)> {
         let app = self.parsed(t.text("app"), config::label);
         let environments = self.list(t.texts("environments"), config::label);
         let images = self.list(t.texts("images"), image);
@@ -336,7 +361,8 @@ impl Reader {
             self.mistake(here, "[[allow]] needs `app`");
             return None;
         };
-        Some(Rule {
+        let is_named = own_role.is_some();
+        let rule = Rule {
             app,
             environments,
             images,
@@ -348,7 +374,8 @@ impl Reader {
                 true => Delivery::Door,
                 false => Delivery::File(token_path),
             },
-        })
+        };
+        Some((rule, is_named))
     }
 }
 
@@ -530,6 +557,38 @@ users = ["app"]
             found.iter().any(|text| text.contains("one source")),
             "{found:#?}"
         );
+    }
+
+    #[test]
+    fn role_that_two_identities_share_is_named_by_both() {
+        let rule = |app: &str, environment: &str, more: &str| {
+            format!(
+                "[[allow]]\napp = {app:?}\nenvironments = [{environment:?}]\nimages = [\"x\"]\n{more}\n"
+            )
+        };
+        let head = WHOLE.split("[[allow]]").next().expect("the rest");
+        let check = |one: &str, other: &str| {
+            let rules =
+                rule("timeline", "eu-production", one) + &rule("timeline-eu", "production", other);
+            mistakes(&format!("{head}{rules}"))
+        };
+        let found = check("", "");
+        assert_eq!(found.len(), 1, "{found:?}");
+        for word in ["timeline-eu-production", "line 12", "`role` in [[allow]]"] {
+            assert!(found[0].contains(word), "{word}: {found:?}");
+        }
+        let named = "role = \"timeline-eu-production\"";
+        assert_eq!(check(named, "").len(), 1);
+        assert_eq!(check(named, named), [""; 0]);
+        assert_eq!(check("", "role = \"other\""), [""; 0]);
+        // One rule for two environments says the same.
+        let both = |more: &str| {
+            let text = format!("{head}[mint]\nrole = \"${{app}}\"\n");
+            let rules = rule("timeline", "production", more)
+                .replace("\"production\"", "\"production\", \"test\"");
+            mistakes(&format!("{text}{rules}")).len()
+        };
+        assert_eq!((both(""), both("role = \"${app}\"")), (1, 0));
     }
 
     #[test]

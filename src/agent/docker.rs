@@ -219,6 +219,7 @@ fn claim(answer: ContainerInspectResponse) -> Option<Claim> {
         name: answer.name?.trim_start_matches('/').to_owned(),
         labels: config.labels.unwrap_or_default(),
         image: config.image.unwrap_or_default(),
+        user: config.user.unwrap_or_default(),
         digests: vec![answer.image?],
         pulled_from: Vec::new(),
         networks,

@@ -11,7 +11,7 @@ use super::Agent;
 use super::delivery::{self, Target};
 use super::identity::{self, Claim, Delivery, Identity, Refusal};
 use super::own_token::Trouble;
-use super::process::{self, Owner, Process};
+use super::process::{self, Process};
 use super::register::{self, Entry, Selector};
 use super::{docker, door};
 use crate::clock::{calendar, chance};
@@ -233,10 +233,9 @@ impl Agent {
         way: Way<'_>,
     ) -> Result<Option<HandedOut>, Error> {
         let (app, environment) = labels.map_err(Error::Refused)?;
-        let Owner { uid, gid } = process.owner().map_err(Error::Process)?;
-        let owner = (uid.as_raw(), gid.as_raw());
+        let user = process.credentials().map_err(Error::Process)?;
         let rules = &self.configuration.rules;
-        let identity = identity::decide(claim, &app, &environment, owner, rules);
+        let identity = identity::decide(claim, &app, &environment, &user, rules);
         let identity = identity.map_err(Error::Refused)?;
         let place = match (way, &identity.delivery) {
             (Way::Files, Delivery::Door) => return Ok(None),
@@ -296,7 +295,7 @@ impl Agent {
         delivered.map(|()| {
             Some(HandedOut {
                 identity,
-                owner,
+                user: user.to_string(),
                 accessor,
                 mint: took,
             })
@@ -388,7 +387,6 @@ impl Agent {
         let latency = seen.elapsed();
         self.metrics.delivered(latency);
         let identity = &handed_out.identity;
-        let (uid, gid) = handed_out.owner;
         self.log.event(
             Level::Info,
             "handed_out",
@@ -401,7 +399,7 @@ impl Agent {
                 ("role", Value::Text(&identity.role)),
                 ("image", Value::Text(&claim.image)),
                 ("image_digest", Value::Text(claim.image_digest())),
-                ("user", Value::Text(&format!("{uid}:{gid}"))),
+                ("user", Value::Text(&handed_out.user)),
                 ("accessor", Value::Text(&handed_out.accessor)),
                 ("mint_us", Value::Number(handed_out.mint.as_micros() as u64)),
                 ("us", Value::Number(latency.as_micros() as u64)),
@@ -459,7 +457,7 @@ impl Agent {
 /// What a container has.
 pub(super) struct HandedOut {
     identity: Identity,
-    owner: (u32, u32),
+    user: String,
     accessor: String,
     mint: Duration,
 }

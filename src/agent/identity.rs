@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use time::OffsetDateTime;
 
+use super::credentials::Credentials;
+
 /// What Docker says of a container that has started.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -18,6 +20,8 @@ pub struct Claim {
     pub labels: HashMap<String, String>,
     /// The image as it was asked for.
     pub image: String,
+    /// The user that it was to start as: numbers, names, or nothing.
+    pub user: String,
     /// The image's id and the digests under which registries know it, each as `sha256:…`.
     pub digests: Vec<String>,
     /// The repositories that its image was pulled from or pushed to; empty for one that was built here, and where the engine
@@ -183,12 +187,12 @@ pub fn labelled<'a>(
     }
 }
 
-/// Compares a claim with the rules; `owner` is whom the container's first process runs as.
+/// Compares a claim with the rules; `user` is whom the container's first process runs as.
 pub fn decide(
     claim: &Claim,
     app: &str,
     environment: &str,
-    owner: (u32, u32),
+    user: &Credentials,
     rules: &[Rule],
 ) -> Result<Identity, Refusal> {
     let mut refusal = Refusal::Unknown;
@@ -196,16 +200,12 @@ pub fn decide(
         if rule.app != app || !rule.environments.iter().any(|known| known == environment) {
             continue;
         }
-        match rule.check(claim, owner) {
+        match rule.check(claim, user) {
             Ok(()) => {
-                let role = rule
-                    .role
-                    .replace("${app}", app)
-                    .replace("${environment}", environment);
                 return Ok(Identity {
                     app: app.to_owned(),
                     environment: environment.to_owned(),
-                    role,
+                    role: rule.role_in(environment),
                     delivery: rule.delivery.clone(),
                 });
             }
@@ -223,7 +223,14 @@ impl Rule {
         self.images.iter().any(|image| has_registry(image))
     }
 
-    fn check(&self, claim: &Claim, (uid, gid): (u32, u32)) -> Result<(), Refusal> {
+    /// The token role of its service in this environment.
+    pub fn role_in(&self, environment: &str) -> String {
+        self.role
+            .replace("${app}", &self.app)
+            .replace("${environment}", environment)
+    }
+
+    fn check(&self, claim: &Claim, user: &Credentials) -> Result<(), Refusal> {
         let repository = repository(&claim.image);
         // A tag is given by anybody on this host; that an image was pulled from a registry is not said so easily.
         let is_from = |known: &String| {
@@ -240,11 +247,8 @@ impl Rule {
                 found: format!("the image {} ({})", claim.image, claim.image_digest()),
             });
         }
-        let is_user = |rule: &UserRule| rule.uid == uid && rule.gid.is_none_or(|own| own == gid);
-        if !self.users.is_empty() && !self.users.iter().any(is_user) {
-            return Err(Refusal::User {
-                found: format!("the user {uid}:{gid}"),
-            });
+        if !self.users.is_empty() {
+            self.check_user(claim, user)?;
         }
         if self.networks.is_empty() {
             return Ok(());
@@ -258,6 +262,31 @@ impl Rule {
             Some(network) => Err(Refusal::Network {
                 found: format!("the network {network}"),
             }),
+        }
+    }
+}
+
+impl Rule {
+    /// Whether the container is one of the rule's users, cannot become another, and was not started as another.
+    fn check_user(&self, claim: &Claim, user: &Credentials) -> Result<(), Refusal> {
+        let refused = |found: String| Err(Refusal::User { found });
+        let mut fitting = self.users.iter().filter(|rule| {
+            user.is_user(rule.uid) && rule.gid.is_none_or(|group| user.is_group(group))
+        });
+        let Some(rule) = fitting.next() else {
+            return refused(format!("the user {user}"));
+        };
+        if rule.uid != 0 && user.may_become_another {
+            return refused(format!(
+                "the user {user}, which may become any other (CAP_SETUID, CAP_SETGID)"
+            ));
+        }
+        match user.may_be(&claim.user) {
+            true => Ok(()),
+            false => refused(format!(
+                "the user {user} where the container was started as {:?}",
+                claim.user
+            )),
         }
     }
 }
@@ -305,6 +334,7 @@ mod tests {
             name: "timeline-1".to_owned(),
             labels: HashMap::new(),
             image: "team/timeline:1.2".to_owned(),
+            user: String::new(),
             digests: vec!["sha256:id".to_owned(), "sha256:registry".to_owned()],
             pulled_from: Vec::new(),
             networks: vec!["back".to_owned()],
@@ -326,8 +356,19 @@ mod tests {
         }
     }
 
+    fn user(uid: u32, gid: u32) -> Credentials {
+        Credentials {
+            uids: [uid; 4],
+            gids: [gid; 4],
+            may_become_another: uid == 0,
+            has_host_ids: true,
+        }
+    }
+
     fn reason(claim: &Claim, app: &str, environment: &str, rule: Rule) -> &'static str {
-        match decide(claim, app, environment, (1000, 1001), &[rule]) {
+        let mut claim = claim.clone();
+        claim.user = "1000:1001".to_owned();
+        match decide(&claim, app, environment, &user(1000, 1001), &[rule]) {
             Ok(_) => "allowed",
             Err(refusal) => refusal.reason(),
         }
@@ -335,7 +376,8 @@ mod tests {
 
     #[test]
     fn the_role_is_that_of_the_service_in_its_environment() {
-        let identity = decide(&claim(), "timeline", "staging", (0, 0), &[rule()]).expect("allowed");
+        let identity =
+            decide(&claim(), "timeline", "staging", &user(0, 0), &[rule()]).expect("allowed");
         assert_eq!(identity.role, "timeline-staging");
         assert_eq!(
             metadata(&identity, &claim(), "host-1")["image_digest"],
@@ -380,11 +422,11 @@ mod tests {
         let mut known = rule();
         known.digests = id("sha256:id");
         assert_eq!(reason(&claim(), "timeline", "production", known), "allowed");
-        let user = |uid, gid| UserRule { uid, gid };
+        let only = |uid, gid| UserRule { uid, gid };
         for (rules, expected) in [
-            (vec![user(1000, None)], "allowed"),
-            (vec![user(0, None), user(1000, Some(1001))], "allowed"),
-            (vec![user(1000, Some(0))], "user"),
+            (vec![only(1000, None)], "allowed"),
+            (vec![only(0, None), only(1000, Some(1001))], "allowed"),
+            (vec![only(1000, Some(0))], "user"),
         ] {
             let mut rule = rule();
             rule.users = rules;
@@ -400,6 +442,54 @@ mod tests {
         let mut rule = rule();
         rule.networks = id("back");
         assert_eq!(reason(&lonely, "timeline", "production", rule), "network");
+    }
+
+    #[test]
+    fn user_is_whole_cannot_become_another_and_was_started_as_such() {
+        let only = |uid, gid| {
+            let mut rule = rule();
+            rule.users = vec![UserRule { uid, gid }];
+            rule
+        };
+        let named = only(1000, None);
+        let grouped = only(1000, Some(7));
+        let root = only(0, None);
+        let run = |rule: &Rule, user: &Credentials, declared: &str| {
+            let mut claim = claim();
+            claim.user = declared.to_owned();
+            let found = decide(
+                &claim,
+                "timeline",
+                "production",
+                user,
+                std::slice::from_ref(rule),
+            );
+            found.map_or_else(|refusal| refusal.reason(), |_| "allowed")
+        };
+        let plain = user(1000, 7);
+        assert_eq!(run(&named, &plain, "1000"), "allowed");
+        assert_eq!(run(&grouped, &plain, "1000:7"), "allowed");
+        assert_eq!(run(&grouped, &user(1000, 8), "1000"), "user");
+        // A part of its ids is not enough, whichever.
+        for at in 0..4 {
+            let mut part = plain.clone();
+            part.uids[at] = 0;
+            assert_eq!(run(&named, &part, "1000"), "user", "{at}");
+            let mut part = plain.clone();
+            part.gids[at] = 0;
+            assert_eq!(run(&grouped, &part, "1000"), "user", "{at}");
+            assert_eq!(run(&named, &part, "1000"), "allowed", "{at}");
+        }
+        let mut mighty = plain.clone();
+        mighty.may_become_another = true;
+        assert_eq!(run(&named, &mighty, "1000"), "user");
+        assert_eq!(run(&rule(), &mighty, "1000"), "allowed");
+        assert_eq!(run(&root, &user(0, 0), ""), "allowed");
+        // As what Docker was told to start it.
+        for (declared, expected) in [("", "user"), ("0", "user"), ("app", "allowed")] {
+            assert_eq!(run(&named, &plain, declared), expected, "{declared}");
+        }
+        assert_eq!(run(&rule(), &plain, ""), "allowed");
     }
 
     #[test]

@@ -28,6 +28,8 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Gid, SysconfVar, Uid, getpid, sysconf};
 
+use super::credentials::Credentials;
+
 /// Longest file about one process that is read: its writer may be hostile, a container of some use stays far below.
 const FILE_MAX: u64 = 1 << 20;
 /// Longest list of the host's own mounts that is read.
@@ -188,6 +190,17 @@ impl Process {
         self.must_live()?;
         other.must_live()?;
         Ok(shared)
+    }
+
+    /// Whom it runs as, whole.
+    pub fn credentials(&self) -> Result<Credentials, Error> {
+        let status = self.read("status", FILE_MAX)?;
+        if !lives(&status) {
+            return Err(Error::Gone { pid: self.pid });
+        }
+        let uid_map = self.read("uid_map", FILE_MAX)?;
+        let found = Credentials::read(&status, &uid_map);
+        found.ok_or_else(|| self.failed("status", Errno::EINVAL))
     }
 
     /// The root of its file system, as a descriptor that only names the directory.

@@ -1,11 +1,13 @@
 //! Containers that may not have a token: they get nothing, and everybody who should know does.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{STAY, TMPFS, TOKEN, entered, on_host, plain, small};
 use crate::support::agent::{Agent, Setup, id, minted};
 use crate::support::docker::{self, Container};
-use crate::support::{OpenBao, Service};
+use crate::support::{OpenBao, Service, probe, wait_for};
 
 /// Waits for the one refusal of this container, and looks whether it has nothing.
 #[track_caller]
@@ -173,6 +175,44 @@ fn a_rule_says_which_users_networks_and_digests() {
             }
             Some(reason) => assert_refused(&agent, &container, reason),
         }
+    }
+}
+
+#[test]
+fn container_that_is_a_user_by_a_part_alone_gets_nothing() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let (_directory, program) = probe::build("support/as.c");
+    let mount = format!("{}:/as:ro", program.display());
+    let rule = format!("images = [{:?}]\nusers = [\"1000:1000\"]\n", plain());
+    let agent = Setup::new(&service.admin)
+        .allow_with(&service, &rule)
+        .prepare();
+    let cases = [
+        (["/as", "fs"], "--user=0"),
+        (["/as", "kept"], "--user=0"),
+        // Whole, but Docker was told to start it as root.
+        (["/as", "whole"], "--user=0"),
+        (["/as", "whole"], "--user=1000:1000"),
+    ];
+    let containers = cases.map(|(command, user)| {
+        let options = [TMPFS[0], TMPFS[1], "--volume", &mount, user];
+        agent.run(&service, &plain(), &options, &command)
+    });
+    for container in &containers {
+        wait_for("the change of its user", Duration::from_secs(60), || {
+            container.logs().stdout.contains("done").then_some(())
+        });
+    }
+    // The agent looks when they are what they pretend to be.
+    agent.start();
+    agent.wait_about(&containers[3], "handed_out", 1);
+    for (container, (command, _)) in containers[..3].iter().zip(cases) {
+        let event = agent.wait_about(container, "refused", 1);
+        assert_eq!(event["reason"], "user", "{command:?}: {event}");
+        assert!(agent.about(container, "handed_out").is_empty());
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use time::OffsetDateTime;
 
 use super::{Claim, Delivery, LabelNames, Rule, decide, labelled, metadata, repository};
+use crate::agent::credentials::Credentials;
 use crate::fuzzing::lines;
 
 /// Compares a container with a rule: its lines are the two labels, the image, where that was pulled from, and a network.
@@ -22,6 +23,7 @@ pub fn labels(input: &[u8]) {
             ("environment".to_owned(), environment.to_owned()),
         ]),
         image: image.to_owned(),
+        user: String::new(),
         digests: vec!["sha256:id".to_owned()],
         pulled_from: vec![repository(pulled).to_owned()],
         networks: vec![network.to_owned()],
@@ -48,7 +50,13 @@ pub fn labels(input: &[u8]) {
         role: "${app}-${environment}".to_owned(),
         delivery: Delivery::File(None),
     };
-    match decide(&claim, app, environment, (1000, 1000), &[rule]) {
+    let user = Credentials {
+        uids: [1000; 4],
+        gids: [1000; 4],
+        may_become_another: false,
+        has_host_ids: true,
+    };
+    match decide(&claim, app, environment, &user, &[rule]) {
         Ok(identity) => {
             assert_eq!(app, "timeline");
             assert!(matches!(environment, "production" | "staging"));
