@@ -6,7 +6,7 @@
 //! | where everything is, and who may have what | [`configuration`] |
 //! | the agent's own token | [`own_token`] |
 //! | who started and who died | [`docker`], followed in [`events`] |
-//! | may this container have a token? | [`identity`], [`credentials`] |
+//! | may this container have a token? | [`identity`], [`credentials`], and how often: [`limiter`] |
 //! | check, mint, register, deliver | [`handout`] |
 //! | the container's first process, and its file system | [`process`], [`delivery`] |
 //! | containers that ask for their token | [`door`] |
@@ -29,6 +29,7 @@ pub mod error;
 pub mod events;
 pub mod handout;
 pub mod identity;
+pub mod limiter;
 pub mod metrics;
 pub mod own_token;
 pub mod process;
@@ -37,7 +38,8 @@ pub mod revocation;
 mod sockets;
 pub mod status;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,7 @@ use docker::Engine;
 use error::Error;
 use handout::nanoseconds;
 use identity::Claim;
+use limiter::{Admission, Limiter};
 use metrics::Metrics;
 use own_token::OwnToken;
 use register::{Entry, Place, Register};
@@ -61,6 +64,8 @@ const DELIVERIES_MAX: usize = cli::THREADS_MAX / 2;
 const INSPECTIONS_MAX: usize = 32;
 /// Vault is asked for so many tokens at a time.
 const MINTS_MAX: usize = 6;
+/// Lines of one kind in a minute, where containers may cause any number.
+const LINES_PER_MINUTE: usize = 60;
 /// How long the agent's own end may take.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -74,10 +79,12 @@ pub struct Agent {
     metrics: Metrics,
     log: Log,
     engine: Mutex<Option<Engine>>,
+    /// The last look at the containers failed.
+    is_blind: AtomicBool,
     /// Starts that somebody works on.
     under_way: Mutex<HashSet<(String, i64)>>,
-    /// When which container started lately.
-    recent: Mutex<Recent>,
+    /// Which container started lately.
+    recent: Mutex<Limiter>,
     /// Deliveries at one moment: a file system that hangs must not hold up what else needs a thread.
     deliveries: Arc<Semaphore>,
     /// Questions to Docker about one container at one moment.
@@ -86,16 +93,15 @@ pub struct Agent {
     mints: Semaphore,
     /// Starts that nothing more is done for, by container.
     decided: Mutex<HashMap<String, i64>>,
-    /// When which container called at the socket lately.
-    calls: Mutex<Recent>,
+    /// Which container called at the socket lately.
+    calls: Mutex<Limiter>,
+    /// Which lines that containers cause were written lately.
+    lines: Mutex<Limiter>,
     /// There is something to revoke.
     ended: Notify,
     /// Accessors of the tokens that Vault is told to end just now.
     revoking: Mutex<HashSet<String>>,
 }
-
-/// When what happened within the last minute, by container.
-type Recent = HashMap<String, VecDeque<Instant>>;
 
 /// Somebody works on this start; ends when it is dropped.
 struct Alone<'a> {
@@ -121,6 +127,7 @@ impl Agent {
             metrics: Metrics::new(),
             log,
             engine: Mutex::default(),
+            is_blind: AtomicBool::new(false),
             under_way: Mutex::default(),
             recent: Mutex::default(),
             deliveries: Arc::new(Semaphore::new(DELIVERIES_MAX)),
@@ -128,6 +135,7 @@ impl Agent {
             mints: Semaphore::new(MINTS_MAX),
             decided: Mutex::default(),
             calls: Mutex::default(),
+            lines: Mutex::default(),
             ended: Notify::new(),
             revoking: Mutex::default(),
             vault: Place {
@@ -251,10 +259,17 @@ impl Agent {
     /// Counts a start; too many of one container in a minute are refused.
     fn may_start(&self, container: &str) -> Result<(), handout::Error> {
         let per_minute = self.configuration.starts_per_minute;
-        match count(&mut lock(&self.recent), container) <= per_minute as usize {
-            true => Ok(()),
-            false => Err(handout::Error::RateLimited { per_minute }),
+        let now = Instant::now();
+        match lock(&self.recent).admit(container, per_minute as usize, now) {
+            Admission::Admitted => Ok(()),
+            _ => Err(handout::Error::RateLimited { per_minute }),
         }
+    }
+
+    /// Counts a line that containers cause; too many of one kind in a minute are not written.
+    fn may_say(&self, kind: &str) -> bool {
+        let now = Instant::now();
+        lock(&self.lines).admit(kind, LINES_PER_MINUTE, now) == Admission::Admitted
     }
 
     /// Marks those tokens to be revoked. What Vault has said to have ended goes off the register with its container.
@@ -264,19 +279,6 @@ impl Agent {
             self.ended.notify_one();
         }
     }
-}
-
-/// Counts once more; returns how often that was within the last minute.
-fn count(recent: &mut Recent, container: &str) -> usize {
-    const MINUTE: Duration = Duration::from_secs(60);
-    let now = Instant::now();
-    recent.retain(|_, times| {
-        times.retain(|time| now.duration_since(*time) < MINUTE);
-        !times.is_empty()
-    });
-    let times = recent.entry(container.to_owned()).or_default();
-    times.push_back(now);
-    times.len()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,6 +3,7 @@
 mod break_glass;
 mod deliveries;
 mod door;
+mod engine_answers;
 mod outages;
 mod own_token;
 mod refusals;

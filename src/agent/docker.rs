@@ -1,21 +1,36 @@
 //! Docker's API, as far as the agent needs it: who started, who died, and who is who.
+//!
+//! | stage | module |
+//! |---|---|
+//! | a question in HTTP over the engine's socket | `http` |
+//! | its answer, cut into one object for each container | [`objects`] |
+//! | what such an object says | [`answers`] |
 
-use std::collections::HashMap;
+pub mod answers;
+mod http;
+pub mod objects;
+
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
+use std::time::Duration;
 
-use bollard::models::{ContainerInspectResponse, EventMessage, SystemInfo};
-use bollard::query_parameters::EventsOptionsBuilder;
-use bollard::{API_DEFAULT_VERSION, Docker};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, stream};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use super::identity::{Claim, repository};
+use answers::Inspection;
+use http::{Answer, Client, escaped};
+use objects::{Malformed, Object, Objects};
 
-/// Longest wait for one answer, in seconds; the events are one answer that does not end.
-const ANSWER_MAX: u64 = 15;
-/// Networks that share another container's are named after it, and a container that has none has none of these.
-const SHARED: &str = "container:";
+/// Largest entry of a list, and largest event.
+const OBJECT_MAX: usize = 1 << 20;
+/// Largest answer about one container or one image.
+const INSPECTION_MAX: usize = 4 << 20;
+/// Largest answer about the engine.
+const INFO_MAX: usize = 4 << 20;
+/// Most containers of a list that are looked at.
+const LISTED_MAX: usize = 1 << 16;
+/// Longest wait for a whole list.
+const LIST_MAX: Duration = Duration::from_secs(60);
 
 /// Docker did not answer, or not as it should.
 #[derive(Debug)]
@@ -23,230 +38,290 @@ pub struct Error {
     /// What was asked.
     pub request: &'static str,
     /// What went wrong.
-    pub reason: String,
-    /// There is no such container, or none any more.
-    pub is_absence: bool,
+    pub cause: Cause,
+}
+
+/// What went wrong with a question to Docker.
+#[derive(Debug)]
+pub enum Cause {
+    /// The engine cannot be reached, or the connection broke.
+    Away {
+        /// Why.
+        reason: String,
+    },
+    /// The engine did not answer in time.
+    Slow,
+    /// The engine knows no such thing.
+    Absent,
+    /// The engine does not do what it is asked.
+    Refused {
+        /// The status of its answer.
+        status: u16,
+        /// What it says.
+        message: String,
+    },
+    /// The answer is not what an engine says.
+    Unreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The answer is larger than any that is read.
+    TooLarge {
+        /// How many bytes are read.
+        limit: usize,
+    },
 }
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Docker, asked to {}: {}", self.request, self.reason)
+        write!(f, "Docker, asked to {}: ", self.request)?;
+        match &self.cause {
+            Cause::Away { reason } => f.write_str(reason),
+            Cause::Slow => f.write_str("it did not answer in time"),
+            Cause::Absent => f.write_str("it knows none"),
+            Cause::Refused { status, message } => write!(f, "it answers {status}: {message}"),
+            Cause::Unreadable { reason } => write!(f, "its answer cannot be read: {reason}"),
+            Cause::TooLarge { limit } => write!(f, "its answer is larger than {limit} bytes"),
+        }
     }
 }
 
 impl std::error::Error for Error {}
 
-fn failed(request: &'static str) -> impl Fn(bollard::errors::Error) -> Error {
-    move |error| Error {
-        request,
-        is_absence: matches!(
-            error,
-            bollard::errors::Error::DockerResponseServerError {
-                status_code: 404,
-                ..
-            }
-        ),
-        reason: error.to_string(),
+impl Error {
+    /// There is no engine to ask.
+    pub fn away() -> Error {
+        failed("inspect a container")(Cause::Away {
+            reason: "it is away".to_owned(),
+        })
     }
+
+    /// The engine has ended the stream of its events.
+    pub fn ended() -> Error {
+        failed(TELL)(Cause::Away {
+            reason: "it has ended the connection".to_owned(),
+        })
+    }
+
+    /// The same question would get the same answer.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Unreadable { .. } | Cause::TooLarge { .. }
+        )
+    }
+}
+
+const TELL: &str = "tell its events";
+
+fn failed(request: &'static str) -> impl Fn(Cause) -> Error {
+    move |cause| Error { request, cause }
 }
 
 /// What became of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It runs.
+    /// The container runs.
     Started,
-    /// It does not run any more.
+    /// The container does not run any more.
     Died,
 }
 
-impl Error {
-    /// There is no engine to ask.
-    pub fn away() -> Error {
-        Error {
-            request: "inspect a container",
-            reason: "it is away".to_owned(),
-            is_absence: false,
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub change: Change,
+    /// The id of the container.
+    pub container: String,
+}
+
+/// Containers that run and may want a token.
+#[derive(Debug, Default)]
+pub struct Running {
+    /// Their ids.
+    pub containers: HashSet<String>,
+    /// Containers of the list that could not be read, and the reason of the first.
+    pub unread: Option<(usize, String)>,
+}
+
+impl Running {
+    fn leave_out(&mut self, reason: impl FnOnce() -> String) {
+        match &mut self.unread {
+            Some((count, _)) => *count += 1,
+            None => self.unread = Some((1, reason())),
+        }
+    }
+
+    fn add(&mut self, object: Object) {
+        let listed = match object {
+            Object::TooLarge => Err(too_large()),
+            Object::Whole(_) if self.containers.len() >= LISTED_MAX => {
+                Err(format!("more than {LISTED_MAX} run"))
+            }
+            Object::Whole(bytes) => answers::listed(&bytes),
+        };
+        match listed {
+            Ok(container) => {
+                self.containers.insert(container);
+            }
+            Err(reason) => self.leave_out(|| reason),
         }
     }
 }
 
-/// One event.
-#[derive(Debug, Clone)]
-pub struct Event {
-    /// What happened.
-    pub change: Change,
-    /// To which container.
-    pub container: String,
-    /// All its labels.
-    pub labels: HashMap<String, String>,
+fn too_large() -> String {
+    format!("it is larger than {OBJECT_MAX} bytes")
 }
-
-/// Containers that run, by id, with their labels.
-pub type Running = HashMap<String, HashMap<String, String>>;
 
 /// A connection to the engine.
 #[derive(Clone)]
 pub struct Engine {
-    docker: Docker,
-    /// It knows from which registry an image was pulled.
+    client: Client,
+    /// A label without which no container wants a token.
+    label: String,
+    /// The engine knows from which registry an image was pulled.
     pub knows_origins: bool,
 }
 
 impl Engine {
-    /// Connects, and agrees on a version of the API.
-    pub async fn connect(socket: &Path) -> Result<Engine, Error> {
+    /// Connects, and agrees on a version of the API; only containers with this label are asked about.
+    pub async fn connect(socket: &Path, label: &str) -> Result<Engine, Error> {
         let failed = failed("connect");
-        let socket = socket.to_string_lossy();
-        let docker =
-            Docker::connect_with_unix(&socket, ANSWER_MAX, API_DEFAULT_VERSION).map_err(&failed)?;
-        let docker = docker.negotiate_version().await.map_err(&failed)?;
-        let knows_origins = !keeps_images_in_containerd(&docker.info().await.map_err(&failed)?);
+        let client = Client::connect(socket).await.map_err(&failed)?;
+        let info = client.read("/info", INFO_MAX).await.map_err(&failed)?;
+        let knows_origins = answers::knows_origins(&info).map_err(unreadable);
         Ok(Engine {
-            docker,
-            knows_origins,
+            client,
+            label: label.to_owned(),
+            knows_origins: knows_origins.map_err(&failed)?,
         })
     }
 
-    /// Starts and deaths since a time, then as they happen, until the connection breaks.
-    pub fn events(
+    /// Starts and deaths since a time, then as they happen, until the connection breaks; an event that cannot be read is an
+    /// error of its own.
+    pub async fn events(
         &self,
         since: OffsetDateTime,
-    ) -> impl Stream<Item = Result<Event, Error>> + use<> {
-        let filters = HashMap::from([
-            ("type".to_owned(), vec!["container".to_owned()]),
-            (
-                "event".to_owned(),
-                vec!["start".to_owned(), "die".to_owned()],
-            ),
-        ]);
-        let options = EventsOptionsBuilder::new()
-            .since(&since.unix_timestamp().to_string())
-            .filters(&filters)
-            .build();
-        self.docker
-            .events(Some(options))
-            .filter_map(|message| async move {
-                match message {
-                    Ok(message) => event(message).map(Ok),
-                    Err(error) => Some(Err(failed("tell its events")(error))),
-                }
-            })
+    ) -> Result<impl Stream<Item = Result<Result<Event, String>, Error>> + use<>, Error> {
+        let filters = self.filters(serde_json::json!({
+            "type": ["container"],
+            "event": ["start", "die"],
+        }));
+        let since = since.unix_timestamp();
+        let path = format!("/events?since={since}&filters={filters}");
+        let answer = self.client.ask(&path).await.map_err(failed(TELL))?;
+        let told = Told {
+            answer,
+            objects: Objects::new(OBJECT_MAX),
+            ready: VecDeque::new(),
+        };
+        Ok(stream::unfold(Some(told), |told| async move {
+            let mut told = told?;
+            match told.next().await {
+                Ok(Some(event)) => Some((Ok(event), Some(told))),
+                Ok(None) => None,
+                Err(cause) => Some((Err(failed(TELL)(cause)), None)),
+            }
+        }))
     }
 
-    /// All containers that run, the paused ones among them.
+    /// All containers with the label that run, the paused ones among them.
     pub async fn running(&self) -> Result<Running, Error> {
-        let containers = self.docker.list_containers(None).await;
-        let containers = containers.map_err(failed("list the containers"))?;
-        let labelled = containers
-            .into_iter()
-            .filter_map(|one| Some((one.id?, one.labels.unwrap_or_default())));
-        Ok(labelled.collect())
+        let listed = tokio::time::timeout(LIST_MAX, self.list()).await;
+        let listed = listed.unwrap_or(Err(Cause::Slow));
+        listed.map_err(failed("list the containers"))
     }
 
-    /// What a container is; none when it does not run.
-    pub async fn inspect(&self, container: &str) -> Result<Option<Claim>, Error> {
-        let answer = self.docker.inspect_container(container, None).await;
-        let answer = match answer.map_err(failed("inspect a container")) {
+    async fn list(&self) -> Result<Running, Cause> {
+        let filters = self.filters(serde_json::json!({}));
+        let path = format!("/containers/json?filters={filters}");
+        let mut answer = self.client.ask(&path).await?;
+        let mut objects = Objects::new(OBJECT_MAX);
+        let mut running = Running::default();
+        while let Some(piece) = answer.piece().await? {
+            for object in objects.feed(&piece).map_err(malformed)? {
+                running.add(object);
+            }
+        }
+        match objects.is_whole_array() {
+            true => Ok(running),
+            false => Err(unreadable("the list is not whole".to_owned())),
+        }
+    }
+
+    /// What a container is.
+    pub async fn inspect(&self, container: &str) -> Result<Inspection, Error> {
+        // An id needs no escape.
+        if !answers::is_id(container) {
+            return Ok(Inspection::Absent);
+        }
+        let failed_container = failed("inspect a container");
+        let path = format!("/containers/{container}/json");
+        let answer = match self.client.read(&path, INSPECTION_MAX).await {
             Ok(answer) => answer,
-            Err(error) if error.is_absence => return Ok(None),
-            Err(error) => return Err(error),
+            Err(Cause::Absent) => return Ok(Inspection::Absent),
+            Err(cause) => return Err(failed_container(cause)),
         };
-        let image = answer.image.clone().unwrap_or_default();
-        let Some(mut claim) = claim(answer) else {
-            return Ok(None);
+        let inspection = answers::container(&answer).map_err(unreadable);
+        let mut claim = match inspection.map_err(failed_container)? {
+            Inspection::Running(claim) => claim,
+            other => return Ok(other),
         };
-        // An image may be removed while its containers run: then it has its id alone.
-        match self.docker.inspect_image(&image).await {
-            Ok(image) => {
-                let pulled = image.repo_digests.unwrap_or_default();
-                for (name, digest) in pulled.iter().filter_map(|name| name.rsplit_once('@')) {
-                    claim.digests.push(digest.to_owned());
-                    if self.knows_origins {
-                        claim.pulled_from.push(repository(name).to_owned());
-                    }
-                }
+        let failed = failed("inspect an image");
+        let path = format!("/images/{}/json", escaped(&claim.digests[0]));
+        match self.client.read(&path, INSPECTION_MAX).await {
+            Ok(answer) => {
+                let read = answers::image(&answer, self.knows_origins, &mut claim);
+                read.map_err(unreadable).map_err(failed)?;
             }
-            Err(error) => {
-                let error = failed("inspect an image")(error);
-                if !error.is_absence {
-                    return Err(error);
-                }
+            // An image may be removed while its containers run: then it has its id alone.
+            Err(Cause::Absent) => {}
+            Err(cause) => return Err(failed(cause)),
+        }
+        Ok(Inspection::Running(claim))
+    }
+
+    fn filters(&self, mut filters: serde_json::Value) -> String {
+        // An engine takes what is behind the first `=` for the label's value.
+        if !self.label.contains('=') {
+            filters["label"] = serde_json::json!([self.label]);
+        }
+        escaped(&filters.to_string())
+    }
+}
+
+/// Events as they come.
+struct Told {
+    answer: Answer,
+    objects: Objects,
+    ready: VecDeque<Result<Event, String>>,
+}
+
+impl Told {
+    async fn next(&mut self) -> Result<Option<Result<Event, String>>, Cause> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(piece) = self.answer.next().await? else {
+                return Ok(None);
+            };
+            for object in self.objects.feed(&piece).map_err(malformed)? {
+                let event = match object {
+                    Object::TooLarge => Err(too_large()),
+                    Object::Whole(bytes) => answers::event(&bytes),
+                };
+                self.ready.extend(event.transpose());
             }
         }
-        Ok(Some(claim))
     }
 }
 
-/// There every tag makes a digest under its own name (`RepoDigests`), also one that was given by `docker tag`; elsewhere only
-/// a pull or a push does.
-fn keeps_images_in_containerd(info: &SystemInfo) -> bool {
-    let status = info.driver_status.iter().flatten().flatten();
-    status
-        .into_iter()
-        .any(|word| word == "io.containerd.snapshotter.v1")
+fn unreadable(reason: String) -> Cause {
+    Cause::Unreadable { reason }
 }
 
-fn event(message: EventMessage) -> Option<Event> {
-    let change = match message.action.as_deref()? {
-        "start" => Change::Started,
-        "die" => Change::Died,
-        _ => return None,
-    };
-    let actor = message.actor?;
-    Some(Event {
-        change,
-        container: actor.id?,
-        labels: actor.attributes.unwrap_or_default(),
-    })
-}
-
-fn claim(answer: ContainerInspectResponse) -> Option<Claim> {
-    let state = answer.state?;
-    let config = answer.config?;
-    if !state.running? {
-        return None;
-    }
-    let mut networks: Vec<String> = answer
-        .network_settings
-        .and_then(|settings| settings.networks)
-        .map(|networks| networks.into_keys().collect())
-        .unwrap_or_default();
-    let mode = answer.host_config.and_then(|host| host.network_mode);
-    networks.extend(mode.filter(|mode| mode.starts_with(SHARED)));
-    networks.sort_unstable();
-    Some(Claim {
-        container: answer.id?,
-        name: answer.name?.trim_start_matches('/').to_owned(),
-        labels: config.labels.unwrap_or_default(),
-        image: config.image.unwrap_or_default(),
-        user: config.user.unwrap_or_default(),
-        digests: vec![answer.image?],
-        pulled_from: Vec::new(),
-        networks,
-        pid: state.pid?.try_into().ok().filter(|pid| *pid > 0)?,
-        started: OffsetDateTime::parse(&state.started_at?, &Rfc3339).ok()?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What an engine says of its storage (`docker info`).
-    fn engine(status: [[&str; 2]; 2]) -> SystemInfo {
-        let status = status.map(|pair| pair.map(str::to_owned).to_vec());
-        SystemInfo {
-            driver_status: Some(status.to_vec()),
-            ..SystemInfo::default()
-        }
-    }
-
-    #[test]
-    fn an_engine_whose_images_are_containerds_is_told_from_one_with_its_own() {
-        let own = [["Backing Filesystem", "extfs"], ["Using metacopy", "false"]];
-        assert!(!keeps_images_in_containerd(&engine(own)));
-        let containerds = [["driver-type", "io.containerd.snapshotter.v1"], ["a", "b"]];
-        assert!(keeps_images_in_containerd(&engine(containerds)));
-        assert!(!keeps_images_in_containerd(&SystemInfo::default()));
-    }
+fn malformed(Malformed: Malformed) -> Cause {
+    unreadable("it is no JSON of an engine".to_owned())
 }

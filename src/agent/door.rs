@@ -14,11 +14,13 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::configuration::Configuration;
+use super::docker::answers::Inspection;
 use super::handout::{Error, Way, blocking, nanoseconds};
 use super::identity;
+use super::limiter::Admission;
 use super::process::{self, Peer, Process};
 use super::sockets::{PUBLIC, listen};
-use super::{Agent, count, lock};
+use super::{Agent, LINES_PER_MINUTE, lock};
 use crate::log::{Level, Value};
 use crate::vault::Minted;
 
@@ -26,10 +28,8 @@ use crate::vault::Minted;
 const CALLERS_MAX: usize = 64;
 /// Calls of one container in a minute that are looked into.
 const CALLS_PER_MINUTE: usize = 60;
-/// Lines about callers that are no containers; the metrics count them all.
-const LINES_PER_MINUTE: usize = 60;
-/// Under which those are counted: no cgroup's path is empty.
-const STRANGERS: &str = "";
+/// Under which lines about callers that are no containers are counted; the metrics count them all.
+const STRANGERS: &str = "strangers";
 const TOO_MANY_CALLS: &str = "too_many_calls";
 /// How long a caller waits for an engine that is away, or that an agent which has just started does not know yet.
 const ENGINE_MAX: Duration = Duration::from_secs(30);
@@ -92,10 +92,10 @@ impl Agent {
         };
         // Before anybody is asked, and by the whole path: whoever calls in a loop, and gives its cgroup the name of another
         // container, uses up its own calls alone.
-        let calls = count(&mut lock(&self.calls), &cgroup);
-        if calls > CALLS_PER_MINUTE {
+        let admission = lock(&self.calls).admit(&cgroup, CALLS_PER_MINUTE, seen);
+        if admission != Admission::Admitted {
             self.metrics.refused(TOO_MANY_CALLS);
-            if calls == CALLS_PER_MINUTE + 1 {
+            if admission == Admission::FirstRefusal {
                 let text = "a container calls at the socket again and again";
                 let fields = [
                     ("reason", Value::Text(TOO_MANY_CALLS)),
@@ -108,7 +108,8 @@ impl Agent {
         while self.engine().is_none() && seen.elapsed() < ENGINE_MAX {
             tokio::time::sleep(EVENT_LOOK).await;
         }
-        let Ok(Some(claim)) = self.inspect(&container).await else {
+        let inspected = self.inspect(&container).await;
+        let Some(claim) = inspected.ok().and_then(Inspection::running) else {
             return Err("nothing is known of this container now");
         };
         // A cgroup's name is no proof: whoever may make cgroups can give one a container's name. Its members share more.
@@ -169,11 +170,11 @@ impl Agent {
     /// Nobody knows who that is, so all of them together may fill the log with no more than this in a minute.
     fn refuse_caller(&self, error: &process::Error) -> &'static str {
         self.metrics.refused(error.reason());
-        let lines = count(&mut lock(&self.calls), STRANGERS);
-        if lines > LINES_PER_MINUTE {
+        let lines = lock(&self.lines).admit(STRANGERS, LINES_PER_MINUTE, Instant::now());
+        if lines == Admission::Refused {
             return "refused";
         }
-        if lines == LINES_PER_MINUTE {
+        if lines == Admission::FirstRefusal {
             let text = "more callers at the socket that get none are counted, and not logged, for a minute";
             let fields = [("reason", Value::Text(TOO_MANY_CALLS))];
             self.log.event(Level::Warn, "refused", text, &fields);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, stream};
@@ -21,6 +22,11 @@ const PAUSE_LAST: Duration = Duration::from_secs(5);
 const OVERLAP: Duration = Duration::from_secs(2);
 /// Docker drops the events of a reader that is too slow, so everybody is looked at from time to time.
 const LOOK: Duration = Duration::from_secs(300);
+/// After a look that failed the next one is soon, and each further one after twice as long.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(30);
+/// Under which lines about what cannot be read are counted.
+const UNREAD: &str = "unread";
 
 impl Agent {
     /// Connects, looks at everybody, follows; and again when Docker goes and comes back.
@@ -45,53 +51,66 @@ impl Agent {
 
     /// Follows one connection to its end; says whether there was one.
     async fn follow_once(self: &Arc<Self>) -> Result<std::convert::Infallible, (Error, bool)> {
-        let engine = Engine::connect(&self.configuration.docker);
+        let configuration = &self.configuration;
+        let engine = Engine::connect(&configuration.docker, &configuration.labels.app);
         let engine = engine.await.map_err(|error| (error, false))?;
         *lock(&self.engine) = Some(engine.clone());
         let since = calendar() - OVERLAP;
-        let mut events = pin!(engine.events(since));
-        // The first look is at once, and nobody waits for its end.
-        let mut looks = pin!(self.look_from_time_to_time(&engine));
+        let events = engine.events(since).await.map_err(|error| (error, false))?;
+        // The first look is at once, and no event waits for its end.
+        let looks = self.look_from_time_to_time(&engine);
+        let mut news = pin!(merged(events, looks));
         let mut is_reconciled = false;
-        loop {
-            let event = tokio::select! {
-                biased;
-                event = events.next() => event,
-                look = looks.next() => {
-                    if let Some(Err(error)) = look {
-                        return Err((error, is_reconciled));
-                    }
-                    if !std::mem::replace(&mut is_reconciled, true) {
+        let mut is_failure_told = false;
+        while let Some(news) = news.next().await {
+            match news {
+                News::Told(Ok(Ok(event))) => self.happened(event),
+                News::Told(Ok(Err(reason))) => self.tell_unread("an event", 1, &reason),
+                News::Told(Err(error)) => return Err((error, is_reconciled)),
+                News::Ended => break,
+                News::Looked(Ok(())) => {
+                    self.is_blind.store(false, Ordering::Relaxed);
+                    if !std::mem::replace(&mut is_reconciled, true) || is_failure_told {
                         self.tell_connected(&engine);
                     }
-                    continue;
+                    is_failure_told = false;
                 }
-            };
-            match event {
-                Some(Ok(event)) => self.happened(event),
-                Some(Err(error)) => return Err((error, is_reconciled)),
-                None => {
-                    let error = Error {
-                        request: "tell its events",
-                        reason: "it has ended the connection".to_owned(),
-                        is_absence: false,
-                    };
-                    return Err((error, is_reconciled));
+                // The events are told all the same, and the next look is soon.
+                News::Looked(Err(error)) => {
+                    self.is_blind.store(true, Ordering::Relaxed);
+                    if !std::mem::replace(&mut is_failure_told, true) {
+                        self.log
+                            .event(Level::Warn, "docker", &error.to_string(), &[]);
+                    }
                 }
             }
         }
+        Err((Error::ended(), is_reconciled))
     }
 
     fn look_from_time_to_time<'a>(
         self: &'a Arc<Self>,
         engine: &'a Engine,
     ) -> impl Stream<Item = Result<(), Error>> + 'a {
-        stream::unfold(false, move |is_next| async move {
-            if is_next {
-                tokio::time::sleep(LOOK).await;
-            }
-            Some((self.reconcile(engine).await, true))
+        let first = (Duration::ZERO, LOOK_AGAIN);
+        stream::unfold(first, move |(pause, again)| async move {
+            tokio::time::sleep(pause).await;
+            let looked = self.reconcile(engine).await;
+            let next = match looked {
+                Ok(()) => (LOOK, LOOK_AGAIN),
+                Err(_) => (again, (again * 2).min(LOOK_AGAIN_MAX)),
+            };
+            Some((looked, next))
         })
+    }
+
+    /// Something about a container cannot be read, and costs that container alone.
+    fn tell_unread(&self, what: &str, count: usize, reason: &str) {
+        if self.may_say(UNREAD) {
+            let text = format!("Docker tells of {what} that cannot be read: {reason}");
+            let fields = [("count", Value::Number(count as u64))];
+            self.log.event(Level::Warn, "docker", &text, &fields);
+        }
     }
 
     fn tell_connected(&self, engine: &Engine) {
@@ -106,10 +125,7 @@ impl Agent {
 
     fn happened(self: &Arc<Self>, event: Event) {
         match event.change {
-            Change::Started if event.labels.contains_key(&self.configuration.labels.app) => {
-                self.begin(event.container, Found::ByEvent);
-            }
-            Change::Started => {}
+            Change::Started => self.begin(event.container, Found::ByEvent),
             Change::Died => self.died(event.container),
         }
     }
@@ -130,8 +146,8 @@ impl Agent {
         let agent = Arc::clone(self);
         tokio::spawn(async move {
             // Else Docker is away, or does not say: everybody is looked at later.
-            if let Ok(claim) = agent.inspect(&container).await {
-                agent.end_all_but(&had, claim.as_ref());
+            if let Ok(found) = agent.inspect(&container).await {
+                agent.end_all_but(&had, found.running().as_ref());
             }
         });
     }
@@ -161,14 +177,16 @@ impl Agent {
             .filter(|entry| entry.delivered && !entry.over)
             .map(|entry| entry.container.as_str())
             .collect();
-        for (container, labels) in &running {
-            // Whoever has a token is asked below whether it is for this start.
-            let may_wait = !have.contains(container.as_str());
-            if may_wait && labels.contains_key(&self.configuration.labels.app) {
+        for container in &running.containers {
+            // A container that has a token is asked below whether it is for this start.
+            if !have.contains(container.as_str()) {
                 self.begin(container.clone(), Found::InList);
             }
         }
-        lock(&self.decided).retain(|container, _| running.contains_key(container));
+        lock(&self.decided).retain(|container, _| running.containers.contains(container));
+        if let Some((count, reason)) = &running.unread {
+            self.tell_unread("containers", *count, reason);
+        }
         for container in self.end_dead(engine, known, &running).await {
             self.begin(container, Found::InList);
         }
@@ -187,12 +205,15 @@ impl Agent {
     async fn end_dead(&self, engine: &Engine, known: Vec<Entry>, running: &Running) -> Vec<String> {
         let mut restarted = Vec::new();
         for entry in known {
-            if !running.contains_key(&entry.container) {
+            let is_listed = running.containers.contains(&entry.container);
+            // A container that could not be read in the list may be this one.
+            if !is_listed && running.unread.is_none() {
                 self.end_all_but(&[entry], None);
                 continue;
             }
             match engine.inspect(&entry.container).await {
-                Ok(claim) => {
+                Ok(found) => {
+                    let claim = found.running();
                     let is_other = |claim: &Claim| nanoseconds(claim.started) != entry.started;
                     if claim.as_ref().is_some_and(is_other) {
                         restarted.push(entry.container.clone());
@@ -203,5 +224,47 @@ impl Agent {
             }
         }
         restarted
+    }
+}
+
+/// What is heard of the engine.
+enum News<E, L> {
+    Told(E),
+    /// The events have ended.
+    Ended,
+    Looked(L),
+}
+
+/// Both in turn: neither a flood of events nor one look after another keeps the other from being heard.
+fn merged<E, L>(
+    events: impl Stream<Item = E>,
+    looks: impl Stream<Item = L>,
+) -> impl Stream<Item = News<E, L>> {
+    let ended = stream::once(async { News::Ended });
+    stream::select(events.map(News::Told).chain(ended), looks.map(News::Looked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flood_of_events_lets_the_looks_through() {
+        let flood = merged(stream::repeat(()), stream::once(async { "looked" }));
+        let begin = futures_util::FutureExt::now_or_never(flood.take(4).collect::<Vec<_>>());
+        let begin = begin.expect("both are ready");
+        assert!(
+            begin
+                .iter()
+                .any(|news| matches!(news, News::Looked("looked")))
+        );
+    }
+
+    #[test]
+    fn end_of_the_events_is_heard_while_looks_go_on() {
+        let events = merged(stream::iter([1]), stream::repeat(()));
+        let begin = futures_util::FutureExt::now_or_never(events.take(4).collect::<Vec<_>>());
+        let begin = begin.expect("both are ready");
+        assert!(begin.iter().any(|news| matches!(news, News::Ended)));
     }
 }

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 
 use super::Agent;
 use super::delivery::{self, Target};
+use super::docker::answers::Inspection;
 use super::identity::{self, Claim, Delivery, Identity, Refusal};
 use super::own_token::Trouble;
 use super::process::{self, Process};
@@ -160,8 +161,8 @@ impl Agent {
     /// A container has started; `seen` is when that was known.
     pub(super) async fn started(&self, container: &str, seen: Instant, found: Found) {
         let claim = match self.inspect(container).await {
-            Ok(Some(claim)) => claim,
-            Ok(None) => return,
+            Ok(Inspection::Running(claim)) => *claim,
+            Ok(Inspection::Absent | Inspection::Stopped) => return,
             Err(error) => return self.tell_not_inspected(container, error),
         };
         // Of those that were found in a list most have been running for long and wait for nothing.
@@ -195,8 +196,8 @@ impl Agent {
         }
     }
 
-    /// What Docker says of the container; none when it does not run any more.
-    pub(super) async fn inspect(&self, container: &str) -> Result<Option<Claim>, docker::Error> {
+    /// What Docker says of the container.
+    pub(super) async fn inspect(&self, container: &str) -> Result<Inspection, docker::Error> {
         let mut attempt = 0;
         loop {
             let Some(engine) = self.engine() else {
@@ -204,12 +205,12 @@ impl Agent {
             };
             let permit = self.inspections.acquire().await;
             let error = match engine.inspect(container).await {
-                Ok(claim) => return Ok(claim),
+                Ok(found) => return Ok(found),
                 Err(error) => error,
             };
             drop(permit);
             attempt += 1;
-            if attempt == ATTEMPTS_MAX {
+            if attempt == ATTEMPTS_MAX || error.is_final() {
                 return Err(error);
             }
             self.tell_trouble(container, &error);

@@ -57,6 +57,8 @@ pub struct Standing {
     pub vault: bool,
     /// Docker tells its events.
     pub docker: bool,
+    /// Docker said at the last look which containers run.
+    pub looks: bool,
     /// Tokens that were handed out and live.
     pub out: usize,
     /// Tokens that are to be revoked.
@@ -181,7 +183,9 @@ impl Metrics {
             Some(seconds) => seconds as f64,
         });
         gauges.vault.set(standing.vault.into());
-        gauges.docker.set(standing.docker.into());
+        gauges
+            .docker
+            .set((standing.docker && standing.looks).into());
         gauges.out.set(standing.out.try_into().unwrap_or(i64::MAX));
         gauges
             .to_be_revoked

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -108,6 +109,7 @@ impl Agent {
             own_token: self.own_token.remaining(),
             vault: !self.own_token.is_away(),
             docker: self.engine().is_some(),
+            looks: !self.is_blind.load(Ordering::Relaxed),
             out: out - to_be_revoked,
             to_be_revoked,
             blocks: self.register.blocks(),
@@ -155,6 +157,10 @@ fn troubles(standing: Standing) -> Vec<&'static str> {
         ),
         (!standing.vault, "Vault does not answer"),
         (!standing.docker, "Docker does not tell its events"),
+        (
+            standing.docker && !standing.looks,
+            "Docker does not say which containers run",
+        ),
     ]
     .into_iter()
     .filter_map(|(is_so, text)| is_so.then_some(text))

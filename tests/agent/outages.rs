@@ -194,10 +194,10 @@ fn a_token_that_vault_fails_to_revoke_holds_up_no_other_and_is_said_once() {
 }
 
 /// The image of an engine of a test's own.
-const IMAGE: &str = "plain";
+pub(super) const IMAGE: &str = "plain";
 
 /// An engine that may be stopped, with these options.
-fn engine(more: &[&'static str]) -> Engine {
+pub(super) fn engine(more: &[&'static str]) -> Engine {
     let options = [
         "--storage-driver=vfs",
         "--shutdown-timeout=2",
@@ -209,7 +209,7 @@ fn engine(more: &[&'static str]) -> Engine {
 }
 
 /// Starts a container of this service and gives its id.
-fn run(engine: &Engine, agent: &Agent, service: &Service, option: &str) -> String {
+pub(super) fn run(engine: &Engine, agent: &Agent, service: &Service, option: &str) -> String {
     let labels = agent.labels(&service.app, &service.environment);
     let words = ["run", "--detach", "--network=none", "--stop-timeout=1"];
     let words = words.iter().chain(&TMPFS).copied();
@@ -217,7 +217,7 @@ fn run(engine: &Engine, agent: &Agent, service: &Service, option: &str) -> Strin
     engine.must(words.chain([option, IMAGE]).chain(STAY))
 }
 
-fn agent_of(engine: &Engine, service: &Service) -> Agent {
+pub(super) fn agent_of(engine: &Engine, service: &Service) -> Agent {
     Setup::of(service, IMAGE)
         .table("docker", format!("socket = {:?}\n", engine.socket()))
         .start()

@@ -1,0 +1,346 @@
+//! What an engine's answers say, as far as the agent needs it.
+//!
+//! Everything that comes from a container or its image is chosen by whoever started it, and engines check little of it:
+//! ports of unknown protocols, labels of any size. So nothing is read but what is needed, each container by itself, and never
+//! into a closed list of words.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Change, Event};
+use crate::agent::identity::{Claim, repository};
+
+/// Networks that share another container's are named after it, and a container that has none has none of these.
+const SHARED: &str = "container:";
+/// How an engine that keeps its images in containerd calls that.
+const CONTAINERD: &str = "io.containerd.snapshotter.v1";
+
+/// What is known of a container.
+#[derive(Debug)]
+pub enum Inspection {
+    /// The engine knows no such container.
+    Absent,
+    /// The container does not run: not yet, or not any more.
+    Stopped,
+    /// The container runs.
+    Running(Box<Claim>),
+}
+
+impl Inspection {
+    /// What the container is, if it runs.
+    pub fn running(self) -> Option<Claim> {
+        match self {
+            Inspection::Running(claim) => Some(*claim),
+            Inspection::Absent | Inspection::Stopped => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Container {
+    id: String,
+    name: String,
+    /// The image's id.
+    image: String,
+    state: State,
+    config: Config,
+    #[serde(default)]
+    network_settings: Option<NetworkSettings>,
+    #[serde(default)]
+    host_config: Option<HostConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    running: bool,
+    pid: i64,
+    started_at: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+    /// The image as it was asked for.
+    #[serde(default)]
+    image: Option<String>,
+    /// The user that the container was to start as.
+    #[serde(default)]
+    user: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    #[serde(default)]
+    networks: Option<HashMap<String, serde::de::IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    #[serde(default)]
+    network_mode: Option<String>,
+}
+
+/// Reads what an engine says of one container. Its image's names are not in that ([`image`]).
+pub fn container(bytes: &[u8]) -> Result<Inspection, String> {
+    let found: Container = parse(bytes)?;
+    // One that waits for its next start is said to run, without a process.
+    if !found.state.running || found.state.pid == 0 {
+        return Ok(Inspection::Stopped);
+    }
+    let networks = found.network_settings.and_then(|found| found.networks);
+    let mut networks: Vec<String> = networks.unwrap_or_default().into_keys().collect();
+    let mode = found.host_config.and_then(|host| host.network_mode);
+    networks.extend(mode.filter(|mode| mode.starts_with(SHARED)));
+    networks.sort_unstable();
+    let pid = i32::try_from(found.state.pid).ok().filter(|pid| *pid > 0);
+    let started = OffsetDateTime::parse(&found.state.started_at, &Rfc3339);
+    Ok(Inspection::Running(Box::new(Claim {
+        container: found.id,
+        name: found.name.trim_start_matches('/').to_owned(),
+        labels: found.config.labels.unwrap_or_default(),
+        image: found.config.image.unwrap_or_default(),
+        user: found.config.user.unwrap_or_default(),
+        digests: vec![found.image],
+        pulled_from: Vec::new(),
+        networks,
+        pid: pid.ok_or("it runs, and its first process has no number")?,
+        started: started.map_err(|error| format!("when it started is no time: {error}"))?,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+}
+
+/// Reads under which names and digests registries know an image, and adds them.
+pub fn image(bytes: &[u8], knows_origins: bool, claim: &mut Claim) -> Result<(), String> {
+    let image: Image = parse(bytes)?;
+    let pulled = image.repo_digests.unwrap_or_default();
+    for (name, digest) in pulled.iter().filter_map(|name| name.rsplit_once('@')) {
+        claim.digests.push(digest.to_owned());
+        if knows_origins {
+            claim.pulled_from.push(repository(name).to_owned());
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+}
+
+/// Reads the id of a container that is listed.
+pub fn listed(bytes: &[u8]) -> Result<String, String> {
+    parse(bytes).and_then(|listed: Listed| checked_id(listed.id))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Message {
+    #[serde(default, rename = "Type")]
+    kind: Option<String>,
+    #[serde(default)]
+    action: Option<String>,
+    #[serde(default)]
+    actor: Option<Actor>,
+}
+
+#[derive(Deserialize)]
+struct Actor {
+    #[serde(rename = "ID")]
+    id: String,
+}
+
+/// Reads an event; none where it is about something else.
+pub fn event(bytes: &[u8]) -> Result<Option<Event>, String> {
+    let message: Message = parse(bytes)?;
+    let change = match (message.kind.as_deref(), message.action.as_deref()) {
+        (Some("container"), Some("start")) => Change::Started,
+        (Some("container"), Some("die")) => Change::Died,
+        _ => return Ok(None),
+    };
+    let actor = message.actor.ok_or("the event is about no container")?;
+    Ok(Some(Event {
+        change,
+        container: checked_id(actor.id)?,
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    #[serde(default)]
+    driver_status: Option<Vec<Vec<String>>>,
+}
+
+/// Reads whether the engine knows from which registry an image was pulled.
+///
+/// Where containerd keeps the images, every tag makes a digest under its own name (`RepoDigests`), also one that was given by
+/// `docker tag`; elsewhere only a pull or a push does.
+pub fn knows_origins(bytes: &[u8]) -> Result<bool, String> {
+    let info: Info = parse(bytes)?;
+    let mut status = info.driver_status.iter().flatten().flatten();
+    Ok(!status.any(|word| word == CONTAINERD))
+}
+
+#[derive(Deserialize)]
+struct Complaint {
+    message: String,
+}
+
+/// Reads what an engine says of why it does not do something.
+pub fn complaint(bytes: &[u8]) -> Option<String> {
+    parse(bytes).ok().map(|found: Complaint| found.message)
+}
+
+/// Whether a container's id looks like one: 64 hexadecimal digits, which need no escape in a path.
+pub fn is_id(text: &str) -> bool {
+    let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == 64 && text.bytes().all(is_hex)
+}
+
+fn checked_id(id: String) -> Result<String, String> {
+    match is_id(&id) {
+        true => Ok(id),
+        false => Err("its id is not 64 hexadecimal digits".to_owned()),
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn inspected(changes: &[(&str, serde_json::Value)]) -> Vec<u8> {
+        let mut answer = serde_json::json!({
+            "Id": ID,
+            "Name": "/timeline",
+            "Image": "sha256:1",
+            "State": {"Running": true, "Pid": 7, "StartedAt": "2026-01-02T03:04:05.678Z"},
+            "Config": {
+                "Image": "timeline:1",
+                "Labels": {"app": "timeline"},
+                "ExposedPorts": {"80/foo": {}},
+            },
+            "NetworkSettings": {"Networks": {"b": {"Links": null}, "a": null}},
+            "HostConfig": {"NetworkMode": "bridge", "RestartPolicy": {"Name": "of another engine"}},
+            "Ports": [{"Type": "0"}],
+        });
+        for (pointer, value) in changes {
+            *answer.pointer_mut(pointer).expect("a field") = value.clone();
+        }
+        answer.to_string().into_bytes()
+    }
+
+    #[test]
+    fn container_with_words_of_its_own_is_read() {
+        let claim = container(&inspected(&[])).expect("readable");
+        let claim = claim.running().expect("running");
+        assert_eq!((claim.container.as_str(), claim.pid), (ID, 7));
+        assert_eq!(claim.name, "timeline");
+        assert_eq!(claim.labels["app"], "timeline");
+        assert_eq!(claim.networks, ["a", "b"]);
+        assert_eq!(claim.digests, ["sha256:1"]);
+        let shared = [("/HostConfig/NetworkMode", "container:x".into())];
+        let claim = container(&inspected(&shared)).expect("readable").running();
+        assert_eq!(claim.expect("running").networks, ["a", "b", "container:x"]);
+    }
+
+    #[test]
+    fn container_that_stopped_is_neither_running_nor_absent() {
+        for (pointer, value) in [("/State/Running", false.into()), ("/State/Pid", 0.into())] {
+            let stopped = container(&inspected(&[(pointer, value)]));
+            assert!(matches!(stopped, Ok(Inspection::Stopped)), "{stopped:?}");
+            assert!(stopped.expect("readable").running().is_none());
+        }
+    }
+
+    #[test]
+    fn container_with_nonsense_is_unreadable_and_not_absent() {
+        for (pointer, value) in [
+            ("/State/Pid", serde_json::json!(-1)),
+            ("/State/Pid", serde_json::json!(1_i64 << 40)),
+            ("/State/StartedAt", serde_json::json!("soon")),
+            ("/State", serde_json::json!(null)),
+            ("/Config/Labels", serde_json::json!([])),
+            ("/Config/Labels", serde_json::json!({"app": 7})),
+            ("/Image", serde_json::json!(["sha256:1"])),
+        ] {
+            let found = container(&inspected(&[(pointer, value.clone())]));
+            assert!(found.is_err(), "{pointer} {value}: {found:?}");
+        }
+        assert!(container(b"[]").is_err());
+        assert!(container(b"").is_err());
+    }
+
+    #[test]
+    fn image_is_pulled_from_where_the_engine_says_if_it_knows() {
+        let answer =
+            br#"{"RepoDigests": ["r.example/team/x@sha256:2", "docker.io/y@sha256:3", "odd"]}"#;
+        for (knows, pulled) in [(true, &["r.example/team/x", "y"][..]), (false, &[])] {
+            let claim = container(&inspected(&[])).expect("readable").running();
+            let mut claim = claim.expect("running");
+            image(answer, knows, &mut claim).expect("readable");
+            assert_eq!(claim.digests, ["sha256:1", "sha256:2", "sha256:3"]);
+            assert_eq!(claim.pulled_from, pulled);
+            image(br#"{"RepoDigests": null}"#, knows, &mut claim).expect("readable");
+            assert!(image(br#"{"RepoDigests": 7}"#, knows, &mut claim).is_err());
+        }
+    }
+
+    #[test]
+    fn listed_container_is_known_by_its_id_alone() {
+        let entry = format!(r#"{{"Id":"{ID}","Ports":[{{"Type":"0"}}],"Labels":7,"State":{{}}}}"#);
+        assert_eq!(listed(entry.as_bytes()), Ok(ID.to_owned()));
+        for entry in [r#"{"Id":"../x"}"#, r#"{"Id":7}"#, "{}", r#"{"Id":""}"#] {
+            assert!(listed(entry.as_bytes()).is_err(), "{entry}");
+        }
+    }
+
+    #[test]
+    fn events_of_containers_are_told_from_all_others() {
+        let read = |kind: &str, action: &str| {
+            let actor = format!(r#"{{"ID":"{ID}","Attributes":{{"x":7}}}}"#);
+            let text = format!(r#"{{"Type":"{kind}","Action":"{action}","Actor":{actor}}}"#);
+            let found = event(text.as_bytes()).expect("readable");
+            found.map(|found| (found.change, found.container))
+        };
+        let id = || ID.to_owned();
+        assert_eq!(read("container", "start"), Some((Change::Started, id())));
+        assert_eq!(read("container", "die"), Some((Change::Died, id())));
+        assert_eq!(read("container", "exec_start: sh"), None);
+        assert_eq!(read("network", "start"), None);
+        let nameless = br#"{"Type":"container","Action":"die","Actor":{"ID":"x"}}"#;
+        assert!(event(nameless).is_err());
+        assert!(event(br#"{"Type":"container","Action":"die"}"#).is_err());
+    }
+
+    #[test]
+    fn engine_whose_images_are_containerds_knows_no_origins() {
+        let own = br#"{"DriverStatus": [["Backing Filesystem", "extfs"], ["a", "b"]]}"#;
+        assert_eq!(knows_origins(own), Ok(true));
+        let other = br#"{"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}"#;
+        assert_eq!(knows_origins(other), Ok(false));
+        assert_eq!(knows_origins(b"{}"), Ok(true));
+        assert!(knows_origins(br#"{"DriverStatus": "x"}"#).is_err());
+    }
+}
