@@ -95,6 +95,8 @@ pub struct Agent {
     decided: Mutex<HashMap<String, i64>>,
     /// Which container called at the socket lately.
     calls: Mutex<Limiter>,
+    /// What callers at the socket take up.
+    callers: door::Callers,
     /// Which lines that containers cause were written lately.
     lines: Mutex<Limiter>,
     /// There is something to revoke.
@@ -135,6 +137,7 @@ impl Agent {
             mints: Semaphore::new(MINTS_MAX),
             decided: Mutex::default(),
             calls: Mutex::default(),
+            callers: door::Callers::default(),
             lines: Mutex::default(),
             ended: Notify::new(),
             revoking: Mutex::default(),

@@ -453,7 +453,9 @@ fn a_number_of_another_container_or_of_none_is_refused() {
     let own = i32::try_from(std::process::id()).expect("small");
     assert_eq!(open(own, &id(&one)), Err("not_its_container"));
     assert_eq!(open(i32::MAX, &id(&one)), Err("process_gone"));
-    assert_eq!(first(&one).shares_container(&first(&other)), Ok(false));
+    let shares = |id: &str| first(&one).shares_container(&first(&other), id);
+    assert_eq!(shares(&id(&one)), Ok(false));
+    assert_eq!(shares(&id(&other)), Ok(false));
 }
 
 #[test]
@@ -530,16 +532,17 @@ fn a_caller_on_the_socket_is_known_by_its_container() {
     let peer_of = |call| Process::of_peer(Path::new(PROC), call).expect("it stays");
     let found = peer_of(&first_call);
     let caller = found.process;
-    assert_eq!(found.container, id(&one));
+    assert_eq!(found.containers, [id(&one)]);
     assert_ne!(caller.pid(), pid(&one), "a child of the first process");
-    assert_eq!(caller.shares_container(&first(&one)), Ok(true));
+    assert_eq!(caller.shares_container(&first(&one), &id(&one)), Ok(true));
 
     let other = container(&options, "exec resident call /door/socket");
     let (second_call, _) = listener.accept().expect("a caller");
     let found = peer_of(&second_call);
     let caller = found.process;
-    assert_eq!((found.container, caller.pid()), (id(&other), pid(&other)));
-    assert_eq!(caller.shares_container(&first(&one)), Ok(false));
+    assert_eq!(found.containers, [id(&other)]);
+    assert_eq!(caller.pid(), pid(&other));
+    assert_eq!(caller.shares_container(&first(&one), &id(&one)), Ok(false));
 
     // Nobody is told on behalf of one that is gone, even while its connection is still open.
     other.kill("KILL");
@@ -587,7 +590,7 @@ fn a_caller_outside_any_container_or_one_that_left_is_refused() {
 fn peer(stream: &UnixStream) -> Result<String, &'static str> {
     let found = Process::of_peer(Path::new(PROC), stream);
     found
-        .map(|peer| peer.container)
+        .map(|peer| peer.containers.concat())
         .map_err(|error| error.reason())
 }
 
@@ -610,18 +613,73 @@ fn a_group_that_is_called_like_a_container_is_not_that_container() {
         .expect("it can be started");
     let (call, _) = listener.accept().expect("a caller");
     let found = Process::of_peer(Path::new(PROC), &call).expect("it stays");
-    assert_eq!(found.container, id(&container), "by its name");
+    assert_eq!(found.containers, [id(&container)], "by its name");
     let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", pid(&container)));
     let cgroups = cgroups.expect("it runs");
-    let is_its = |line: &str| line.ends_with(&format!(":{}", found.cgroup));
+    let is_its = |line: &str| line.ends_with(&format!(":{}", found.innermost));
     assert!(!cgroups.lines().any(is_its), "by its path: {cgroups}");
     assert_eq!(
-        found.process.shares_container(&first(&container)),
+        found
+            .process
+            .shares_container(&first(&container), &id(&container)),
         Ok(false),
         "by its place"
     );
     caller.kill().expect("it runs");
     caller.wait().expect("it ended");
+}
+
+#[test]
+fn process_in_a_containers_cgroup_from_outside_is_not_of_it() {
+    if !docker::available() {
+        return;
+    }
+    let container = stay(&[]);
+    let directory = TempDir::new();
+    let socket = directory.join("socket");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let mut caller = Command::new("/bin/sh")
+        .args(["-c", "for group; do echo 0 > \"$group/cgroup.procs\" || exit 1; done; exec \"$0\" call \"$SOCKET\""])
+        .arg(resident())
+        .args(cgroups_of(pid(&container)))
+        .env("SOCKET", &socket)
+        .spawn()
+        .expect("it can be started");
+    let (call, _) = listener.accept().expect("a caller");
+    let found = Process::of_peer(Path::new(PROC), &call).expect("it stays");
+    assert_eq!(found.containers, [id(&container)]);
+    let group = |pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+    assert_eq!(group(found.process.pid()), group(pid(&container)));
+    let shares = found
+        .process
+        .shares_container(&first(&container), &id(&container));
+    assert_eq!(shares, Ok(false), "by its PID namespace");
+    caller.kill().expect("it runs");
+    caller.wait().expect("it ended");
+}
+
+/// The directories of a process's cgroups.
+fn cgroups_of(pid: i32) -> Vec<PathBuf> {
+    let lines = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+    let directories = lines.lines().filter_map(|line| {
+        let (hierarchy, path) = line.split_once(":/")?;
+        let (_, controllers) = hierarchy.split_once(':')?;
+        let bases = match controllers {
+            "" => vec![
+                "/sys/fs/cgroup/unified".to_owned(),
+                "/sys/fs/cgroup".to_owned(),
+            ],
+            named => vec![format!(
+                "/sys/fs/cgroup/{}",
+                named.trim_start_matches("name=")
+            )],
+        };
+        let groups = bases.iter().map(|base| Path::new(base).join(path));
+        groups
+            .into_iter()
+            .find(|group| group.join("cgroup.procs").exists())
+    });
+    directories.collect()
 }
 
 /// A cgroup of the test's own in one hierarchy.

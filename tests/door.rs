@@ -250,3 +250,95 @@ fn containers_that_wait_at_the_socket_of_an_agent_that_was_killed_are_served_by_
     }
     assert_eq!(alive(OpenBao::shared(), &service).len(), 2);
 }
+
+/// The option that puts a container into the cgroup of another.
+fn below(container: &Container) -> String {
+    let driver = docker::docker(["info", "--format", "{{.CgroupDriver}}"]).stdout;
+    // With systemd's a parent is a slice, and no container is one.
+    assert_eq!(driver.trim(), "cgroupfs", "this engine has another driver");
+    format!("--cgroup-parent=/docker/{}", id(container))
+}
+
+#[test]
+fn container_below_anothers_cgroup_is_itself_at_the_socket() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let (image, other) = (asking(), asking());
+    let agent = setup(&service, &image, "socket = true\n").start();
+    let victim = start(&agent, &service, &image, "1000", &STAY);
+    let (volume, parent) = (volume(&agent), below(&victim));
+    let shared = format!("--pid=container:{}", victim.name());
+    for more in [&[parent.as_str()][..], &[&parent, &shared]] {
+        let options = [&["--user=65534", &volume][..], more].concat();
+        let thief = Container::run(&other, &options, &STAY);
+        let asked = thief.exec(&["/ask", SOCKET]);
+        assert_eq!(answer(&asked), json!({"error": "refused"}), "{more:?}");
+        let event = agent.wait_about(&thief, "refused", 1);
+        assert_eq!(event["reason"], "label_missing", "{event}");
+    }
+    assert!(minted(OpenBao::shared(), &service).is_empty());
+
+    // What it may have by itself it has, and the other one its own.
+    let labels = agent.labels(&service.app, &service.environment);
+    let options = [&labels[0], &labels[1], &volume, &parent].map(String::as_str);
+    let allowed = Container::run(&image, &options, &STAY);
+    for container in [&allowed, &victim] {
+        let asked = container.exec(&["/ask", SOCKET]);
+        assert!(answer(&asked)["token"].is_string(), "{asked:#?}");
+        agent.wait_about(container, "handed_out", 1);
+    }
+}
+
+#[test]
+fn caller_in_a_namespace_within_its_container_gets_its_token() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let image = asking();
+    let agent = setup(&service, &image, "socket = true\n").start();
+    let volume = volume(&agent);
+    let options = [
+        "--cap-add=SYS_ADMIN",
+        "--security-opt=seccomp=unconfined",
+        "--security-opt=apparmor=unconfined",
+        &volume,
+    ];
+    let container = agent.run(&service, image.tag(), &options, &STAY);
+    let nested = [
+        "unshare",
+        "-p",
+        "-f",
+        "sh",
+        "-c",
+        "/ask \"$0\"; true",
+        SOCKET,
+    ];
+    let asked = container.exec(&nested);
+    assert!(answer(&asked)["token"].is_string(), "{asked:#?}");
+}
+
+#[test]
+fn container_that_calls_without_end_is_refused_and_no_other() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let image = asking();
+    let agent = setup(&service, &image, "socket = true\n").start();
+    let volume = volume(&agent);
+    let call = format!("while :; do /ask {SOCKET} >/dev/null; done");
+    let loops = format!("for one in 1 2 3 4; do ({call}) & done; wait");
+    let _busy = Container::run(&image, &["--network=none", &volume], &["sh", "-c", &loops]);
+    let told = agent.wait_until("the loop to be noticed", || {
+        let mut told = agent.named("refused");
+        told.retain(|event| event["reason"] == "too_many_calls");
+        told.pop()
+    });
+    assert_eq!(told["level"], "warn", "{told}");
+    let container = start(&agent, &service, &image, "1000", &STAY);
+    let asked = container.exec(&["/ask", SOCKET]);
+    assert!(answer(&asked)["token"].is_string(), "{asked:#?}");
+}

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::configuration::Configuration;
 use super::docker::answers::Inspection;
 use super::handout::{Error, Way, blocking, nanoseconds};
-use super::identity;
+use super::identity::{self, Claim};
 use super::limiter::Admission;
 use super::process::{self, Peer, Process};
 use super::sockets::{PUBLIC, listen};
@@ -28,6 +28,12 @@ use crate::vault::Minted;
 const CALLERS_MAX: usize = 64;
 /// Calls of one container in a minute that are looked into.
 const CALLS_PER_MINUTE: usize = 60;
+/// Calls in a minute from cgroups below that of one container, whatever they are called.
+const CALLS_BELOW_PER_MINUTE: usize = 600;
+/// Looks at one moment at who calls.
+const LOOK_UPS_MAX: usize = 4;
+/// How long a caller that comes too often waits for its refusal.
+const HELD: Duration = Duration::from_secs(1);
 /// Under which lines about callers that are no containers are counted; the metrics count them all.
 const STRANGERS: &str = "strangers";
 const TOO_MANY_CALLS: &str = "too_many_calls";
@@ -56,8 +62,7 @@ pub(super) async fn serve(agent: &Arc<Agent>, listener: Option<UnixListener>) {
             Ok((stream, _)) => {
                 let agent = Arc::clone(agent);
                 tokio::spawn(async move {
-                    agent.called(stream).await;
-                    drop(permit);
+                    agent.called(stream, permit).await;
                 });
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -66,61 +71,102 @@ pub(super) async fn serve(agent: &Arc<Agent>, listener: Option<UnixListener>) {
 }
 
 impl Agent {
-    async fn called(&self, mut stream: UnixStream) {
+    async fn called(&self, mut stream: UnixStream, permit: impl Send) {
         let seen = Instant::now();
-        if let Err(reason) = self.let_in(&mut stream, seen).await {
-            // What is wrong is for the operator: the caller may be anybody.
-            let answer = serde_json::json!({"error": reason}).to_string();
-            let _ = tokio::time::timeout(ANSWER_MAX, stream.write_all(answer.as_bytes())).await;
+        let reason = match self.admit(&stream, seen).await {
+            Ok(caller) => self.let_in(&mut stream, caller, seen).await.err(),
+            Err(Unadmitted::Refused(reason)) => Some(reason),
+            Err(Unadmitted::TooOften) => {
+                // A caller in a loop waits, and no other one waits behind it.
+                drop(permit);
+                let Ok(_held) = self.callers.held.try_acquire() else {
+                    return;
+                };
+                tokio::time::sleep(HELD).await;
+                return refuse(&mut stream, "refused").await;
+            }
+        };
+        if let Some(reason) = reason {
+            refuse(&mut stream, reason).await;
         }
         let _ = stream.shutdown().await;
     }
 
-    async fn let_in(&self, stream: &mut UnixStream, seen: Instant) -> Result<(), &'static str> {
-        let (proc, peer) = (self.configuration.proc.clone(), duplicate(stream));
-        let Ok(peer) = peer else {
-            return Err("no descriptor is free");
-        };
-        let caller = blocking(move || Process::of_peer(&proc, peer));
-        let Peer {
-            process: caller,
-            container,
-            cgroup,
-        } = match caller.await {
-            Ok(caller) => caller,
-            Err(error) => return Err(self.refuse_caller(&error)),
-        };
-        // Before anybody is asked, and by the whole path: whoever calls in a loop, and gives its cgroup the name of another
-        // container, uses up its own calls alone.
-        let admission = lock(&self.calls).admit(&cgroup, CALLS_PER_MINUTE, seen);
-        if admission != Admission::Admitted {
-            self.metrics.refused(TOO_MANY_CALLS);
-            if admission == Admission::FirstRefusal {
-                let text = "a container calls at the socket again and again";
-                let fields = [
-                    ("reason", Value::Text(TOO_MANY_CALLS)),
-                    ("container", Value::Text(&container)),
-                ];
-                self.log.event(Level::Warn, "refused", text, &fields);
-            }
-            return Err("refused");
+    /// Finds out who calls, and whether not too often.
+    async fn admit(&self, stream: &UnixStream, seen: Instant) -> Result<Peer, Unadmitted> {
+        let proc = self.configuration.proc.clone();
+        let peer = duplicate(stream);
+        let peer = peer.map_err(|_| Unadmitted::Refused("no descriptor is free"))?;
+        let looking = self.callers.look_ups.acquire().await;
+        let caller = blocking(move || Process::of_peer(&proc, peer)).await;
+        drop(looking);
+        let caller = caller.map_err(|error| Unadmitted::Refused(self.refuse_caller(&error)))?;
+        match self.may_call(&caller, seen) {
+            true => Ok(caller),
+            false => Err(Unadmitted::TooOften),
         }
+    }
+
+    /// Counts a call. Before Docker is asked, and by the whole path: a caller in a loop, which gives its cgroup the name of
+    /// another container, uses up its own calls alone.
+    fn may_call(&self, caller: &Peer, now: Instant) -> bool {
+        let mut admission = Admission::Admitted;
+        if caller.outermost != caller.innermost {
+            // A container that makes cgroups of its own could have any number of them.
+            let key = format!("below {}", caller.outermost);
+            admission = lock(&self.calls).admit(&key, CALLS_BELOW_PER_MINUTE, now);
+        }
+        if admission == Admission::Admitted {
+            admission = lock(&self.calls).admit(&caller.innermost, CALLS_PER_MINUTE, now);
+        }
+        if admission == Admission::Admitted {
+            return true;
+        }
+        self.metrics.refused(TOO_MANY_CALLS);
+        if admission == Admission::FirstRefusal && self.may_say(TOO_MANY_CALLS) {
+            let text = "a container calls at the socket again and again";
+            let container = caller.containers.first().map_or("", String::as_str);
+            let fields = [
+                ("reason", Value::Text(TOO_MANY_CALLS)),
+                ("container", Value::Text(container)),
+            ];
+            self.log.event(Level::Warn, "refused", text, &fields);
+        }
+        false
+    }
+
+    /// The container that the caller is in by the names of its cgroups: the innermost that Docker knows. Containers that a
+    /// container starts with an engine of its own are unknown to the host's, and belong to it.
+    async fn identify(&self, caller: &Peer) -> Option<Claim> {
+        for container in &caller.containers {
+            match self.inspect(container).await {
+                Ok(Inspection::Absent) => {}
+                // Not the next one instead: this one is known.
+                Ok(found) => return found.running(),
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    async fn let_in(
+        &self,
+        stream: &mut UnixStream,
+        caller: Peer,
+        seen: Instant,
+    ) -> Result<(), &'static str> {
         while self.engine().is_none() && seen.elapsed() < ENGINE_MAX {
             tokio::time::sleep(EVENT_LOOK).await;
         }
-        let inspected = self.inspect(&container).await;
-        let Some(claim) = inspected.ok().and_then(Inspection::running) else {
+        let Some(claim) = self.identify(&caller).await else {
             return Err("nothing is known of this container now");
         };
-        // A cgroup's name is no proof: whoever may make cgroups can give one a container's name. Its members share more.
-        let first = self.open(&claim).await;
-        let first = first.and_then(|first| match caller.shares_container(&first)? {
-            true => Ok(first),
-            false => Err(process::Error::NotItsContainer {
-                pid: caller.pid(),
-                container: container.clone(),
-            }),
-        });
+        // A cgroup's name is no proof: a container may be put below another's. Its members share more.
+        let (caller, container) = (caller.process, claim.container.clone());
+        let first = match self.open(&claim).await {
+            Ok(first) => blocking(move || shared(&caller, first, container)).await,
+            Err(error) => Err(error),
+        };
         let process = match first {
             Ok(first) => first,
             Err(error) => return Err(self.refuse_caller(&error)),
@@ -186,6 +232,46 @@ impl Agent {
         self.log.event(Level::Warn, "refused", &text, &fields);
         "refused"
     }
+}
+
+/// Why a call ends before its container is looked at.
+enum Unadmitted {
+    Refused(&'static str),
+    TooOften,
+}
+
+/// What callers at the socket may take up at one moment.
+pub(super) struct Callers {
+    /// Looks at who calls, each of which needs a thread.
+    look_ups: Semaphore,
+    /// Callers that came too often and wait for their refusal.
+    held: Semaphore,
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        Callers {
+            look_ups: Semaphore::new(LOOK_UPS_MAX),
+            held: Semaphore::new(CALLERS_MAX),
+        }
+    }
+}
+
+/// The container's first process, if the caller belongs to it.
+fn shared(caller: &Process, first: Process, container: String) -> Result<Process, process::Error> {
+    match caller.shares_container(&first, &container)? {
+        true => Ok(first),
+        false => Err(process::Error::NotItsContainer {
+            pid: caller.pid(),
+            container,
+        }),
+    }
+}
+
+/// Tells a caller that it gets nothing. What is wrong is for the operator: any process may call.
+async fn refuse(stream: &mut UnixStream, reason: &str) {
+    let answer = serde_json::json!({"error": reason}).to_string();
+    let _ = tokio::time::timeout(ANSWER_MAX, stream.write_all(answer.as_bytes())).await;
 }
 
 /// Gives the caller its token.

@@ -21,9 +21,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstatat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Gid, SysconfVar, Uid, getpid, sysconf};
@@ -32,6 +32,10 @@ use super::credentials::Credentials;
 
 /// Longest file about one process that is read: its writer may be hostile, a container of some use stays far below.
 const FILE_MAX: u64 = 1 << 20;
+/// Most ancestors of a process that are looked at.
+const GENERATIONS_MAX: usize = 256;
+/// Most containers within one another.
+const CONTAINERS_MAX: usize = 8;
 /// Longest list of the host's own mounts that is read.
 const HOST_MOUNTS_MAX: u64 = 1 << 26;
 
@@ -46,10 +50,12 @@ pub struct Process {
 pub struct Peer {
     /// The caller.
     pub process: Process,
-    /// The container that its cgroup is called by.
-    pub container: String,
-    /// The path of that cgroup, which is nobody else's.
-    pub cgroup: String,
+    /// The containers that its cgroup is named after, the innermost first; at least one.
+    pub containers: Vec<String>,
+    /// The path of the outermost of these cgroups, below which all that this container starts is found.
+    pub outermost: String,
+    /// The path of the innermost, which is no other container's.
+    pub innermost: String,
 }
 
 /// Whom a process acts as, in the host's ids.
@@ -68,7 +74,7 @@ impl Process {
     pub fn open(proc: &Path, pid: i32, container: &str) -> Result<Process, Error> {
         let process = Process::bind(open_procfs(proc)?, pid)?;
         // The number may have been given away between Docker's word and the open. Whoever has it now is found out here.
-        if container_of(&process.cgroup()?) != Some(container) {
+        if innermost(&process.cgroup()?) != Some(container) {
             return Err(match process.is_alive() {
                 true => Error::NotItsContainer {
                     pid,
@@ -91,9 +97,11 @@ impl Process {
     /// number to go round to a process of another container just then is answered as that container. Accept at once, or
     /// run on Linux 6.5.
     ///
-    /// The id is what the cgroup is *called*, and on a host that delegates cgroups (systemd gives one to every user who
-    /// logs in) a user outside any container may call his own as he likes. So ask Docker for that container, open its first
-    /// process, and believe the id if [`Process::shares_container`] says so.
+    /// The ids are what the cgroups are *called*, and no proof. On a host that delegates cgroups (systemd gives one to every
+    /// user who logs in) a user outside any container may call his own as he likes, and whoever starts a container may say
+    /// which cgroup it is put into (`--cgroup-parent`), another container's too. So ask Docker for these containers, the
+    /// innermost first, open the first process of the one that Docker knows, and believe the id if [`Process::shares_container`]
+    /// says so.
     pub fn of_peer(proc: &Path, stream: impl AsFd) -> Result<Peer, Error> {
         let called = since_boot()?;
         let procfs = open_procfs(proc)?;
@@ -106,14 +114,18 @@ impl Process {
         };
         let cgroups = process.cgroup()?;
         process.must_live()?;
-        match (container_of(&cgroups), groups(&cgroups).next()) {
-            (Some(container), Some(group)) => Ok(Peer {
-                process,
-                container: container.to_owned(),
-                cgroup: group.path.to_owned(),
-            }),
-            _ => Err(Error::Outside { pid: process.pid }),
-        }
+        let outside = Error::Outside { pid: process.pid };
+        let chain = chain(&cgroups).ok_or(outside)?;
+        let path = |container: Option<&&str>| {
+            let group = container.and_then(|container| groups(&cgroups, container).next());
+            group.map_or("", |group| group.path).to_owned()
+        };
+        Ok(Peer {
+            containers: chain.iter().rev().map(|&name| name.to_owned()).collect(),
+            outermost: path(chain.first()),
+            innermost: path(chain.last()),
+            process,
+        })
     }
 
     fn of_pidfd(procfs: OwnedFd, pidfd: &OwnedFd) -> Result<Process, Error> {
@@ -183,12 +195,17 @@ impl Process {
         }
     }
 
-    /// Whether both are in the same container's cgroups, by their whole paths and not by a name alone.
-    pub fn shares_container(&self, other: &Process) -> Result<bool, Error> {
-        let (own, its) = (self.cgroup()?, other.cgroup()?);
-        let shared = groups(&own).eq(groups(&its)) && container_of(&own).is_some();
+    /// Whether this process belongs to the container with this first process.
+    ///
+    /// It must be in the container's cgroups, by their whole paths and not by a name alone, and in the PID namespace of the
+    /// first process or one that was made in there: cgroups are chosen by whoever starts a container, also another's.
+    pub fn shares_container(&self, first: &Process, container: &str) -> Result<bool, Error> {
+        let (own, its) = (self.cgroup()?, first.cgroup()?);
+        let mut shared = groups(&its, container).peekable();
+        let shared = shared.peek().is_some() && shared.eq(groups(&own, container));
+        let shared = shared && self.descends_from(first)?;
         self.must_live()?;
-        other.must_live()?;
+        first.must_live()?;
         Ok(shared)
     }
 
@@ -201,6 +218,58 @@ impl Process {
         let uid_map = self.read("uid_map", FILE_MAX)?;
         let found = Credentials::read(&status, &uid_map);
         found.ok_or_else(|| self.failed("status", Errno::EINVAL))
+    }
+
+    /// Whether this process, or one that it descends from, is in the PID namespace of the other.
+    ///
+    /// A process is in the PID namespace of its parent or in one that was made in that, whoever its parent is after the first
+    /// one has ended: the kernel lets nothing else join (setns(2), pid_namespaces(7)). So an ancestor there is proof.
+    fn descends_from(&self, other: &Process) -> Result<bool, Error> {
+        let wanted = other.namespace()?;
+        if self.namespace()? == wanted {
+            return Ok(true);
+        }
+        let mut parent = self.parent()?;
+        for _ in 0..GENERATIONS_MAX {
+            let Some(process) = parent else {
+                return Ok(false);
+            };
+            if process.namespace()? == wanted {
+                return Ok(true);
+            }
+            parent = process.parent()?;
+        }
+        Ok(false)
+    }
+
+    /// Its PID namespace: device and inode, which are no other's as long as it lives.
+    fn namespace(&self) -> Result<(u64, u64), Error> {
+        let found = fstatat(&self.directory, "ns/pid", AtFlags::empty());
+        let found = found.map_err(|errno| self.failed("ns/pid", errno))?;
+        Ok((found.st_dev, found.st_ino))
+    }
+
+    /// The process that started it, or that has it since then; none that this procfs shows for the first of them.
+    fn parent(&self) -> Result<Option<Process>, Error> {
+        let number = || -> Result<i32, Error> {
+            let status = self.read("status", FILE_MAX)?;
+            let parent = field(&status, "PPid:").and_then(|pid| pid.parse().ok());
+            parent.ok_or_else(|| self.failed("status", Errno::EINVAL))
+        };
+        let pid = number()?;
+        if pid <= 0 {
+            return Ok(None);
+        }
+        let procfs = self.proc.try_clone().map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+            unreadable("a descriptor", errno)
+        })?;
+        let parent = Process::bind(procfs, pid)?;
+        // Its parent before the open and after it: no other process can have had the number in between.
+        match number()? == pid {
+            true => Ok(Some(parent)),
+            false => Err(Error::Gone { pid }),
+        }
     }
 
     /// The root of its file system, as a descriptor that only names the directory.
@@ -264,14 +333,31 @@ impl Process {
     }
 }
 
-/// The id of the container that a process with this `cgroup` file belongs to; none outside any container.
+/// The containers that a process with this `cgroup` file is in by the names, the outermost first; none outside any container.
 ///
-/// A container may start containers of its own and call them as it likes, hence the outermost name counts. Of hierarchies
-/// that name different containers nothing is believed.
-pub fn container_of(cgroup: &str) -> Option<&str> {
-    let mut found = groups(cgroup).map(|group| group.container);
-    let first = found.next()?;
-    found.all(|other| other == first).then_some(first)
+/// A container may start containers of its own, and may be put into the cgroup of another, so one name may stand within
+/// another. Hierarchies may differ in how deep they go; of those that contradict each other nothing is believed.
+pub fn chain(cgroup: &str) -> Option<Vec<&str>> {
+    let chains = cgroup.lines().filter_map(|line| {
+        let (_, path) = hierarchy(line)?;
+        let names: Vec<&str> = path.split('/').filter_map(container_in).collect();
+        (!names.is_empty()).then_some(names)
+    });
+    let chains: Vec<Vec<&str>> = chains.collect();
+    let longest = chains.iter().max_by_key(|names| names.len())?.clone();
+    let agree = chains.iter().all(|names| longest.starts_with(names));
+    (agree && longest.len() <= CONTAINERS_MAX).then_some(longest)
+}
+
+/// The innermost of them.
+fn innermost(cgroup: &str) -> Option<&str> {
+    chain(cgroup)?.pop()
+}
+
+/// The hierarchy and the path in a line of a `cgroup` file.
+fn hierarchy(line: &str) -> Option<(&str, &str)> {
+    let slash = line.find(":/")?;
+    Some((&line[..slash], &line[slash + 1..]))
 }
 
 #[derive(PartialEq)]
@@ -280,23 +366,21 @@ struct Group<'a> {
     hierarchy: &'a str,
     /// The path from the top down to the container.
     path: &'a str,
-    container: &'a str,
 }
 
 /// A container's cgroups, one for each hierarchy that has it in one.
-fn groups(cgroup: &str) -> impl Iterator<Item = Group<'_>> {
-    cgroup.lines().filter_map(|line| {
-        let slash = line.find(":/")?;
-        let (hierarchy, path) = (&line[..slash], &line[slash + 1..]);
+fn groups<'a>(cgroup: &'a str, container: &str) -> impl Iterator<Item = Group<'a>> {
+    cgroup.lines().filter_map(move |line| {
+        let (hierarchy, path) = hierarchy(line)?;
+        // Of several groups with its name the innermost: within another container's group each name is that one's choice.
         let mut end = 0;
-        path.split_inclusive('/').find_map(|part| {
+        let ends = path.split_inclusive('/').filter_map(|part| {
             end += part.len();
-            Some(Group {
-                hierarchy,
-                path: path[..end].trim_end_matches('/'),
-                container: container_in(part.trim_end_matches('/'))?,
-            })
-        })
+            let is_it = container_in(part.trim_end_matches('/')) == Some(container);
+            is_it.then_some(end)
+        });
+        let path = path[..ends.last()?].trim_end_matches('/');
+        Some(Group { hierarchy, path })
     })
 }
 
@@ -470,22 +554,36 @@ mod tests {
     const B: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 
     #[test]
-    fn a_cgroup_names_the_outermost_container() {
+    fn a_cgroup_names_the_containers_within_one_another() {
         let cases = [
-            (format!("0::/system.slice/docker-{A}.scope\n"), Some(A)),
-            (format!("0::/docker/{A}\n"), Some(A)),
-            (format!("0::/docker/{A}/init.scope\n"), Some(A)),
-            (format!("0::/docker/{A}/docker/{B}\n"), Some(A)),
-            (format!("0::/../{A}\n"), Some(A)),
+            (
+                format!("0::/system.slice/docker-{A}.scope\n"),
+                Some(&[A][..]),
+            ),
+            (format!("0::/docker/{A}\n"), Some(&[A])),
+            (format!("0::/docker/{A}/init.scope\n"), Some(&[A])),
+            (format!("0::/docker/{A}/docker/{B}\n"), Some(&[A, B])),
+            (format!("0::/docker/{A}/{B}\n"), Some(&[A, B])),
+            (format!("0::/docker/{A}/{B}/{A}\n"), Some(&[A, B, A])),
+            (format!("0::/../{A}\n"), Some(&[A])),
             (
                 format!("0::/../../system.slice/docker-{A}.scope/x\n"),
-                Some(A),
+                Some(&[A]),
             ),
             (
                 format!("9:name=systemd:/docker/{A}\n1:cpu,cpuacct:/docker/{A}\n0::/\n"),
-                Some(A),
+                Some(&[A]),
             ),
-            (format!("4:memory:/odd:name/{A}\n"), Some(A)),
+            (
+                format!("9:name=systemd:/docker/{A}\n1:cpu:/docker/{A}/docker/{B}\n0::/\n"),
+                Some(&[A, B]),
+            ),
+            (
+                format!("2:cpu:/docker/{A}/{B}\n1:memory:/docker/{B}/{A}\n"),
+                None,
+            ),
+            (format!("0::/docker{}\n", format!("/{A}").repeat(9)), None),
+            (format!("4:memory:/odd:name/{A}\n"), Some(&[A])),
             (format!("2:cpu:/docker/{A}\n1:memory:/docker/{B}\n"), None),
             (format!("0::/docker/{A} (deleted)\n"), None),
             (format!("0::/docker/{A}0\n"), None),
@@ -501,20 +599,29 @@ mod tests {
             (String::new(), None),
         ];
         for (cgroup, wanted) in cases {
-            assert_eq!(container_of(&cgroup), wanted, "{cgroup}");
+            assert_eq!(chain(&cgroup).as_deref(), wanted, "{cgroup}");
         }
     }
 
     #[test]
-    fn a_group_elsewhere_that_is_called_like_a_container_is_another() {
+    fn a_group_that_is_called_like_a_container_is_another() {
+        let same = |one: &str, other: &str| groups(one, A).eq(groups(other, A));
         let docker = format!("0::/system.slice/docker-{A}.scope/inner\n");
         let beside = format!("0::/system.slice/docker-{A}.scope/other/deep\n");
-        let forged = format!("0::/user.slice/user-1000.slice/user@1000.service/docker-{A}.scope\n");
-        assert_eq!(container_of(&forged), container_of(&docker));
         let above = format!("0::/system.slice/docker-{A}.scope\n");
-        assert!(groups(&docker).eq(groups(&beside)));
-        assert!(groups(&docker).eq(groups(&above)));
-        assert!(!groups(&docker).eq(groups(&forged)));
+        assert!(same(&docker, &beside));
+        assert!(same(&docker, &above));
+        let nested = format!("0::/system.slice/docker-{A}.scope/docker/{B}\n");
+        assert!(same(&nested, &docker));
+        for forged in [
+            format!("0::/user.slice/user-1000.slice/user@1000.service/docker-{A}.scope\n"),
+            format!("0::/system.slice/docker-{A}.scope/docker/{B}/docker/{A}\n"),
+            format!("0::/system.slice/docker-{A}.scope/{A}\n"),
+            format!("1:cpu:/system.slice/docker-{A}.scope\n"),
+            "0::/\n".to_owned(),
+        ] {
+            assert!(!same(&docker, &forged), "{forged}");
+        }
     }
 
     #[test]
