@@ -149,7 +149,10 @@ fn json(
     serde_json::Value::Object(object).to_string()
 }
 
-/// Escapes control characters and those that change the direction of text, and caps the length in bytes.
+/// Escapes what is not seen as it stands, and caps the length in bytes.
+///
+/// These are control characters, those that change the direction of text, line ends of any kind, and those without a width,
+/// with which two names look the same.
 pub fn sanitised(text: &str, max: usize) -> String {
     let mut clean = String::with_capacity(text.len().min(max));
     for c in text.chars() {
@@ -157,14 +160,30 @@ pub fn sanitised(text: &str, max: usize) -> String {
             clean.push('…');
             break;
         }
-        let bidirectional = matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || bidirectional || matches!(c, '\u{2028}' | '\u{2029}') {
-            let _ = write!(clean, "\\u{{{:x}}}", u32::from(c));
-        } else {
-            clean.push(c);
+        match is_seen(c) {
+            true => clean.push(c),
+            false => {
+                let _ = write!(clean, "\\u{{{:x}}}", u32::from(c));
+            }
         }
     }
     clean
+}
+
+/// Whether a character shows what it is.
+fn is_seen(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
+    // Unicode calls these ignorable where a font does not know them: fillers, joiners, and selectors of variants. All others
+    // of this kind are format characters or not assigned.
+    let is_ignorable = matches!(c, '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0100}'..='\u{e01ef}');
+    // The standard library knows the rest (Cc, Cf, Zl, Zp, Zs but the space, Co, Cn). Behind a letter, since at the
+    // beginning of a text it escapes accents, too, which are part of many languages' words.
+    let mut debug = ['a', c].iter().collect::<String>();
+    debug = debug.escape_debug().skip(1).collect();
+    !is_ignorable && debug.chars().eq([c])
 }
 
 /// Writes a line to standard error, unless nobody reads it: a full pipe must not hold up a start.
@@ -208,6 +227,58 @@ mod tests {
             sanitised("a\r\nb\u{1b}[31m\u{202e}c\u{9b}", 100),
             "a\\u{d}\\u{a}b\\u{1b}[31m\\u{202e}c\\u{9b}"
         );
+    }
+
+    #[test]
+    fn characters_that_are_not_seen_are_escaped() {
+        // Every format character (category Cf) of Unicode 16, and the other ignorable ones by an example each.
+        let format = [
+            (0xad, 0xad),
+            (0x600, 0x605),
+            (0x61c, 0x61c),
+            (0x6dd, 0x6dd),
+            (0x70f, 0x70f),
+            (0x890, 0x891),
+            (0x8e2, 0x8e2),
+            (0x180e, 0x180e),
+            (0x200b, 0x200f),
+            (0x202a, 0x202e),
+            (0x2060, 0x2064),
+            (0x2066, 0x206f),
+            (0xfeff, 0xfeff),
+            (0xfff9, 0xfffb),
+            (0x110bd, 0x110bd),
+            (0x110cd, 0x110cd),
+            (0x13430, 0x1343f),
+            (0x1bca0, 0x1bca3),
+            (0x1d173, 0x1d17a),
+            (0xe0001, 0xe0001),
+            (0xe0020, 0xe007f),
+        ];
+        let others = [
+            0x34f, 0x115f, 0x180b, 0x2028, 0x2029, 0x3164, 0xfe0f, 0xffa0, 0xe0100, 0xa0, 0x3000,
+            0xe000, 0x7f, 0x85,
+        ];
+        let format = format.into_iter().flat_map(|(first, last)| first..=last);
+        for number in format.chain(others) {
+            let c = char::from_u32(number).expect("a character");
+            assert_eq!(
+                sanitised(&format!("a{c}b"), 100),
+                format!("a\\u{{{number:x}}}b")
+            );
+        }
+        for text in [
+            "tïmeline",
+            "e\u{301}tage",
+            "बिल्ली",
+            "ภาษา",
+            "日本語",
+            "\u{1f510}",
+            "a \"b\" 'c' \\ d",
+            "… → é",
+        ] {
+            assert_eq!(sanitised(text, 100), text);
+        }
     }
 
     #[test]
