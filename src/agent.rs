@@ -3,7 +3,7 @@
 //! | stage | module |
 //! |---|---|
 //! | what was typed | [`cli`] |
-//! | where everything is, and who may have what | [`configuration`] |
+//! | where everything is, and who may have what | [`configuration`], [`directories`] |
 //! | the agent's own token | [`own_token`] |
 //! | who started and who died | [`docker`], followed in [`events`] |
 //! | may this container have a token? | [`identity`], [`credentials`], and how often: [`limiter`] |
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod configuration;
 pub mod credentials;
 pub mod delivery;
+pub mod directories;
 pub mod docker;
 pub mod door;
 pub mod error;

@@ -9,6 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::Agent;
 use super::break_glass::{self, Order};
 use super::configuration::{self, Configuration};
+use super::directories;
 use super::error::Error;
 use super::register::Selector;
 use crate::cli::Logging;
@@ -118,6 +119,7 @@ pub fn run(cli: Cli, log: Log) -> Result<(), Error> {
             if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
                 let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
             }
+            directories::make(&configuration).map_err(Error::Directories)?;
             let agent = Agent::new(configuration, log)?;
             let runtime = runtime()?;
             let ended = runtime.block_on(agent.run());
@@ -126,10 +128,13 @@ pub fn run(cli: Cli, log: Log) -> Result<(), Error> {
             return ended;
         }
         Some(Task::Check) => {
+            let kinds = match configuration.rules.len() {
+                1 => "1 kind of container".to_owned(),
+                number => format!("{number} kinds of containers"),
+            };
             let text = format!(
-                "{} is sound: {} kinds of containers may have a token",
+                "{} is sound: {kinds} may have a token",
                 cli.config.display(),
-                configuration.rules.len()
             );
             return print(&text).map_err(|error| Error::System {
                 step: "write to standard output",

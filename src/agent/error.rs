@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::directories::Missing;
 use super::register;
 use crate::log;
 use crate::manifest::Mistake;
@@ -27,6 +28,8 @@ pub enum Error {
     },
     /// Vault's CA cannot be read.
     Trust(TrustError),
+    /// Directories of the agent's own are missing and cannot be made.
+    Directories(Vec<Missing>),
     /// The register cannot be kept.
     Register(register::Error),
     /// The operating system refused something.
@@ -62,6 +65,15 @@ impl fmt::Display for Error {
                 Ok(())
             }
             Error::Trust(error) => error.fmt(f),
+            Error::Directories(missing) => {
+                let join = |texts: Vec<String>, between| texts.join(between);
+                let reasons = join(missing.iter().map(Missing::reason).collect(), ", ");
+                let commands = join(missing.iter().map(Missing::command).collect(), " && ");
+                write!(
+                    f,
+                    "the agent's own directories are missing and it cannot make them: {reasons}; as root: {commands}"
+                )
+            }
             Error::Register(error) => error.fmt(f),
             Error::System { step, reason } => write!(f, "cannot {step}: {reason}"),
             Error::Control { reason } => write!(f, "the running agent: {reason}"),
@@ -92,7 +104,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Unreadable { .. } | Error::Configuration { .. } | Error::Trust(_) => 78,
-            Error::Register(_) => 73,
+            Error::Register(_) | Error::Directories(_) => 73,
             Error::System { .. } => 71,
             Error::Control { .. } | Error::NotAll { .. } => 69,
         }

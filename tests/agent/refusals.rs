@@ -1,5 +1,6 @@
 //! Containers that may not have a token: they get nothing, and everybody who should know does.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::json;
@@ -7,7 +8,7 @@ use serde_json::json;
 use super::{STAY, TMPFS, TOKEN, entered, on_host, plain, small};
 use crate::support::agent::{Agent, Setup, id, minted};
 use crate::support::docker::{self, Container};
-use crate::support::{OpenBao, Service, probe, wait_for};
+use crate::support::{OpenBao, Service, TempDir, probe, wait_for};
 
 /// Waits for the one refusal of this container, and looks whether it has nothing.
 #[track_caller]
@@ -239,4 +240,57 @@ fn what_vault_does_not_let_the_agent_make_is_refused_and_so_is_what_nobody_could
     let agent = Setup::of(&service, &plain()).start();
     let container = agent.run(&service, &plain(), &TMPFS, &STAY);
     assert_refused(&agent, &container, "no_accessor");
+}
+
+#[test]
+fn directories_of_the_agent_are_made_or_named_all_at_once() {
+    let service = Service::new();
+    let base = TempDir::new();
+    // Nothing can be made below a file.
+    base.write("file", "");
+    let directories = [("lib", 0o700), ("run", 0o755), ("run/door", 0o755)];
+    let agent_below = |name: &str| {
+        let at = |path: &str| base.join(name).join(path).display().to_string();
+        let setup = Setup::of(&service, "timeline");
+        let files = [
+            ("register", at("lib/register.json")),
+            ("control", at("run/control.sock")),
+            (
+                "listen",
+                format!("unix:{}", setup.path("listen.sock").display()),
+            ),
+        ];
+        let files: String = files
+            .map(|(key, value)| format!("{key} = {value:?}\n"))
+            .concat();
+        let door = format!("socket = {:?}\n", at("run/door/agent.sock"));
+        let agent = setup
+            .table("agent", files)
+            .table("delivery", door)
+            .prepare();
+        agent.spawn();
+        agent
+    };
+    let agent = agent_below("file");
+    assert_eq!(agent.wait(), Some(73), "{}", agent.log());
+    let failed = agent.named("failed");
+    assert_eq!(failed.len(), 1, "{failed:#?}");
+    let text = failed[0]["message"].to_string();
+    for (name, mode) in directories {
+        let path = base.join("file").join(name);
+        let command = format!("install -d -m {mode:04o} '{}'", path.display());
+        assert!(text.contains(&command), "{command}: {text}");
+    }
+
+    let agent = agent_below("made");
+    agent.wait_for("ready");
+    for (name, mode) in directories {
+        let found = std::fs::metadata(base.join("made").join(name)).expect("it was made");
+        assert_eq!(found.permissions().mode() & 0o7777, mode, "{name}");
+    }
+    let check = agent.command(&["check"]);
+    assert!(
+        check.stdout.contains(": 1 kind of container may"),
+        "{check:#?}"
+    );
 }
