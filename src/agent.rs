@@ -30,16 +30,19 @@ pub mod error;
 pub mod events;
 pub mod handout;
 pub mod identity;
+mod lanes;
 pub mod limiter;
 pub mod metrics;
 pub mod own_token;
 pub mod process;
+mod readers;
 pub mod register;
 pub mod revocation;
 mod sockets;
 pub mod status;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -54,13 +57,13 @@ use docker::Engine;
 use error::Error;
 use handout::nanoseconds;
 use identity::Claim;
+use lanes::Lanes;
 use limiter::{Admission, Limiter};
 use metrics::Metrics;
 use own_token::OwnToken;
 use register::{Entry, Place, Register};
+use sockets::Inode;
 
-/// Half of the threads that there are.
-const DELIVERIES_MAX: usize = cli::THREADS_MAX / 2;
 /// Docker is asked about so many containers at a time, lest the start of one waits behind a look at a thousand.
 const INSPECTIONS_MAX: usize = 32;
 /// Vault is asked for so many tokens at a time.
@@ -87,7 +90,9 @@ pub struct Agent {
     /// Which container started lately.
     recent: Mutex<Limiter>,
     /// Deliveries at one moment: a file system that hangs must not hold up what else needs a thread.
-    deliveries: Arc<Semaphore>,
+    lanes: Lanes,
+    /// The sockets, and what their names must lead to.
+    sockets: Mutex<BTreeMap<PathBuf, Option<Inode>>>,
     /// Questions to Docker about one container at one moment.
     inspections: Semaphore,
     /// Mints at one moment: more would wait inside Vault, and what is more urgent behind them.
@@ -133,7 +138,8 @@ impl Agent {
             is_blind: AtomicBool::new(false),
             under_way: Mutex::default(),
             recent: Mutex::default(),
-            deliveries: Arc::new(Semaphore::new(DELIVERIES_MAX)),
+            lanes: Lanes::new(handout::DELIVERY_MAX),
+            sockets: Mutex::default(),
             inspections: Semaphore::new(INSPECTIONS_MAX),
             mints: Semaphore::new(MINTS_MAX),
             decided: Mutex::default(),

@@ -342,3 +342,49 @@ fn container_that_calls_without_end_is_refused_and_no_other() {
     let asked = container.exec(&["/ask", SOCKET]);
     assert!(answer(&asked)["token"].is_string(), "{asked:#?}");
 }
+
+#[test]
+fn socket_that_a_container_removes_or_replaces_is_restored() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let image = asking();
+    let agent = setup(&service, &image, "socket = true\n").start();
+    let door = format!("--volume={}:/door", agent.path("door").display());
+    let vandal = Container::run(&image, &["--network=none", &door], &STAY);
+    let volume = volume(&agent);
+    let options = ["--network=none", volume.as_str()];
+    for (number, script) in [
+        "rm /door/agent.sock",
+        "rm /door/agent.sock; echo x > /door/agent.sock",
+        "rm /door/agent.sock; ln -s /etc/passwd /door/agent.sock",
+        "rm /door/agent.sock; mkdir /door/agent.sock",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let done = vandal.exec(&["sh", "-c", script]);
+        assert_eq!(done.code, 0, "{done:#?}");
+        let event = agent.wait_for_more("socket_restored", number);
+        assert_eq!(event["level"], "warn", "{event}");
+        let container = agent.run(&service, image.tag(), &options, &STAY);
+        let asked = container.exec(&["/ask", SOCKET]);
+        assert!(answer(&asked)["token"].is_string(), "{script}: {asked:#?}");
+    }
+    assert_eq!(agent.healthz(), (200, "ok\n".to_owned()));
+
+    // What cannot be taken away is said, and the agent's health says so until the socket is back.
+    let script = "rm /door/agent.sock; mkdir -p /door/agent.sock/full";
+    assert_eq!(vandal.exec(&["sh", "-c", script]).code, 0);
+    let event = agent.wait_for("socket_lost");
+    assert_eq!(event["level"], "error", "{event}");
+    let (status, text) = agent.healthz();
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("door/agent.sock"), "{text}");
+    let restored = agent.count("socket_restored");
+    assert_eq!(vandal.exec(&["rmdir", "/door/agent.sock/full"]).code, 0);
+    agent.wait_for_more("socket_restored", restored);
+    assert_eq!(agent.healthz(), (200, "ok\n".to_owned()));
+    assert_eq!(agent.count("socket_lost"), 1, "{}", agent.log());
+}

@@ -122,6 +122,7 @@ fn every_key_event_reason_and_metric_of_the_agent_is_in_its_reference() {
         "handout",
         "own_token",
         "revocation",
+        "sockets",
     ] {
         let text: String = source(name)
             .split_whitespace()

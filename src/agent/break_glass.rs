@@ -13,7 +13,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::Agent;
@@ -21,7 +21,7 @@ use super::configuration::{Configuration, Login};
 use super::error::Error;
 use super::register::{Entry, Selector};
 use super::revocation::{AT_ONCE, Outcome, Wanted, unknown};
-use super::sockets::{PRIVATE, listen};
+use super::sockets::{PRIVATE, Socket};
 use crate::log::{Level, Log, Value, sanitised};
 
 /// Longest order that is read.
@@ -54,14 +54,14 @@ struct Line {
 }
 
 /// A socket for its owner alone.
-pub(super) fn open(configuration: &Configuration) -> io::Result<UnixListener> {
-    listen(&configuration.control, PRIVATE)
+pub(super) fn open(configuration: &Configuration) -> io::Result<Socket> {
+    Socket::listen(&configuration.control, PRIVATE)
 }
 
-pub(super) async fn serve(agent: &Arc<Agent>, listener: UnixListener) {
+pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket) {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match socket.accept(agent).await {
+            Ok(stream) => {
                 let agent = Arc::clone(agent);
                 tokio::spawn(async move { answer(&agent, stream).await });
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -19,7 +19,7 @@ use super::handout::{Error, Way, blocking, nanoseconds};
 use super::identity::{self, Claim};
 use super::limiter::Admission;
 use super::process::{self, Peer, Process};
-use super::sockets::{PUBLIC, listen};
+use super::sockets::{PUBLIC, Socket};
 use super::{Agent, LINES_PER_MINUTE, lock};
 use crate::log::{Level, Value};
 use crate::vault::Minted;
@@ -46,20 +46,20 @@ const EVENT_LOOK: Duration = Duration::from_millis(10);
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// A socket for everybody into whose container it is mounted.
-pub(super) fn open(configuration: &Configuration) -> io::Result<Option<UnixListener>> {
+pub(super) fn open(configuration: &Configuration) -> io::Result<Option<Socket>> {
     let door = configuration.door.as_deref();
-    door.map(|path| listen(path, PUBLIC)).transpose()
+    door.map(|path| Socket::listen(path, PUBLIC)).transpose()
 }
 
-pub(super) async fn serve(agent: &Arc<Agent>, listener: Option<UnixListener>) {
-    let Some(listener) = listener else {
+pub(super) async fn serve(agent: &Arc<Agent>, socket: Option<Socket>) {
+    let Some(mut socket) = socket else {
         return std::future::pending().await;
     };
     let callers = Arc::new(Semaphore::new(CALLERS_MAX));
     loop {
         let permit = Arc::clone(&callers).acquire_owned().await;
-        match listener.accept().await {
-            Ok((stream, _)) => {
+        match socket.accept(agent).await {
+            Ok(stream) => {
                 let agent = Arc::clone(agent);
                 tokio::spawn(async move {
                     agent.called(stream, permit).await;

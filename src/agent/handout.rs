@@ -23,7 +23,7 @@ use crate::vault::{MintRequest, Minted};
 /// A container that has run for longer does not wait for a token any more.
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// How long a file system may take for one small file; a tmpfs takes microseconds.
-const DELIVERY_MAX: Duration = Duration::from_secs(5);
+pub(super) const DELIVERY_MAX: Duration = Duration::from_secs(5);
 /// After that the file gets its name no more: what was given up must not appear later.
 const PUBLISH_MAX: Duration = Duration::from_secs(4);
 /// Between two attempts to mint.
@@ -248,6 +248,10 @@ impl Agent {
         if let Some(selector) = blocked {
             return Err(Error::Blocked(selector));
         }
+        let service = (app.clone(), environment.clone());
+        if matches!(place, Place::File(_)) && self.lanes.is_stuck(&service) {
+            return Err(Error::Place(delivery::Error::Slow));
+        }
         self.may_start(&claim.container)?;
         let process = Arc::new(process);
         let (minted, took) = self.mint(claim, &identity, &process).await?;
@@ -278,7 +282,7 @@ impl Agent {
             match place {
                 Place::File(target) => {
                     let (token, process) = (minted.token.clone(), Arc::clone(&process));
-                    self.place(token, target, process).await
+                    self.place(&service, token, target, process).await
                 }
                 Place::Caller(stream) => door::answer(stream, &minted).await,
             }
@@ -315,21 +319,15 @@ impl Agent {
     /// Puts the token where the container waits for it.
     async fn place(
         &self,
+        service: &(String, String),
         token: Secret,
         target: Target,
         process: Arc<Process>,
     ) -> Result<(), Error> {
         let until = Instant::now() + PUBLISH_MAX;
-        let placed = async {
-            let permit = Arc::clone(&self.deliveries).acquire_owned().await;
-            blocking(move || {
-                let _permit = permit;
-                delivery::deliver(&process, &target, token.expose().as_bytes(), until)
-            })
-            .await
-        };
-        // A file system that hangs keeps its thread, and nobody else waits for it.
-        let placed = tokio::time::timeout(DELIVERY_MAX, placed).await;
+        let deliver =
+            move || delivery::deliver(&process, &target, token.expose().as_bytes(), until);
+        let placed = self.lanes.deliver(service, deliver).await;
         placed
             .unwrap_or(Err(delivery::Error::Slow))
             .map_err(Error::Delivery)

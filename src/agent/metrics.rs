@@ -46,6 +46,7 @@ struct Gauges {
     out: Gauge,
     to_be_revoked: Gauge,
     blocks: Gauge,
+    hung: Gauge,
 }
 
 /// How it stands now.
@@ -65,6 +66,8 @@ pub struct Standing {
     pub to_be_revoked: usize,
     /// Identities that get none.
     pub blocks: usize,
+    /// Deliveries that were given up and still wait for a file system.
+    pub hung: usize,
 }
 
 impl Metrics {
@@ -145,6 +148,11 @@ impl Metrics {
             "Identities for which nothing is minted since somebody said revoke",
             gauges.blocks.clone(),
         );
+        registry.register(
+            "deliveries_hung",
+            "Deliveries that were given up and still wait for a container's file system",
+            gauges.hung.clone(),
+        );
     }
 
     /// A token was minted.
@@ -193,6 +201,9 @@ impl Metrics {
         gauges
             .blocks
             .set(standing.blocks.try_into().unwrap_or(i64::MAX));
+        gauges
+            .hung
+            .set(standing.hung.try_into().unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &lock(&self.registry));

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -14,20 +14,18 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 
-use super::Agent;
 use super::configuration::{Configuration, Listen};
 use super::metrics::Standing;
-use super::sockets::{PUBLIC, listen};
+use super::readers::{Reader, Readers};
+use super::sockets::{PUBLIC, Socket, is_in_place};
+use super::{Agent, lock};
 
-/// How long a reader may take for its request.
-const REQUEST_MAX: Duration = Duration::from_secs(5);
+/// How long a reader may take for its request: it is on this host.
+const REQUEST_MAX: Duration = Duration::from_millis(500);
 /// And for all of it.
 const READING_MAX: Duration = Duration::from_secs(10);
-/// Readers at one moment.
-const READERS_MAX: usize = 16;
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -38,7 +36,7 @@ pub(super) enum Listener {
     /// On a loopback address.
     Tcp(TcpListener),
     /// On a socket for everybody on this host.
-    Unix(UnixListener),
+    Unix(Socket),
 }
 
 impl Listener {
@@ -53,27 +51,24 @@ impl Listener {
                 listener.set_nonblocking(true)?;
                 Listener::Tcp(TcpListener::from_std(listener)?)
             }
-            Some(Listen::Unix(path)) => Listener::Unix(listen(path, PUBLIC)?),
+            Some(Listen::Unix(path)) => Listener::Unix(Socket::listen(path, PUBLIC)?),
         })
     }
 }
 
 pub(super) async fn serve(agent: &Arc<Agent>, listener: Listener) {
-    let readers = Arc::new(Semaphore::new(READERS_MAX));
-    let permit = || Arc::clone(&readers).acquire_owned();
+    let mut readers = Readers::default();
     match listener {
         Listener::None => std::future::pending().await,
         Listener::Tcp(listener) => loop {
-            let permit = permit().await;
             match listener.accept().await {
-                Ok((stream, _)) => begin(agent, stream, permit),
+                Ok((stream, _)) => readers.add(begin(agent, stream)),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         },
-        Listener::Unix(listener) => loop {
-            let permit = permit().await;
-            match listener.accept().await {
-                Ok((stream, _)) => begin(agent, stream, permit),
+        Listener::Unix(mut socket) => loop {
+            match socket.accept(agent).await {
+                Ok(stream) => readers.add(begin(agent, stream)),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         },
@@ -83,11 +78,13 @@ pub(super) async fn serve(agent: &Arc<Agent>, listener: Listener) {
 fn begin(
     agent: &Arc<Agent>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    permit: impl Send + 'static,
-) {
+) -> Reader {
     let agent = Arc::clone(agent);
-    tokio::spawn(async move {
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&has_asked);
+    let task = tokio::spawn(async move {
         let service = service_fn(|request| {
+            asked.store(true, Ordering::Relaxed);
             let answer = agent.answer(&request);
             async { Ok::<_, Infallible>(answer) }
         });
@@ -98,8 +95,11 @@ fn begin(
             .serve_connection(TokioIo::new(stream), service);
         // A reader that breaks off, or reads too slowly, is its own business.
         let _ = tokio::time::timeout(READING_MAX, served).await;
-        drop(permit);
     });
+    Reader {
+        task: task.abort_handle(),
+        has_asked,
+    }
 }
 
 impl Agent {
@@ -113,7 +113,19 @@ impl Agent {
             out: out - to_be_revoked,
             to_be_revoked,
             blocks: self.register.blocks(),
+            hung: self.lanes.hung(),
         }
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        let troubles = troubles(self.standing()).into_iter().map(str::to_owned);
+        let sockets = lock(&self.sockets);
+        let lost = sockets
+            .iter()
+            .filter(|(path, inode)| !is_in_place(path, **inode));
+        let lost =
+            lost.map(|(path, _)| format!("the socket {} was removed or replaced", path.display()));
+        troubles.chain(lost).collect()
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -122,7 +134,7 @@ impl Agent {
                 let text = self.metrics.text(self.standing());
                 (StatusCode::OK, OPEN_METRICS, text)
             }
-            ("GET" | "HEAD", "/healthz") => match troubles(self.standing()) {
+            ("GET" | "HEAD", "/healthz") => match self.troubles() {
                 troubles if troubles.is_empty() => (StatusCode::OK, TEXT, "ok\n".to_owned()),
                 troubles => (
                     StatusCode::SERVICE_UNAVAILABLE,

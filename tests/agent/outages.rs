@@ -1,5 +1,6 @@
 //! Vault or Docker away, slow, or started again.
 
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -109,6 +110,23 @@ fn what_could_not_be_revoked_while_vault_was_away_is_revoked_later_also_by_the_n
     server.start_again();
     agent.wait_until_empty();
     assert!(alive(&server, &service).is_empty());
+}
+
+#[test]
+fn readers_that_say_nothing_do_not_shut_health_off() {
+    let server = OpenBao::shared();
+    let service = Service::on(server);
+    let agent = Setup::of(&service, "timeline").prepare();
+    agent.spawn();
+    agent.wait_for("ready");
+    let listener = agent.path("listen.sock");
+    // As many as would take minutes if each were waited for.
+    let idle: Vec<UnixStream> = (0..400)
+        .map(|_| UnixStream::connect(&listener).expect("it listens"))
+        .collect();
+    let (_, text) = agent.healthz();
+    assert!(!text.contains("Vault"), "{text}");
+    drop(idle);
 }
 
 #[test]
