@@ -23,6 +23,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "agent")]
     ("cgroup", crate::agent::process::fuzzing::cgroup),
     #[cfg(feature = "agent")]
+    ("docker_answers", crate::agent::docker::fuzzing::answers),
+    #[cfg(feature = "agent")]
     ("mountinfo", crate::agent::delivery::fuzzing::mountinfo),
     #[cfg(feature = "agent")]
     ("token_path", crate::agent::delivery::fuzzing::token_path),

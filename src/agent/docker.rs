@@ -7,6 +7,8 @@
 //! | what such an object says | [`answers`] |
 
 pub mod answers;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 pub mod objects;
 

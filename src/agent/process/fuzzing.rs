@@ -1,6 +1,7 @@
 //! What must hold of every text of a procfs.
 
-use super::{container_of, field, groups, lives, started};
+use super::cgroup::{chain, groups, innermost};
+use super::{field, lives, started};
 
 /// Reads a `cgroup`, a `status` and a `stat` that say the same.
 pub fn cgroup(input: &[u8]) {
@@ -11,21 +12,22 @@ pub fn cgroup(input: &[u8]) {
                 .bytes()
                 .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
-    for group in groups(&text) {
-        assert!(is_id(group.container));
-        assert!(group.path.starts_with('/') && group.path.contains(group.container));
-        // Its own name is the last of the path, and the first that names a container.
-        let above = group.path.rsplit_once('/').expect("a path").0;
-        assert!(container_of(&format!("0::{above}\n")).is_none(), "{above}");
-        assert_eq!(
-            container_of(&format!("0::{}/inner\n", group.path)),
-            Some(group.container)
-        );
+    let chain = chain(&text).unwrap_or_default();
+    for &container in &chain {
+        assert!(is_id(container) && text.contains(container));
+        for group in groups(&text, container) {
+            // Its own name is the last of the path, and what is below belongs to it.
+            assert!(group.path.starts_with('/') && group.path.contains(container));
+            let innermost_at = |path: &str| {
+                let text = format!("0::{path}\n");
+                innermost(&text).map(str::to_owned)
+            };
+            let named = Some(container.to_owned());
+            assert_eq!(innermost_at(group.path), named);
+            assert_eq!(innermost_at(&format!("{}/inner", group.path)), named);
+        }
     }
-    if let Some(id) = container_of(&text) {
-        assert!(is_id(id) && text.contains(id));
-        assert!(groups(&text).all(|group| group.container == id));
-    }
+    assert_eq!(innermost(&text), chain.last().copied());
     let _ = lives(&text);
     let _ = started(&text, 100);
     let _ = started(&text, 0);
