@@ -87,7 +87,6 @@ impl Recent {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "some moment is the first")]
 mod tests {
     use super::*;
 
