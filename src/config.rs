@@ -171,6 +171,8 @@ pub struct Vault {
     pub client_timeout: Duration,
     /// Other hosts that a standby may redirect to.
     pub standby_hosts: Vec<String>,
+    /// Plain http may go to other machines, not to this one alone.
+    pub allow_http: bool,
 }
 
 impl Vault {
@@ -182,6 +184,7 @@ impl Vault {
             tls_server_name: self.tls_server_name.clone(),
             client_timeout: self.client_timeout,
             standby_hosts: self.standby_hosts.clone(),
+            allow_http: self.allow_http,
         }
     }
 

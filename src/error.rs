@@ -264,6 +264,7 @@ fn of_vault(error: &vault::Error) -> u8 {
             status: 400 | 404, ..
         } => 78,
         vault::Error::Status { .. } => 76,
+        vault::Error::InClear { .. } => 78,
         vault::Error::NoDescriptor { .. } => 71,
         vault::Error::Aborted => 70,
     }
@@ -345,6 +346,13 @@ fn of_mint(error: &mint::Error) -> Option<String> {
             ));
         }
         mint::Error::Vault(vault::Error::Status {
+            status: 404,
+            errors,
+            ..
+        }) if is_about_the_namespace(errors) => {
+            "is VAULT_NAMESPACE (or BAO_NAMESPACE) one of this Vault's?"
+        }
+        mint::Error::Vault(vault::Error::Status {
             status: 400 | 404, ..
         }) => "compare --role, --policy and --ttl with the token role in Vault",
         mint::Error::Vault(vault::Error::Unavailable { .. }) => {
@@ -361,6 +369,12 @@ fn of_mint(error: &mint::Error) -> Option<String> {
     Some(hint.to_owned())
 }
 
+fn is_about_the_namespace(errors: &[String]) -> bool {
+    errors
+        .iter()
+        .any(|error| error.contains("namespace not found"))
+}
+
 fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
     Some(match error {
         vault::Error::Unavailable { .. } => {
@@ -374,6 +388,9 @@ fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
             let capability = if method == "GET" { "read" } else { "update" };
             format!("the service's policy must grant `{capability}` on {path}; a token that was revoked is refused in the same way")
         }
+        vault::Error::Status { status: 404, errors, .. } if is_about_the_namespace(errors) => {
+            "is `namespace` in [vault] right, or VAULT_NAMESPACE, which wins over it?".to_owned()
+        }
         vault::Error::Status { status: 404, .. } => {
             format!("is the path in {table} right? A secret of KV version 2 has `data/` behind its mount")
         }
@@ -383,6 +400,9 @@ fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
         }
         vault::Error::Status { .. } | vault::Error::Malformed { .. } => {
             "is it a Vault that answers at this address, and not a proxy?".to_owned()
+        }
+        vault::Error::InClear { .. } => {
+            "speak https to it; or, where that network can be trusted, `allow_http = true` in [vault]".to_owned()
         }
         vault::Error::NoDescriptor { .. } => "look at the container's limit of open files".to_owned(),
         vault::Error::Unknown { .. } | vault::Error::Aborted => return None,

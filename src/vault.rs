@@ -14,6 +14,7 @@ mod exchange;
 pub mod fuzzing;
 mod leases;
 mod logical;
+mod lookup;
 mod mint;
 mod pki;
 mod roots;

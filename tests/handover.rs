@@ -558,11 +558,12 @@ fn somebody_who_unwraps_between_lookup_and_unwrap_is_reported_t1_f17() {
 fn an_unknown_namespace_is_a_mistake_of_the_configuration_and_leaves_the_token_f22() {
     let wrapped = SERVICE.mint();
     let manifest = bare(&SERVICE, SERVICE.admin.address()).set("vault.namespace", "nowhere");
-    assert_refused(
-        &start_with(manifest).token(&wrapped).run(),
-        78,
-        "failed",
-        "an unknown namespace",
+    let run = start_with(manifest).token(&wrapped).run();
+    let event = assert_refused(&run, 78, "failed", "an unknown namespace");
+    let hint = openbao::text(&event["hint"]);
+    assert!(
+        hint.contains("`namespace`") && !hint.contains("KV"),
+        "{hint}"
     );
     assert_unused(&wrapped, "an unknown namespace");
 }

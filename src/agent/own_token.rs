@@ -81,7 +81,7 @@ impl std::error::Error for Error {}
 impl Error {
     /// Vault could not be asked, so that the token may be as good as ever.
     fn is_outage(&self) -> bool {
-        matches!(self, Error::Vault(error) if matches!(error.class(), Class::Away | Class::Local))
+        matches!(self, Error::Vault(error) if error.class() == Class::Away)
     }
 }
 
@@ -135,6 +135,7 @@ impl Trouble {
             Trouble::Vault(vault::Error::Unavailable { by_vault: true, .. }) => "vault_failed",
             Trouble::Vault(vault::Error::Redirect { .. }) => "vault_redirected",
             Trouble::Vault(vault::Error::Malformed { .. }) => "vault_malformed",
+            Trouble::Vault(vault::Error::InClear { .. }) => "vault_in_clear",
             Trouble::Vault(vault::Error::NoDescriptor { .. }) => "no_descriptor",
             Trouble::Vault(vault::Error::Aborted) => "called_off",
             Trouble::Vault(
@@ -174,7 +175,7 @@ enum Kept {
     /// Its file is gone, and Vault could not be asked about it yet.
     WrappingToken(WrappingToken),
     /// A token that nobody works with yet: it may be that Vault could not be asked how long it lives.
-    Session(Session),
+    Session(Box<Session>),
 }
 
 #[derive(Default)]
@@ -535,7 +536,7 @@ impl OwnToken {
         // Not handed over by the thread: an agent that ends meanwhile would not know of it.
         let kept = term.as_ref().ok().and_then(|_| lock(&self.kept).take());
         match kept {
-            Some(Kept::Session(session)) => Ok((session, term?)),
+            Some(Kept::Session(session)) => Ok((*session, term?)),
             _ => Err(term.err().unwrap_or_else(aborted)),
         }
     }
@@ -551,7 +552,7 @@ impl Login {
 /// Gets a token, or takes the one that was kept, and looks how long it lives; then it is in `kept`.
 fn log_in(client: Client, login: &Login, kept: &mut Option<Kept>, log: Log) -> Result<Term, Error> {
     let session = match kept.take() {
-        Some(Kept::Session(session)) => session,
+        Some(Kept::Session(session)) => *session,
         other => {
             *kept = other;
             session(client, login, kept, log)?
@@ -560,7 +561,7 @@ fn log_in(client: Client, login: &Login, kept: &mut Option<Kept>, log: Log) -> R
     session.may_take(ANSWER_MAX);
     match session.lookup_self() {
         Ok(properties) => {
-            *kept = Some(Kept::Session(session));
+            *kept = Some(Kept::Session(Box::new(session)));
             Ok(term(&properties))
         }
         Err(error) => {
@@ -568,7 +569,7 @@ fn log_in(client: Client, login: &Login, kept: &mut Option<Kept>, log: Log) -> R
             match login.is_for_the_agent_alone() {
                 // The next look would be denied as well; it may not even be permitted to end.
                 true if is_denied => drop(session.revoke_self(ANSWER_MAX)),
-                true => *kept = Some(Kept::Session(session)),
+                true => *kept = Some(Kept::Session(Box::new(session))),
                 // The next time there may be another one in the file.
                 false => {}
             }

@@ -13,9 +13,10 @@ use ureq::unversioned::transport::Connector as _;
 use super::answer::Envelope;
 use super::error::Error;
 use super::exchange::{Answer, Call, Repeat, Silence, TIMED_OUT};
+use super::lookup::Lookup;
 use super::roots::{self, Roots};
 use super::tls::Tls;
-use super::transport::{Connected, Limits, Lookup, Progress, Tcp, without_brackets};
+use super::transport::{Connected, Limits, Progress, Tcp, without_brackets};
 use super::verdict::{PAUSE_LIMITED, Verdict, destination, judge, parse};
 use crate::log::{Level, Log, Value};
 use crate::secret::Secret;
@@ -45,6 +46,8 @@ pub struct Endpoint {
     pub client_timeout: Duration,
     /// Hosts that a redirect may name besides the URL's own.
     pub standby_hosts: Vec<String>,
+    /// Plain http may go to other machines, not to this one alone.
+    pub allow_http: bool,
 }
 
 /// A way to Vault without a token: it can look up and unwrap.
@@ -92,10 +95,10 @@ impl Client {
             .map(|event| Arc::new(OwnedFd::from(event)));
         limits.abort.extend(stop.clone());
         Ok(Client {
+            lookup: Lookup::new(endpoint.allow_http),
             endpoint: Arc::new(endpoint),
             limits,
             tls,
-            lookup: Lookup::default(),
             skew: Arc::new(AtomicI64::new(i64::MIN)),
             log,
             stop,
@@ -128,10 +131,11 @@ impl Client {
         }
     }
 
-    /// The same way with other limits.
-    pub(super) fn with_limits(&self, limits: Limits) -> Client {
+    /// The same way for the last words of a session: under limits of their own, and to where the answers came from.
+    pub(super) fn for_last_words(&self, limits: Limits) -> Client {
         Client {
             limits,
+            lookup: self.lookup.of_what_answered(),
             ..self.clone()
         }
     }
@@ -159,9 +163,11 @@ impl Client {
         let tcp = Tcp {
             limits,
             progress: Arc::clone(&progress),
+            lookup: self.lookup.clone(),
         };
         let connected = Connected {
             progress: Arc::clone(&progress),
+            lookup: self.lookup.clone(),
         };
         let agent = match &self.tls {
             Some(tls) => ureq::Agent::with_parts(
@@ -352,10 +358,10 @@ impl Session {
     pub fn within(self, limits: Limits) -> Session {
         let client = Client {
             limits,
-            lookup: Lookup::default(),
             stop: None,
             ..self.client
         };
+        client.lookup.forget();
         Session {
             connections: client.connections(GRACE),
             client,

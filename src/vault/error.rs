@@ -70,6 +70,11 @@ pub enum Error {
         /// What happened instead of an answer.
         reason: String,
     },
+    /// What would be sent would cross the network in clear; nothing was.
+    InClear {
+        /// Where it would go.
+        reason: String,
+    },
     /// This side has no descriptor left for a connection.
     NoDescriptor {
         /// What the system said.
@@ -93,7 +98,7 @@ impl Error {
             | Error::Redirect { .. }
             | Error::Malformed { .. }
             | Error::Unknown { .. } => Class::Away,
-            Error::NoDescriptor { .. } => Class::Local,
+            Error::InClear { .. } | Error::NoDescriptor { .. } => Class::Local,
             Error::Aborted => Class::CalledOff,
         }
     }
@@ -135,6 +140,7 @@ impl fmt::Display for Error {
                 f,
                 "no answer to {request} ({reason}), so it may have been done"
             ),
+            Error::InClear { reason } => write!(f, "nothing is sent to Vault: {reason}"),
             Error::NoDescriptor { reason } => write!(f, "cannot connect to Vault: {reason}"),
             Error::Aborted => f.write_str("called off"),
         }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::client::{Client, Connections};
 use super::error::Error;
+use super::lookup::not_loopback;
 use super::tls::Tls;
 use super::transport::Progress;
 use crate::log::{Level, Value};
@@ -107,6 +108,8 @@ impl Client {
                 &body[..],
                 timeout,
             ),
+            // Without a length of its own an empty body would go out in chunks.
+            None if call.method == Method::POST => run(agent, request, &[][..], timeout),
             None => run(agent, request, (), timeout),
         };
         let answer = answer.and_then(|answer| {
@@ -140,6 +143,11 @@ impl Client {
     fn silence(&self, call: &Call<'_>, error: ureq::Error, progress: &Progress) -> Silence {
         if progress.aborted.load(Ordering::Relaxed) && !progress.connected.load(Ordering::Relaxed) {
             return Silence::Final(Error::Aborted);
+        }
+        if let Some(reason) = not_loopback(&error) {
+            return Silence::Final(Error::InClear {
+                reason: reason.to_string(),
+            });
         }
         if let Some(reason) = tls_reason(&error) {
             let refusal = self.tls.as_ref().and_then(Tls::refusal);

@@ -163,6 +163,7 @@ fn client(url: &str) -> Result<Client, super::TrustError> {
         tls_server_name: None,
         client_timeout: Duration::from_secs(1),
         standby_hosts: vec![STANDBY.to_owned()],
+        allow_http: true,
     };
     let limits = Limits {
         deadline: Deadline::at(Instant::now()),

@@ -91,7 +91,7 @@ impl Session {
             grace: Duration::ZERO,
             persistent: true,
         };
-        let client = self.client.with_limits(limits);
+        let client = self.client.for_last_words(limits);
         let call = Call {
             method: Method::POST,
             path: "auth/token/revoke-self",

@@ -2,9 +2,8 @@
 //!
 //! ureq's own resolver starts a thread for each lookup and its own sockets cannot be interrupted, hence these two.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -17,11 +16,11 @@ use nix::sys::socket::{
     sockopt,
 };
 use ureq::Timeout;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
+
+use super::lookup::Lookup;
 
 /// A time that can be moved for everybody who goes by it.
 #[derive(Debug, Clone)]
@@ -110,60 +109,6 @@ pub(super) struct Progress {
     aborted_at: OnceLock<Instant>,
 }
 
-/// Resolves a host once, in the calling thread, through the container's own files and DNS.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Lookup {
-    known: Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>,
-}
-
-impl Lookup {
-    /// Asks anew when the next connection is made.
-    pub(super) fn forget(&self) {
-        self.known
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .clear();
-    }
-}
-
-impl Resolver for Lookup {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        _config: &ureq::config::Config,
-        _timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let host = without_brackets(uri.host().ok_or(ureq::Error::HostNotFound)?);
-        let port = uri.port_u16().ok_or(ureq::Error::HostNotFound)?;
-        let key = format!("{host}:{port}");
-        let mut known = self
-            .known
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let found = match known.get(&key) {
-            Some(found) => found.clone(),
-            None => {
-                let found: Vec<SocketAddr> = (host, port)
-                    .to_socket_addrs()
-                    // Which name it was, the system does not say.
-                    .map_err(|error| io::Error::new(error.kind(), format!("{host}: {error}")))?
-                    .collect();
-                known.insert(key, found.clone());
-                found
-            }
-        };
-        let mut addresses = self.empty();
-        for address in found.into_iter().take(16) {
-            addresses.push(address);
-        }
-        if addresses.is_empty() {
-            Err(ureq::Error::HostNotFound)
-        } else {
-            Ok(addresses)
-        }
-    }
-}
-
 /// The host of a URL without the brackets that an IPv6 address has there.
 pub(super) fn without_brackets(host: &str) -> &str {
     host.trim_matches(['[', ']'])
@@ -174,6 +119,7 @@ pub(super) fn without_brackets(host: &str) -> &str {
 pub(super) struct Tcp {
     pub(super) limits: Limits,
     pub(super) progress: Arc<Progress>,
+    pub(super) lookup: Lookup,
 }
 
 impl Connector<()> for Tcp {
@@ -191,6 +137,7 @@ impl Connector<()> for Tcp {
             let share = self.limits.remaining() / (count - index);
             match open(*address, share, &self.limits, &self.progress) {
                 Ok(stream) => {
+                    self.lookup.note_opened(details.uri, *address);
                     return Ok(Some(Socket {
                         stream,
                         buffers: LazyBuffers::new(
@@ -372,6 +319,7 @@ impl Transport for Socket {
 #[derive(Debug)]
 pub(super) struct Connected {
     pub(super) progress: Arc<Progress>,
+    pub(super) lookup: Lookup,
 }
 
 impl<In: Transport> Connector<In> for Connected {
@@ -379,9 +327,10 @@ impl<In: Transport> Connector<In> for Connected {
 
     fn connect(
         &self,
-        _: &ConnectionDetails<'_>,
+        details: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<In>, ureq::Error> {
+        self.lookup.note_connected(details.uri);
         self.progress.connected.store(true, Ordering::Relaxed);
         Ok(chained)
     }
