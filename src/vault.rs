@@ -23,6 +23,7 @@ mod token;
 mod transport;
 mod value;
 mod verdict;
+mod watch;
 mod wrapping;
 
 pub use answer::Auth;

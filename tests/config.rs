@@ -907,6 +907,60 @@ fn nobody_can_switch_the_verification_off_t23() {
 }
 
 #[test]
+fn what_other_clients_go_by_is_ignored_with_a_notice_of_its_kind() {
+    let kinds: [(&[&str], &str); 4] = [
+        (
+            &[
+                "HTTPS_PROXY",
+                "https_proxy",
+                "VAULT_PROXY_ADDR",
+                "BAO_PROXY_ADDR",
+            ],
+            "directly",
+        ),
+        (
+            &["VAULT_CLIENT_CERT", "BAO_CLIENT_KEY"],
+            "client certificate",
+        ),
+        (&["VAULT_CAPATH", "BAO_CAPATH"], "VAULT_CACERT"),
+        (&["BAO_SKIP_VERIFY", "VAULT_SKIP_VERIFY"], "verified"),
+    ];
+    let mut start = start(bare("http://127.0.0.1:1")).args(["--deadline", "200ms"]);
+    for name in kinds.iter().flat_map(|(names, _)| *names) {
+        start = start.env(name, "s.canary");
+    }
+    let run = start.token("s.some-token").run();
+    let mut notices = run.events();
+    notices.retain(|event| event["event"] == "notice");
+    assert_eq!(notices.len(), kinds.len(), "{run:?}");
+    for (names, word) in kinds {
+        let notice = notices
+            .iter()
+            .map(|notice| openbao::text(&notice["message"]))
+            .find(|text| text.contains(names[0]))
+            .expect("its kind is noticed");
+        let has_all = names.iter().all(|name| notice.contains(name));
+        assert!(has_all && notice.contains("ignored"), "{notice}");
+        assert!(notice.contains(word), "{notice}");
+    }
+    run.assert_no(["canary"]);
+}
+
+#[test]
+fn an_address_that_is_half_an_ip_address_is_a_mistake() {
+    for address in [
+        "https://127.1",
+        "http://127.1:8200",
+        "https://10.0.0",
+        "https://0x7f000001",
+    ] {
+        let run = start(bare(address)).token("s.some-token").run();
+        assert_refused(&run, 78, address);
+        run.assert_stderr("not an IP address in full");
+    }
+}
+
+#[test]
 fn a_ca_file_that_is_none_is_found_before_the_token_is_touched_b19_b20() {
     let directory = TempDir::new();
     let server = TlsServer::start(Defect::None);

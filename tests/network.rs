@@ -497,6 +497,41 @@ fn a_vault_that_cannot_be_reached_is_69_at_the_deadline_after_retries_f7() {
     }
 }
 
+#[test]
+fn a_vault_that_does_not_answer_is_said_once_after_a_moment() {
+    let silent = always(LOOKUP, || Fault::Hang);
+    let stranger = always(LOOKUP, || {
+        Fault::Answer(Reply::json(403, &json!({"message": "Forbidden"})))
+    });
+    for (address, reason) in [
+        (format!("http://127.0.0.1:{}", free_port()), "refused"),
+        (stranger.address(), "answered 403"),
+        (silent.address(), "no answer"),
+    ] {
+        let run = start(manifest(&address), &service().mint().token)
+            .env("ANTEROOM_DEADLINE", "3s")
+            .run();
+        assert_refused(&run, 69);
+        let events = run.events();
+        let said: Vec<_> = events
+            .iter()
+            .filter(|event| event["event"] == "vault_silent")
+            .collect();
+        assert_eq!(said.len(), 1, "{address}\n{run:?}");
+        assert_eq!(said[0]["level"], "warn");
+        let message = said[0]["message"].as_str().unwrap_or_default();
+        assert!(
+            message.contains(reason) && message.contains(&address),
+            "{message}"
+        );
+    }
+    // Late is not silent, and what comes later is said elsewhere.
+    let slow = always(UNWRAP, || Fault::Delay(Duration::from_millis(1500)));
+    let run = start(manifest(&slow.address()), &service().mint().token).run();
+    assert_started(&run);
+    assert!(!run.stderr.contains("vault_silent"), "{run:?}");
+}
+
 /// Words that start something for which `/etc/hosts` and `/etc/resolv.conf` are these files.
 fn names(hosts: &Path, servers: &Path) -> [String; 5] {
     let (hosts, servers) = (hosts.display(), servers.display());

@@ -64,6 +64,10 @@ impl Address {
                 .filter(|&port| port > 0)
                 .ok_or("the port is not a number from 1 to 65535")?,
         };
+        // The C library would complete such a number, and no certificate bears it.
+        if host.parse::<IpAddr>().is_err() && ends_in_a_number(host) {
+            return Err(format!("{host} is not an IP address in full"));
+        }
         if host.parse::<IpAddr>().is_err() && !is_host_name(host) {
             return Err("the host is neither a name nor an IP address".to_owned());
         }
@@ -91,6 +95,17 @@ impl Address {
             format!("{scheme}://{}:{}", self.host, self.port)
         }
     }
+}
+
+/// No top-level domain is a number, in any of its forms.
+fn ends_in_a_number(host: &str) -> bool {
+    host.rsplit('.').next().is_some_and(|label| {
+        let digits = label.strip_prefix("0x").or(label.strip_prefix("0X"));
+        match digits {
+            Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            None => !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()),
+        }
+    })
 }
 
 /// A DNS name (RFC 1123, and `_`); a leading `*.` is the caller's.

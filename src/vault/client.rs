@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -18,6 +18,7 @@ use super::roots::{self, Roots};
 use super::tls::Tls;
 use super::transport::{Connected, Limits, Progress, Tcp, without_brackets};
 use super::verdict::{PAUSE_LIMITED, Verdict, destination, judge, parse};
+use super::watch::{Hitch, Watch};
 use crate::log::{Level, Log, Value};
 use crate::secret::Secret;
 
@@ -59,6 +60,8 @@ pub struct Client {
     lookup: Lookup,
     /// Seconds that the server's clock is ahead; `i64::MIN` until its first answer.
     pub(super) skew: Arc<AtomicI64>,
+    /// Vault has answered, whatever it said.
+    has_answered: Arc<AtomicBool>,
     pub(super) log: Log,
     /// Calls off what is under way; without it, that ends by its own limits.
     stop: Option<Arc<OwnedFd>>,
@@ -100,6 +103,7 @@ impl Client {
             limits,
             tls,
             skew: Arc::new(AtomicI64::new(i64::MIN)),
+            has_answered: Arc::default(),
             log,
             stop,
         })
@@ -210,6 +214,10 @@ impl Client {
         let mut unknown = 0;
         let mut pause = PAUSE_FIRST;
         let mut said: Option<String> = None;
+        let hitch = Hitch::default();
+        let is_first = self.limits.persistent && !self.has_answered.load(Ordering::Relaxed);
+        let _watch =
+            is_first.then(|| Watch::begin(&self.endpoint.url, &hitch, &self.limits, self.log));
         loop {
             if self.limits.is_aborted() {
                 return Err(Error::Aborted);
@@ -218,7 +226,10 @@ impl Client {
             let mut failed_by_vault = false;
             let (reason, wait) = match send(&format!("{origin}/v1/{}", call.path)) {
                 Ok(answer) => match judge(call, &answer) {
-                    Verdict::Done => return Ok(answer),
+                    Verdict::Done => {
+                        self.has_answered.store(true, Ordering::Relaxed);
+                        return Ok(answer);
+                    }
                     Verdict::Elsewhere if !redirected => {
                         origin = self.redirect(call, &answer)?;
                         redirected = true;
@@ -291,6 +302,7 @@ impl Client {
                 });
             }
             if reason != TIMED_OUT {
+                hitch.note(&reason);
                 said = Some(reason);
             }
             pause = (pause * 2).min(PAUSE_LAST);

@@ -7,6 +7,42 @@ use crate::config::names::{Address, duration, is_host_name, namespace, vault_pat
 use crate::config::{Promise, Purpose, Vault};
 use crate::manifest::{self, At, Place};
 
+/// Variables that other clients of Vault go by, and why this one does not.
+const IGNORED: [(&[&str], &str); 4] = [
+    (
+        &["VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"],
+        "the server's certificate is always verified",
+    ),
+    (
+        &[
+            "HTTPS_PROXY",
+            "https_proxy",
+            "HTTP_PROXY",
+            "http_proxy",
+            "ALL_PROXY",
+            "all_proxy",
+            "VAULT_PROXY_ADDR",
+            "BAO_PROXY_ADDR",
+            "VAULT_HTTP_PROXY",
+            "BAO_HTTP_PROXY",
+        ],
+        "Vault is spoken to directly",
+    ),
+    (
+        &[
+            "VAULT_CLIENT_CERT",
+            "VAULT_CLIENT_KEY",
+            "BAO_CLIENT_CERT",
+            "BAO_CLIENT_KEY",
+        ],
+        "no client certificate is shown to Vault",
+    ),
+    (
+        &["VAULT_CAPATH", "BAO_CAPATH"],
+        "name one file with VAULT_CACERT, or with `ca_cert` in [vault]",
+    ),
+];
+
 /// A value of `[vault]`, and where it comes from.
 struct Chosen {
     text: String,
@@ -97,13 +133,7 @@ impl Resolver<'_> {
                 Err("not a host name or IP address".to_owned())
             }
         });
-        for name in ["VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"] {
-            if self.surroundings.environment.text(name).is_some() {
-                self.notices.push(format!(
-                    "{name} is ignored: the server's certificate is always verified"
-                ));
-            }
-        }
+        self.notice_ignored();
         let system_bundle = match pin {
             true => None,
             false => self.surroundings.environment.text("SSL_CERT_FILE"),
@@ -116,7 +146,26 @@ impl Resolver<'_> {
             namespace,
             client_timeout,
             standby_hosts,
+            allow_http: table.allow_http,
         })
+    }
+
+    /// Says which variables other clients would go by, once for each kind.
+    fn notice_ignored(&mut self) {
+        for (names, why) in IGNORED {
+            let set: Vec<&str> = names
+                .iter()
+                .copied()
+                .filter(|name| self.surroundings.environment.text(name).is_some())
+                .collect();
+            let verb = match set.len() {
+                0 => continue,
+                1 => "is",
+                _ => "are",
+            };
+            self.notices
+                .push(format!("{} {verb} ignored: {why}", set.join(", ")));
+        }
     }
 
     /// The first of these variables that is set, unless the manifest is pinned, else what the manifest says.
