@@ -670,6 +670,30 @@ fn an_own_token_is_not_lost_where_vault_is_not_reached() {
 }
 
 #[test]
+fn an_own_unwrap_that_a_stranger_answers_is_a_lost_token() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let proxy = at_first(OpenBao::shared(), "sys/wrapping/unwrap", 1, || {
+        Fault::AnswerAfter(Reply::json(403, &json!({"message": "Forbidden"})))
+    });
+    let setup = Setup::of(&service, &plain()).vault(&proxy.address());
+    let (agent, _) = with_wrapping_token(&service, setup);
+    agent.spawn();
+    assert_lost(&agent, 0);
+    // The next look finds no file, and says that too.
+    let message = text(&agent.named("own_token_lost")[0]["message"]);
+    assert!(
+        message.contains("is not known") && message.contains("answered 403"),
+        "{message}"
+    );
+    assert_eq!(agent.count("vault_away"), 0, "{}", agent.log());
+    // The lookup has shown that it is gone, so that there is nothing to try again.
+    assert_eq!(proxy.count("sys/wrapping/unwrap"), 1);
+}
+
+#[test]
 fn a_revocation_that_a_stranger_answers_is_made_again() {
     if !docker::available() {
         return;
