@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::files::template::Template;
+use crate::files::template::{self, Template};
 use crate::manifest::Mistake;
 use crate::user::User;
 use crate::vault::{Endpoint, Roots};
@@ -39,6 +39,8 @@ pub enum Purpose {
     DryRun,
     /// A look at the manifest: as a dry run, and no command.
     Check,
+    /// A look at what was published: as a look at the manifest, whose templates have been filled in.
+    Health,
     /// The manifest's policy: as a look at it, but nothing is invented.
     Policy,
     /// The host side: no manifest, and Vault as the environment has it.
@@ -336,7 +338,7 @@ pub struct Dependency {
 impl Dependency {
     /// Its name in templates, where a dash would be a minus.
     pub fn identifier(&self) -> String {
-        self.name.replace(['-', '.'], "_")
+        template::identifier(&self.name)
     }
 }
 

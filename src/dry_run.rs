@@ -1,7 +1,5 @@
 //! A start without a Vault: a throwaway CA, a certificate with the manifest's names, and sample credentials.
 
-use std::collections::BTreeSet;
-
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyUsagePurpose,
@@ -9,16 +7,15 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use crate::certificate::{self, Issued, make_key, params, pkcs8};
-use crate::config::{Certificate, Config, Dependency, KeyType};
-use crate::files::{Credential, Material};
-use crate::secret::Secret;
+use crate::config::{Certificate, Config, KeyType};
+use crate::files::{Material, sample};
 
 /// Makes everything that a start would have fetched.
 pub fn material(config: &Config, now: OffsetDateTime) -> Result<Material, certificate::Error> {
     let certificate = config.certificate.as_ref();
     let issued = certificate.map(|asked| issue(asked, now)).transpose()?;
     let dependencies = config.dependencies.iter();
-    let credentials = dependencies.map(|dependency| sample(dependency, config));
+    let credentials = dependencies.map(|dependency| sample::credential(dependency, config));
     Ok(Material::new(config, issued, credentials.collect()))
 }
 
@@ -70,63 +67,4 @@ fn issue(config: &Certificate, now: OffsetDateTime) -> Result<Issued, certificat
         clock: certificate::Clock::Here,
         is_leased: false,
     })
-}
-
-/// What the manifest gives as a sample, and an invented value for every other field that it names.
-fn sample(dependency: &Dependency, config: &Config) -> Credential {
-    let mut fields: Vec<(String, Secret)> = dependency
-        .sample
-        .iter()
-        .map(|(name, value)| (name.clone(), Secret::new(value.clone())))
-        .collect();
-    for name in wanted(dependency, config) {
-        if !fields.iter().any(|(known, _)| *known == name) {
-            let value = format!("sample-{}-{name}", dependency.name);
-            fields.push((name, Secret::new(value)));
-        }
-    }
-    Credential {
-        fields,
-        lease: None,
-    }
-}
-
-/// Fields that `fields` and the templates name; engines that make users answer these two.
-fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
-    let mut wanted: BTreeSet<String> = dependency.fields.iter().flatten().cloned().collect();
-    let identifier = format!("{}.", dependency.identifier());
-    let templates = config
-        .variables
-        .iter()
-        .map(|variable| &variable.template)
-        .chain(
-            config
-                .dependencies
-                .iter()
-                .flat_map(|other| other.templates.iter().map(|(_, template)| template)),
-        );
-    for reference in templates.flat_map(|template| template.references()) {
-        if let Some(field) = reference.strip_prefix(&identifier) {
-            wanted.insert(field.to_owned());
-        }
-    }
-    let others: BTreeSet<String> = config
-        .dependencies
-        .iter()
-        .map(Dependency::identifier)
-        .chain(crate::files::template::RESERVED.map(str::to_owned))
-        .collect();
-    for name in dependency
-        .templates
-        .iter()
-        .flat_map(|(_, template)| template.names())
-    {
-        if !others.contains(name) {
-            wanted.insert(name.clone());
-        }
-    }
-    if wanted.is_empty() && dependency.sample.is_empty() {
-        wanted.extend(["username", "password"].map(str::to_owned));
-    }
-    wanted
 }

@@ -2,6 +2,7 @@
 //! for the Java stores.
 
 pub mod keystore;
+pub mod sample;
 pub mod status;
 pub mod template;
 
@@ -154,7 +155,7 @@ impl fmt::Display for Error {
                     field.escape_default()
                 )
             }
-            Error::Template { target, reason } => write!(f, "the template of {target}: {reason}"),
+            Error::Template { target, reason } => write!(f, "the template of {target}, {reason}"),
             Error::KeyStore { reason } => write!(f, "cannot write the Java stores: {reason}"),
         }
     }
@@ -195,7 +196,7 @@ pub fn render(config: &Config, material: &Material, secrets_dir: &str) -> Result
         for (name, template) in &dependency.templates {
             let path = format!("{}/{name}", dependency.name);
             if files.iter().any(|file| file.path == path) {
-                let reason = "the answer has a field of that name".to_owned();
+                let reason = "whose name is that of a field in the answer".to_owned();
                 return Err(Error::Template {
                     target: path,
                     reason,
@@ -203,9 +204,9 @@ pub fn render(config: &Config, material: &Material, secrets_dir: &str) -> Result
             }
             let text = template
                 .render(&scope.within(credential))
-                .map_err(|reason| Error::Template {
+                .map_err(|failure| Error::Template {
                     target: path.clone(),
-                    reason,
+                    reason: failure.reason,
                 })?;
             files.push(private(&path, bytes(&text)));
         }
@@ -215,12 +216,12 @@ pub fn render(config: &Config, material: &Material, secrets_dir: &str) -> Result
         let value = variable
             .template
             .render(&scope.all())
-            .map_err(|reason| Error::Template {
+            .map_err(|failure| Error::Template {
                 target: format!("the variable {}", variable.name),
-                reason,
+                reason: failure.reason,
             })?;
         if value.expose().contains('\0') {
-            let reason = "the value holds a NUL byte, which no variable can".to_owned();
+            let reason = "whose value holds a NUL byte, as no variable can".to_owned();
             return Err(Error::Template {
                 target: format!("the variable {}", variable.name),
                 reason,

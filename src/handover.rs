@@ -30,13 +30,13 @@ pub enum Error {
         /// What differs.
         what: String,
     },
-    /// It is another token than the promised one, by what may be a typing error in the manifest.
+    /// The token is not the promised one, and a typing error in the manifest may be the reason.
     Misspelt {
-        /// Which value of the manifest.
+        /// The key in the manifest.
         key: &'static str,
-        /// That value.
+        /// The value in the manifest.
         written: String,
-        /// What the token says.
+        /// The value of the token.
         found: String,
     },
     /// Nobody knows whether the unwrap was done.

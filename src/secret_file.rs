@@ -15,7 +15,7 @@ pub enum Exposed {
     Mode(u32),
     /// The file belongs to another user.
     Owner {
-        /// That user.
+        /// The user.
         owner: u32,
         /// Who this process is.
         process: u32,

@@ -33,7 +33,8 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     // Before anything that was handed in is read.
     exec::make_non_dumpable().map_err(Error::Exec)?;
     let purpose = match (&cli.task, cli.dry_run) {
-        (Some(Task::Check | Task::Health), _) => Purpose::Check,
+        (Some(Task::Check), _) => Purpose::Check,
+        (Some(Task::Health), _) => Purpose::Health,
         (Some(Task::Policy { .. }), _) => Purpose::Policy,
         (Some(Task::Mint(options)), false) => {
             let environment = Environment::new(std::env::vars_os());

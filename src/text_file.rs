@@ -18,7 +18,7 @@ pub enum Error {
     System(io::Error),
     /// The path leads to something that may never end, or may do more than be read.
     NoFile {
-        /// What it leads to.
+        /// The kind of thing there.
         found: &'static str,
     },
     /// There is more in it than fits.

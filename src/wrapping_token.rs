@@ -22,7 +22,7 @@ use input::{Kinds, read_capped, read_path};
 
 /// Longest token that is sent anywhere.
 const TOKEN_MAX: usize = 4096;
-/// What tokens begin with: service, batch and recovery tokens of Vault and OpenBao, old and new.
+/// The beginnings of tokens: service, batch and recovery tokens of Vault and OpenBao, old and new.
 const BEGINNINGS: [&[u8]; 6] = [b"hvs.", b"hvb.", b"hvr.", b"s.", b"b.", b"r."];
 /// Shortest token without such a beginning: fewer characters could be guessed.
 const TOKEN_MIN: usize = 20;
@@ -216,7 +216,8 @@ fn check(token: &[u8], malformed: impl Fn(&'static str) -> Error) -> Result<(), 
     slip(token).map_or(Ok(()), |reason| Err(malformed(reason)))
 }
 
-/// What scripts and templates hand in that have no token, or put something around it: an alarm of a theft would be false.
+/// Names the slip of a script or template that has no token, or puts something around it: an alarm of a theft would be
+/// false.
 fn slip(token: &[u8]) -> Option<&'static str> {
     if token.iter().any(|byte| b"\"'`".contains(byte)) {
         return Some("it stands in quotes; hand in the token alone");

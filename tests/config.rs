@@ -106,6 +106,8 @@ fn an_address_that_is_none_is_a_mistake_b16_b17_b18() {
         ),
         ("vault/address", json!("https://vault.example.io\n"), "host"),
         ("vault/address", json!("https://va ult.example.io"), "host"),
+        ("vault/address", json!("https://127.1:8200"), "IP address"),
+        ("vault/address", json!("https://10.0.0.256"), "IP address"),
         ("vault/address", json!("https://"), "host"),
         ("vault/address", json!(""), "scheme"),
         ("vault/address", json!("https://vault.example.io:0"), "port"),
@@ -386,6 +388,118 @@ fn what_the_manifest_cannot_mean_is_a_mistake_f4() {
     ]);
 }
 
+/// Manifests with a typing error in a template or in a sample, and the text that names it.
+fn typing_errors() -> Vec<(Manifest, &'static str)> {
+    let sound = || {
+        bare("https://vault.example.io").set(
+            "dependencies.db",
+            json!({
+                "path": "database/creds/x",
+                "fields": ["username", "password"],
+                "sample": {"password": "p"},
+            }),
+        )
+    };
+    let file = |text: &str| sound().set("dependencies.db.files", json!({"conf": text}));
+    let variable = |text: &str| sound().set("environment", json!({"CONF": text}));
+    vec![
+        (
+            file("a\n{{ password | tojsn }}"),
+            "the template of db/conf, line 2: unknown filter `tojsn`",
+        ),
+        (
+            file("{% if app == 'x' %}{{ password | uper }}{% endif %}"),
+            "unknown filter `uper`; is `upper` meant?",
+        ),
+        (
+            file("{% if password is defind %}{% endif %}"),
+            "unknown test `defind`; is `defined` meant?",
+        ),
+        (
+            file("{{ rang(1) }}"),
+            "unknown function `rang`; is `range` meant?",
+        ),
+        (file("{{ password.upper() }}"), "unknown method `upper`"),
+        (
+            file("{{ password | replace('a') }}"),
+            "the filter `replace` lacks an argument",
+        ),
+        (
+            file("{{ passwort }}"),
+            "`passwort` is not known; is `password` meant?",
+        ),
+        (
+            variable("{{ db.passwort }}"),
+            "the template of the variable CONF, line 1: `passwort` is none of the `fields` of `db`; is `password` meant?",
+        ),
+        (
+            variable("{{ dbx.password }}"),
+            "`dbx` is no dependency; known are",
+        ),
+        (
+            file("{{ ordersdb.password }}"),
+            "`ordersdb` is no dependency",
+        ),
+        (variable("{{ app + 1 }}"), "line 1: invalid operation"),
+        (
+            sound().set("dependencies.db.sample", json!({"pasword": "p"})),
+            "the sample `pasword` is none of the `fields` of db; is `password` meant?",
+        ),
+    ]
+}
+
+#[test]
+fn a_typing_error_in_a_template_is_a_mistake_before_the_token() {
+    let (wrapped, proxy) = (mint(), recorder());
+    for (manifest, text) in typing_errors() {
+        let manifest = manifest.set("vault.address", proxy.address());
+        let human = |run: Anteroom| run.args(["--log", "human"]);
+        let checked = human(check(manifest.clone())).run();
+        let dry = human(
+            Anteroom::new()
+                .manifest(manifest.clone())
+                .without_secrets_dir(),
+        )
+        .arg("--dry-run")
+        .shell("echo the application runs")
+        .run();
+        let started = human(start(manifest)).token(&wrapped).run();
+        for (what, run) in [("check", checked), ("a dry run", dry), ("a start", started)] {
+            run.assert_code(78);
+            assert!(run.stdout.is_empty(), "{what}: {run:?}");
+            let found = run.stderr.lines().any(|line| {
+                line.contains(text) && line.contains(": line ") && line.contains(", column ")
+            });
+            assert!(found, "{what}: {text:?} with its place is missing\n{run:?}");
+        }
+    }
+    assert_eq!(proxy.connections(), 0, "Vault was spoken to");
+    assert_unused(&wrapped, "a typing error");
+}
+
+#[test]
+fn a_template_that_samples_do_not_fit_fails_where_they_are_used() {
+    let manifest = bare("https://vault.example.io")
+        .set(
+            "dependencies.db",
+            json!({"path": "database/creds/x", "files": {"port": "{{ port | int + 1 }}"}}),
+        )
+        .set("environment", json!({"IP": "{{ env.POD_IP }}"}));
+    let run = check(manifest.clone()).run();
+    run.assert_code(78).assert_stderr("`sample`");
+    // A variable of the container need not be set where the manifest is looked at.
+    let sampled = manifest.set("dependencies.db.sample", json!({"port": "5432"}));
+    check(sampled.clone()).run().assert_code(0);
+    let run = Anteroom::new()
+        .manifest(sampled)
+        .without_secrets_dir()
+        .arg("--dry-run")
+        .shell("echo started")
+        .run();
+    run.assert_code(78)
+        .assert_stderr("the variable POD_IP is not set");
+}
+
 #[test]
 fn a_secrets_directory_that_cannot_be_one_is_a_mistake() {
     let manifest =
@@ -567,7 +681,7 @@ fn a_manifest_that_cannot_be_read_is_named_f4() {
     assert_unused(&wrapped, "no manifest");
 }
 
-/// What never ends or is no file: a pipe without a writer, an endless device, a directory, and too much of a file.
+/// Paths to endless things and to no files: a pipe without a writer, an endless device, a directory, and too much of a file.
 fn no_files(directory: &TempDir) -> Vec<(std::path::PathBuf, &'static str)> {
     let pipe = directory.join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("our own directory");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::anteroom::files_in;
 use crate::support::{
     Anteroom, Fault, FaultProxy, Manifest, Postgres, Reply, Run, Service, Wrapped, assert_revoked,
-    wait_for,
+    unique, wait_for,
 };
 
 /// A manifest with this dependency alone, called `dep`.
@@ -453,8 +453,8 @@ fn templates_make_files_and_variables_from_fields_b26() {
         service.admin.address(),
         json!({
             "path": service.legacy_path(),
-            "fields": ["username"],
-            "files": {"pgpass": "db:5432:*:{{ username }}:{{ password }}\n"},
+            "fields": ["username", "password"],
+            "files": {"pgpass": "db:5432:*:{{ username | pgpass }}:{{ password | pgpass }}\n"},
         }),
     )
     .set(
@@ -476,11 +476,58 @@ fn templates_make_files_and_variables_from_fields_b26() {
 }
 
 #[test]
+fn a_pgpass_file_lets_psql_in_with_every_name_and_password() {
+    let service = Service::new();
+    let postgres = Postgres::shared();
+    let user = unique(r"o:r\ders");
+    let password = r#"p:w\d \:'"$(x)#ü"#;
+    let create = format!(
+        "CREATE ROLE \"{user}\" LOGIN PASSWORD '{}'",
+        password.replace('\'', "''")
+    );
+    postgres.query(&create).expect("the superuser may");
+    let path = service.legacy_path();
+    let start = |pgpass: &str, password: &str| {
+        let secret = json!({"username": user, "password": password});
+        service.admin.kv_put(&path, secret);
+        let dependency = json!({"path": path, "files": {"pgpass": pgpass}});
+        let environment = json!({"SECRETS": "{{ secrets_dir }}"});
+        let manifest = manifest(&service, service.admin.address(), dependency);
+        let script = format!(
+            "cd \"$SECRETS/dep\" && PGPASSFILE=$PWD/pgpass psql -X -w -A -t -q -h 127.0.0.1 -p {} \
+             -d postgres -U \"$(cat username)\" -c 'SELECT current_user'",
+            postgres.port()
+        );
+        let token = service.mint();
+        let run = Anteroom::new()
+            .manifest(manifest.set("environment", environment))
+            .token(&token)
+            .shell(&script)
+            .run();
+        (run, token)
+    };
+    let escaped = "*:*:*:{{ username | pgpass }}:{{ password | pgpass }}";
+    let (run, _) = start(escaped, password);
+    run.assert_code(0);
+    assert_eq!(run.stdout, format!("{user}\n"), "{run:?}");
+    // The database does look at the password.
+    let (run, _) = start("*:*:*:{{ username }}:{{ password }}", password);
+    run.assert_code(2).assert_stderr("no password supplied");
+    // A line end would begin another entry.
+    let (run, token) = start(escaped, "canary\nevil:1:*:*:x");
+    assert_revoked(&run, 78, &service, &token);
+    run.assert_stderr("`pgpass` holds a line end")
+        .assert_no(["canary"]);
+    let drop = format!("DROP ROLE \"{user}\"");
+    postgres.query(&drop).expect("the superuser may");
+}
+
+#[test]
 fn a_template_that_asks_for_what_is_not_there_is_78_without_any_value_b26_t15() {
     let service = Service::new();
     for (key, template) in [
         ("files", "{{ pasword }}"),
-        ("files", "{{ password.length() }}"),
+        ("files", "{{ password[0:3] + 1 }}"),
         ("files", "{{ password + 1 }}"),
         ("environment", "{{ dep.pasword }}"),
         ("environment", "{{ dep.password | int }}"),

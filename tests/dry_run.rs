@@ -351,8 +351,8 @@ fn a_dry_run_that_fails_leaves_no_private_directory() {
     let parent = tmpfs_dir();
     for (what, manifest, command, code) in [
         (
-            "a template",
-            manifest().set("environment.X", "{{ db.username + 1 }}"),
+            "a field that cannot be a file",
+            manifest().set_at(&["dependencies", "db", "sample", "a=b"], "x"),
             "/bin/true",
             78,
         ),

@@ -372,7 +372,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("files.rs", &["certificate", "config", "pem", "secret"]),
     ("files", &["certificate", "config", "secret"]),
-    ("dry_run.rs", &["certificate", "config", "files", "secret"]),
+    ("files/template", &["config", "spelling"]),
+    ("dry_run.rs", &["certificate", "config", "files"]),
     ("plan.rs", &["config", "log"]),
     ("policy.rs", &["config", "log"]),
     (

@@ -135,7 +135,7 @@ fn what_is_no_token_is_refused_unsent_and_never_echoed_f2_b1_b3_b4_b5_b12() {
     }
 }
 
-/// What scripts, shells and templates hand in when they have no token, or have one and something around it.
+/// Texts that scripts, shells and templates hand in when they have no token, or have one and something around it.
 const SLIPS: [&str; 16] = [
     "null",
     "None",

@@ -3,6 +3,7 @@
 mod certificate;
 mod dependencies;
 mod process;
+mod rehearsal;
 mod vault;
 
 use std::cell::RefCell;
@@ -56,7 +57,7 @@ pub fn resolve(
         environment: None,
         invented: RefCell::default(),
     };
-    let config = resolver.config(cli, manifest);
+    let config = resolver.config(cli, &manifest);
     let Resolver {
         mut mistakes,
         mut notices,
@@ -68,21 +69,25 @@ pub fn resolve(
             "the variable {name} is not set here; its name in lower case stands in its place"
         ));
     }
+    let config = config.map(|config| Config {
+        notices,
+        command: cli.command.clone(),
+        received: surroundings.environment,
+        ..config
+    });
     match config {
-        Some(config) if mistakes.is_empty() => Ok(Config {
-            notices,
-            command: cli.command.clone(),
-            received: surroundings.environment,
-            ..config
-        }),
-        _ => {
-            mistakes.sort_by_key(|mistake| mistake.place);
-            Err(Error::Mistakes {
-                manifest: cli.manifest.clone(),
-                mistakes,
-            })
+        Some(config) if mistakes.is_empty() => {
+            mistakes = rehearsal::mistakes(&config, &manifest, purpose);
+            if mistakes.is_empty() {
+                return Ok(config);
+            }
         }
+        _ => mistakes.sort_by_key(|mistake| mistake.place),
     }
+    Err(Error::Mistakes {
+        manifest: cli.manifest.clone(),
+        mistakes,
+    })
 }
 
 /// Where Vault is when there is no manifest, and what its user may not expect.
@@ -142,20 +147,27 @@ impl Resolver<'_> {
         });
     }
 
+    /// The values that `${…}` may stand for.
+    fn names(&self) -> Names<'_> {
+        let invents = matches!(
+            self.purpose,
+            Purpose::DryRun | Purpose::Check | Purpose::Health
+        );
+        Names {
+            app: self.app.as_deref(),
+            environment: self.environment.as_deref(),
+            variables: &self.surroundings.environment,
+            invented: invents.then_some(&self.invented),
+        }
+    }
+
     /// Puts `${…}` in, then reads the text with `parse`; what goes wrong becomes a mistake at its place.
     fn parsed<T>(
         &mut self,
         value: &At<String>,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let names = Names {
-            app: self.app.as_deref(),
-            environment: self.environment.as_deref(),
-            variables: &self.surroundings.environment,
-            invented: matches!(self.purpose, Purpose::DryRun | Purpose::Check)
-                .then_some(&self.invented),
-        };
-        match expand(&value.value, &names).and_then(|text| parse(&text)) {
+        match expand(&value.value, &self.names()).and_then(|text| parse(&text)) {
             Ok(value) => Some(value),
             Err(text) => {
                 self.mistake(Some(value.place), text);
@@ -202,7 +214,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn config(&mut self, cli: &Cli, manifest: Manifest) -> Option<Config> {
+    fn config(&mut self, cli: &Cli, manifest: &Manifest) -> Option<Config> {
         // One that is wrong is named once; what is made of it goes on with a name that fits.
         let mut identity = |value: Option<&At<String>>, key: &str| {
             self.required(value, &format!("`{key}` in [service]"), label)
@@ -223,17 +235,19 @@ impl Resolver<'_> {
             Some(java) => self.java(java, manifest.certificate.is_some()),
             None => None,
         };
+        let known = self.known(manifest);
         let dependencies: Vec<_> = manifest
             .dependencies
             .iter()
-            .filter_map(|dependency| self.dependency(dependency))
+            .filter_map(|dependency| self.dependency(dependency, &known))
             .collect();
-        self.distinct_names(&manifest, java.as_ref());
-        let variables = self.variables(&manifest, &dependencies);
-        let secrets_dir = self.secrets_dir(cli, &manifest);
+        self.distinct_names(manifest, java.as_ref());
+        let variables = self.variables(manifest, &known);
+        self.samples(manifest, &dependencies, &variables);
+        let secrets_dir = self.secrets_dir(cli, manifest);
         let delivery = self.delivery(cli, &manifest.token, secrets_dir.as_deref());
         let lifecycle = self.lifecycle(cli, &manifest.process);
-        let upkeep = self.upkeep(&manifest, &lifecycle);
+        let upkeep = self.upkeep(manifest, &lifecycle);
         let user = self.user(&manifest.process);
         let start = self.purpose == Purpose::Start;
         Some(Config {

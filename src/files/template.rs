@@ -1,74 +1,144 @@
 //! Templates for extra files and for variables: Jinja's language, without includes and without the file system.
 
+mod audit;
+mod filters;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod known;
+mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
+use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+use minijinja::value::{Object, ValueKind};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
 use super::Credential;
-use crate::config::Config;
+use crate::config::{Config, TOKEN_VARIABLES};
 use crate::secret::Secret;
+
+use audit::Path;
+use filters::Unfit;
+
+pub use known::Known;
 
 /// Names that every template knows besides the dependencies.
 pub const RESERVED: [&str; 4] = ["app", "env", "environment", "secrets_dir"];
 
-/// A template whose syntax is known to be right.
+/// The name of a dependency in templates, where a dash would be a minus.
+pub fn identifier(dependency: &str) -> String {
+    dependency.replace(['-', '.'], "_")
+}
+
+/// A template whose syntax is known to be right, and in which every filter, test, function and method is there.
 #[derive(Debug, Clone)]
 pub struct Template {
     source: String,
-    names: Vec<String>,
+    paths: Vec<Path>,
 }
 
 impl Template {
-    /// Checks the syntax.
-    pub fn parse(source: &str) -> Result<Template, String> {
+    /// Checks the syntax and, in every branch, what is done with values; each mistake begins with its line.
+    pub fn parse(source: &str) -> Result<Template, Vec<String>> {
         let engine = engine();
-        // The text is the manifest's, so the library's message can name it.
-        let parsed = engine
-            .template_from_str(source)
-            .map_err(|error| format!("the template: {}", reason(&error)))?;
-        let mut names: Vec<String> = parsed.undeclared_variables(false).into_iter().collect();
-        names.sort_unstable();
-        Ok(Template {
-            source: source.to_owned(),
-            names,
+        if let Err(error) = engine.template_from_str(source) {
+            // The text is the manifest's, so the library's message can name it.
+            return Err(vec![format!(
+                "line {}: {}",
+                error.line().unwrap_or(1),
+                reason(&error)
+            )]);
+        }
+        let found = audit::audit(&engine, source);
+        match found.mistakes.is_empty() {
+            true => Ok(Template {
+                source: source.to_owned(),
+                paths: found.paths,
+            }),
+            false => Err(found.mistakes),
+        }
+    }
+
+    /// The outermost names that must be there.
+    pub fn names(&self) -> BTreeSet<&str> {
+        let needed = self.paths.iter().filter(|path| !path.may_be_missing);
+        needed.map(|path| path.root.as_str()).collect()
+    }
+
+    /// The fields of this name that must be there.
+    pub fn fields_of(&self, name: &str) -> BTreeSet<&str> {
+        let needed = self.paths.iter().filter(|path| !path.may_be_missing);
+        needed
+            .filter(|path| path.root == name)
+            .filter_map(|path| path.fields.first().map(String::as_str))
+            .collect()
+    }
+
+    /// The template names this value, one name behind the other.
+    pub fn mentions(&self, names: &[&str]) -> bool {
+        self.paths.iter().any(|path| {
+            let whole = std::iter::once(&path.root).chain(&path.fields);
+            whole.map(String::as_str).eq(names.iter().copied())
         })
     }
 
-    /// The outermost names it uses.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// `name.field` and `name` as it uses them.
-    pub fn references(&self) -> Vec<String> {
-        let engine = engine();
-        let Ok(parsed) = engine.template_from_str(&self.source) else {
-            return Vec::new();
-        };
-        parsed.undeclared_variables(true).into_iter().collect()
+    /// Names that are not there, whatever the values will be; each begins with its line.
+    pub fn unknown(&self, known: &Known) -> Vec<String> {
+        let mut unknown = Vec::new();
+        for path in &self.paths {
+            if let Some(text) = known.mistake(path) {
+                let text = format!("line {}: {text}", path.line);
+                if !unknown.contains(&text) {
+                    unknown.push(text);
+                }
+            }
+        }
+        unknown
     }
 
     /// Fills it in; an error never quotes a value.
-    pub fn render(&self, values: &Values) -> Result<Secret, String> {
+    pub fn render(&self, values: &Values) -> Result<Secret, Failure> {
         engine()
             .render_str(&self.source, &values.0)
             .map(Secret::new)
-            .map_err(|error| match error.kind() {
-                minijinja::ErrorKind::UndefinedError => {
-                    format!(
-                        "line {} uses a value that is not there; known are {}",
-                        error.line().unwrap_or(1),
-                        values.known()
-                    )
-                }
-                // Details of other errors may quote the value that was operated on.
-                kind => format!("line {}: {kind}", error.line().unwrap_or(1)),
-            })
+            .map_err(|error| Failure::new(&error, values))
+    }
+}
+
+/// A template that cannot be filled in.
+#[derive(Debug)]
+pub struct Failure {
+    /// The line, then the mistake, without any value.
+    pub reason: String,
+    /// No other value would help.
+    pub is_certain: bool,
+}
+
+impl Failure {
+    fn new(error: &minijinja::Error, values: &Values) -> Failure {
+        let line = error.line().unwrap_or(1);
+        let unfit = error.source().and_then(|it| it.downcast_ref::<Unfit>());
+        let reason = match (error.kind(), unfit) {
+            (_, Some(unfit)) => format!("line {line}: {unfit}"),
+            (ErrorKind::UndefinedError, _) => format!(
+                "line {line} uses a value that is not there; known are {}",
+                values.known()
+            ),
+            // Details of other errors may quote the value that was operated on.
+            (kind, _) => format!("line {line}: {kind}"),
+        };
+        let is_certain = matches!(
+            error.kind(),
+            ErrorKind::UnknownFilter
+                | ErrorKind::UnknownTest
+                | ErrorKind::UnknownFunction
+                | ErrorKind::UnknownMethod
+                | ErrorKind::MissingArgument
+                | ErrorKind::TooManyArguments
+        );
+        Failure { reason, is_certain }
     }
 }
 
@@ -89,6 +159,7 @@ fn engine() -> Environment<'static> {
             .build()
             .unwrap_or_default(),
     );
+    filters::add(&mut engine);
     engine
 }
 
@@ -138,6 +209,17 @@ impl Scope {
         Scope(values)
     }
 
+    /// The name is the same in every start of this container, unlike a credential.
+    pub fn is_plain(&self, name: &str) -> bool {
+        RESERVED.contains(&name)
+    }
+
+    /// Has every variable set, for a look at templates where those of the container are not known.
+    pub fn invent_variables(&mut self) {
+        let any = Value::from_object(AnyVariable);
+        self.0.insert("env".to_owned(), any);
+    }
+
     /// For a variable: everything.
     pub fn all(&self) -> Values {
         Values(self.0.clone())
@@ -162,6 +244,17 @@ fn fields(credential: &Credential) -> BTreeMap<String, Value> {
 /// Collected from an iterator it would be a list of pairs instead.
 fn map(values: BTreeMap<String, Value>) -> Value {
     Value::from_object(values)
+}
+
+/// An environment in which each variable has its own name for a value.
+#[derive(Debug)]
+struct AnyVariable;
+
+impl Object for AnyVariable {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let name = key.as_str()?;
+        (!TOKEN_VARIABLES.contains(&name)).then(|| Value::from(name.to_lowercase()))
+    }
 }
 
 #[cfg(test)]
@@ -192,6 +285,7 @@ mod tests {
         let error = template
             .render(&values(&[("password", "canary")]))
             .expect_err("unknown");
+        let error = error.reason;
         assert!(
             error.contains("password") && !error.contains("canary"),
             "{error}"
@@ -210,7 +304,9 @@ mod tests {
         let render = |source| Template::parse(source).expect("valid").render(&values);
         let rendered = render("{{ orders_db.password }}").expect("known");
         assert_eq!(rendered.expose(), "canary");
-        let error = render("{{ orders_db.pasword }}").expect_err("unknown");
+        let error = render("{{ orders_db.pasword }}")
+            .expect_err("unknown")
+            .reason;
         assert!(
             error.ends_with("known are app, orders_db.password"),
             "{error}"
@@ -222,12 +318,14 @@ mod tests {
         for source in [
             "{{ password + 1 }}",
             "{{ password|int }}",
-            "{{ password() }}",
             "{{ [1][password] }}",
+            "{{ [1] | map(password) }}",
+            "{{ [1] | select(password) }}",
+            "{{ password ~ '\n' | pgpass }}{{ (password ~ '\n') | pgpass }}",
         ] {
             let template = Template::parse(source).expect("valid");
             if let Err(error) = template.render(&values(&[("password", "canary")])) {
-                assert!(!error.contains("canary"), "{source}: {error}");
+                assert!(!error.reason.contains("canary"), "{source}: {error:?}");
             }
         }
     }
@@ -239,7 +337,215 @@ mod tests {
 
     #[test]
     fn names_can_be_asked_for() {
-        let template = Template::parse("{{ orders_db.username }}{{ app }}").expect("valid");
-        assert_eq!(template.names(), ["app", "orders_db"]);
+        let source = "{{ orders_db.username }}{{ app }}{% for n in range(3) %}{{ n }}{{ loop.index }}{% endfor %}{{ port | d(1) }}";
+        let template = Template::parse(source).expect("valid");
+        assert_eq!(template.names(), BTreeSet::from(["app", "orders_db"]));
+        assert_eq!(
+            template.fields_of("orders_db"),
+            BTreeSet::from(["username"])
+        );
+        assert!(template.mentions(&["port"]) && !template.mentions(&["username"]));
+    }
+
+    /// The mistakes that are found before there is a value, in a file of a dependency `db` with declared fields beside one without.
+    fn audited(source: &str) -> Vec<String> {
+        let fields = ["username", "password"].map(str::to_owned);
+        let mut known = Known::new(Some(BTreeSet::from(["HOME".to_owned()])));
+        known.add("db".to_owned(), Some(&fields));
+        known.add("open_db".to_owned(), None);
+        match Template::parse(source) {
+            Ok(template) => template.unknown(&known.within(Some(&fields))),
+            Err(mistakes) => mistakes,
+        }
+    }
+
+    #[test]
+    fn a_typing_error_is_found_in_every_branch() {
+        for (source, text) in [
+            (
+                "{{ password | uper }}",
+                "line 1: unknown filter `uper`; is `upper` meant?",
+            ),
+            (
+                "a\nb {{ password | tojson }}",
+                "line 2: unknown filter `tojson`",
+            ),
+            (
+                "{% filter uper %}x{% endfilter %}",
+                "line 1: unknown filter `uper`",
+            ),
+            (
+                "{% set x | uper %}x{% endset %}",
+                "line 1: unknown filter `uper`",
+            ),
+            ("{{ [app] | map('uper') }}", "unknown filter `uper`"),
+            ("{{ [app] | select('od') }}", "unknown test `od`"),
+            (
+                "{% if password is defind %}{% endif %}",
+                "unknown test `defind`; is `defined` meant?",
+            ),
+            (
+                "{{ rang(3) }}",
+                "unknown function `rang`; is `range` meant?",
+            ),
+            ("{{ password() }}", "unknown function `password`"),
+            (
+                "{{ password.upper() }}",
+                "unknown method `upper`: a value has none; `| upper` is a filter",
+            ),
+            ("{{ 'a'.lower() }}", "unknown method `lower`"),
+            (
+                "{{ password | replace('a') }}",
+                "the filter `replace` lacks an argument",
+            ),
+            (
+                "{{ password | upper(1) }}",
+                "the filter `upper` has an argument too many",
+            ),
+            (
+                "{% if password is divisibleby %}{% endif %}",
+                "the test `divisibleby` lacks an argument",
+            ),
+            ("{{ range() }}", "the function `range` lacks an argument"),
+            (
+                "{{ passwort }}",
+                "`passwort` is not known; is `password` meant?",
+            ),
+            (
+                "{{ db.passwort }}",
+                "`passwort` is none of the `fields` of `db`; is `password` meant?",
+            ),
+            (
+                "{{ db['passwort'] }}",
+                "`passwort` is none of the `fields` of `db`",
+            ),
+            ("{{ dbb.password }}", "`dbb` is no dependency"),
+            (
+                "{{ opendb.password }}",
+                "`opendb` is no dependency; is `open_db` meant?",
+            ),
+            (
+                "{{ password.length }}",
+                "`password` is a text and has no field `length`",
+            ),
+            (
+                "{{ db.password.length }}",
+                "`db.password` is a text and has no field `length`",
+            ),
+            (
+                "{{ open_db.a.b }}",
+                "`open_db.a` is a text and has no field `b`",
+            ),
+            ("{{ app.name }}", "`app` is a text"),
+            (
+                "{{ env.HOMM }}",
+                "the variable HOMM is not set; is `HOME` meant?",
+            ),
+            ("{{ env.VAULT_TOKEN }}", "never there"),
+            (
+                "{% for x in passwort %}{% endfor %}",
+                "`passwort` is not known",
+            ),
+            ("{% set a = passwort %}", "`passwort` is not known"),
+            ("{{ [1, {'a': passwort}] }}", "`passwort` is not known"),
+            (
+                "{{ app | replace('a', passwort) }}",
+                "`passwort` is not known",
+            ),
+        ] {
+            let hidden = format!("{{% if app == 'another' %}}{source}{{% endif %}}");
+            for source in [source, &hidden] {
+                let found = audited(source);
+                assert!(
+                    found.iter().any(|found| found.contains(text)),
+                    "{source}: {found:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_right_is_no_typing_error() {
+        for source in [
+            "{{ username }}:{{ db.password | pgpass }}@{{ open_db.anything }}",
+            "{{ port | default('5432') }}{{ db.port | d(1) }}",
+            "{% if port is defined %}:{{ port }}{% endif %}",
+            "{{ env.HOME }}{{ env.PORT | default(1) }}{{ secrets_dir }}{{ environment }}",
+            "{% for name, value in db | items %}{{ name }}={{ value | urlencode }}{{ loop.index }}{% endfor %}",
+            "{% for x in open_db.hosts | split(',') %}{{ loop.cycle('a', 'b') }}{{ x.y }}{% endfor %}",
+            "{% set ns = namespace(n=0) %}{% set ns.n = ns.n + 1 %}{{ ns.n }}",
+            "{% with a = 1, b = app %}{{ a }}{{ b | replace('x', 'y') }}{% endwith %}",
+            "{{ range(3) | join(',') }}{{ dict(a=1).a }}{{ [1, 2] | first }}",
+            "{{ [3, 1] | sort | map('string') | join }}{{ ['a'] | select('in', 'ab') | list }}",
+            "{% if password is startingwith 'a' and not (password is in ['x']) %}{% endif %}",
+            "{{ password[0:3] }}{{ 'yes' if password else 'no' }}{{ password | trim | upper }}",
+        ] {
+            assert_eq!(audited(source), Vec::<String>::new(), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_an_undeclared_dependency_is_taken_for_granted() {
+        let known = Known::new(None);
+        let template = Template::parse("{{ anything }}{{ env.ANY }}").expect("valid");
+        assert_eq!(template.unknown(&known.within(None)), Vec::<String>::new());
+        assert_eq!(template.unknown(&known).len(), 1);
+        let token = Template::parse("{{ env.BAO_TOKEN }}").expect("valid");
+        assert_eq!(token.unknown(&known).len(), 1);
+    }
+
+    #[test]
+    fn suggestions_are_of_things_that_are_there() {
+        for name in audit::FILTERS {
+            let found = Template::parse(&format!("{{{{ '' | {name} }}}}"));
+            let is_unknown = |text: &String| text.contains("unknown");
+            assert!(
+                !found.is_err_and(|texts| texts.iter().any(is_unknown)),
+                "{name}"
+            );
+        }
+        for name in audit::TESTS {
+            let found = Template::parse(&format!("{{{{ '' is {name} }}}}"));
+            let is_unknown = |text: &String| text.contains("unknown");
+            assert!(
+                !found.is_err_and(|texts| texts.iter().any(is_unknown)),
+                "{name}"
+            );
+        }
+        for name in audit::FUNCTIONS {
+            assert!(engine().globals().any(|(known, _)| known == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn pgpass_escapes_and_refuses_what_would_be_another_line() {
+        let render = |value| {
+            let template = Template::parse("{{ value | pgpass }}").expect("valid");
+            template.render(&values(&[("value", value)]))
+        };
+        for (value, escaped) in [
+            ("plain", "plain"),
+            (r"p:w\d", r"p\:w\\d"),
+            (r"\:", r"\\\:"),
+            ("ü #*", "ü #*"),
+            ("", ""),
+        ] {
+            assert_eq!(render(value).expect("fits").expose(), escaped);
+        }
+        for value in ["a\nb", "a\r", "a\0b"] {
+            let failure = render(value).expect_err("another line");
+            assert!(failure.reason.contains("pgpass"), "{failure:?}");
+            assert!(!failure.is_certain, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn urlencode_leaves_nothing_that_ends_a_part_of_a_url() {
+        let template = Template::parse("{{ value | urlencode }}").expect("valid");
+        let rendered = template.render(&values(&[("value", "us/er@x:?#&=+ %")]));
+        assert_eq!(
+            rendered.expect("fits").expose(),
+            "us%2Fer%40x%3A%3F%23%26%3D%2B%20%25"
+        );
     }
 }

@@ -21,7 +21,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(10);
 /// After so many pauses there must be news: a socket is there a moment before anybody listens to it.
 const PAUSES_MAX: u32 = 7;
 
-/// What may be at the path.
+/// The kinds of files that may be at the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kinds {
     /// A regular file, a pipe or an agent's socket.

@@ -1,14 +1,43 @@
 //! `[dependencies]` and `[environment]`, and names that would meet.
 
 use super::{Resolver, named};
-use crate::config::expand::is_variable_name;
+use crate::config::expand::{expand, is_variable_name};
 use crate::config::names::{file_name, vault_path};
 use crate::config::{Dependency, Java, Method, TOKEN_VARIABLES, Variable, file};
-use crate::files::template::{self, Template};
+use crate::files::template::{self, Known, Template};
 use crate::manifest::{self, At, Manifest};
+use crate::spelling::nearest;
 
 impl Resolver<'_> {
-    pub(super) fn dependency(&mut self, table: &manifest::Dependency) -> Option<Dependency> {
+    /// The names that templates may use, as far as they are known before there is a value.
+    pub(super) fn known(&self, manifest: &Manifest) -> Known {
+        let received = &self.surroundings.environment;
+        let variables = self.purpose.is_here().then(|| {
+            let names = received.without_tokens().map(|(name, _)| name);
+            names.filter_map(|name| Some(name.to_str()?.to_owned()))
+        });
+        let mut known = Known::new(variables.map(Iterator::collect));
+        for table in &manifest.dependencies {
+            let identifier = template::identifier(&table.name.value);
+            known.add(identifier, self.declared(table).as_deref());
+        }
+        known
+    }
+
+    /// The declared fields, without a word on what is wrong with them.
+    fn declared(&self, table: &manifest::Dependency) -> Option<Vec<String>> {
+        let fields = table.fields.as_ref()?.iter();
+        let text = |field: &At<String>| {
+            expand(&field.value, &self.names()).unwrap_or_else(|_| field.value.clone())
+        };
+        Some(fields.map(text).collect())
+    }
+
+    pub(super) fn dependency(
+        &mut self,
+        table: &manifest::Dependency,
+        known: &Known,
+    ) -> Option<Dependency> {
         let name = &table.name;
         if let Err(text) = dependency_name(&name.value) {
             self.mistake(Some(name.place), text);
@@ -48,6 +77,7 @@ impl Resolver<'_> {
                 );
             }
         }
+        let known = known.within(self.declared(table).as_deref());
         let mut templates = Vec::new();
         for (file, source) in &table.files {
             if let Err(text) = file_name(&file.value) {
@@ -62,8 +92,9 @@ impl Resolver<'_> {
                     format!("`{}` is already the file of a field", file.value),
                 );
             }
+            let target = format!("{}/{}", name.value, file.value);
             templates.extend(
-                self.template(source)
+                self.template(source, &target, &known)
                     .map(|template| (file.value.clone(), template)),
             );
         }
@@ -86,12 +117,58 @@ impl Resolver<'_> {
         })
     }
 
-    pub(super) fn template(&mut self, source: &At<String>) -> Option<Template> {
-        match Template::parse(&source.value) {
-            Ok(template) => Some(template),
-            Err(text) => {
-                self.mistake(Some(source.place), text);
-                None
+    fn template(&mut self, source: &At<String>, target: &str, known: &Known) -> Option<Template> {
+        let parsed = Template::parse(&source.value);
+        let mistakes = match &parsed {
+            Ok(template) => template.unknown(known),
+            Err(mistakes) => mistakes.clone(),
+        };
+        for text in mistakes {
+            let text = format!("the template of {target}, {text}");
+            self.mistake(Some(source.place), text);
+        }
+        parsed.ok()
+    }
+
+    /// Samples for fields that will never be there.
+    pub(super) fn samples(
+        &mut self,
+        manifest: &Manifest,
+        dependencies: &[Dependency],
+        variables: &[Variable],
+    ) {
+        for table in &manifest.dependencies {
+            let Some(fields) = self.declared(table) else {
+                continue;
+            };
+            let identifier = template::identifier(&table.name.value);
+            // A template may say what happens without it.
+            let is_named = |field: &str| {
+                variables
+                    .iter()
+                    .any(|variable| variable.template.mentions(&[&identifier, field]))
+                    || dependencies.iter().any(|dependency| {
+                        let is_own = dependency.name == table.name.value;
+                        dependency.templates.iter().any(|(_, template)| {
+                            template.mentions(&[&identifier, field])
+                                || is_own && template.mentions(&[field])
+                        })
+                    })
+            };
+            for (field, _) in &table.sample {
+                if fields.contains(&field.value) || is_named(&field.value) {
+                    continue;
+                }
+                let known = fields.iter().map(String::as_str);
+                let meant = nearest(&field.value, known);
+                let meant = meant.map_or_else(String::new, |near| format!("; is `{near}` meant?"));
+                let text = format!(
+                    "the sample `{}` is none of the `fields` of {}{meant}; known are {}",
+                    field.value.escape_default(),
+                    table.name.value,
+                    fields.join(", ")
+                );
+                self.mistake(Some(field.place), text);
             }
         }
     }
@@ -129,7 +206,7 @@ impl Resolver<'_> {
                     format!("`{}` is already the name of a file", name.value),
                 );
             }
-            let identifier = name.value.replace(['-', '.'], "_");
+            let identifier = template::identifier(&name.value);
             if identifiers.contains(&identifier) {
                 self.mistake(
                     Some(name.place),
@@ -140,16 +217,7 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn variables(
-        &mut self,
-        manifest: &Manifest,
-        dependencies: &[Dependency],
-    ) -> Vec<Variable> {
-        let known: Vec<String> = dependencies
-            .iter()
-            .map(Dependency::identifier)
-            .chain(template::RESERVED.map(str::to_owned))
-            .collect();
+    pub(super) fn variables(&mut self, manifest: &Manifest, known: &Known) -> Vec<Variable> {
         let mut variables = Vec::new();
         for (name, source) in &manifest.environment {
             if !is_variable_name(&name.value) {
@@ -173,18 +241,10 @@ impl Resolver<'_> {
                     format!("{} is already set in the environment anteroom received; drop one of the two", name.value),
                 );
             }
-            let Some(template) = self.template(source) else {
+            let target = format!("the variable {}", name.value.escape_default());
+            let Some(template) = self.template(source, &target, known) else {
                 continue;
             };
-            for unknown in template.names().iter().filter(|name| !known.contains(name)) {
-                self.mistake(
-                    Some(source.place),
-                    format!(
-                        "`{unknown}` is no dependency; known are {}",
-                        known.join(", ")
-                    ),
-                );
-            }
             variables.push(Variable {
                 name: name.value.clone(),
                 template,

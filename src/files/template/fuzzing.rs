@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use minijinja::Value;
 
-use super::{Template, Values, map};
+use super::{Known, Template, Values, map};
 
 /// What an error must not show.
 const CANARY: &str = "s.canary";
@@ -28,12 +28,14 @@ pub fn template(input: &[u8]) {
     let Ok(template) = Template::parse(source) else {
         return;
     };
-    let mut names = template.names().to_vec();
-    names.dedup();
-    assert_eq!(names, template.names());
-    for reference in template.references() {
-        let first = reference.split('.').next().unwrap_or_default();
-        assert!(names.iter().any(|name| name == first), "{reference}");
+    let mut known = Known::new(None);
+    known.add("orders_db".to_owned(), Some(&["password".to_owned()]));
+    for mistake in template.unknown(&known) {
+        assert!(mistake.starts_with("line "), "{mistake}");
+    }
+    for name in template.names() {
+        assert!(!name.is_empty());
+        template.fields_of(name);
     }
     let secret = || Value::from(CANARY);
     let fields = BTreeMap::from([("password".to_owned(), secret())]);
@@ -45,8 +47,8 @@ pub fn template(input: &[u8]) {
     match template.render(&values) {
         Ok(_) => {}
         Err(error) => assert!(
-            !error.contains(CANARY) || source.contains(CANARY),
-            "{error}"
+            !error.reason.contains(CANARY) || source.contains(CANARY),
+            "{error:?}"
         ),
     }
 }

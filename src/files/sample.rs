@@ -1,0 +1,59 @@
+//! A credential as the manifest lets one expect it, before there is an answer.
+
+use std::collections::BTreeSet;
+
+use super::Credential;
+use super::template::RESERVED;
+use crate::config::{Config, Dependency};
+use crate::secret::Secret;
+
+/// Takes the samples of the manifest, and an invented value for every other field that it names.
+pub fn credential(dependency: &Dependency, config: &Config) -> Credential {
+    let mut fields: Vec<(String, Secret)> = dependency
+        .sample
+        .iter()
+        .map(|(name, value)| (name.clone(), Secret::new(value.clone())))
+        .collect();
+    for name in wanted(dependency, config) {
+        if !fields.iter().any(|(known, _)| *known == name) {
+            let value = format!("sample-{}-{name}", dependency.name);
+            fields.push((name, Secret::new(value)));
+        }
+    }
+    Credential {
+        fields,
+        lease: None,
+    }
+}
+
+/// The declared fields; where none are, those that templates name, and engines that make users answer these two.
+fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
+    if let Some(fields) = &dependency.fields {
+        return fields.iter().cloned().collect();
+    }
+    let identifier = dependency.identifier();
+    let templates = config
+        .dependencies
+        .iter()
+        .flat_map(|other| other.templates.iter().map(|(_, template)| template))
+        .chain(config.variables.iter().map(|variable| &variable.template));
+    let mut wanted: BTreeSet<&str> = templates
+        .flat_map(|template| template.fields_of(&identifier))
+        .collect();
+    let own = dependency
+        .templates
+        .iter()
+        .flat_map(|(_, template)| template.names());
+    let others: Vec<String> = config
+        .dependencies
+        .iter()
+        .map(Dependency::identifier)
+        .collect();
+    wanted.extend(
+        own.filter(|name| !RESERVED.contains(name) && !others.iter().any(|other| other == name)),
+    );
+    if wanted.is_empty() && dependency.sample.is_empty() {
+        wanted.extend(["username", "password"]);
+    }
+    wanted.into_iter().map(str::to_owned).collect()
+}

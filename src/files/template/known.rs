@@ -1,0 +1,120 @@
+//! The names that a template may use, before there is any value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::RESERVED;
+use super::audit::{Path, meant};
+use crate::config::TOKEN_VARIABLES;
+
+/// The fields of a name, as far as they are known before there is a value.
+#[derive(Debug, Clone)]
+enum Fields {
+    /// A text has none.
+    None,
+    /// These and no others.
+    These(BTreeSet<String>),
+    /// Any may come.
+    Any,
+}
+
+/// The names that one template may use.
+#[derive(Debug, Clone)]
+pub struct Known {
+    names: BTreeMap<String, Fields>,
+    /// Any other name may be a field that comes.
+    is_open: bool,
+}
+
+impl Known {
+    /// The names that every template knows; `variables` are those of the environment, unless any may be set where the
+    /// template is used.
+    pub fn new(variables: Option<BTreeSet<String>>) -> Known {
+        let variables = variables.map_or(Fields::Any, Fields::These);
+        let names = RESERVED.map(|name| match name {
+            "env" => (name.to_owned(), variables.clone()),
+            name => (name.to_owned(), Fields::None),
+        });
+        Known {
+            names: BTreeMap::from(names),
+            is_open: false,
+        }
+    }
+
+    /// Adds a dependency by its identifier, with its fields if they are declared.
+    pub fn add(&mut self, identifier: String, fields: Option<&[String]>) {
+        let fields = fields.map(|fields| fields.iter().cloned().collect());
+        let fields = fields.map_or(Fields::Any, Fields::These);
+        self.names.insert(identifier, fields);
+    }
+
+    /// For a file of one dependency: its own fields too, without the dependency's name before them.
+    pub fn within(&self, fields: Option<&[String]>) -> Known {
+        let mut known = self.clone();
+        known.is_open = fields.is_none();
+        for field in fields.unwrap_or_default() {
+            known.names.insert(field.clone(), Fields::None);
+        }
+        known
+    }
+
+    /// Says why this value will never be there.
+    pub(super) fn mistake(&self, path: &Path) -> Option<String> {
+        let root = &path.root;
+        let is_read = !path.fields.is_empty();
+        match (self.names.get(root), path.fields.as_slice()) {
+            (None, []) if self.is_open || path.may_be_missing => None,
+            (None, _) => {
+                let names = self.names.iter();
+                let names = names.filter(|(_, fields)| !is_read || !matches!(fields, Fields::None));
+                let meant = meant(root, names.map(|(name, _)| name.as_str()));
+                let what = match is_read {
+                    true => "is no dependency",
+                    false => "is not known",
+                };
+                Some(format!("`{root}` {what}{meant}; known are {}", self.list()))
+            }
+            (Some(Fields::None), [field, ..]) => {
+                Some(format!("`{root}` is a text and has no field `{field}`"))
+            }
+            (Some(_), [field, ..]) if is_token(root, field) => {
+                Some(format!("`{root}.{field}` is never there: it holds a token"))
+            }
+            (Some(_), [field, inner, ..]) => Some(format!(
+                "`{root}.{field}` is a text and has no field `{inner}`"
+            )),
+            (Some(Fields::These(fields)), [field])
+                if !fields.contains(field) && !path.may_be_missing =>
+            {
+                let meant = meant(field, fields.iter().map(String::as_str));
+                Some(match root.as_str() {
+                    "env" => format!(
+                        "the variable {field} is not set{meant}; set it, or write `env.{field} | default(…)`"
+                    ),
+                    _ => format!(
+                        "`{field}` is none of the `fields` of `{root}`{meant}; known are {}",
+                        self.list()
+                    ),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The names, those of variables left out.
+    fn list(&self) -> String {
+        let mut names = Vec::new();
+        for (name, fields) in &self.names {
+            match fields {
+                Fields::These(fields) if name != "env" => {
+                    names.extend(fields.iter().map(|field| format!("{name}.{field}")));
+                }
+                _ => names.push(name.clone()),
+            }
+        }
+        names.join(", ")
+    }
+}
+
+fn is_token(root: &str, field: &str) -> bool {
+    root == "env" && TOKEN_VARIABLES.contains(&field)
+}
