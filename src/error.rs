@@ -426,8 +426,23 @@ fn of_secrets_dir(error: &secrets_dir::Error) -> &'static str {
         secrets_dir::Error::Unusable { .. } => {
             "it must exist, belong to root or this user, let the application in, and have 256 KiB to spare: docker run --tmpfs /run/secrets. At a restart Docker gives it the mode of the image's directory: have one with mode 1777, or --tmpfs /run/secrets:uid=UID"
         }
-        secrets_dir::Error::Write { .. } => "is the tmpfs full? Its size is an option of the mount",
+        secrets_dir::Error::Write { reason, .. } => of_write(reason),
     }
+}
+
+fn of_write(reason: &str) -> &'static str {
+    use nix::errno::Errno;
+
+    if reason == Errno::EFBIG.desc() {
+        return "a limit on the size of files is in force (RLIMIT_FSIZE): raise it, as with docker run --ulimit fsize";
+    }
+    if [Errno::EMFILE, Errno::ENFILE]
+        .map(Errno::desc)
+        .contains(&reason)
+    {
+        return "look at the container's limit of open files, as with docker run --ulimit nofile";
+    }
+    "is the tmpfs full? `size` and, for the number of files, `nr_inodes` are options of the mount"
 }
 
 #[cfg(test)]
@@ -461,6 +476,19 @@ mod tests {
             signal: nix::sys::signal::Signal::SIGTERM,
         });
         assert_eq!(interrupted.exit_code(), 143);
+    }
+
+    #[test]
+    fn a_hint_is_about_what_went_wrong() {
+        let write = |errno: nix::errno::Errno| {
+            let path = "/run/secrets/tls.key".into();
+            let reason = errno.desc().to_owned();
+            let error = Error::SecretsDir(secrets_dir::Error::Write { path, reason });
+            error.hint().expect("a hint")
+        };
+        assert!(write(nix::errno::Errno::ENOSPC).contains("nr_inodes"));
+        assert!(write(nix::errno::Errno::EFBIG).contains("fsize"));
+        assert!(write(nix::errno::Errno::EMFILE).contains("open files"));
     }
 
     #[test]
