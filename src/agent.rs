@@ -6,7 +6,7 @@
 //! | where everything is, and who may have what | [`configuration`], [`directories`] |
 //! | the agent's own token | [`own_token`] |
 //! | who started and who died | [`docker`], followed in [`events`] |
-//! | may this container have a token? | [`identity`], [`credentials`], and how often: [`limiter`] |
+//! | may this container have a token? | [`identity`], [`credentials`], [`image`], and how often: [`limiter`] |
 //! | check, mint, register, deliver | [`handout`] |
 //! | the container's first process, and its file system | [`process`], [`delivery`] |
 //! | containers that ask for their token | [`door`] |
@@ -30,6 +30,7 @@ pub mod error;
 pub mod events;
 pub mod handout;
 pub mod identity;
+pub mod image;
 mod lanes;
 pub mod limiter;
 pub mod metrics;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::delivery;
 use super::identity::{Delivery, LabelNames, Rule, UserRule, repository};
+use super::image::{Command, Demand, MANIFEST, cleaned, is_within};
 use crate::config::{self, Environment, Vault};
 use crate::manifest::table::{self, Table};
 use crate::manifest::{At, Mistake, Place, read_vault};
@@ -338,6 +339,9 @@ impl Reader {
         let digests = self.list(t.texts("digests"), digest);
         let users = self.list(t.texts("users"), user);
         let networks = self.list(t.texts("networks"), |text| Ok(text.to_owned()));
+        let command = self.parsed(t.text("command"), command);
+        let variables = self.list(t.texts("variables"), variable);
+        let mounts = self.list(t.texts("mounts"), mount);
         let own_role = self.parsed(t.text("role"), role_name);
         let token_path = self.parsed(t.text("token_path"), token_path_of);
         let through_door = t.flag("socket");
@@ -348,6 +352,10 @@ impl Reader {
         }
         if images.is_empty() && digests.is_empty() {
             let text = "[[allow]] needs `images` or `digests`: labels alone can be set by whoever starts a container";
+            self.mistake(here, text);
+        }
+        if command.is_none() && !(variables.is_empty() && mounts.is_empty()) {
+            let text = "`variables` and `mounts` say what else than the image's `command` lets through: they need `command`";
             self.mistake(here, text);
         }
         if through_door && !has_door {
@@ -366,6 +374,11 @@ impl Reader {
             app,
             environments,
             images,
+            demand: command.map(|command| Demand {
+                command,
+                variables,
+                mounts,
+            }),
             digests,
             users,
             networks,
@@ -423,6 +436,31 @@ fn image(text: &str) -> Result<String, String> {
             "an image is named without tag and digest, as in `{}`; `digests` pins its content",
             repository(text).escape_default()
         )),
+    }
+}
+
+fn command(text: &str) -> Result<Command, String> {
+    match text {
+        "image" => Ok(Command::Image),
+        "image-exact" => Ok(Command::ImageExact),
+        _ => Err("`command` is `image` or `image-exact`".to_owned()),
+    }
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains('=') {
+        false => Ok(text.to_owned()),
+        true => Err("a variable is named without its value".to_owned()),
+    }
+}
+
+/// A place that something may be mounted at, which may not hide the manifest.
+fn mount(text: &str) -> Result<String, String> {
+    let place = cleaned(text).filter(|place| *place == text);
+    let place = place.ok_or("a place here begins with `/`, and has no empty, `.` or `..` part")?;
+    match is_within(MANIFEST, place) {
+        false => Ok(place.to_owned()),
+        true => Err(format!("what is mounted there hides {}", MANIFEST)),
     }
 }
 
@@ -589,6 +627,52 @@ users = ["app"]
             mistakes(&format!("{text}{rules}")).len()
         };
         assert_eq!((both(""), both("role = \"${app}\"")), (1, 0));
+    }
+
+    #[test]
+    fn demands_on_a_start_are_read_and_make_sense() {
+        let read = |line: &str| {
+            let found = read(
+                &format!("{WHOLE}{line}\n"),
+                &Environment::default(),
+                "host-1",
+            );
+            let found = found.map(|found| found.rules[0].demand.clone());
+            found.map_err(|mistakes| mistakes[0].to_string())
+        };
+        assert_eq!(read(""), Ok(None));
+        for (word, command) in [
+            ("image", Command::Image),
+            ("image-exact", Command::ImageExact),
+        ] {
+            let line = format!("command = {word:?}\nvariables = [\"A\"]\nmounts = [\"/data\"]");
+            let demand = Demand {
+                command,
+                variables: vec!["A".to_owned()],
+                mounts: vec!["/data".to_owned()],
+            };
+            assert_eq!(read(&line), Ok(Some(demand)));
+        }
+        for (line, word) in [
+            ("command = \"exact\"", "image-exact"),
+            ("variables = [\"A\"]", "need `command`"),
+            ("mounts = [\"/data\"]", "need `command`"),
+            (
+                "command = \"image\"\nvariables = [\"A=1\"]",
+                "without its value",
+            ),
+            ("command = \"image\"\nmounts = [\"data\"]", "begins with"),
+            ("command = \"image\"\nmounts = [\"/a/../b\"]", "begins with"),
+            ("command = \"image\"\nmounts = [\"/data/\"]", "begins with"),
+            ("command = \"image\"\nmounts = [\"/\"]", "begins with"),
+            (
+                "command = \"image\"\nmounts = [\"/etc\"]",
+                "hides /etc/anteroom.toml",
+            ),
+        ] {
+            let mistake = read(line).expect_err(line);
+            assert!(mistake.contains(word), "{line}: {mistake}");
+        }
     }
 
     #[test]

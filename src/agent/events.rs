@@ -114,8 +114,8 @@ impl Agent {
     }
 
     fn tell_connected(&self, engine: &Engine) {
-        if !engine.knows_origins && self.configuration.rules.iter().any(Rule::names_registry) {
-            let text = "this engine keeps its images in containerd and does not know where they were pulled: `images` that name a registry in [[allow]] allow nothing here; give `digests` instead of them";
+        if !engine.knows_origins && self.configuration.rules.iter().any(Rule::names_image) {
+            let text = "this engine keeps its images in containerd and does not know where they come from: `images` in [[allow]] allow nothing here; give `digests` instead of them";
             self.log.event(Level::Warn, "notice", text, &[]);
         }
         let fields = [("tokens_out", Value::Number(self.register.count().0 as u64))];

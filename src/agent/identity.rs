@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use time::OffsetDateTime;
 
 use super::credentials::Credentials;
+use super::image::{Demand, Difference, Made, Started};
 
 /// What Docker says of a container that has started.
 #[derive(Debug, Clone)]
@@ -24,9 +25,13 @@ pub struct Claim {
     pub user: String,
     /// The image's id and the digests under which registries know it, each as `sha256:…`.
     pub digests: Vec<String>,
-    /// The repositories that its image was pulled from or pushed to; empty for one that was built here, and where the engine
-    /// does not know.
-    pub pulled_from: Vec<String>,
+    /// The repositories that its image was pulled from or pushed to; empty for one that was built here, and none where that
+    /// is not known.
+    pub origins: Option<Vec<String>>,
+    /// What it was started with.
+    pub run: Started,
+    /// What its image says of its containers; none where the engine does not know the image any more.
+    pub made: Option<Made>,
     /// Names of its networks.
     pub networks: Vec<String>,
     /// Its first process, as Docker's host numbers it.
@@ -81,6 +86,8 @@ pub struct Rule {
     pub environments: Vec<String>,
     /// Repositories it may come from.
     pub images: Vec<String>,
+    /// What of its start must be its image's; none is nothing.
+    pub demand: Option<Demand>,
     /// Digests or ids that its image may have.
     pub digests: Vec<String>,
     /// Whom its first process may run as; none is anybody.
@@ -118,6 +125,8 @@ pub enum Refusal {
         /// What was found.
         found: String,
     },
+    /// It was started with something that is not its image's.
+    Started(Difference),
 }
 
 impl Refusal {
@@ -129,6 +138,7 @@ impl Refusal {
             Refusal::Image { .. } => "image",
             Refusal::User { .. } => "user",
             Refusal::Network { .. } => "network",
+            Refusal::Started(difference) => difference.reason(),
         }
     }
 
@@ -139,6 +149,7 @@ impl Refusal {
             Refusal::Image { .. } => 1,
             Refusal::User { .. } => 2,
             Refusal::Network { .. } => 3,
+            Refusal::Started(_) => 4,
         }
     }
 }
@@ -151,6 +162,7 @@ impl std::fmt::Display for Refusal {
             Refusal::Image { found } => write!(f, "the service may not come from {found}"),
             Refusal::User { found } => write!(f, "the service may not run as {found}"),
             Refusal::Network { found } => write!(f, "the service may not be in {found}"),
+            Refusal::Started(difference) => difference.fmt(f),
         }
     }
 }
@@ -218,9 +230,9 @@ pub fn decide(
 }
 
 impl Rule {
-    /// An image must come from a registry.
-    pub fn names_registry(&self) -> bool {
-        self.images.iter().any(|image| has_registry(image))
+    /// An image must come from a registry, or from none.
+    pub fn names_image(&self) -> bool {
+        !self.images.is_empty()
     }
 
     /// The token role of its service in this environment.
@@ -231,11 +243,7 @@ impl Rule {
     }
 
     fn check(&self, claim: &Claim, user: &Credentials) -> Result<(), Refusal> {
-        let repository = repository(&claim.image);
-        // A tag is given by anybody on this host; that an image was pulled from a registry is not said so easily.
-        let is_from = |known: &String| {
-            known == repository && (!has_registry(known) || claim.pulled_from.contains(known))
-        };
+        let is_from = |known: &String| is_from(claim, known);
         let from_repository = self.images.is_empty() || self.images.iter().any(is_from);
         let with_digest = self.digests.is_empty()
             || self
@@ -250,9 +258,18 @@ impl Rule {
         if !self.users.is_empty() {
             self.check_user(claim, user)?;
         }
-        if self.networks.is_empty() {
-            return Ok(());
+        if !self.networks.is_empty() {
+            self.check_networks(claim)?;
         }
+        match &self.demand {
+            Some(demand) => demand
+                .check(&claim.run, claim.made.as_ref())
+                .map_err(Refusal::Started),
+            None => Ok(()),
+        }
+    }
+
+    fn check_networks(&self, claim: &Claim) -> Result<(), Refusal> {
         let other = |network: &&String| !self.networks.contains(network);
         match claim.networks.iter().find(other) {
             None if !claim.networks.is_empty() => Ok(()),
@@ -291,16 +308,41 @@ impl Rule {
     }
 }
 
-/// An image's name without tag and digest, and without what Docker adds to a short name.
+/// Whether the container's image is the one that a rule calls so, by where it came from. Whoever has Docker's socket may give
+/// any image a tag; that an image was pulled from a registry, or from none, is not said so easily.
+fn is_from(claim: &Claim, known: &str) -> bool {
+    let wanted = qualified(known);
+    let Some(origins) = &claim.origins else {
+        return false;
+    };
+    wanted == qualified(repository(&claim.image))
+        && match has_registry(known) {
+            true => origins.iter().any(|origin| qualified(origin) == wanted),
+            // A short name is also one of Docker Hub's, which anyone can be asked to pull.
+            false => origins.is_empty(),
+        }
+}
+
+/// A repository's whole name: what has no registry is Docker's own.
+fn qualified(repository: &str) -> String {
+    let name = match has_registry(repository) {
+        true => repository,
+        false => &format!("docker.io/{repository}"),
+    };
+    match name.strip_prefix("docker.io/") {
+        Some(short) if !short.contains('/') => format!("docker.io/library/{short}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// An image's name without tag and digest.
 pub fn repository(image: &str) -> &str {
     let name = image.split('@').next().unwrap_or_default();
     // A colon before the last slash belongs to a registry's port.
-    let name = match name.rsplit_once(':') {
+    match name.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => name,
         _ => name,
-    };
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
-    name.strip_prefix("library/").unwrap_or(name)
+    }
 }
 
 /// It names the registry that it comes from, as Docker tells such names from others.
@@ -336,7 +378,9 @@ mod tests {
             image: "team/timeline:1.2".to_owned(),
             user: String::new(),
             digests: vec!["sha256:id".to_owned(), "sha256:registry".to_owned()],
-            pulled_from: Vec::new(),
+            origins: Some(Vec::new()),
+            run: Started::default(),
+            made: Some(Made::default()),
             networks: vec!["back".to_owned()],
             pid: 1,
             started: OffsetDateTime::UNIX_EPOCH,
@@ -348,6 +392,7 @@ mod tests {
             app: "timeline".to_owned(),
             environments: vec!["production".to_owned(), "staging".to_owned()],
             images: vec!["team/timeline".to_owned()],
+            demand: None,
             digests: Vec::new(),
             users: Vec::new(),
             networks: Vec::new(),
@@ -503,8 +548,83 @@ mod tests {
             reason(&tagged, "timeline", "production", rule.clone()),
             "image"
         );
-        tagged.pulled_from = vec![name.to_owned()];
+        tagged.origins = Some(vec![name.to_owned()]);
         assert_eq!(reason(&tagged, "timeline", "production", rule), "allowed");
+    }
+
+    #[test]
+    fn image_without_a_registry_is_from_none_and_docker_hub_is_one() {
+        let check = |known: &str, image: &str, origins: Option<&[&str]>| {
+            let mut claim = claim();
+            claim.image = image.to_owned();
+            let origins = origins.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
+            claim.origins = origins;
+            is_from(&claim, known)
+        };
+        for (known, image, origins, expected) in [
+            ("team/x", "team/x:1", Some(&[][..]), true),
+            ("team/x", "docker.io/team/x:1", Some(&[]), true),
+            ("team/x", "team/x:1", Some(&["team/x"]), false),
+            ("team/x", "team/x:1", Some(&["docker.io/team/x"]), false),
+            ("team/x", "team/x:1", Some(&["r.example/team/x"]), false),
+            ("team/x", "team/x:1", None, false),
+            ("team/x", "team/y:1", Some(&[]), false),
+            ("x", "x:1", Some(&[]), true),
+            ("x", "x:1", Some(&["x"]), false),
+            ("docker.io/team/x", "team/x:1", Some(&["team/x"]), true),
+            ("docker.io/team/x", "team/x:1", Some(&[]), false),
+            ("docker.io/team/x", "team/x:1", None, false),
+            ("docker.io/team/x", "team/y:1", Some(&["team/x"]), false),
+            ("docker.io/x", "x:1", Some(&["x"]), true),
+            (
+                "docker.io/library/x",
+                "x",
+                Some(&["docker.io/library/x"]),
+                true,
+            ),
+            ("docker.io/x", "x:1", Some(&["team/x"]), false),
+            ("r.example/x", "r.example/x:1", Some(&["r.example/x"]), true),
+            ("r.example/x", "x:1", Some(&["r.example/x"]), false),
+            (
+                "r.example/library/x",
+                "r.example/x",
+                Some(&["r.example/x"]),
+                false,
+            ),
+        ] {
+            let found = check(known, image, origins);
+            assert_eq!(found, expected, "{known} {image} {origins:?}");
+        }
+    }
+
+    #[test]
+    fn start_is_compared_with_the_image_where_a_rule_demands_it() {
+        let mut rule = rule();
+        let mut claim = claim();
+        claim.run.command = vec!["sh".to_owned()];
+        assert_eq!(
+            reason(&claim, "timeline", "production", rule.clone()),
+            "allowed"
+        );
+        rule.demand = Some(Demand {
+            command: super::super::image::Command::Image,
+            variables: Vec::new(),
+            mounts: Vec::new(),
+        });
+        assert_eq!(
+            reason(&claim, "timeline", "production", rule.clone()),
+            "command"
+        );
+        claim.made = Some(Made {
+            entrypoint: vec!["sh".to_owned()],
+            ..Made::default()
+        });
+        assert_eq!(
+            reason(&claim, "timeline", "production", rule.clone()),
+            "allowed"
+        );
+        claim.made = None;
+        assert_eq!(reason(&claim, "timeline", "production", rule), "command");
     }
 
     #[test]
@@ -512,7 +632,7 @@ mod tests {
         for (image, name) in [
             ("timeline", "timeline"),
             ("timeline:1.2", "timeline"),
-            ("docker.io/library/timeline:1.2", "timeline"),
+            ("docker.io/team/timeline:1.2", "docker.io/team/timeline"),
             (
                 "registry.example:5000/team/timeline",
                 "registry.example:5000/team/timeline",

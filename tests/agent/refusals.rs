@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{STAY, TMPFS, TOKEN, entered, on_host, plain, small};
+use crate::container::{ENTRYPOINT, image};
 use crate::support::agent::{Agent, Setup, id, minted};
 use crate::support::docker::{self, Container};
 use crate::support::{OpenBao, Service, TempDir, probe, wait_for};
@@ -176,6 +177,67 @@ fn a_rule_says_which_users_networks_and_digests() {
             }
             Some(reason) => assert_refused(&agent, &container, reason),
         }
+    }
+}
+
+#[test]
+fn container_that_runs_what_its_image_does_not_say_gets_nothing() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let lines = [ENTRYPOINT, r#"CMD ["sleep", "1000"]"#];
+    let image = image(&plain(), &small(&service), &lines);
+    let start = |command: &str| {
+        let images = format!("images = [{:?}]\n", image.tag());
+        let rule = format!(
+            "{images}command = {command:?}\nvariables = [\"MODE\"]\nmounts = [\"/data\"]\n"
+        );
+        let setup = Setup::new(&service.admin).allow_with(&service, &rule);
+        setup.start()
+    };
+    let agent = start("image");
+    for (options, reason) in [
+        (&["--entrypoint", "sleep"][..], "command"),
+        (&["--workdir", "/tmp"], "command"),
+        (
+            &["--health-cmd", "cat /run/secrets/.anteroom-token"],
+            "command",
+        ),
+        (&["--env", "ANTEROOM_MANIFEST=/tmp/x"], "variable"),
+        (&["--env", "LD_PRELOAD=/data/x.so"], "variable"),
+        (&["--volume", "/dev/null:/etc/anteroom.toml:ro"], "mount"),
+        (&["--tmpfs", "/etc"], "mount"),
+        (&["--mount", "type=tmpfs,destination=/opt"], "mount"),
+        (&["--volume", "/tmp:/run/x"], "mount"),
+        (&["--pid", "host"], "rights"),
+    ] {
+        let options = on_host(options);
+        let container = agent.run(&service, image.tag(), &options, &STAY[1..]);
+        let event = agent.wait_about(&container, "refused", 1);
+        assert_eq!(event["reason"], reason, "{options:?}: {event}");
+        assert!(agent.about(&container, "handed_out").is_empty());
+    }
+    let more = [
+        "--env",
+        "MODE=x",
+        "--env",
+        "ANTEROOM_TOKEN_WAIT=30s",
+        "--volume",
+        "/tmp:/data:ro",
+    ];
+    let options = on_host(&[&more[..], &["--tmpfs", "/tmp"]].concat());
+    let container = agent.run(&service, image.tag(), &options, &STAY);
+    agent.wait_about(&container, "handed_out", 1);
+
+    // The whole command is asked for as well, or said again.
+    let agent = start("image-exact");
+    let container = agent.run(&service, image.tag(), &on_host(&[]), &STAY[1..]);
+    let event = agent.wait_about(&container, "refused", 1);
+    assert_eq!(event["reason"], "command", "{event}");
+    for command in [&[][..], &STAY] {
+        let container = agent.run(&service, image.tag(), &on_host(&[]), command);
+        agent.wait_about(&container, "handed_out", 1);
     }
 }
 

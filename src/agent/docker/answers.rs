@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Change, Event};
 use crate::agent::identity::{Claim, repository};
+use crate::agent::image::{Made, Mount, Started};
 
 /// Networks that share another container's are named after it, and a container that has none has none of these.
 const SHARED: &str = "container:";
@@ -46,6 +47,12 @@ struct Container {
     name: String,
     /// The image's id.
     image: String,
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    args: Option<Vec<String>>,
+    #[serde(default)]
+    mounts: Option<Vec<MountPoint>>,
     state: State,
     config: Config,
     #[serde(default)]
@@ -62,7 +69,7 @@ struct State {
     started_at: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
 struct Config {
     #[serde(default)]
@@ -73,6 +80,36 @@ struct Config {
     /// The user that the container was to start as.
     #[serde(default)]
     user: Option<String>,
+    #[serde(default)]
+    entrypoint: Option<Vec<String>>,
+    #[serde(default)]
+    cmd: Option<Vec<String>>,
+    #[serde(default)]
+    env: Option<Vec<String>>,
+    #[serde(default)]
+    working_dir: Option<String>,
+    #[serde(default)]
+    healthcheck: Option<HealthCheck>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthCheck {
+    #[serde(default)]
+    test: Option<Vec<String>>,
+}
+
+fn words(check: Option<HealthCheck>) -> Vec<String> {
+    check.and_then(|check| check.test).unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct MountPoint {
+    #[serde(default, rename = "Type")]
+    kind: Option<String>,
+    #[serde(default)]
+    destination: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -82,11 +119,17 @@ struct NetworkSettings {
     networks: Option<HashMap<String, serde::de::IgnoredAny>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
 struct HostConfig {
     #[serde(default)]
     network_mode: Option<String>,
+    #[serde(default)]
+    pid_mode: Option<String>,
+    #[serde(default)]
+    privileged: Option<bool>,
+    #[serde(default)]
+    tmpfs: Option<HashMap<String, serde::de::IgnoredAny>>,
 }
 
 /// Reads what an engine says of one container. Its image's names are not in that ([`image`]).
@@ -98,7 +141,31 @@ pub fn container(bytes: &[u8]) -> Result<Inspection, String> {
     }
     let networks = found.network_settings.and_then(|found| found.networks);
     let mut networks: Vec<String> = networks.unwrap_or_default().into_keys().collect();
-    let mode = found.host_config.and_then(|host| host.network_mode);
+    let host = found.host_config.unwrap_or_default();
+    let mounts = found.mounts.unwrap_or_default().into_iter();
+    let mut mounts: Vec<Mount> = mounts
+        .map(|mount| Mount {
+            place: mount.destination.unwrap_or_default(),
+            is_tmpfs: mount.kind.as_deref() == Some("tmpfs"),
+        })
+        .collect();
+    let tmpfs = host.tmpfs.unwrap_or_default().into_keys();
+    mounts.extend(tmpfs.map(|place| Mount {
+        place,
+        is_tmpfs: true,
+    }));
+    let mut command = vec![found.path];
+    command.extend(found.args.unwrap_or_default());
+    let run = Started {
+        command,
+        directory: found.config.working_dir.unwrap_or_default(),
+        variables: found.config.env.unwrap_or_default(),
+        health_check: words(found.config.healthcheck),
+        mounts,
+        pid_mode: host.pid_mode.unwrap_or_default(),
+        is_privileged: host.privileged.unwrap_or_default(),
+    };
+    let mode = host.network_mode;
     networks.extend(mode.filter(|mode| mode.starts_with(SHARED)));
     networks.sort_unstable();
     let pid = i32::try_from(found.state.pid).ok().filter(|pid| *pid > 0);
@@ -110,7 +177,9 @@ pub fn container(bytes: &[u8]) -> Result<Inspection, String> {
         image: found.config.image.unwrap_or_default(),
         user: found.config.user.unwrap_or_default(),
         digests: vec![found.image],
-        pulled_from: Vec::new(),
+        origins: None,
+        run,
+        made: None,
         networks,
         pid: pid.ok_or("it runs, and its first process has no number")?,
         started: started.map_err(|error| format!("when it started is no time: {error}"))?,
@@ -122,18 +191,28 @@ pub fn container(bytes: &[u8]) -> Result<Inspection, String> {
 struct Image {
     #[serde(default)]
     repo_digests: Option<Vec<String>>,
+    #[serde(default)]
+    config: Option<Config>,
 }
 
 /// Reads under which names and digests registries know an image, and adds them.
 pub fn image(bytes: &[u8], knows_origins: bool, claim: &mut Claim) -> Result<(), String> {
     let image: Image = parse(bytes)?;
     let pulled = image.repo_digests.unwrap_or_default();
+    let mut origins = Vec::new();
     for (name, digest) in pulled.iter().filter_map(|name| name.rsplit_once('@')) {
         claim.digests.push(digest.to_owned());
-        if knows_origins {
-            claim.pulled_from.push(repository(name).to_owned());
-        }
+        origins.push(repository(name).to_owned());
     }
+    claim.origins = knows_origins.then_some(origins);
+    let config = image.config.unwrap_or_default();
+    claim.made = Some(Made {
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        arguments: config.cmd.unwrap_or_default(),
+        directory: config.working_dir.unwrap_or_default(),
+        variables: config.env.unwrap_or_default(),
+        health_check: words(config.healthcheck),
+    });
     Ok(())
 }
 
@@ -296,15 +375,87 @@ mod tests {
     fn image_is_pulled_from_where_the_engine_says_if_it_knows() {
         let answer =
             br#"{"RepoDigests": ["r.example/team/x@sha256:2", "docker.io/y@sha256:3", "odd"]}"#;
-        for (knows, pulled) in [(true, &["r.example/team/x", "y"][..]), (false, &[])] {
+        for (knows, origins) in [
+            (true, Some(&["r.example/team/x", "docker.io/y"][..])),
+            (false, None),
+        ] {
             let claim = container(&inspected(&[])).expect("readable").running();
             let mut claim = claim.expect("running");
             image(answer, knows, &mut claim).expect("readable");
             assert_eq!(claim.digests, ["sha256:1", "sha256:2", "sha256:3"]);
-            assert_eq!(claim.pulled_from, pulled);
+            let found = claim
+                .origins
+                .as_ref()
+                .map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(found.as_deref(), origins);
             image(br#"{"RepoDigests": null}"#, knows, &mut claim).expect("readable");
             assert!(image(br#"{"RepoDigests": 7}"#, knows, &mut claim).is_err());
         }
+    }
+
+    #[test]
+    fn start_and_image_are_read_as_far_as_they_are_compared() {
+        let changes = [
+            ("/Path", "/anteroom".into()),
+            ("/Args", serde_json::json!(["--", "java"])),
+            (
+                "/Mounts",
+                serde_json::json!([{"Type": "bind", "Destination": "/data"}, {"Type": "tmpfs", "Destination": "/opt"}]),
+            ),
+            ("/Config/WorkingDir", "/app".into()),
+            ("/Config/Env", serde_json::json!(["A=1"])),
+            (
+                "/Config/Healthcheck",
+                serde_json::json!({"Test": ["CMD", "x"], "Interval": 7}),
+            ),
+            (
+                "/HostConfig",
+                serde_json::json!({"Tmpfs": {"/run": "size=1m"}, "PidMode": "host", "Privileged": true}),
+            ),
+        ];
+        let mut whole: serde_json::Value =
+            serde_json::from_slice(&inspected(&[])).expect("readable");
+        for (pointer, value) in changes {
+            let (top, key) = pointer.rsplit_once('/').expect("it has a slash");
+            whole.pointer_mut(top).expect("it is there")[key] = value;
+        }
+        let claim = container(whole.to_string().as_bytes()).expect("readable");
+        let mut claim = claim.running().expect("running");
+        let mount = |place: &str, is_tmpfs| Mount {
+            place: place.to_owned(),
+            is_tmpfs,
+        };
+        let words = |words: &[&str]| -> Vec<String> {
+            words.iter().map(|word| (*word).to_owned()).collect()
+        };
+        let expected = Started {
+            command: words(&["/anteroom", "--", "java"]),
+            directory: "/app".to_owned(),
+            variables: words(&["A=1"]),
+            health_check: words(&["CMD", "x"]),
+            mounts: vec![
+                mount("/data", false),
+                mount("/opt", true),
+                mount("/run", true),
+            ],
+            pid_mode: "host".to_owned(),
+            is_privileged: true,
+        };
+        assert_eq!(claim.run, expected);
+        assert_eq!(claim.made, None);
+        let answer = br#"{"Config": {"Entrypoint": ["/anteroom"], "Cmd": ["x"], "Env": ["A=2"],
+            "WorkingDir": "/w", "Healthcheck": {"Test": ["NONE"]}}}"#;
+        image(answer, true, &mut claim).expect("readable");
+        let made = Made {
+            entrypoint: words(&["/anteroom"]),
+            arguments: words(&["x"]),
+            directory: "/w".to_owned(),
+            variables: words(&["A=2"]),
+            health_check: words(&["NONE"]),
+        };
+        assert_eq!(claim.made, Some(made));
+        image(br#"{"Config": null}"#, true, &mut claim).expect("readable");
+        assert_eq!(claim.made, Some(Made::default()));
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn read(bytes: &[u8]) {
     if let Ok(Some(mut claim)) = answers::container(bytes).map(answers::Inspection::running) {
         assert!(claim.pid > 0 && claim.digests.len() == 1);
         let _ = answers::image(bytes, false, &mut claim);
-        assert!(claim.pulled_from.is_empty());
+        assert!(claim.origins.is_none());
     }
     let _ = answers::knows_origins(bytes);
     let _ = answers::complaint(bytes);

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::{Claim, Delivery, LabelNames, Rule, decide, labelled, metadata, repository};
 use crate::agent::credentials::Credentials;
+use crate::agent::image::Started;
 use crate::fuzzing::lines;
 
 /// Compares a container with a rule: its lines are the two labels, the image, where that was pulled from, and a network.
@@ -15,6 +16,11 @@ pub fn labels(input: &[u8]) {
     };
     let name = repository(image);
     assert!(image.contains(name) && !name.contains('@'));
+    let pulled = repository(pulled);
+    let origins = match pulled.is_empty() {
+        true => Vec::new(),
+        false => vec![pulled.to_owned()],
+    };
     let claim = Claim {
         container: "0".repeat(64),
         name: "name".to_owned(),
@@ -25,7 +31,9 @@ pub fn labels(input: &[u8]) {
         image: image.to_owned(),
         user: String::new(),
         digests: vec!["sha256:id".to_owned()],
-        pulled_from: vec![repository(pulled).to_owned()],
+        origins: Some(origins),
+        run: Started::default(),
+        made: None,
         networks: vec![network.to_owned()],
         pid: 1,
         started: OffsetDateTime::UNIX_EPOCH,
@@ -44,6 +52,7 @@ pub fn labels(input: &[u8]) {
             "team/timeline".to_owned(),
             "registry.example:5000/team/timeline".to_owned(),
         ],
+        demand: None,
         digests: Vec::new(),
         users: Vec::new(),
         networks: vec!["back".to_owned()],
@@ -63,7 +72,9 @@ pub fn labels(input: &[u8]) {
             assert_eq!(network, "back");
             assert_eq!(identity.role, format!("timeline-{environment}"));
             let from_registry = name == "registry.example:5000/team/timeline";
-            assert!(name == "team/timeline" || from_registry && repository(pulled) == name);
+            let short = name.strip_prefix("docker.io/").unwrap_or(name);
+            let is_local = short == "team/timeline" && pulled.is_empty();
+            assert!(is_local || from_registry && pulled == name);
             assert_eq!(metadata(&identity, &claim, "host").len(), 5);
         }
         Err(refusal) => assert!(!refusal.to_string().is_empty()),
