@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -17,6 +18,7 @@ use crate::secret::Secret;
 const RELEASE: u8 = b'r';
 const END: u8 = b'e';
 const SIGNAL: u8 = b's';
+const TELL: u8 = b'h';
 const TERMINATE: u8 = b't';
 /// More than an exec takes.
 const MESSAGE_MAX: usize = 16 << 20;
@@ -41,6 +43,8 @@ pub enum News {
     Ready(Ready),
     /// The application is to get this signal.
     Signal(Signal),
+    /// The application is to get this signal once it can take it.
+    Tell(Signal),
     /// The application is to be ended.
     Terminate,
     /// The keeper is gone.
@@ -141,6 +145,7 @@ impl ParentEnd {
         self.message.drain(..2);
         match (kind, Signal::try_from(i32::from(number))) {
             (SIGNAL, Ok(signal)) => News::Signal(signal),
+            (TELL, Ok(signal)) => News::Tell(signal),
             (TERMINATE, _) => News::Terminate,
             _ => News::Nothing,
         }
@@ -206,6 +211,22 @@ impl KeeperEnd {
         matches!(poll(&mut ready, PollTimeout::ZERO), Ok(n) if n > 0)
     }
 
+    /// Waits so long; false when everything is to be given back meanwhile.
+    pub fn is_quiet_for(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return !self.is_ending();
+            }
+            let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+            let patience = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            if matches!(poll(&mut ready, patience), Ok(n) if n > 0) {
+                return false;
+            }
+        }
+    }
+
     /// Waits for leave to go on; false when the start was called off.
     pub fn await_release(&mut self) -> bool {
         let mut byte = [0];
@@ -230,6 +251,11 @@ impl KeeperEnd {
         self.stream.write_all(&[SIGNAL, signal as u8])
     }
 
+    /// Has PID 1 send the application a signal as soon as there is a handler for it.
+    pub fn tell(&mut self, signal: Signal) -> io::Result<()> {
+        self.stream.write_all(&[TELL, signal as u8])
+    }
+
     /// Has PID 1 end the application.
     pub fn terminate(&mut self) -> io::Result<()> {
         self.stream.write_all(&[TERMINATE, 0])
@@ -250,6 +276,7 @@ mod tests {
         ];
         keeper.ready(&variables, true).expect("sent");
         keeper.signal(Signal::SIGHUP).expect("sent");
+        keeper.tell(Signal::SIGUSR1).expect("sent");
         keeper.terminate().expect("sent");
         let Ok(News::Ready(ready)) = parent.read() else {
             panic!("not ready")
@@ -265,8 +292,20 @@ mod tests {
         assert!(keeper.await_release());
         drop(keeper);
         assert!(matches!(parent.read(), Ok(News::Signal(Signal::SIGHUP))));
+        assert!(matches!(parent.read(), Ok(News::Tell(Signal::SIGUSR1))));
         assert!(matches!(parent.read(), Ok(News::Terminate)));
         assert!(matches!(parent.read(), Ok(News::Ended)));
+    }
+
+    #[test]
+    fn pause_ends_when_the_parent_does_and_not_before_its_time() {
+        let (mut parent, keeper) = pair().expect("sockets");
+        let began = Instant::now();
+        assert!(keeper.is_quiet_for(Duration::from_millis(20)));
+        assert!(began.elapsed() >= Duration::from_millis(20));
+        parent.end();
+        assert!(!keeper.is_quiet_for(Duration::from_secs(600)));
+        assert!(!keeper.is_quiet_for(Duration::ZERO));
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub fn text(config: &Config) -> String {
         "on rotation",
         &match &config.upkeep.on_rotate {
             OnRotate::Nothing => "the application is not told".to_owned(),
-            OnRotate::Signal(signal) => format!("it gets {signal}"),
+            OnRotate::Signal(signal) => format!("it gets {signal}, once it has a handler for it"),
             OnRotate::Command { words, timeout } => {
                 format!("{} (at most {} s)", words.join(" "), timeout.as_secs_f64())
             }

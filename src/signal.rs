@@ -8,6 +8,8 @@
     reason = "dispositions can be read and set only through libc; each use says why it is sound"
 )]
 
+mod handler;
+
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
@@ -21,6 +23,8 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Pid, getpid};
+
+pub use handler::{Disposition, Next, Waiting};
 
 /// Signals that end a start, unless they were blocked or ignored already.
 const ENDING: [Signal; 4] = [

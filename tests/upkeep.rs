@@ -1002,6 +1002,41 @@ fn a_signal_tells_the_application_of_each_generation_once_x2() {
     }
 }
 
+/// The signal would end an application that has no handler for it yet.
+#[test]
+fn signal_waits_until_the_application_has_a_handler() {
+    let scenes = ["exec", "supervise"].map(|lifecycle| {
+        let service = Service::with_database();
+        database_lives(&service, "6s", "24h");
+        let application = "echo up; while [ ! -e \"$DIR.gate\" ]; do sleep 0.05; done; \
+             trap 'echo told' HUP; trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+        let scene = Scene::start(service, application, |manifest| {
+            database_alone(manifest)
+                .set("process.on_rotate", "SIGHUP")
+                .set("process.lifecycle", lifecycle)
+        });
+        // One generation, and no other one.
+        let lease = json!({"lease_id": scene.lease("db")});
+        scene.service.admin.ok("PUT", "sys/leases/revoke", lease);
+        scene
+    });
+    for mut scene in scenes {
+        scene.wait_for_events("on_rotate_waits", 1);
+        let gate = format!("{}.gate", scene.directory.path().display());
+        assert!(scene.run.is_running(), "{}", scene.run.stderr());
+        fs::write(&gate, "").expect("a file beside the directory");
+        scene.run.wait_for_stdout("told\n");
+        fs::remove_file(&gate).expect("it is there");
+        scene.run.kill(Signal::SIGTERM);
+        let run = scene.run.wait();
+        run.assert_code(7);
+        assert_eq!(run.stdout, "up\nready\ntold\n", "{run:?}");
+        assert_eq!(run.stderr.matches("on_rotate_waits").count(), 1, "{run:?}");
+        let rotated = run.stderr.matches("\"event\":\"rotated\"").count();
+        assert_eq!(rotated, 1, "{run:?}");
+    }
+}
+
 /// The lines with this word in front, which is cut off.
 fn lines(text: &str, word: &str) -> Vec<String> {
     let lines = text.lines().filter_map(|line| line.strip_prefix(word));

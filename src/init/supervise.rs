@@ -29,7 +29,7 @@ use crate::error::Error as CrateError;
 use crate::exec;
 use crate::link::News;
 use crate::log::{Level, Log};
-use crate::signal::{self, Arrival};
+use crate::signal::{self, Arrival, Disposition, Next, Waiting};
 use crate::user::User;
 
 use stragglers::Stragglers;
@@ -75,6 +75,7 @@ pub(super) fn run(
         log,
         stop_timeout: supervision.stop_timeout,
         kill_at: None,
+        waiting: None,
         is_expired: false,
     };
     let status = init.look_after(keeper, stays, config.upkeep.on_expiry);
@@ -227,6 +228,8 @@ struct Init {
     stop_timeout: Duration,
     /// When patience with it is over, once it was told to end.
     kill_at: Option<Instant>,
+    /// A signal for which it has no handler yet, and when to look again.
+    waiting: Option<(Waiting, Instant)>,
     /// It was told to end because the token's life is over.
     is_expired: bool,
 }
@@ -255,6 +258,7 @@ impl Init {
                 }
             }
             self.kill_if_late();
+            self.tell_waiting();
             let Some(arrival) = signal::next(&self.listened, self.patience()) else {
                 continue;
             };
@@ -278,6 +282,11 @@ impl Init {
             match keeper.link.read() {
                 Ok(News::Nothing | News::Ready(_)) => return true,
                 Ok(News::Signal(signal)) => self.tell(signal as i32),
+                Ok(News::Tell(signal)) => {
+                    // Of several generations it is told once.
+                    let waiting = (Waiting::new(signal), Instant::now());
+                    self.waiting.get_or_insert(waiting);
+                }
                 Ok(News::Terminate) => self.terminate(),
                 Ok(News::Ended) | Err(_) => return false,
             }
@@ -301,6 +310,27 @@ impl Init {
         let _ = with_their_rights(user, || signal::send(self.addressee, number));
     }
 
+    /// Sends the signal that waits, if the application has a handler for it by now.
+    fn tell_waiting(&mut self) {
+        let now = Instant::now();
+        let Some((waiting, due)) = self.waiting.as_mut().filter(|(_, due)| *due <= now) else {
+            return;
+        };
+        let signal = waiting.signal;
+        match waiting.decide(Disposition::of(self.application, signal)) {
+            Next::Look(pause) => {
+                *due = now + pause;
+                if let Some(text) = waiting.notice() {
+                    self.log.event(Level::Warn, "on_rotate_waits", &text, &[]);
+                }
+            }
+            Next::Send => {
+                self.waiting = None;
+                self.tell(signal as i32);
+            }
+        }
+    }
+
     fn terminate(&mut self) {
         if !self.is_expired {
             self.is_expired = true;
@@ -320,8 +350,9 @@ impl Init {
 
     /// How long nothing is due; for ever, mostly.
     fn patience(&self) -> Option<Duration> {
-        self.kill_at
-            .map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+        let waiting = self.waiting.as_ref().map(|(_, due)| *due);
+        let due = self.kill_at.into_iter().chain(waiting).min();
+        due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
     /// Takes every child that has ended; the status of the application, if it is among them.

@@ -12,6 +12,7 @@ use nix::unistd::{Pid, getppid};
 use crate::error::Error;
 use crate::init;
 use crate::link::KeeperEnd;
+use crate::signal::{Disposition, Waiting};
 use crate::user::User;
 use crate::vault::{Deadline, GRACE, Limits};
 
@@ -72,6 +73,25 @@ impl Application {
                 init::signal(*pid, ended.as_deref(), signal, user.as_ref())
             }
             Application::Below(link) => link.signal(signal).map_err(|error| told(&error)),
+        }
+    }
+
+    /// Sends it a signal of `on_rotate` as soon as it has a handler; gives back one that the keeper has to wait with.
+    pub(super) fn tell(&mut self, signal: Signal) -> Result<Option<Waiting>, Error> {
+        match self {
+            Application::Beside { .. } => Ok(Some(Waiting::new(signal))),
+            Application::Below(link) => link
+                .tell(signal)
+                .map(|()| None)
+                .map_err(|error| told(&error)),
+        }
+    }
+
+    /// What a signal would do to it, as far as the keeper can see.
+    pub(super) fn disposition(&self, signal: Signal) -> Disposition {
+        match self {
+            Application::Beside { pid, .. } => Disposition::of(*pid, signal),
+            Application::Below(_) => Disposition::Unknown,
         }
     }
 

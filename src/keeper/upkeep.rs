@@ -32,6 +32,7 @@ use crate::log::Log;
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
 use crate::secrets_dir::SecretsDir;
+use crate::signal::Waiting;
 use crate::vault::Session;
 
 use credentials::Retired;
@@ -74,6 +75,8 @@ pub(super) struct State {
     /// The variables of the last generation, for a command.
     variables: Vec<(String, Secret)>,
     hook: Option<(Hook, Moment)>,
+    /// A signal for which the application has no handler yet, and when to look again.
+    waiting: Option<(Waiting, Moment)>,
     /// What changed since the command was started.
     untold: BTreeSet<String>,
     is_warned: bool,
@@ -96,6 +99,7 @@ enum Job {
     Farewell,
     End,
     StopHook,
+    Tell,
 }
 
 /// Why the loop went on.
@@ -185,6 +189,7 @@ impl Upkeep<'_> {
                 .as_ref()
                 .map(|(_, until)| (*until, Job::StopHook)),
         );
+        jobs.extend(state.waiting.as_ref().map(|(_, due)| (*due, Job::Tell)));
         let token = self.holdings.token.as_ref();
         if let Some(token) = token.filter(|token| token.lost.is_none()) {
             let away_until = state
@@ -237,6 +242,7 @@ impl Upkeep<'_> {
                 self.tell_of_the_end();
             }
             Job::End => self.lost(Loss::Expired),
+            Job::Tell => self.tell_waiting(),
             Job::StopHook => {
                 if let Some((hook, _)) = self.state.hook.take() {
                     let failure = hook.kill(self.config.user.as_ref());

@@ -16,6 +16,7 @@ use crate::log::{Level, Value};
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
 use crate::secrets_dir::Shown;
+use crate::signal::Next;
 
 /// Names what changed to the command of `on_rotate`.
 const CHANGED: &str = "ANTEROOM_CHANGED";
@@ -138,12 +139,14 @@ impl Upkeep<'_> {
     fn tell(&mut self, changed: BTreeSet<String>) {
         match &self.config.upkeep.on_rotate {
             OnRotate::Nothing => {}
-            OnRotate::Signal(signal) => {
-                if let Err(error) = self.application.signal(*signal) {
-                    self.log
-                        .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
+            OnRotate::Signal(signal) => match self.application.tell(*signal) {
+                Ok(Some(waiting)) => {
+                    // Of several generations it is told once.
+                    self.state.waiting.get_or_insert((waiting, moment()));
                 }
-            }
+                Ok(None) => {}
+                Err(error) => self.not_told(&error),
+            },
             OnRotate::Command { .. } => {
                 self.state.untold.extend(changed);
                 if self.state.hook.is_none() {
@@ -151,6 +154,33 @@ impl Upkeep<'_> {
                 }
             }
         }
+    }
+
+    /// Sends the signal that waits, if the application has a handler for it by now.
+    pub(super) fn tell_waiting(&mut self) {
+        let Some((waiting, due)) = &mut self.state.waiting else {
+            return;
+        };
+        let signal = waiting.signal;
+        match waiting.decide(self.application.disposition(signal)) {
+            Next::Look(pause) => {
+                *due = moment() + pause;
+                if let Some(text) = waiting.notice() {
+                    self.log.event(Level::Warn, "on_rotate_waits", &text, &[]);
+                }
+            }
+            Next::Send => {
+                self.state.waiting = None;
+                if let Err(error) = self.application.signal(signal) {
+                    self.not_told(&error);
+                }
+            }
+        }
+    }
+
+    fn not_told(&self, error: &Error) {
+        self.log
+            .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
     }
 
     pub(super) fn start_hook(&mut self) {
