@@ -65,6 +65,8 @@ pub enum Error {
     AnchorFile(vault::TrustError),
     /// Vault did not sign it, or did not answer the trust anchors.
     Vault(vault::Error),
+    /// The certificate ended each time before everything else was there.
+    Ended,
     /// The certificate is not what was asked for.
     Check {
         /// What is wrong with it.
@@ -80,6 +82,7 @@ impl fmt::Display for Error {
             }
             Error::AnchorFile(error) => error.fmt(f),
             Error::Vault(error) => write!(f, "the certificate: {error}"),
+            Error::Ended => f.write_str("the certificate ends before everything else is there"),
             Error::Check { reason } => {
                 write!(f, "the certificate that Vault signed is refused: {reason}")
             }

@@ -1,5 +1,7 @@
 //! One credential for each dependency, from any engine that answers `data`.
 
+mod end;
+
 use std::fmt;
 
 use crate::config::{Dependency, Method};
@@ -33,6 +35,13 @@ pub enum Error {
         /// The field.
         field: String,
     },
+    /// The answer ended each time before everything else was there.
+    Ended {
+        /// The dependency.
+        dependency: String,
+        /// Its Vault path.
+        path: String,
+    },
     /// There is no field at all.
     Empty {
         /// The dependency.
@@ -61,6 +70,10 @@ impl fmt::Display for Error {
                     field.escape_default()
                 )
             }
+            Error::Ended { dependency, path } => write!(
+                f,
+                "dependency {dependency}: what {path} gives ends before everything else is there"
+            ),
             Error::Empty { dependency, path } => {
                 write!(f, "dependency {dependency}: {path} holds no field")
             }
@@ -103,8 +116,13 @@ pub fn fetch(session: &Session, dependency: &Dependency, log: Log) -> Result<Cre
             ],
         );
     }
-    let data = match inner_data(reply.data, &dependency.path) {
-        Inner::Fields(fields) => fields,
+    let (has_lease, lease_duration) = (!reply.lease_id.is_empty(), reply.lease_duration);
+    let (data, end) = match inner_data(reply.data, &dependency.path) {
+        Inner::Fields(fields) => {
+            let end = end::own_end(&fields, has_lease, lease_duration);
+            (fields, end)
+        }
+        Inner::OfVersion2(fields) => (fields, None),
         Inner::Deleted => {
             return Err(Error::Deleted {
                 dependency: name(),
@@ -136,16 +154,17 @@ pub fn fetch(session: &Session, dependency: &Dependency, log: Log) -> Result<Cre
             path: path(),
         });
     }
-    let lease = (!reply.lease_id.is_empty()).then_some(Lease {
+    let lease = has_lease.then_some(Lease {
         id: reply.lease_id,
-        duration: reply.lease_duration,
+        duration: lease_duration,
         renewable: reply.renewable,
     });
-    Ok(Credential { fields, lease })
+    Ok(Credential { fields, lease, end })
 }
 
 enum Inner {
     Fields(Vec<(String, Value)>),
+    OfVersion2(Vec<(String, Value)>),
     Deleted,
 }
 
@@ -163,7 +182,7 @@ fn inner_data(mut data: Vec<(String, Value)>, path: &str) -> Inner {
         .position(|(name, _)| name == "data")
         .filter(|_| is_version_2);
     match position.map(|position| data.swap_remove(position).1) {
-        Some(Value::Object(fields)) => Inner::Fields(fields),
+        Some(Value::Object(fields)) => Inner::OfVersion2(fields),
         Some(Value::Null) => Inner::Deleted,
         Some(other) => {
             data.push(("data".to_owned(), other));
@@ -182,7 +201,9 @@ mod tests {
             return Vec::new();
         };
         match inner_data(data, path) {
-            Inner::Fields(fields) => fields.into_iter().map(|(name, _)| name).collect(),
+            Inner::Fields(fields) | Inner::OfVersion2(fields) => {
+                fields.into_iter().map(|(name, _)| name).collect()
+            }
             Inner::Deleted => vec!["deleted".to_owned()],
         }
     }

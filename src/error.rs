@@ -102,7 +102,7 @@ impl Error {
             Error::HandOver(handover::Error::Vault(error)) => of_vault(error),
             Error::Certificate(certificate::Error::Vault(error)) => of_vault(error),
             Error::Certificate(certificate::Error::Check { .. }) => 76,
-            Error::Certificate(certificate::Error::AnchorFile(_)) => 78,
+            Error::Certificate(certificate::Error::AnchorFile(_) | certificate::Error::Ended) => 78,
             Error::Certificate(certificate::Error::Request { .. }) => 70,
             Error::Dependency(dependencies::Error::Vault { error, .. }) => of_vault(error),
             Error::Dependency(_) => 78,
@@ -197,6 +197,10 @@ impl Error {
             }
             Error::Certificate(certificate::Error::Check { .. }) => {
                 "compare [certificate] with the PKI role: names it may give, its longest ttl, use_csr_common_name and use_csr_sans"
+            }
+            Error::Certificate(certificate::Error::Ended)
+            | Error::Dependency(dependencies::Error::Ended { .. }) => {
+                "let it live longer, in its role in Vault, or look what else takes so long"
             }
             Error::Certificate(_) => "look at [certificate] in the manifest",
             Error::Dependency(dependencies::Error::Vault { error, dependency }) => {

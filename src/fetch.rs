@@ -5,11 +5,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::certificate::{self, Clocks, Issued, Request};
+use crate::clock;
 use crate::config::{self, Config, Dependency};
 use crate::dependencies;
 use crate::error::Error;
 use crate::files::Credential;
 use crate::log::Log;
+use crate::renewal::Moment;
 use crate::vault::Session;
 
 /// Requests under way at once. Each of them needs a connection of its own, which costs more than it gains where the
@@ -21,12 +23,12 @@ const FAR: Duration = Duration::from_millis(4);
 /// The work is a request and a signature check.
 const STACK: usize = 256 << 10;
 
-/// Everything that the manifest asks for.
+/// What was asked for.
 pub struct Fetched {
-    /// The certificate.
-    pub certificate: Option<Issued>,
-    /// The credentials, in the order of the manifest.
-    pub credentials: Vec<Credential>,
+    /// The certificate, and when it was asked for.
+    pub certificate: Option<(Issued, Moment)>,
+    /// The credentials, in the order of the manifest: the dependency's index there, and when each was asked for.
+    pub credentials: Vec<(usize, Credential, Moment)>,
     /// How long it was until the certificate was there.
     pub certificate_took: Duration,
     /// How long it was until the last credential was there.
@@ -39,15 +41,17 @@ enum Job<'a> {
 }
 
 enum Product {
-    Certificate(Box<Issued>),
-    Credential(usize, Credential),
+    Certificate(Box<Issued>, Moment),
+    Credential(usize, Credential, Moment),
 }
 
-/// Fetches everything; the first failure ends it. `answer_time` is how long the server took for a small answer.
+/// Fetches a certificate, if one is requested, and the credentials of these dependencies; the first failure ends it.
+/// `answer_time` is how long the server took for a small answer.
 pub fn fetch(
     session: &Session,
     config: &Config,
     request: Option<Request>,
+    wanted: impl Fn(usize) -> bool,
     answer_time: Duration,
     clocks: impl Fn() -> Clocks + Sync,
     log: Log,
@@ -60,6 +64,7 @@ pub fn fetch(
         .chain(
             (0..)
                 .zip(&config.dependencies)
+                .filter(|(index, _)| wanted(*index))
                 .map(|(index, dependency)| Job::Credential(index, dependency)),
         )
         .collect();
@@ -73,14 +78,15 @@ pub fn fetch(
     let work = || {
         // A statement of its own, so that the lock is not held while the job is done.
         while let Some(job) = { lock(&jobs).next() } {
+            let asked = clock::moment();
             let product = match job {
                 Job::Certificate(request, certificate) => {
                     certificate::obtain(request, certificate, session, &clocks)
-                        .map(|issued| Product::Certificate(Box::new(issued)))
+                        .map(|issued| Product::Certificate(Box::new(issued), asked))
                         .map_err(Error::from)
                 }
                 Job::Credential(index, dependency) => dependencies::fetch(session, dependency, log)
-                    .map(|credential| Product::Credential(index, credential))
+                    .map(|credential| Product::Credential(index, credential, asked))
                     .map_err(Error::from),
             };
             let failed = product.is_err();
@@ -109,27 +115,22 @@ pub fn fetch(
         certificate_took: Duration::ZERO,
         credentials_took: Duration::ZERO,
     };
-    let mut credentials = Vec::new();
     for product in done
         .into_inner()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
     {
         match product? {
-            (Product::Certificate(issued), took) => {
-                fetched.certificate = Some(*issued);
+            (Product::Certificate(issued, asked), took) => {
+                fetched.certificate = Some((*issued, asked));
                 fetched.certificate_took = took;
             }
-            (Product::Credential(index, credential), took) => {
-                credentials.push((index, credential));
+            (Product::Credential(index, credential, asked), took) => {
+                fetched.credentials.push((index, credential, asked));
                 fetched.credentials_took = fetched.credentials_took.max(took);
             }
         }
     }
-    credentials.sort_by_key(|(index, _)| *index);
-    fetched.credentials = credentials
-        .into_iter()
-        .map(|(_, credential)| credential)
-        .collect();
+    fetched.credentials.sort_by_key(|(index, ..)| *index);
     Ok(fetched)
 }
 

@@ -31,6 +31,8 @@ pub struct Credential {
     pub fields: Vec<(String, Secret)>,
     /// The lease it lives under, when it has one.
     pub lease: Option<Lease>,
+    /// The end that the answer names itself, when it does.
+    pub end: Option<OwnEnd>,
 }
 
 impl Credential {
@@ -57,6 +59,27 @@ pub struct Lease {
     pub duration: u64,
     /// It can be renewed.
     pub renewable: bool,
+}
+
+/// An end that an answer names beside its lease, or without one; lives are seconds from the answer on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnEnd {
+    /// The answer lives so long.
+    In {
+        /// What is left of its life.
+        life: u64,
+        /// Its life when it was new.
+        whole: u64,
+    },
+    /// The engine puts another value in its place then, and gives this one until then.
+    Rotation {
+        /// What is left of its life.
+        life: u64,
+        /// Its life when it was new, as far as the answer says.
+        whole: u64,
+    },
+    /// At this time of the server's clock, in seconds of Unix.
+    At(i64),
 }
 
 /// Everything that was fetched, before it has a form.

@@ -1,6 +1,7 @@
 //! The keeper: the process that talks to Vault and holds every secret.
 
 mod application;
+mod freshness;
 mod holdings;
 mod upkeep;
 
@@ -20,7 +21,7 @@ use crate::config::{Config, Lifecycle, Promise, Vault};
 use crate::dry_run;
 use crate::error::Error;
 use crate::exec;
-use crate::fetch::fetch;
+use crate::fetch::{Fetched, fetch};
 use crate::files::{self, Rendered};
 use crate::handover;
 use crate::init;
@@ -181,7 +182,8 @@ impl<'a> Start<'a> {
     /// The same without a Vault: everything is invented, and nothing has to be kept fresh.
     fn without_vault(mut self, generation: Generation) -> Result<Ended, Error> {
         let material = dry_run::material(self.config, clock::calendar())?;
-        let holdings = Holdings::new(clock::moment(), material, None, None);
+        let asked = vec![clock::moment(); material.credentials.len()];
+        let holdings = Holdings::new(material, &asked, None, None);
         self.steps.mark("samples");
         // In a container the directory ends with it; elsewhere nobody else tidies up.
         let stays = self.directory.is_private()
@@ -237,22 +239,43 @@ impl<'a> Start<'a> {
         let looked_up = clock::moment();
         let properties = handover::verify(session, auth, promise)?;
         let answer_time = self.steps.mark("verify");
-        let fetched = fetch(
-            session,
-            self.config,
-            request,
-            answer_time,
-            || clock::clocks(session.clock_skew()),
-            self.log,
-        )?;
+        let mut fetched = self.fetch_some(session, request, answer_time, |_| true)?;
         self.steps.mark_parallel(&[
             ("certificate", fetched.certificate_took),
             ("dependencies", fetched.credentials_took),
         ]);
-        let material = files::Material::new(self.config, fetched.certificate, fetched.credentials);
+        if self.refresh(session, answer_time, &mut fetched)? {
+            self.steps.mark("again");
+        }
+        let (credentials, asked): (Vec<_>, Vec<_>) = fetched
+            .credentials
+            .into_iter()
+            .map(|(_, credential, asked)| (credential, asked))
+            .unzip();
+        let certificate = fetched.certificate.map(|(issued, _)| issued);
+        let material = files::Material::new(self.config, certificate, credentials);
         let token = Token::new(looked_up, auth.lease_duration, &properties);
         let skew = session.clock_skew();
-        Ok(Holdings::new(looked_up, material, Some(token), skew))
+        Ok(Holdings::new(material, &asked, Some(token), skew))
+    }
+
+    fn fetch_some(
+        &self,
+        session: &Session,
+        request: Option<certificate::Request>,
+        answer_time: Duration,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Fetched, Error> {
+        let clocks = || clock::clocks(session.clock_skew());
+        fetch(
+            session,
+            self.config,
+            request,
+            wanted,
+            answer_time,
+            clocks,
+            self.log,
+        )
     }
 
     /// Writes the files, hands the variables over and waits until the application runs.

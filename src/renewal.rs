@@ -68,6 +68,15 @@ impl Term {
         term
     }
 
+    /// Something that cannot be renewed and would live for so long, but of which only this is left: what it needs ends before.
+    pub fn cut_short(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
+        Term {
+            // What fails goes by the whole life, else the tries would become ever more.
+            full: life,
+            ..Term::new(now, left.min(life), false, chance)
+        }
+    }
+
     /// Something renewable that was new before: so much of its life is left.
     pub fn begun(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
         let end = now + left;
@@ -120,6 +129,11 @@ impl Term {
         self.end.saturating_sub(now)
     }
 
+    /// Another one in its place would live longer, by more than what rounding makes of it.
+    pub fn is_outlived_by(&self, other: &Term) -> bool {
+        other.end > self.end + ROUNDING
+    }
+
     /// It failed and has not succeeded since.
     pub fn is_failing(&self) -> bool {
         self.failures > 0
@@ -136,6 +150,11 @@ fn renewal(now: Moment, end: Moment, chance: f64) -> Moment {
 /// Of lives of seconds more than a third is left: an answer of a busy server takes as long as for others.
 fn spare(life: Duration) -> Duration {
     SPARE.min(life / 2)
+}
+
+/// So little is left of a life that nothing should begin with it: less than what is left when something is done for it.
+pub fn is_worn(whole: Duration, left: Duration) -> bool {
+    left.is_zero() || left < spare(whole)
 }
 
 /// The part of a life after which something is done: 0.60 to 0.72.
@@ -261,6 +280,50 @@ mod tests {
             assert!(renewals >= 3, "{renewals}");
             let left = term.end - term.due;
             assert!(left >= Duration::from_millis(1500), "{left:?} {term:?}");
+        }
+    }
+
+    #[test]
+    fn life_of_which_nearly_nothing_is_left_is_worn() {
+        for (whole, left, is_worn_out) in [
+            (3_600_000, 5000, false),
+            (3_600_000, 4999, true),
+            (3_600_000, 0, true),
+            (10_000, 5000, false),
+            (8000, 4000, false),
+            (8000, 3999, true),
+            (1000, 500, false),
+            (1000, 499, true),
+            (0, 0, true),
+        ] {
+            let (whole, left) = (Duration::from_millis(whole), Duration::from_millis(left));
+            assert_eq!(is_worn(whole, left), is_worn_out, "{left:?} of {whole:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_is_due_in_good_time_and_tried_by_its_whole_life() {
+        let (day, hour) = (Duration::from_secs(86_400), Duration::from_secs(3600));
+        let now = Moment::from_secs(100);
+        for chance in chances().take(100) {
+            let mut term = Term::cut_short(now, day, hour, chance);
+            assert_eq!((term.end, term.step), (now + hour, Step::Replace));
+            let due = (term.due - now).as_secs();
+            assert!((2160..=2592).contains(&due), "{term:?}");
+            term.failed(term.end, chance);
+            assert!(term.due >= term.end + day / 60, "{term:?}");
+            assert_eq!(
+                Term::cut_short(now, hour, day, chance),
+                Term::new(now, hour, false, chance)
+            );
+        }
+    }
+
+    #[test]
+    fn successor_that_ends_no_later_is_none() {
+        let lives = |seconds| Term::new(Moment::ZERO, Duration::from_secs(seconds), false, 0.5);
+        for (seconds, is_later) in [(60, false), (61, false), (62, true), (10, false)] {
+            assert_eq!(lives(60).is_outlived_by(&lives(seconds)), is_later);
         }
     }
 

@@ -273,14 +273,14 @@ fn what_the_role_refuses_is_78_with_role_and_reason_f23_p8() {
 // Answers that a proxy altered
 
 /// A CA of the test's own.
-struct Ca {
+pub(crate) struct Ca {
     params: CertificateParams,
     key: KeyPair,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 impl Ca {
-    fn new(name: &str, until: i32, above: Option<&Ca>) -> Self {
+    pub(crate) fn new(name: &str, until: i32, above: Option<&Ca>) -> Self {
         install_crypto();
         let key = KeyPair::generate().expect("a key can be made");
         let mut params = CertificateParams::default();
@@ -299,7 +299,7 @@ impl Ca {
         Self { params, key, pem }
     }
 
-    fn sign(&self, params: &CertificateParams, key: &impl PublicKeyData) -> String {
+    pub(crate) fn sign(&self, params: &CertificateParams, key: &impl PublicKeyData) -> String {
         params
             .signed_by(key, &Issuer::from_params(&self.params, &self.key))
             .expect("a CA can sign")
@@ -308,7 +308,7 @@ impl Ca {
 }
 
 /// The key of a request.
-struct CsrKey(Vec<u8>);
+pub(crate) struct CsrKey(Vec<u8>);
 
 impl PublicKeyData for CsrKey {
     fn der_bytes(&self) -> &[u8] {
@@ -320,12 +320,22 @@ impl PublicKeyData for CsrKey {
     }
 }
 
+/// The key of this request.
+pub(crate) fn csr_key(csr: &str) -> CsrKey {
+    let (_, csr) = x509_parser::pem::parse_x509_pem(csr.as_bytes()).expect("PEM");
+    let (_, csr) =
+        x509_parser::certification_request::X509CertificationRequest::from_der(&csr.contents)
+            .expect("a CSR");
+    let info = csr.certification_request_info;
+    CsrKey(info.subject_pki.subject_public_key.data.to_vec())
+}
+
 fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().expect("a host name"))
 }
 
 /// A certificate with the names that the manifest asks for.
-fn leaf(common_name: &str) -> CertificateParams {
+pub(crate) fn leaf(common_name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.remove(DnType::CommonName);
     params
@@ -360,17 +370,7 @@ fn signed_by_us(
         }
         let body = seen.json();
         let csr = body["csr"].as_str().expect("a CSR").to_owned();
-        let (_, csr) = x509_parser::pem::parse_x509_pem(csr.as_bytes()).expect("PEM");
-        let (_, csr) =
-            x509_parser::certification_request::X509CertificationRequest::from_der(&csr.contents)
-                .expect("a CSR");
-        let key = CsrKey(
-            csr.certification_request_info
-                .subject_pki
-                .subject_public_key
-                .data
-                .to_vec(),
-        );
+        let key = csr_key(&csr);
         let data = make(&key, &root);
         Fault::Answer(crate::support::Reply::vault(&json!({"data": data})))
     })

@@ -11,6 +11,7 @@ mod delivery;
 #[cfg(feature = "agent")]
 mod door;
 mod dry_run;
+mod ends;
 mod files;
 mod handover;
 mod java;

@@ -124,7 +124,7 @@ impl Clocks {
     /// The clocks by which something is valid that runs from one time until another, in the order in which they count: the
     /// one first by which it ends first. But a clock that leaves it less than a tenth of what the other one leaves is plainly
     /// wrong; who went by it would ask for another one without end.
-    fn accepting(self, from: i64, until: i64) -> Vec<Clock> {
+    pub fn accepting(self, from: i64, until: i64) -> Vec<Clock> {
         let mut clocks = vec![Clock::Here, Clock::Vault];
         clocks.retain(|clock| (from..=until).contains(&self.at(*clock)));
         let left = |clock: &Clock| until.saturating_sub(self.at(*clock));

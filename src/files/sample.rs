@@ -23,6 +23,7 @@ pub fn credential(dependency: &Dependency, config: &Config) -> Credential {
     Credential {
         fields,
         lease: None,
+        end: None,
     }
 }
 

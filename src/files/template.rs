@@ -297,6 +297,7 @@ mod tests {
         let credential = Credential {
             fields: vec![("password".to_owned(), Secret::new("canary".to_owned()))],
             lease: None,
+            end: None,
         };
         let mut values = values(&[("app", "timeline")]);
         let fields = map(fields(&credential));

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::certificate::Issued;
+use crate::certificate::{Clock, Clocks, Issued};
 use crate::clock;
 use crate::config::Config;
 use crate::files::status::{self, Loss, Status, rfc3339};
-use crate::files::{Credential, Material};
+use crate::files::{Credential, Material, OwnEnd};
 use crate::renewal::{self, Horizon, Moment, Term};
 use crate::vault::TokenProperties;
 
@@ -22,6 +22,8 @@ pub(super) struct Holdings {
     pub(super) certificate: Option<Term>,
     /// One for each credential; none where it has no lease.
     pub(super) leases: Vec<Option<Term>>,
+    /// One for each credential; none where the answer names no end of its own.
+    pub(super) ends: Vec<Option<Moment>>,
     /// When the files were rendered.
     pub(super) rendered: OffsetDateTime,
 }
@@ -62,27 +64,62 @@ impl Token {
     }
 }
 
+/// What ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Item {
+    Certificate,
+    /// By its index.
+    Credential(usize),
+}
+
 impl Holdings {
-    /// What was fetched since a moment.
+    /// Brings together what was fetched; `asked` says for each credential when it was asked for.
     pub(super) fn new(
-        since: Moment,
         material: Material,
+        asked: &[Moment],
         token: Option<Token>,
         skew: Option<i64>,
     ) -> Holdings {
         let is_fetched = token.is_some();
         let certificate = material.certificate.as_ref().filter(|_| is_fetched);
+        let times = Times::now(skew);
+        let ends: Vec<Option<Moment>> = asked
+            .iter()
+            .zip(&material.credentials)
+            .map(|(asked, credential)| Some(times.end(*asked, credential.end?)))
+            .collect();
         Holdings {
             token,
-            certificate: certificate.map(|issued| certificate_term(clock::moment(), issued, skew)),
-            leases: material
-                .credentials
+            certificate: certificate.map(|issued| times.certificate_term(issued)),
+            leases: asked
                 .iter()
-                .map(|credential| lease_term(since, credential))
+                .zip(material.credentials.iter().zip(&ends))
+                .map(|(asked, (credential, end))| lease_term(*asked, credential, *end))
                 .collect(),
+            ends,
             rendered: clock::calendar(),
             material,
         }
+    }
+
+    /// When each thing ends that ends by itself, unless it ended with the token.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (Moment, Item)> {
+        let token = self.token.as_ref();
+        let is_alone = token.is_none_or(|token| token.lost.is_none());
+        let issued = self.material.certificate.as_ref();
+        let certificate = self
+            .certificate
+            .filter(|_| is_alone || issued.is_none_or(|issued| !issued.is_leased));
+        let credentials = self.leases.iter().zip(&self.ends).enumerate();
+        let credentials = credentials
+            .filter(move |(_, (lease, _))| is_alone || lease.is_none())
+            .filter_map(|(index, (lease, end))| {
+                Some((first_end(lease.as_ref(), *end)?, Item::Credential(index)))
+            });
+        certificate
+            .map(|term| (term.end, Item::Certificate))
+            .into_iter()
+            .chain(credentials)
     }
 
     fn terms(&self) -> impl Iterator<Item = &Term> {
@@ -137,18 +174,22 @@ impl Holdings {
                     serial_number: issued.serial_number.clone(),
                     common_name: asked.common_name.clone(),
                     not_after: rfc3339(issued.not_after),
-                    expires: token_end
-                        .filter(|_| issued.is_leased)
-                        .and_then(|end| calendar_at(here, now, end))
-                        .map_or(rfc3339(issued.not_after), |end| {
-                            rfc3339(end.min(issued.not_after))
-                        }),
+                    expires: self
+                        .certificate
+                        .map(|term| term.end)
+                        .map(|end| {
+                            let with = token_end.filter(|_| issued.is_leased);
+                            with.map_or(end, |with| end.min(with))
+                        })
+                        .and_then(at)
+                        .unwrap_or_else(|| rfc3339(issued.not_after)),
                 }),
             dependencies: config
                 .dependencies
                 .iter()
                 .zip(self.material.credentials.iter().zip(&self.leases))
-                .map(|(dependency, (credential, term))| {
+                .zip(&self.ends)
+                .map(|((dependency, (credential, term)), own_end)| {
                     let lease = credential.lease.as_ref();
                     status::Dependency {
                         name: dependency.name.clone(),
@@ -162,8 +203,11 @@ impl Holdings {
                         lease_duration: lease.map(|lease| lease.duration),
                         renewable: lease.map(|lease| lease.renewable),
                         // A lease ends with its token.
-                        expires: term
-                            .map(|term| token_end.map_or(term.end, |end| end.min(term.end)))
+                        expires: first_end(term.as_ref(), *own_end)
+                            .map(|end| {
+                                let with = token_end.filter(|_| term.is_some());
+                                with.map_or(end, |with| end.min(with))
+                            })
                             .and_then(at),
                     }
                 })
@@ -172,25 +216,215 @@ impl Holdings {
     }
 }
 
-/// A certificate cannot be renewed; another one is issued in good time.
-pub(super) fn certificate_term(now: Moment, issued: &Issued, skew: Option<i64>) -> Term {
-    let left = issued.not_after.unix_timestamp() - clock::clocks(skew).vault;
-    let left = renewal::life(u64::try_from(left).unwrap_or(0));
-    Term::new(now, left, false, clock::chance())
+/// What is the time?
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    now: Moment,
+    here: OffsetDateTime,
+    /// By how many seconds the server's clock is ahead of this machine's.
+    skew: i64,
 }
 
-/// None for a credential without a lease, or with one that does not end.
-pub(super) fn lease_term(now: Moment, credential: &Credential) -> Option<Term> {
+impl Times {
+    /// Reads this machine's clocks.
+    pub(super) fn now(skew: Option<i64>) -> Times {
+        Times {
+            now: clock::moment(),
+            here: clock::calendar(),
+            skew: skew.unwrap_or(0),
+        }
+    }
+
+    /// When something ends that ends at this time of this clock, in seconds of Unix.
+    fn moment_of(self, end: i64, clock: Clock) -> Moment {
+        let end = i128::from(end.saturating_sub(match clock {
+            Clock::Here => 0,
+            Clock::Vault => self.skew,
+        }));
+        let left = end * 1_000_000_000 - self.here.unix_timestamp_nanos();
+        let left = Duration::from_nanos(u64::try_from(left.max(0)).unwrap_or(u64::MAX));
+        self.now + left.min(renewal::ENDLESS)
+    }
+
+    /// When a credential ends that was asked for at a moment and names its end itself.
+    pub(super) fn end(self, asked: Moment, end: OwnEnd) -> Moment {
+        match end {
+            OwnEnd::In { life, .. } | OwnEnd::Rotation { life, .. } => asked + renewal::life(life),
+            OwnEnd::At(end) => {
+                let here = self.here.unix_timestamp();
+                let clocks = Clocks {
+                    here,
+                    vault: here.saturating_add(self.skew),
+                };
+                let clock = clocks.accepting(i64::MIN, end).first().copied();
+                self.moment_of(end, clock.unwrap_or(Clock::Vault))
+            }
+        }
+    }
+
+    /// A certificate cannot be renewed; another one is issued in good time. Its life is counted by the clock that found it
+    /// valid, and ends with the first CA that it needs.
+    pub(super) fn certificate_term(self, issued: &Issued) -> Term {
+        let until = |end| self.moment_of(end, issued.clock) - self.now;
+        let life = until(issued.not_after.unix_timestamp());
+        Term::cut_short(self.now, life, until(issued.end), clock::chance())
+    }
+}
+
+/// None for a credential without a lease, or with one that does not end; one that ends before its lease is not renewed.
+pub(super) fn lease_term(
+    asked: Moment,
+    credential: &Credential,
+    end: Option<Moment>,
+) -> Option<Term> {
     let lease = credential.lease.as_ref()?;
     (lease.duration > 0).then(|| {
         let life = renewal::life(lease.duration);
-        Term::new(now, life, lease.renewable, clock::chance())
+        let own = end.map_or(life, |end| end.saturating_sub(asked));
+        Term::new(
+            asked,
+            life.min(own),
+            lease.renewable && own >= life,
+            clock::chance(),
+        )
     })
+}
+
+/// When a credential ends that was asked for at a moment.
+pub(super) fn credential_end(
+    asked: Moment,
+    credential: &Credential,
+    times: Times,
+) -> Option<Moment> {
+    let own = credential.end.map(|end| times.end(asked, end));
+    let term = lease_term(asked, credential, own);
+    first_end(term.as_ref(), own)
+}
+
+/// The lease's end or the answer's own, whichever comes first.
+fn first_end(lease: Option<&Term>, own: Option<Moment>) -> Option<Moment> {
+    lease.map(|term| term.end).into_iter().chain(own).min()
 }
 
 /// None beyond the calendar.
 fn calendar_at(here: OffsetDateTime, now: Moment, moment: Moment) -> Option<OffsetDateTime> {
     let ahead = time::Duration::try_from(moment.saturating_sub(now)).ok()?;
     let behind = time::Duration::try_from(now.saturating_sub(moment)).ok()?;
-    here.checked_add(ahead)?.checked_sub(behind)
+    // Between the two looks at the clocks lie some microseconds, which would make one second less of a whole one.
+    let between = time::Duration::milliseconds(1);
+    here.checked_add(ahead)?
+        .checked_sub(behind)?
+        .checked_add(between)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Lease;
+    use crate::renewal::Step;
+
+    fn credential(lease: Option<(u64, bool)>, end: Option<OwnEnd>) -> Credential {
+        Credential {
+            fields: Vec::new(),
+            lease: lease.map(|(duration, renewable)| Lease {
+                id: "database/creds/x/1".to_owned(),
+                duration,
+                renewable,
+            }),
+            end,
+        }
+    }
+
+    /// At the moment 1000, which is the time 5000 here.
+    fn times(skew: i64) -> Times {
+        Times {
+            now: Moment::from_secs(1000),
+            here: OffsetDateTime::from_unix_timestamp(5000).expect("a time"),
+            skew,
+        }
+    }
+
+    #[test]
+    fn credential_ends_with_the_first_of_lease_and_own_end() {
+        let asked = Moment::from_secs(990);
+        let own = |life| OwnEnd::In { life, whole: 3600 };
+        for (lease, end, skew, expected) in [
+            (None, None, 0, None),
+            (Some((0, true)), None, 0, None),
+            (Some((60, true)), None, 0, Some(1050)),
+            (Some((60, true)), Some(own(20)), 0, Some(1010)),
+            (Some((60, true)), Some(own(90)), 0, Some(1050)),
+            (None, Some(own(90)), 0, Some(1080)),
+            (
+                None,
+                Some(OwnEnd::Rotation { life: 5, whole: 60 }),
+                0,
+                Some(995),
+            ),
+            (None, Some(OwnEnd::At(5030)), 0, Some(1030)),
+            // The server's clock is ahead, then behind; then ahead of the end, which it cannot be.
+            (None, Some(OwnEnd::At(5030)), 20, Some(1010)),
+            (None, Some(OwnEnd::At(5030)), -20, Some(1030)),
+            (None, Some(OwnEnd::At(5030)), 31, Some(1030)),
+            // By this machine's clock it has ended, but not by the one that made it.
+            (None, Some(OwnEnd::At(4000)), -2000, Some(2000)),
+            (None, Some(OwnEnd::At(4000)), 0, Some(1000)),
+        ] {
+            let found = credential_end(asked, &credential(lease, end), times(skew));
+            assert_eq!(
+                found,
+                expected.map(Moment::from_secs),
+                "{lease:?} {end:?} {skew}"
+            );
+        }
+    }
+
+    #[test]
+    fn lease_that_outlives_its_answer_is_replaced_and_not_renewed() {
+        let asked = Moment::from_secs(990);
+        for (renewable, own, step, end) in [
+            (true, None, Step::Renew, 1050),
+            (true, Some(1050), Step::Renew, 1050),
+            (true, Some(1049), Step::Replace, 1049),
+            (false, None, Step::Replace, 1050),
+            (false, Some(1000), Step::Replace, 1000),
+        ] {
+            let credential = credential(Some((60, renewable)), None);
+            let term = lease_term(asked, &credential, own.map(Moment::from_secs)).expect("a term");
+            assert_eq!((term.step, term.end), (step, Moment::from_secs(end)));
+        }
+    }
+
+    #[test]
+    fn certificate_ends_with_its_first_ca_by_the_clock_that_accepted_it() {
+        let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).expect("a time");
+        for (not_after, end, clock, skew, life, left) in [
+            (5100, 5100, Clock::Here, 0, 100, 100),
+            (5100, 5040, Clock::Here, 0, 100, 40),
+            (5100, 5040, Clock::Here, 70, 100, 40),
+            (5100, 5100, Clock::Vault, 70, 30, 30),
+            // This machine is two hours ahead.
+            (-1000, -1100, Clock::Vault, -7200, 1200, 1100),
+            (4000, 4000, Clock::Here, 0, 0, 0),
+        ] {
+            let issued = Issued {
+                private_key: crate::secret::Secret::new(Vec::new()),
+                chain: Vec::new(),
+                trust_anchors: Vec::new(),
+                serial_number: String::new(),
+                not_after: time(not_after),
+                end,
+                ends_with: None,
+                clock,
+                is_leased: false,
+            };
+            let term = times(skew).certificate_term(&issued);
+            assert_eq!(term.full, Duration::from_secs(life), "{not_after} {skew}");
+            assert_eq!(
+                term.end,
+                Moment::from_secs(1000 + left),
+                "{not_after} {skew}"
+            );
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 mod certificate;
 mod credentials;
+mod ends;
 mod publication;
 mod request;
 mod token;
@@ -22,7 +23,7 @@ use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
 use time::OffsetDateTime;
 
 use super::application::Application;
-use super::holdings::Holdings;
+use super::holdings::{Holdings, Item};
 use crate::clock::moment;
 use crate::command::Command;
 use crate::config::Config;
@@ -82,6 +83,8 @@ pub(super) struct State {
     is_warned: bool,
     farewell: Option<Moment>,
     is_told_of_the_end: bool,
+    /// What has ended and was said to have.
+    ended: BTreeSet<Item>,
     /// `status.json` says something else than what is.
     status_is_old: bool,
 }
@@ -100,6 +103,7 @@ enum Job {
     End,
     StopHook,
     Tell,
+    Ended(Item),
 }
 
 /// Why the loop went on.
@@ -190,6 +194,9 @@ impl Upkeep<'_> {
                 .map(|(_, until)| (*until, Job::StopHook)),
         );
         jobs.extend(state.waiting.as_ref().map(|(_, due)| (*due, Job::Tell)));
+        let ends = self.holdings.ends();
+        let unsaid = ends.filter(|(_, item)| !state.ended.contains(item));
+        jobs.extend(unsaid.map(|(end, item)| (end, Job::Ended(item))));
         let token = self.holdings.token.as_ref();
         if let Some(token) = token.filter(|token| token.lost.is_none()) {
             let away_until = state
@@ -243,6 +250,7 @@ impl Upkeep<'_> {
             }
             Job::End => self.lost(Loss::Expired),
             Job::Tell => self.tell_waiting(),
+            Job::Ended(item) => self.say_ended(item),
             Job::StopHook => {
                 if let Some((hook, _)) = self.state.hook.take() {
                     let failure = hook.kill(self.config.user.as_ref());

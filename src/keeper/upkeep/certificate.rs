@@ -4,7 +4,7 @@ use super::Upkeep;
 use super::request::{Asked, Trouble};
 use crate::certificate;
 use crate::clock::{self, chance, moment};
-use crate::keeper::holdings::certificate_term;
+use crate::keeper::holdings::{Item, Times};
 use crate::renewal::Term;
 
 /// What a change of it is called where the changes are named.
@@ -29,11 +29,18 @@ impl Upkeep<'_> {
         });
         match obtained {
             Ok(issued) => {
-                let now = moment();
-                let term = certificate_term(now, &issued, self.session.clock_skew());
-                self.holdings.certificate = Some(term);
+                let next = Times::now(self.session.clock_skew()).certificate_term(&issued);
+                if let Some(ca) = &issued.ends_with
+                    && !term.is_outlived_by(&next)
+                {
+                    let reason =
+                        format!("one that is signed now ends no later, since its CA {ca} ends");
+                    return self.not_reissued(&reason, &term);
+                }
+                self.holdings.certificate = Some(next);
                 self.holdings.material.certificate = Some(issued);
-                self.publish_soon(CERTIFICATE, now);
+                self.state.ended.remove(&Item::Certificate);
+                self.publish_soon(CERTIFICATE, moment());
                 self.state.status_is_old = true;
             }
             Err(Trouble::Failed(reason) | Trouble::Denied(reason) | Trouble::Refused(reason)) => {

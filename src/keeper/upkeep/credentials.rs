@@ -7,7 +7,7 @@ use super::request::{Asked, Trouble, is_at_its_end};
 use crate::clock::{chance, moment};
 use crate::dependencies;
 use crate::files::Credential;
-use crate::keeper::holdings::lease_term;
+use crate::keeper::holdings::{Item, Times, lease_term};
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment, Step, Term};
 
@@ -144,7 +144,11 @@ impl Upkeep<'_> {
     }
 
     fn take_credential(&mut self, index: usize, credential: Credential, term: &Term, now: Moment) {
-        self.holdings.leases[index] = lease_term(now, &credential);
+        let times = Times::now(self.session.clock_skew());
+        let end = credential.end.map(|end| times.end(now, end));
+        self.holdings.leases[index] = lease_term(now, &credential, end);
+        self.holdings.ends[index] = end;
+        self.state.ended.remove(&Item::Credential(index));
         let old = std::mem::replace(&mut self.holdings.material.credentials[index], credential);
         self.state.status_is_old = true;
         if old.fields == self.holdings.material.credentials[index].fields {
