@@ -37,13 +37,14 @@ impl Upkeep<'_> {
 
     /// When to publish what changed: with what is about to change too, but before anything that was replaced ends.
     fn publish_at(&self, now: Moment) -> Moment {
-        let leases = self
-            .holdings
-            .leases
-            .iter()
-            .chain([&self.holdings.certificate]);
-        let next = leases
-            .flatten()
+        let dependencies = &self.config.dependencies;
+        let names = dependencies.iter().map(|dependency| &*dependency.name);
+        // What has changed already does not wait for its own successor.
+        let next = names
+            .zip(&self.holdings.leases)
+            .chain([(CERTIFICATE, &self.holdings.certificate)])
+            .filter(|(name, _)| !self.state.changed.contains(*name))
+            .filter_map(|(_, term)| term.as_ref())
             .filter(|term| term.step == Step::Replace && term.due > now)
             .map(|term| term.due + Duration::from_millis(1))
             .filter(|due| *due <= self.state.changed_since + TOGETHER)
