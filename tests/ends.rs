@@ -217,7 +217,7 @@ fn behind(service: &Service, seconds: i64, life: i64) -> FaultProxy {
                 "ca_chain": [root.pem],
             });
             let date = http_date(there());
-            return Fault::Answer(Reply::json(200, &json!({"data": answer})).header("Date", &date));
+            return Fault::Answer(Reply::vault(&json!({"data": answer})).header("Date", &date));
         }
         Fault::Alter(Box::new(move |reply: &mut Reply| {
             reply
