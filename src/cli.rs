@@ -1,6 +1,6 @@
 //! What was typed.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -157,6 +157,8 @@ pub struct Refusal {
     pub others: Vec<String>,
     /// The last mistake with the usage; or what was asked for, help or version.
     pub last: clap::Error,
+    /// The line to write where `--` was forgotten.
+    pub hint: Option<String>,
 }
 
 impl Cli {
@@ -166,24 +168,32 @@ impl Cli {
     pub fn read(mut words: Vec<OsString>) -> Result<Cli, Refusal> {
         let mut others = Vec::new();
         let mut last: Option<clap::Error> = None;
+        let mut hint = None;
         loop {
             let error = match (parse(&words), last.take()) {
                 (Ok(cli), None) => return Ok(cli),
                 (Ok(_), Some(last)) => {
                     let last = tame(last);
-                    return Err(Refusal { others, last });
+                    return Err(Refusal { others, last, hint });
                 }
                 (Err(error), None) => error,
+                // Behind a mistake this is the application's, and asks nothing of anteroom.
+                (Err(error), Some(last)) if asks(&error) => {
+                    let last = tame(last);
+                    return Err(Refusal { others, last, hint });
+                }
                 (Err(error), Some(before)) => {
                     others.push(first_line(before));
                     error
                 }
             };
-            if !take_out(&mut words, &error) {
-                return Err(Refusal {
-                    others,
-                    last: tame(error),
-                });
+            if let Some(at) = stray(&words, &error) {
+                // A command begins here, and what follows is all its own.
+                hint = line_with_dashes(&words[..at], &words[at]);
+                words.truncate(at);
+            } else if !take_out(&mut words, &error) {
+                let last = tame(error);
+                return Err(Refusal { others, last, hint });
             }
             last = Some(error);
         }
@@ -233,6 +243,55 @@ fn tame(mut error: clap::Error) -> clap::Error {
 fn first_line(error: clap::Error) -> String {
     let text = tame(error).render().to_string();
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Help or version was asked for.
+pub fn asks(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    )
+}
+
+/// Where a word stands that is neither a flag nor a task, if that is the mistake.
+fn stray(words: &[OsString], error: &clap::Error) -> Option<usize> {
+    let Some(ContextValue::String(named)) = error
+        .get(ContextKind::InvalidArg)
+        .or_else(|| error.get(ContextKind::InvalidSubcommand))
+    else {
+        return None;
+    };
+    let is_unknown = matches!(
+        error.kind(),
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
+    );
+    if !is_unknown || named.starts_with('-') {
+        return None;
+    }
+    let mut before_dashes = words.iter().take_while(|word| *word != "--").skip(1);
+    let at = before_dashes.position(|word| word == named.as_str())?;
+    Some(at + 1)
+}
+
+/// The line that makes this command the application; none behind a task, which has none.
+fn line_with_dashes(before: &[OsString], command: &OsStr) -> Option<String> {
+    let tasks = Cli::command();
+    let mut tasks = tasks.get_subcommands().map(clap::Command::get_name);
+    if tasks.any(|task| before.iter().skip(1).any(|word| word == task)) {
+        return None;
+    }
+    let before: Vec<String> = before
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let entrypoint: Vec<&str> = before.iter().map(String::as_str).chain(["--"]).collect();
+    let text = format!(
+        "the command stands behind `--`: ENTRYPOINT {} in the image, or {} -- {} ...",
+        serde_json::json!(entrypoint),
+        before.join(" "),
+        command.to_string_lossy(),
+    );
+    Some(log::sanitised(&text, 1024))
 }
 
 /// Takes the flag out that a mistake names, with its value; false when there is none.
@@ -379,6 +438,45 @@ mod tests {
         all.push_str(&refusal.last.to_string());
         for text in ["--nonsense", "xml", "soon", "-y"] {
             assert!(all.contains(text), "{text}: {all}");
+        }
+    }
+
+    #[test]
+    fn forgotten_dashes_are_a_mistake_that_shows_the_line() {
+        for (words, line) in [
+            (
+                "/anteroom java --version",
+                r#"ENTRYPOINT ["/anteroom","--"] in the image, or /anteroom -- java"#,
+            ),
+            ("/anteroom java --help", r#"ENTRYPOINT ["/anteroom","--"]"#),
+            (
+                "/anteroom --log json java -jar x --log yaml",
+                r#"ENTRYPOINT ["/anteroom","--log","json","--"]"#,
+            ),
+            ("/anteroom --nonsense java --help", r#"["/anteroom","--"]"#),
+        ] {
+            let words = words.split(' ').map(OsString::from).collect();
+            let refusal = Cli::read(words).expect_err("a mistake");
+            assert!(!asks(&refusal.last), "{line}");
+            let hint = refusal.hint.expect("a line");
+            assert!(hint.contains(line), "{hint}");
+        }
+        for words in ["anteroom -jar x --help", "anteroom --nonsense --version"] {
+            let words = words.split(' ').map(OsString::from).collect();
+            let refusal = Cli::read(words).expect_err("a mistake");
+            assert!(!asks(&refusal.last), "{:?}", refusal.last);
+        }
+        for words in ["anteroom check word", "anteroom mint word --help"] {
+            let words = words.split(' ').map(OsString::from).collect();
+            let refusal = Cli::read(words).expect_err("a mistake");
+            assert!(
+                !asks(&refusal.last) && refusal.hint.is_none(),
+                "{refusal:?}"
+            );
+        }
+        for words in ["anteroom --help", "anteroom check --help", "anteroom -V"] {
+            let words = words.split(' ').map(OsString::from).collect();
+            assert!(asks(&Cli::read(words).expect_err("asked").last));
         }
     }
 

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anteroom::cli::{Cli, Refusal};
+use anteroom::cli::{Cli, Refusal, asks};
 use anteroom::{log, signal, start};
-use clap::error::ErrorKind;
 
 /// The command line is wrong (sysexits(3)).
 const USAGE: u8 = 64;
@@ -25,16 +24,15 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(log::report_panic));
     let cli = match Cli::read(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(Refusal { others, last }) => {
+        Err(Refusal { others, last, hint }) => {
             for text in others {
                 log::write_line(&text);
             }
             let _ = last.print();
-            let asked = matches!(
-                last.kind(),
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-            );
-            return if asked {
+            if let Some(hint) = hint {
+                log::write_line(&format!("anteroom: hint: {hint}"));
+            }
+            return if asks(&last) {
                 ExitCode::SUCCESS
             } else {
                 USAGE.into()

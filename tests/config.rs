@@ -852,6 +852,24 @@ fn every_bad_flag_is_named_at_once_and_costs_no_token_f3() {
 }
 
 #[test]
+fn a_forgotten_double_dash_is_64_and_shows_the_line_to_write() {
+    for words in [&["java", "--version"][..], &["java", "--help"]] {
+        let run = Anteroom::new().without_secrets_dir().args(words).run();
+        run.assert_code(64)
+            .assert_stderr("'java'")
+            .assert_stderr(r#"anteroom","--"]"#)
+            .assert_stderr("-- java");
+        assert_eq!(run.stdout, "", "{run:?}");
+    }
+    // Without any word that could be a command, too.
+    let run = Anteroom::new()
+        .without_secrets_dir()
+        .args(["--nonsense", "--version"])
+        .run();
+    run.assert_code(64).assert_stderr("--nonsense");
+}
+
+#[test]
 fn without_a_command_nothing_is_sent_b52() {
     let (wrapped, proxy) = (mint(), recorder());
     let call = || {
