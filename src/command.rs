@@ -42,7 +42,12 @@ pub enum Error {
         reason: String,
     },
     /// The variables of `[environment]` are longer than any process may have.
-    TooLong,
+    TooLong {
+        /// The longest of them.
+        longest: String,
+        /// The bytes of that one.
+        bytes: usize,
+    },
     /// An argument or variable holds a NUL byte.
     Nul,
 }
@@ -71,9 +76,10 @@ impl fmt::Display for Error {
                     command.display()
                 )
             }
-            Error::TooLong => {
-                f.write_str("the variables of [environment] are longer than any process may have")
-            }
+            Error::TooLong { longest, bytes } => write!(
+                f,
+                "the variables of [environment] are longer than any process may have, `{longest}` with {bytes} bytes above all"
+            ),
             Error::Nul => f.write_str("an argument of the command holds a NUL byte"),
         }
     }
@@ -119,13 +125,10 @@ impl Command {
     pub fn check_size(&self, environment: &[CString], stack: u64) -> Result<(), Error> {
         let too_long = |reason: String| Err(not_executable(&self.path, &reason));
         let strings = || self.arguments.iter().chain(environment);
-        if let Some(longest) = strings()
-            .map(|string| string.as_bytes_with_nul().len())
-            .max()
-            && longest > STRING_MAX
-        {
+        let (longest, bytes) = self.longest(environment);
+        if bytes > STRING_MAX {
             return too_long(format!(
-                "one argument or variable has {longest} bytes, and the kernel takes {STRING_MAX}"
+                "{longest} has {bytes} bytes, and the kernel takes {STRING_MAX}"
             ));
         }
         let pointers = size_of::<usize>() * (self.arguments.len() + environment.len() + 2);
@@ -137,10 +140,25 @@ impl Command {
         let limit = (stack / 4).clamp(128 << 10, 6 << 20);
         if total as u64 + 4096 > limit {
             return too_long(format!(
-                "arguments and environment have {total} bytes, and the kernel takes {limit}"
+                "arguments and environment have {total} bytes, and the kernel takes {limit}; the longest is {longest} with {bytes}"
             ));
         }
         Ok(())
+    }
+
+    /// Names the longest argument or variable, and counts its bytes. No value is shown: it may be a secret.
+    fn longest(&self, environment: &[CString]) -> (String, usize) {
+        let size = |string: &CString| string.as_bytes_with_nul().len();
+        let arguments = self.arguments.iter().enumerate();
+        let arguments =
+            arguments.map(|(index, argument)| (format!("argument {index}"), size(argument)));
+        let variables = environment.iter().map(|variable| {
+            let name = variable.as_bytes().split(|byte| *byte == b'=').next();
+            let name = String::from_utf8_lossy(name.unwrap_or_default());
+            (format!("the variable `{name}`"), size(variable))
+        });
+        let all = arguments.chain(variables);
+        all.max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
     }
 }
 
@@ -333,6 +351,16 @@ mod tests {
         let stack = 8 << 20;
         assert!(command.check_size(&[variable(1000)], stack).is_ok());
         assert!(command.check_size(&[variable(STRING_MAX)], stack).is_err());
+        let mut large = b"LARGE=canary".to_vec();
+        large.resize(STRING_MAX, b'x');
+        let large = CString::new(large).expect("no NUL");
+        let error = command.check_size(&[variable(1000), large], stack);
+        let text = error.expect_err("too long").to_string();
+        assert!(
+            text.contains("the variable `LARGE` has 131073 bytes"),
+            "{text}"
+        );
+        assert!(!text.contains("canary"), "{text}");
         assert!(
             command
                 .check_size(&vec![variable(100 << 10); 30], stack)

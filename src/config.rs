@@ -26,8 +26,8 @@ use crate::vault::{Endpoint, Roots};
 pub use environment::{Environment, TOKEN_VARIABLES};
 pub use names::{Address, duration, file_name, path_segment, vault_path};
 pub use resolve::{
-    DEADLINE, Surroundings, label, positive, resolve, vault_alone, vault_from_environment,
-    whole_seconds,
+    DEADLINE, SECRETS_DIR, Surroundings, label, positive, resolve, vault_alone,
+    vault_from_environment, whole_seconds,
 };
 
 /// What the configuration is for; it decides what must be there.

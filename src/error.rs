@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::secrets_dir::Lack;
 use crate::{
     certificate, command, config, dependencies, exec, files, handover, init, mint, secrets_dir,
     vault, wrapping_token,
@@ -112,7 +113,9 @@ impl Error {
             Error::Command(
                 command::Error::NotFound { .. } | command::Error::InterpreterNotFound { .. },
             ) => 127,
-            Error::Command(command::Error::NotExecutable { .. } | command::Error::TooLong) => 126,
+            Error::Command(
+                command::Error::NotExecutable { .. } | command::Error::TooLong { .. },
+            ) => 126,
             Error::Command(command::Error::Nul) => 64,
             Error::Init(init::Error::System { .. }) => 71,
             Error::Init(init::Error::Interrupted { signal }) => 128 + *signal as u8,
@@ -225,7 +228,7 @@ impl Error {
             Error::Command(command::Error::NotExecutable { .. }) => {
                 "COPY --chmod=0755 it, build it for this machine, or shorten its arguments; the token was not touched, or was revoked again"
             }
-            Error::Command(command::Error::TooLong) => {
+            Error::Command(command::Error::TooLong { .. }) => {
                 "write it to a file in [dependencies.NAME.files] instead; the token was revoked"
             }
             Error::Command(command::Error::Nul) => "no argument and no variable can hold one",
@@ -427,26 +430,31 @@ fn of_secrets_dir(error: &secrets_dir::Error) -> &'static str {
         secrets_dir::Error::Kept { .. } => {
             "each start needs a directory of its own; a program beside the application needs no anteroom: docker exec CONTAINER sh. Nothing in the directory was changed, and the token was not touched"
         }
-        secrets_dir::Error::Unusable { .. } => {
+        secrets_dir::Error::Unwritable {
+            lack: lack @ (Lack::Inodes | Lack::Descriptors),
+            ..
+        }
+        | secrets_dir::Error::Write { lack, .. } => of_lack(*lack),
+        secrets_dir::Error::Unusable { .. } | secrets_dir::Error::Unwritable { .. } => {
             "it must exist, belong to root or this user, let the application in, and have 256 KiB to spare: docker run --tmpfs /run/secrets. At a restart Docker gives it the mode of the image's directory: have one with mode 1777, or --tmpfs /run/secrets:uid=UID"
         }
-        secrets_dir::Error::Write { reason, .. } => of_write(reason),
     }
 }
 
-fn of_write(reason: &str) -> &'static str {
-    use nix::errno::Errno;
-
-    if reason == Errno::EFBIG.desc() {
-        return "a limit on the size of files is in force (RLIMIT_FSIZE): raise it, as with docker run --ulimit fsize";
+fn of_lack(lack: Lack) -> &'static str {
+    match lack {
+        Lack::Bytes => "is the tmpfs full? Its size is an option of the mount",
+        Lack::Inodes => {
+            "the tmpfs takes no more files: how many it takes is an option of the mount, `nr_inodes`"
+        }
+        Lack::Descriptors => {
+            "look at the container's limit of open files, as with docker run --ulimit nofile"
+        }
+        Lack::FileSize => {
+            "a limit on the size of files is in force (RLIMIT_FSIZE): raise it, as with docker run --ulimit fsize"
+        }
+        Lack::Other => "is it still mounted, writable and this user's?",
     }
-    if [Errno::EMFILE, Errno::ENFILE]
-        .map(Errno::desc)
-        .contains(&reason)
-    {
-        return "look at the container's limit of open files, as with docker run --ulimit nofile";
-    }
-    "is the tmpfs full? `size` and, for the number of files, `nr_inodes` are options of the mount"
 }
 
 #[cfg(test)]
@@ -484,15 +492,19 @@ mod tests {
 
     #[test]
     fn a_hint_is_about_what_went_wrong() {
-        let write = |errno: nix::errno::Errno| {
+        for (lack, text) in [
+            (Lack::Bytes, "Its size"),
+            (Lack::Inodes, "nr_inodes"),
+            (Lack::FileSize, "fsize"),
+            (Lack::Descriptors, "open files"),
+            (Lack::Other, "mounted"),
+        ] {
             let path = "/run/secrets/tls.key".into();
-            let reason = errno.desc().to_owned();
-            let error = Error::SecretsDir(secrets_dir::Error::Write { path, reason });
-            error.hint().expect("a hint")
-        };
-        assert!(write(nix::errno::Errno::ENOSPC).contains("nr_inodes"));
-        assert!(write(nix::errno::Errno::EFBIG).contains("fsize"));
-        assert!(write(nix::errno::Errno::EMFILE).contains("open files"));
+            let reason = "why".to_owned();
+            let error = secrets_dir::Error::Write { path, reason, lack };
+            let hint = Error::SecretsDir(error).hint().expect("a hint");
+            assert!(hint.contains(text), "{lack:?}: {hint}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::ffi::{CString, OsString};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -28,7 +28,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
-    ForkResult, Gid, Pid, Uid, fork, getgroups, getpid, setegid, seteuid, setgroups, setsid,
+    ForkResult, Gid, Pid, Uid, chdir, fork, getgroups, getpid, setegid, seteuid, setgroups, setsid,
 };
 
 use crate::command::{self, Command};
@@ -310,7 +310,8 @@ fn open_directory(config: &Config) -> Result<SecretsDir, CrateError> {
         Some(path) => SecretsDir::open(path, may_be_on_disk, owner)?,
         None => {
             let runtime_dir = config.received.text("XDG_RUNTIME_DIR").map(Path::new);
-            SecretsDir::private(runtime_dir, owner)?
+            // A relative one is not to be used (XDG Base Directory Specification).
+            SecretsDir::private(runtime_dir.filter(|path| path.is_absolute()), owner)?
         }
     })
 }
@@ -353,6 +354,25 @@ fn become_application(
         Ok(never) => match never {},
         Err(error) => CrateError::Exec(error),
     }
+}
+
+/// Leaves the working directory that was received, so that nothing holds its file system once the application has left it
+/// too; gives the way back, for commands that are to start there.
+///
+/// A directory that has no name, or another one's by now, is not left where there are such commands.
+pub fn leave_working_directory(has_commands: bool) -> Option<PathBuf> {
+    let identity = |path: &Path| {
+        let stat = nix::sys::stat::stat(path).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    };
+    let received = std::env::current_dir().ok().filter(|path| {
+        path.is_absolute() && identity(path).is_some_and(|it| Some(it) == identity(Path::new(".")))
+    });
+    if has_commands && received.is_none() {
+        return None;
+    }
+    let _ = chdir("/");
+    received
 }
 
 /// Has this process take nothing of what is meant for the application.

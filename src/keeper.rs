@@ -196,6 +196,7 @@ impl<'a> Start<'a> {
         }
         let (_, application) = self.step_aside();
         init::replace_stderr();
+        init::leave_working_directory(false);
         application.await_end();
         Ok(Ended::AfterTheApplication)
     }
@@ -295,11 +296,22 @@ impl<'a> Start<'a> {
         if let Some(name) = shown.taken.first() {
             return Err(self.directory.taken(name).into());
         }
+        if is_kept {
+            foresee_room(self.directory, &files, self.log);
+        }
         self.steps.mark("files");
         self.link
             .ready(&variables, stays)
             .map_err(|error| match error.kind() {
-                io::ErrorKind::ArgumentListTooLong => Error::Command(command::Error::TooLong),
+                io::ErrorKind::ArgumentListTooLong => {
+                    let sizes = variables
+                        .iter()
+                        .map(|(name, value)| (value.expose().len(), name));
+                    let (bytes, longest) = sizes
+                        .max()
+                        .map_or((0, String::new()), |(size, name)| (size, name.clone()));
+                    Error::Command(command::Error::TooLong { longest, bytes })
+                }
                 _ => Error::CalledOff,
             })?;
         self.log.event(
@@ -343,6 +355,7 @@ impl<'a> Start<'a> {
             config,
             directory,
             umask,
+            working_directory: None,
             session: session.within(application.limits()),
             application,
             holdings,
@@ -351,6 +364,7 @@ impl<'a> Start<'a> {
             timer,
             state: upkeep::State::default(),
         };
+        upkeep.working_directory = init::leave_working_directory(on_rotate.is_some());
         init::trim_memory();
         upkeep.run();
         let token = upkeep.holdings.token.as_ref();
@@ -410,6 +424,28 @@ fn warn_of_swap(directory: &SecretsDir, log: Log) {
     {
         log.event(Level::Warn, "swap", &warning, &[]);
     }
+}
+
+/// Says when there is too little room for the generation that comes next: the one that readers see stays until then.
+fn foresee_room(directory: &SecretsDir, files: &[files::File], log: Log) {
+    let (room, needed) = (directory.room(), directory.needed(files));
+    if room.holds(needed) {
+        return;
+    }
+    let (what, left, wanted, option) = match room.bytes < needed.bytes {
+        true => ("bytes", room.bytes, needed.bytes, "size"),
+        false => ("files", room.inodes, needed.inodes, "nr_inodes"),
+    };
+    let text = format!(
+        "the secrets directory {} has room for {left} {what} more, and a new generation needs {wanted}: nothing that is \
+         renewed can be published; `{option}` is an option of its mount",
+        directory.path().display()
+    );
+    let fields = [
+        ("room", Value::Number(left)),
+        ("needed", Value::Number(wanted)),
+    ];
+    log.event(Level::Warn, "little_room", &text, &fields);
 }
 
 /// How long each step took.

@@ -6,6 +6,7 @@
 
 mod generation;
 mod lock;
+mod room;
 mod withdrawal;
 
 use std::collections::hash_map::RandomState;
@@ -27,6 +28,7 @@ use crate::text_file;
 
 pub use generation::{Generation, Shown};
 pub use lock::{LAST_KEEPER, is_kept};
+pub use room::{Lack, Room};
 
 use lock::Lock;
 
@@ -81,12 +83,23 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// Nothing can be made in it.
+    Unwritable {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+        /// The kind of lack.
+        lack: Lack,
+    },
     /// A file could not be written.
     Write {
         /// The file's path.
         path: PathBuf,
         /// What the system said.
         reason: String,
+        /// The kind of lack.
+        lack: Lack,
     },
 }
 
@@ -129,7 +142,16 @@ impl fmt::Display for Error {
                     path.display()
                 )
             }
-            Error::Write { path, reason } => write!(f, "cannot write {}: {reason}", path.display()),
+            Error::Unwritable { path, reason, .. } => {
+                write!(
+                    f,
+                    "the secrets directory {} cannot be used: cannot write it: {reason}",
+                    path.display()
+                )
+            }
+            Error::Write { path, reason, .. } => {
+                write!(f, "cannot write {}: {reason}", path.display())
+            }
         }
     }
 }
@@ -359,9 +381,10 @@ impl SecretsDir {
 
     /// Nothing can be made in it.
     fn unwritable(&self, errno: Errno) -> Error {
-        Error::Unusable {
+        Error::Unwritable {
             path: self.path.clone(),
-            reason: format!("cannot write it: {}", errno.desc()),
+            reason: errno.desc().to_owned(),
+            lack: self.lack(errno),
         }
     }
 
@@ -369,6 +392,7 @@ impl SecretsDir {
         Error::Write {
             path: self.path.join(name),
             reason: errno.desc().to_owned(),
+            lack: self.lack(errno),
         }
     }
 

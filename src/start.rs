@@ -2,13 +2,13 @@
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::libc;
 
 use crate::cli::{Cli, Task};
-use crate::config::{self, Config, Environment, Purpose, Surroundings};
+use crate::config::{self, Certificate, Config, Environment, Purpose, Surroundings, TrustAnchors};
 use crate::error::Error;
 use crate::exec;
 use crate::health;
@@ -51,14 +51,14 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     if purpose == Purpose::Start && cli.command.is_empty() {
         return Err(Error::Usage("there is no command to become".to_owned()));
     }
-    let config = configuration(cli, purpose)?;
     if let Some(Task::Health) = cli.task {
-        // A dry run publishes where nobody else looks, and what it made up does not end.
+        // A dry run publishes where no other process looks, and what it made up does not end.
         return match cli.dry_run && cli.secrets_dir.is_none() {
             true => Ok(0),
-            false => health(&config),
+            false => health(&published_in(cli)?),
         };
     }
+    let config = configuration(cli, purpose)?;
     if let Some(Task::Policy { minter }) = cli.task {
         let text = match minter {
             true => policy::minter(&config),
@@ -108,12 +108,39 @@ fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
         uid: nix::unistd::geteuid().as_raw(),
         gid: nix::unistd::getegid().as_raw(),
     };
-    Ok(config::resolve(cli, &text, surroundings, purpose)?)
+    let mut config = config::resolve(cli, &text, surroundings, purpose)?;
+    if let Some(Certificate {
+        trust_anchors: TrustAnchors::File(path),
+        ..
+    }) = &mut config.certificate
+        && let Ok(absolute) = std::path::absolute(&*path)
+    {
+        // The keeper reads it again when it has left this working directory.
+        *path = absolute;
+    }
+    Ok(config)
+}
+
+/// Where a start has published. The manifest is asked last: a start may have been given it by a flag, which this process
+/// does not know.
+fn published_in(cli: &Cli) -> Result<PathBuf, Error> {
+    if let Some(directory) = &cli.secrets_dir {
+        return Ok(directory.clone());
+    }
+    let default = Path::new(config::SECRETS_DIR);
+    match configuration(cli, Purpose::Check) {
+        Ok(config) => Ok(config.secrets_dir.unwrap_or_else(|| default.to_owned())),
+        Err(Error::Config(config::Error::Unreadable { .. }))
+            if SecretsDir::read_status(default).is_ok() =>
+        {
+            Ok(default.to_owned())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// 0 while all is well, else 1 and a line that says what is not.
-fn health(config: &Config) -> Result<u8, Error> {
-    let directory = config.secrets_dir.as_deref().unwrap_or(Path::new("/"));
+fn health(directory: &Path) -> Result<u8, Error> {
     let status = SecretsDir::read_status(directory)
         .map_err(|error| format!("nothing is published in {}: {error}", directory.display()))
         .and_then(|json| {

@@ -661,13 +661,13 @@ fn a_tmpfs_that_gets_full_after_the_unwrap_leaves_no_file_and_no_token_f26() {
         &service.legacy_path(),
         json!({"password": Service::LEGACY_PASSWORD.repeat(30_000)}),
     );
-    for options in ["size=300k", "nr_inodes=7"] {
+    for (options, hint) in [("size=300k", "Its size"), ("nr_inodes=7", "`nr_inodes`")] {
         let mounted = Mounted::new(options);
         let token = service.mint();
         let run = mounted.start(service.manifest(), &token);
         assert_refused(&run, options);
         run.assert_stderr("No space left on device")
-            .assert_stderr("is the tmpfs full?")
+            .assert_stderr(hint)
             .assert_no(Service::CANARIES);
         assert_eq!(mounted.left(), "", "{options}");
         assert_revoked(&service, &token, options);
@@ -720,7 +720,8 @@ fn a_limit_on_the_size_of_files_is_an_error_and_kills_nobody_f26() {
             .shell(APPLICATION)
             .run();
         assert_refused(&run, &what);
-        run.assert_stderr("File too large");
+        run.assert_stderr("File too large")
+            .assert_stderr("limit on the size of files");
         assert_revoked(&service, &token, &what);
     }
 }

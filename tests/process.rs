@@ -581,6 +581,7 @@ fn what_the_fetch_makes_too_long_for_an_exec_ends_with_126_and_a_revoked_token_f
             .run();
         assert_eq!(run.code, Some(126), "{name}\n{run:?}");
         assert_eq!(run.stdout, "", "{name}");
+        run.assert_stderr("`LARGE`");
         run.assert_no_files();
         assert!(
             !service.admin.accessor_exists(&wrapped.wrapped_accessor),
@@ -618,6 +619,12 @@ fn variables_longer_than_any_exec_end_with_126_and_a_revoked_token_f31_b55() {
                 .run();
             assert_eq!(run.code, Some(126), "{names:?} {namespace:?}\n{run:?}");
             run.assert_refused(126);
+            assert!(
+                names
+                    .iter()
+                    .any(|name| run.stderr.contains(&format!("`{name}`"))),
+                "no variable is named\n{run:?}"
+            );
             assert!(
                 !service.admin.accessor_exists(&wrapped.wrapped_accessor),
                 "{names:?} {namespace:?}: the token lives"

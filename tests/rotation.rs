@@ -816,7 +816,11 @@ struct Mounted<'a> {
 impl<'a> Mounted<'a> {
     /// With these mount options, and a certificate of some seconds.
     fn start(service: &'a Service, options: &str) -> Self {
-        let place = Place::new(service, manifest(service, "6s"));
+        Self::start_with(service, manifest(service, "6s"), options)
+    }
+
+    fn start_with(service: &'a Service, manifest: Manifest, options: &str) -> Self {
+        let place = Place::new(service, manifest);
         let directory = place.path().display();
         let mount = format!("mount -t tmpfs -o {options} none {directory}");
         let script = format!("{mount} && exec \"$0\" \"$@\"");
@@ -976,6 +980,60 @@ fn what_was_published_stays_whole_while_nothing_can_be_written_and_health_tells_
             scope.spawn(move || work(row));
         }
     });
+}
+
+/// A service with a secret of so many bytes, and a certificate of some seconds.
+fn large(bytes: usize) -> (Service, Manifest) {
+    let service = Service::with_database();
+    let value = json!({"password": "x".repeat(bytes)});
+    service.admin.kv_put(&service.legacy_path(), value);
+    let path = service.legacy_path();
+    let manifest = manifest(&service, "6s").set("dependencies.legacy.path", path);
+    (service, manifest)
+}
+
+#[test]
+fn too_little_room_for_a_second_generation_is_foreseen() {
+    let (service, manifest) = large(160 << 10);
+    let mut mounted = Mounted::start_with(&service, manifest, "size=300k");
+    let warnings = named(&mounted.run, "little_room");
+    assert_eq!(warnings.len(), 1, "{}", mounted.run.stderr());
+    let [room, needed] = ["room", "needed"].map(|name| warnings[0][name].as_u64());
+    let (room, needed) = (room.expect("bytes"), needed.expect("bytes"));
+    assert!(room < needed && needed > 160 << 10, "{warnings:?}");
+    let message = text(&warnings[0]["message"]);
+    assert!(message.contains(&needed.to_string()), "{message}");
+
+    // It comes true; and once there is room the files are written at once, and not only at the next regular try.
+    wait_for_events(&mut mounted.run, "not_published", 1);
+    mounted.remount("size=2m");
+    wait_for_events(&mut mounted.run, "rotated", 1);
+    let at = |name: &str| {
+        let events = named(&mounted.run, name);
+        let last = events.last().expect("it was waited for");
+        time::OffsetDateTime::parse(
+            &text(&last["time"]),
+            &time::format_description::well_known::Rfc3339,
+        )
+        .expect("a time")
+    };
+    let regular = time::Duration::seconds(5);
+    let took = at("rotated") - at("not_published");
+    assert!(took < regular, "{took}");
+    mounted.run.kill(Signal::SIGTERM);
+    mounted.run.wait();
+}
+
+#[test]
+fn room_for_two_generations_is_enough_for_every_rotation() {
+    let (service, manifest) = large(90 << 10);
+    let mut mounted = Mounted::start_with(&service, manifest, "size=300k");
+    wait_for_events(&mut mounted.run, "rotated", 3);
+    for event in ["little_room", "not_published"] {
+        assert_eq!(named(&mounted.run, event), Vec::<Value>::new());
+    }
+    mounted.run.kill(Signal::SIGTERM);
+    mounted.run.wait();
 }
 
 #[test]

@@ -488,6 +488,37 @@ fn watched(manifest: &Manifest) -> Image {
 }
 
 #[test]
+fn a_healthcheck_needs_no_manifest_that_a_flag_has_named() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let scratch = TempDir::new();
+    let manifest = scratch.write("anteroom.toml", service.manifest().to_string());
+    let image = Image::build(
+        "flagged",
+        &[
+            ("/anteroom", binary(), 0o755),
+            ("/elsewhere.toml", &manifest, 0o644),
+            ("/application/sleep", Path::new("/bin/busybox"), 0o755),
+        ],
+        &[r#"ENTRYPOINT ["/anteroom", "--manifest", "/elsewhere.toml", "--"]"#],
+    );
+    let variable = format!("ANTEROOM_TOKEN={}", service.mint().token);
+    let mut options = vec!["--env", &variable];
+    options.extend(TMPFS.iter().chain(&HARDENED));
+    let container = Container::run(&image, &options, &["/application/sleep", "600"]);
+    wait_for("the start", Duration::from_secs(60), || {
+        container.logs().stderr.contains("\"ready\"").then_some(())
+    });
+    let health = container.exec(&["/anteroom", "health"]);
+    assert_eq!(health.code, 0, "{health:#?}");
+    // Where nothing is published the manifest is what is missing.
+    let nothing = container.exec(&["/anteroom", "health", "--secrets-dir", "/application"]);
+    assert_eq!(nothing.code, 1, "{nothing:#?}");
+}
+
+#[test]
 fn a_healthcheck_in_an_image_from_scratch_turns_unhealthy_when_the_token_was_revoked_f36() {
     if !docker::available() {
         return;

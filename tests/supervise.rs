@@ -546,6 +546,56 @@ fn descriptors_that_were_declared_are_the_applications_and_say_so_and_nobody_els
 }
 
 #[test]
+fn nothing_but_the_application_stays_in_the_working_directory() {
+    let service = Service::new();
+    for lifecycle in ["exec", "supervise"] {
+        let directory = TempDir::new();
+        // All of these are found from there, at the start and later.
+        directory.write("ca.pem", &service.pki.root_pem);
+        let tell = directory.write("tell", "#!/bin/sh\npwd >told.next && mv told.next told\n");
+        fs::set_permissions(&tell, fs::Permissions::from_mode(0o755)).expect("ours");
+        let manifest = service
+            .manifest()
+            .set(
+                "process",
+                json!({"lifecycle": lifecycle, "on_rotate": ["./tell"]}),
+            )
+            .set("certificate.ttl", "3s")
+            .set("certificate.ca_file", "ca.pem");
+        let mut running = Anteroom::new()
+            .manifest(manifest)
+            .token(service.mint())
+            .current_dir(directory.path())
+            .shell(&idle("trap 'exit 0' TERM"))
+            .spawn();
+        running.wait_for_stdout("ready");
+        let place = |pid: i32| fs::read_link(format!("/proc/{pid}/cwd")).expect("it runs");
+        let (keeper, application) = match lifecycle {
+            "exec" => (running.keeper(), running.pid()),
+            _ => {
+                let keeper = keeper(running.pid());
+                let mut others = children(running.pid());
+                others.retain(|child| *child != keeper);
+                (keeper, others[0])
+            }
+        };
+        running.wait_for_stderr("\"rotated\"");
+        let own = directory.path().canonicalize().expect("it is there");
+        if lifecycle == "supervise" {
+            assert_eq!(place(running.pid()), Path::new("/"), "PID 1");
+        }
+        assert_eq!(place(keeper), Path::new("/"), "{lifecycle}");
+        assert_eq!(place(application), own, "{lifecycle}");
+        let told = wait_for("the command", HANG, || {
+            fs::read_to_string(directory.join("told")).ok()
+        });
+        assert_eq!(told.trim(), own.to_str().expect("text"), "{lifecycle}");
+        running.kill(Signal::SIGTERM);
+        running.wait().assert_code(0);
+    }
+}
+
+#[test]
 fn whoever_reads_what_the_application_writes_waits_for_the_application_alone() {
     let service = Service::new();
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");

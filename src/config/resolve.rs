@@ -31,7 +31,8 @@ pub struct Surroundings {
     pub gid: u32,
 }
 
-const SECRETS_DIR: &str = "/run/secrets";
+/// Where the files go unless something else is said.
+pub const SECRETS_DIR: &str = "/run/secrets";
 /// From start to exec, when nobody says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(25);
 /// How long an agent's token is waited for.

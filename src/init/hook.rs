@@ -4,13 +4,14 @@
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, setsid};
+use nix::unistd::{ForkResult, Pid, chdir, setsid};
 use zeroize::Zeroize;
 
 use super::{fork_child, leave, pidfd, system, with_their_rights};
@@ -48,7 +49,7 @@ impl fmt::Display for Failure {
 }
 
 impl Hook {
-    /// Starts the command in a session of its own, with this umask; what it prints goes to standard error.
+    /// Starts the command in a session of its own, with this umask and in this working directory, or else in the own one; what it prints goes to standard error.
     ///
     /// Only while there is one thread.
     pub fn start(
@@ -56,11 +57,12 @@ impl Hook {
         environment: Vec<CString>,
         user: Option<&User>,
         umask: Mode,
+        working_directory: Option<&Path>,
     ) -> Result<Hook, CrateError> {
         let child = match fork_child().map_err(system("fork"))? {
             ForkResult::Child => {
                 nix::sys::stat::umask(umask);
-                leave(run(command, &environment, user).exit_code())
+                leave(run(command, &environment, user, working_directory).exit_code())
             }
             ForkResult::Parent { child } => child,
         };
@@ -119,17 +121,28 @@ impl AsFd for Hook {
 }
 
 /// Becomes the command; returns why that did not happen.
-fn run(command: &Command, environment: &[CString], user: Option<&User>) -> CrateError {
+fn run(
+    command: &Command,
+    environment: &[CString],
+    user: Option<&User>,
+    working_directory: Option<&Path>,
+) -> CrateError {
     // A group that can be killed as a whole.
     let _ = setsid();
     let stderr = std::io::stderr();
     if let Err(errno) = nix::unistd::dup2_stdout(&stderr) {
         return system("replace standard output")(errno).into();
     }
+    // Either of the two may be the one who can go there: it was received, and not entered.
+    let go = || working_directory.map_or(Ok(()), chdir);
+    let gone = go();
     if let Some(user) = user
         && let Err(error) = exec::become_user(user)
     {
         return CrateError::Exec(error);
+    }
+    if let Err(errno) = gone.or_else(|_| go()) {
+        return system("enter the working directory")(errno).into();
     }
     match exec::exec(command, environment, 0, signal::received()) {
         Ok(never) => match never {},

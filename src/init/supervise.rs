@@ -20,8 +20,8 @@ use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pip
 use zeroize::Zeroize;
 
 use super::{
-    Error, Watch, fork_child, leave, open_null, passed_descriptors, system, trim_memory, wait_any,
-    with_their_rights,
+    Error, Watch, fork_child, leave, leave_working_directory, open_null, passed_descriptors,
+    system, trim_memory, wait_any, with_their_rights,
 };
 use crate::command::Command;
 use crate::config::{Config, OnExpiry, Supervision};
@@ -203,13 +203,14 @@ fn read_failure(failure: OwnedFd, child: Pid) -> Result<Option<exec::Error>, Err
     }))
 }
 
-/// Whoever waits for the end of what the application holds waits for the application alone; standard error is ours too.
+/// Has this process hold nothing that the application holds: its end alone is to end that. Standard error is ours too.
 fn let_go() {
     if let Ok(null) = open_null() {
         let _ = dup2_stdin(&null);
         let _ = dup2_stdout(&null);
     }
     exec::close_inherited();
+    leave_working_directory(false);
     trim_memory();
 }
 

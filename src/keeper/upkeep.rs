@@ -12,6 +12,7 @@ mod token;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -32,7 +33,7 @@ use crate::init::{self, Hook};
 use crate::log::Log;
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
-use crate::secrets_dir::SecretsDir;
+use crate::secrets_dir::{Room, SecretsDir};
 use crate::signal::Waiting;
 use crate::vault::Session;
 
@@ -53,6 +54,8 @@ pub(super) struct Upkeep<'a> {
     pub(super) on_rotate: Option<&'a Command>,
     /// With which that command is started.
     pub(super) umask: Mode,
+    /// Where that command is started, when that is not where the keeper is.
+    pub(super) working_directory: Option<PathBuf>,
     pub(super) log: Log,
     /// Of the clock that goes on while the machine sleeps.
     pub(super) timer: TimerFd,
@@ -71,6 +74,8 @@ pub(super) struct State {
     changed: BTreeSet<String>,
     changed_since: Moment,
     publish: Option<Moment>,
+    /// Room that is waited for, and until when.
+    room_awaited: Option<(Room, Moment)>,
     /// Since when new files could not be written.
     unpublished: Option<OffsetDateTime>,
     /// The variables of the last generation, for a command.

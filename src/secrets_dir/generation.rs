@@ -93,18 +93,22 @@ impl SecretsDir {
         Ok(shown)
     }
 
-    /// Removes the generation before the one that readers see, where there is no room for both and another.
-    pub fn forget_last(&self) {
-        self.remove_all_but(&[self.link(DATA)]);
+    /// Removes the generation before the one that readers see, where there is no room for both and another; false when
+    /// there was none.
+    pub fn forget_last(&self) -> bool {
+        self.remove_all_but(&[self.link(DATA)])
     }
 
-    fn remove_all_but(&self, kept: &[Option<String>]) {
+    fn remove_all_but(&self, kept: &[Option<String>]) -> bool {
+        let mut is_any_gone = false;
         for name in self.names() {
             let is_kept = kept.iter().flatten().any(|kept| *kept == name);
             if name.starts_with(GENERATION) && !is_kept && self.is_made_by_us(&name) {
                 remove_tree(&self.directory, &name, TREE_DEPTH);
+                is_any_gone |= matches!(self.stat(&name), Ok(None));
             }
         }
+        is_any_gone
     }
 
     fn write_files(&self, generation: &Generation, files: &[File]) -> Result<(), Error> {
@@ -163,11 +167,7 @@ impl SecretsDir {
     }
 
     fn write(&self, generation: &OwnedFd, file: &File) -> Result<(), Error> {
-        let failed = |reason: String| Error::Write {
-            path: self.path.join(&file.path),
-            reason,
-        };
-        let errno = |errno: Errno| failed(errno.desc().to_owned());
+        let errno = |errno: Errno| self.failed(&file.path, errno);
         let inner;
         let (directory, name) = match file.path.split_once('/') {
             Some((parent, name)) => {
@@ -186,7 +186,7 @@ impl SecretsDir {
         let mut written = Descriptor::from(fd);
         written
             .write_all(file.contents.expose())
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| errno(Errno::from_raw(error.raw_os_error().unwrap_or_default())))?;
         // On the descriptor and after the last byte: whoever may read it finds it whole. What was given away only root
         // with CAP_FOWNER may change.
         fchmod(&written, Mode::from_bits_truncate(file.mode)).map_err(errno)?;

@@ -95,10 +95,10 @@ impl SecretsDir {
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(Error::Write {
-                path: self.path.join(KEEPER),
-                reason: error.to_string(),
-            }),
+            Err(TryLockError::Error(error)) => {
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+                Err(self.failed(KEEPER, errno))
+            }
         }
     }
 

@@ -10,12 +10,12 @@ use crate::clock::{calendar, moment};
 use crate::config::OnRotate;
 use crate::error::Error;
 use crate::files::status::rfc3339;
-use crate::files::{self, Rendered};
+use crate::files::{self, File, Rendered};
 use crate::init::{self, Hook};
 use crate::log::{Level, Value};
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
-use crate::secrets_dir::Shown;
+use crate::secrets_dir::{self, Shown};
 use crate::signal::Next;
 
 /// Names what changed to the command of `on_rotate`.
@@ -25,6 +25,8 @@ const CHANGED: &str = "ANTEROOM_CHANGED";
 const TOGETHER: Duration = Duration::from_secs(1);
 /// Pauses between tries to write files.
 const WRITE_AGAIN: Duration = Duration::from_secs(5);
+/// Pauses between looks whether there is room for them: when there is, they are written at once.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
 
 impl Upkeep<'_> {
     pub(super) fn publish_soon(&mut self, name: &str, now: Moment) {
@@ -65,12 +67,19 @@ impl Upkeep<'_> {
             self.state.publish = Some(due);
             return;
         }
+        if let Some((needed, until)) = self.state.room_awaited
+            && now < until
+            && !self.directory.room().holds(needed)
+        {
+            self.state.publish = Some(now + LOOK_FOR_ROOM);
+            return;
+        }
+        self.state.room_awaited = None;
         let path = self.directory.path().to_string_lossy().into_owned();
         let published = files::render(self.config, &self.holdings.material, &path)
             .map_err(Error::from)
             .and_then(|Rendered { files, variables }| {
-                let generation = self.directory.next()?;
-                let shown = self.directory.publish(generation, &files)?;
+                let shown = self.write(&files)?;
                 Ok((variables, shown))
             });
         match published {
@@ -103,15 +112,38 @@ impl Upkeep<'_> {
                 self.tell(changed);
             }
             Err(error) => {
-                // The last generation but one may be what fills the file system.
-                self.directory.forget_last();
-                self.state.publish = Some(moment() + WRITE_AGAIN);
+                let now = moment();
+                self.state.publish = Some(match self.state.room_awaited {
+                    Some(_) => now + LOOK_FOR_ROOM,
+                    None => now + WRITE_AGAIN,
+                });
                 let first = self.state.unpublished.is_none();
                 self.state.unpublished.get_or_insert_with(calendar);
                 self.state.status_is_old = true;
                 let text = format!("cannot publish a new generation: {error}");
                 let level = if first { Level::Warn } else { Level::Debug };
                 self.log.event(level, "not_published", &text, &[]);
+            }
+        }
+    }
+
+    /// Writes a new generation. Where there is no room for it, the last but one makes way; what is missing all the same is
+    /// waited for.
+    fn write(&mut self, files: &[File]) -> Result<Shown, secrets_dir::Error> {
+        loop {
+            let written = self.directory.next();
+            let written = written.and_then(|generation| self.directory.publish(generation, files));
+            let Err(error) = &written else { return written };
+            if !error.is_for_want_of_room() {
+                return written;
+            }
+            if !self.directory.forget_last() {
+                let needed = self.directory.needed(files);
+                // Where it looks as if there were room, looking does not help.
+                if !self.directory.room().holds(needed) {
+                    self.state.room_awaited = Some((needed, moment() + WRITE_AGAIN));
+                }
+                return written;
             }
         }
     }
@@ -199,7 +231,8 @@ impl Upkeep<'_> {
             .hook_environment(&names.join(" "))
             .and_then(|environment| {
                 let user = self.config.user.as_ref();
-                Hook::start(command, environment, user, self.umask)
+                let place = self.working_directory.as_deref();
+                Hook::start(command, environment, user, self.umask, place)
             });
         match started {
             Ok(hook) => self.state.hook = Some((hook, moment() + *timeout)),

@@ -1,0 +1,110 @@
+//! Room in the file system: foreseen, waited for, and named when it is missing.
+
+use nix::errno::Errno;
+use nix::sys::statfs::fstatfs;
+
+use super::{Error, SecretsDir};
+use crate::files::File;
+
+/// How much a file system takes, or files need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of contents, whole pages each.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub inodes: u64,
+}
+
+/// Why nothing could be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// No page is left.
+    Bytes,
+    /// No inode is left.
+    Inodes,
+    /// This process may open no more files.
+    Descriptors,
+    /// This process may write no file of this size.
+    FileSize,
+    /// Something else.
+    Other,
+}
+
+impl Room {
+    /// Is there room for this?
+    pub fn holds(self, needed: Room) -> bool {
+        self.bytes >= needed.bytes && self.inodes >= needed.inodes
+    }
+}
+
+impl Error {
+    /// What was missing, when something could not be written.
+    pub fn lack(&self) -> Option<Lack> {
+        match self {
+            Error::Write { lack, .. } | Error::Unwritable { lack, .. } => Some(*lack),
+            _ => None,
+        }
+    }
+
+    /// Another try may succeed once something was removed.
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self.lack(), Some(Lack::Bytes | Lack::Inodes))
+    }
+}
+
+impl SecretsDir {
+    /// What is left of the file system; what has no bounds has more than anything needs.
+    pub fn room(&self) -> Room {
+        let unbounded = Room {
+            bytes: u64::MAX,
+            inodes: u64::MAX,
+        };
+        let Ok(filesystem) = fstatfs(&self.directory) else {
+            return unbounded;
+        };
+        let block = u64::try_from(filesystem.block_size()).unwrap_or(1);
+        Room {
+            bytes: match filesystem.blocks() {
+                0 => unbounded.bytes,
+                _ => filesystem.blocks_available().saturating_mul(block),
+            },
+            inodes: match filesystem.files() {
+                0 => unbounded.inodes,
+                _ => filesystem.files_free(),
+            },
+        }
+    }
+
+    /// What a generation of these files needs beside those that are there, with the status that goes with it.
+    pub fn needed(&self, files: &[File]) -> Room {
+        let block = fstatfs(&self.directory)
+            .ok()
+            .and_then(|filesystem| u64::try_from(filesystem.block_size()).ok())
+            .unwrap_or(4096)
+            .max(1);
+        let pages = files.iter().map(|file| {
+            let length = file.contents.expose().len() as u64;
+            length.div_ceil(block)
+        });
+        let mut parents: Vec<&str> = files
+            .iter()
+            .filter_map(|file| Some(file.path.split_once('/')?.0))
+            .collect();
+        parents.dedup();
+        Room {
+            bytes: (pages.sum::<u64>() + 1).saturating_mul(block),
+            // With the generation's own directory, the status and the link that is swung.
+            inodes: (files.len() + parents.len() + 3) as u64,
+        }
+    }
+
+    pub(super) fn lack(&self, errno: Errno) -> Lack {
+        match errno {
+            Errno::ENOSPC if self.room().inodes == 0 => Lack::Inodes,
+            Errno::ENOSPC | Errno::EDQUOT => Lack::Bytes,
+            Errno::EMFILE | Errno::ENFILE => Lack::Descriptors,
+            Errno::EFBIG => Lack::FileSize,
+            _ => Lack::Other,
+        }
+    }
+}
