@@ -41,6 +41,7 @@ use crate::log::Log;
 use crate::secret::Secret;
 use crate::secrets_dir::{self, Owner, SecretsDir};
 use crate::signal;
+use crate::system::name_lookup;
 use crate::user::User;
 use crate::vault;
 use crate::wrapping_token::Source;
@@ -279,8 +280,7 @@ fn settle(config: &Config) -> Result<Mode, Error> {
     // Whoever reads the application's output waits for the end of all that hold it.
     let null = open_null()?;
     nix::unistd::dup2_stdout(&null).map_err(system("replace standard output"))?;
-    #[cfg(target_env = "gnu")]
-    settle_name_lookup(config.received.value("RES_OPTIONS").is_some());
+    name_lookup::limit_patience(config.received.value("RES_OPTIONS").is_some());
     // A heap for each thread that fetches would stay for good.
     // SAFETY: the call takes two integers, and there is one thread only.
     #[cfg(target_env = "gnu")]
@@ -569,30 +569,4 @@ unsafe extern "C" fn forget_segments(
         };
     }
     0
-}
-
-/// Has the C library look names up in `/etc/hosts` and DNS alone, and not wait longer for a dead DNS server than the
-/// token lives.
-///
-/// A static program must not load the modules that the image's `nsswitch.conf` names: they are built for the image's
-/// own C library, and two of them in one process crash.
-#[cfg(target_env = "gnu")]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the C library takes this from the environment alone; it is the keeper's, the application gets its own"
-)]
-fn settle_name_lookup(options_are_set: bool) {
-    // SAFETY: glibc declares it like this in nss.h.
-    unsafe extern "C" {
-        fn __nss_configure_lookup(
-            database: *const libc::c_char,
-            services: *const libc::c_char,
-        ) -> libc::c_int;
-    }
-    // SAFETY: both are C strings that live for ever, the call copies them, and there is one thread only.
-    unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
-    if !options_are_set {
-        // SAFETY: there is one thread only, so that nobody reads the environment meanwhile.
-        unsafe { std::env::set_var("RES_OPTIONS", "timeout:1 attempts:1") };
-    }
 }

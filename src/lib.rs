@@ -29,15 +29,16 @@
 //! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
 //! | which name was meant | [`spelling`] |
 //! | why it failed | [`error`] |
+//! | name lookups and the heap, the same for every program | [`system`] |
 //! | what must hold whatever comes in, for fuzzers and tests alone | `fuzzing` |
 //! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
 //!
 //! Rules that hold it together: [`config`], [`manifest`], [`files`], [`plan`] and the checks of [`handover`] and
 //! [`certificate`] are functions of their arguments, with chance for the key stores alone; only [`secrets_dir`] writes
 //! files, only [`vault`] opens sockets to others, only [`init`] forks, only [`exec`] execs; `unsafe` lives in these last
-//! two, in [`signal`] and in one attribute of `main.rs`; a wrapping token is moved into the unwrap, only that makes a
-//! session, and only a session can ask for secrets. The host side has rules of its own: its sessions begin with the
-//! issuing token ([`mint`]) or the agent's own, and of [`agent`] only its `delivery` writes into containers.
+//! two, in [`signal`], in [`system`] and in one attribute of `main.rs`; a wrapping token is moved into the unwrap, only
+//! that makes a session, and only a session can ask for secrets. The host side has rules of its own: its sessions begin
+//! with the issuing token ([`mint`]) or the agent's own, and of [`agent`] only its `delivery` writes into containers.
 
 #[cfg(feature = "agent")]
 pub mod agent;
@@ -72,6 +73,7 @@ pub mod secrets_dir;
 pub mod signal;
 pub mod spelling;
 pub mod start;
+pub mod system;
 pub mod text_file;
 pub mod user;
 pub mod vault;

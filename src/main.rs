@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anteroom::cli::{Cli, Refusal, asks};
+use anteroom::system::name_lookup;
 use anteroom::{log, signal, start};
 
 /// The command line is wrong (sysexits(3)).
@@ -21,6 +22,7 @@ static BEFORE_RUNTIME: extern "C" fn() = signal::receive;
 
 fn main() -> ExitCode {
     let began = Instant::now();
+    name_lookup::settle();
     std::panic::set_hook(Box::new(log::report_panic));
     let cli = match Cli::read(std::env::args_os().collect()) {
         Ok(cli) => cli,

@@ -17,6 +17,7 @@ mod handover;
 mod java;
 mod matrix;
 mod mint;
+mod name_lookup;
 mod network;
 mod occupied;
 #[cfg(feature = "agent")]

@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use anteroom::agent::cli::{self, Cli};
+use anteroom::system::name_lookup;
 use clap::Parser;
 
 /// The command line is wrong (sysexits(3)).
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    name_lookup::settle();
     std::panic::set_hook(Box::new(anteroom::log::report_panic));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
