@@ -23,7 +23,7 @@ use crate::manifest::Mistake;
 use crate::user::User;
 use crate::vault::{Endpoint, Roots};
 
-pub use environment::{Environment, TOKEN_VARIABLES};
+pub use environment::{Environment, TOKEN_VARIABLES, Tokens};
 pub use names::{Address, duration, file_name, path_segment, vault_path};
 pub use resolve::{
     DEADLINE, SECRETS_DIR, Surroundings, label, positive, resolve, vault_alone,

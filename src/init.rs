@@ -32,7 +32,7 @@ use nix::unistd::{
 };
 
 use crate::command::{self, Command};
-use crate::config::{Config, Lifecycle, OnRotate, TOKEN_VARIABLES};
+use crate::config::{Config, Lifecycle, OnRotate};
 use crate::error::Error as CrateError;
 use crate::exec;
 use crate::keeper::{self, Inheritance};
@@ -134,8 +134,6 @@ pub fn run(
     log: Log,
     began: Instant,
 ) -> Result<u8, CrateError> {
-    // What was handed in is in `source` by now, and the application's environment is put together without them.
-    exec::wipe_variables(&TOKEN_VARIABLES);
     let received = signal::received();
     let command = as_user(config.user.as_ref(), || {
         Command::resolve(&config.command, config.received.value("PATH"))

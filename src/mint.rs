@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use nix::errno::Errno;
 use zeroize::Zeroizing;
 
 use crate::cli::{MintFormat, MintOptions};
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, Tokens};
 use crate::error;
 use crate::init;
 use crate::log::{Level, Log};
@@ -31,6 +30,7 @@ const TOKEN_HELPER: &str = ".vault-token";
 pub fn run(
     options: &MintOptions,
     environment: &Environment,
+    tokens: Tokens,
     deadline: Instant,
     log: Log,
 ) -> Result<(), error::Error> {
@@ -40,7 +40,7 @@ pub fn run(
     for notice in &notices {
         log.event(Level::Warn, "notice", notice, &[]);
     }
-    let token = issuing_token(options.issuer_token_file.as_deref(), environment)?;
+    let token = issuing_token(options.issuer_token_file.as_deref(), environment, tokens)?;
     let system = |errno: Errno| init::Error::System {
         step: "listen to signals",
         reason: errno.desc().to_owned(),
@@ -113,15 +113,19 @@ fn metadata(words: &[String]) -> Result<Vec<(String, String)>, error::Error> {
 }
 
 /// The token that the new one is made with.
-fn issuing_token(file: Option<&Path>, environment: &Environment) -> Result<Secret, Error> {
-    let value = |name| environment.value(name).filter(|value| !value.is_empty());
-    let variable = ["BAO_TOKEN", "VAULT_TOKEN"]
-        .into_iter()
-        .find_map(|name| Some((name, value(name)?)));
+fn issuing_token(
+    file: Option<&Path>,
+    environment: &Environment,
+    mut tokens: Tokens,
+) -> Result<Secret, Error> {
+    let variable = ["BAO_TOKEN", "VAULT_TOKEN"].into_iter().find_map(|name| {
+        let value = tokens.take(name)?;
+        (!value.expose().is_empty()).then_some((name, value))
+    });
     match (variable, file) {
         (Some((variable, _)), Some(_)) => Err(Error::Ambiguous { variable }),
         (Some((variable, value)), None) => {
-            checked(value.as_bytes()).map_err(|reason| Error::Malformed {
+            checked(value.expose()).map_err(|reason| Error::Malformed {
                 origin: variable.to_owned(),
                 reason,
             })
@@ -131,7 +135,8 @@ fn issuing_token(file: Option<&Path>, environment: &Environment) -> Result<Secre
             reason: Errno::ENOENT.desc().to_owned(),
         }),
         (None, None) => {
-            let home = value("HOME").ok_or(Error::Missing)?;
+            let home = environment.value("HOME").filter(|home| !home.is_empty());
+            let home = home.ok_or(Error::Missing)?;
             read_issuing(&Path::new(home).join(TOKEN_HELPER))?.ok_or(Error::Missing)
         }
     }

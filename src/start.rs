@@ -1,14 +1,16 @@
 //! From the command line to a plan or a start.
 
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::libc;
 
 use crate::cli::{Cli, Task};
-use crate::config::{self, Certificate, Config, Environment, Purpose, Surroundings, TrustAnchors};
+use crate::config::{
+    self, Certificate, Config, Environment, Purpose, Surroundings, TOKEN_VARIABLES, Tokens,
+    TrustAnchors,
+};
 use crate::error::Error;
 use crate::exec;
 use crate::health;
@@ -17,7 +19,6 @@ use crate::log::{Format, Level, Log, Value};
 use crate::mint;
 use crate::plan;
 use crate::policy;
-use crate::secret::Secret;
 use crate::secrets_dir::{SecretsDir, is_kept};
 use crate::text_file::{self, CONFIGURATION_MAX, read_text};
 use crate::wrapping_token::Source;
@@ -32,14 +33,14 @@ const USERS_MAX: u64 = 4 << 20;
 pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     // Before anything that was handed in is read.
     exec::make_non_dumpable().map_err(Error::Exec)?;
+    let (environment, mut tokens) = receive();
     let purpose = match (&cli.task, cli.dry_run) {
         (Some(Task::Check), _) => Purpose::Check,
         (Some(Task::Health), _) => Purpose::Health,
         (Some(Task::Policy { .. }), _) => Purpose::Policy,
         (Some(Task::Mint(options)), false) => {
-            let environment = Environment::new(std::env::vars_os());
             let deadline = began + cli.deadline.unwrap_or(config::DEADLINE);
-            return mint::run(options, &environment, deadline, log).map(|()| 0);
+            return mint::run(options, &environment, tokens, deadline, log).map(|()| 0);
         }
         (Some(Task::Mint(_)), true) => {
             let text = "there is no dry run of a mint: a service's dry run needs no token";
@@ -55,10 +56,10 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
         // A dry run publishes where no other process looks, and what it made up does not end.
         return match cli.dry_run && cli.secrets_dir.is_none() {
             true => Ok(0),
-            false => health(&published_in(cli)?),
+            false => health(&published_in(cli, environment)?),
         };
     }
-    let config = configuration(cli, purpose)?;
+    let config = configuration(cli, purpose, environment)?;
     if let Some(Task::Policy { minter }) = cli.task {
         let text = match minter {
             true => policy::minter(&config),
@@ -72,9 +73,10 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     for notice in &config.notices {
         log.event(Level::Warn, "notice", notice, &[]);
     }
-    let variable = config.received.value("ANTEROOM_TOKEN");
+    let variable = tokens.take("ANTEROOM_TOKEN");
+    // What is left is not for anteroom, and for the application even less.
+    drop(tokens);
     let source = if purpose == Purpose::Start {
-        let variable = variable.map(|value| Secret::new(value.as_bytes().to_vec()));
         Some(Source::choose(variable, config.delivery.path.as_deref())?)
     } else {
         let mut text =
@@ -88,7 +90,14 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     init::run(&config, source, log, began)
 }
 
-fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
+/// The environment, and the tokens in it, whose only copies these are from then on.
+fn receive() -> (Environment, Tokens) {
+    let received = Environment::with_tokens(std::env::vars_os());
+    exec::wipe_variables(&TOKEN_VARIABLES);
+    received
+}
+
+fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Result<Config, Error> {
     let text = read_text(&cli.manifest, CONFIGURATION_MAX).map_err(|error| {
         let reason = error.to_string();
         if let text_file::Error::System(error) = &error
@@ -102,7 +111,7 @@ fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
     })?;
     let read = |path: &str| read_text(Path::new(path), USERS_MAX).unwrap_or_default();
     let surroundings = Surroundings {
-        environment: Environment::new(std::env::vars_os()),
+        environment,
         passwd: read("/etc/passwd"),
         group: read("/etc/group"),
         uid: nix::unistd::geteuid().as_raw(),
@@ -123,12 +132,12 @@ fn configuration(cli: &Cli, purpose: Purpose) -> Result<Config, Error> {
 
 /// Where a start has published. The manifest is asked last: a start may have been given it by a flag, which this process
 /// does not know.
-fn published_in(cli: &Cli) -> Result<PathBuf, Error> {
+fn published_in(cli: &Cli, environment: Environment) -> Result<PathBuf, Error> {
     if let Some(directory) = &cli.secrets_dir {
         return Ok(directory.clone());
     }
     let default = Path::new(config::SECRETS_DIR);
-    match configuration(cli, Purpose::Check) {
+    match configuration(cli, Purpose::Check, environment) {
         Ok(config) => Ok(config.secrets_dir.unwrap_or_else(|| default.to_owned())),
         Err(Error::Config(config::Error::Unreadable { .. }))
             if SecretsDir::read_status(default).is_ok() =>

@@ -16,6 +16,7 @@ mod files;
 mod handover;
 mod java;
 mod matrix;
+mod memory;
 mod mint;
 mod name_lookup;
 mod network;

@@ -19,7 +19,7 @@ use nix::unistd::{Pid, dup2_stderr, mkfifo, pipe2};
 use serde_json::json;
 
 use crate::container::{base, binary};
-use crate::support::anteroom::{children, entries_in, files_in, has_ended};
+use crate::support::anteroom::{children, entries_in, files_in, found_in_memory, has_ended};
 use crate::support::docker::{self, Container, Image};
 use crate::support::probe::application;
 use crate::support::{
@@ -396,30 +396,6 @@ fn visible(pid: i32) -> String {
             String::from_utf8_lossy(&bytes).into_owned()
         })
         .concat()
-}
-
-/// Where these bytes lie in the memory that this process may write to.
-fn found_in_memory(pid: i32, needle: &[u8]) -> Vec<String> {
-    use std::os::unix::fs::FileExt;
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("root may read it");
-    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("root may read it");
-    let mut found = Vec::new();
-    for line in maps.lines().filter(|line| line.contains(" rw")) {
-        let range = line
-            .split(' ')
-            .next()
-            .and_then(|range| range.split_once('-'));
-        let (start, end) = range.expect("a range comes first");
-        let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).expect("hex"));
-        let mut bytes = vec![0; usize::try_from(end - start).expect("64 bits")];
-        if memory.read_exact_at(&mut bytes, start).is_err() {
-            continue;
-        }
-        if bytes.windows(needle.len()).any(|window| window == needle) {
-            found.push(line.to_owned());
-        }
-    }
-    found
 }
 
 #[test]

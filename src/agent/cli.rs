@@ -13,7 +13,7 @@ use super::directories;
 use super::error::Error;
 use super::register::Selector;
 use crate::cli::Logging;
-use crate::config::Environment;
+use crate::config::{Environment, TOKEN_VARIABLES};
 use crate::exec;
 use crate::log::Log;
 use crate::text_file::{CONFIGURATION_MAX, read_text};
@@ -175,6 +175,8 @@ fn read(path: &Path) -> Result<Configuration, Error> {
         reason: error.to_string(),
     })?;
     let environment = Environment::new(std::env::vars_os());
+    // The agent's own token comes in a file: one in a variable is a mistake, and is not to stay for it.
+    exec::wipe_variables(&TOKEN_VARIABLES);
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     configuration::read(&text, &environment, hostname.trim()).map_err(|mistakes| {
         Error::Configuration {

@@ -1,6 +1,9 @@
 //! The environment as anteroom received it.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+
+use crate::secret::Secret;
 
 /// Variables that hold a token or say where one is: the application never gets them.
 pub const TOKEN_VARIABLES: [&str; 4] = [
@@ -10,26 +13,52 @@ pub const TOKEN_VARIABLES: [&str; 4] = [
     "BAO_TOKEN",
 ];
 
-/// Names and values, bytes as they came, each name once: of duplicates the last one counts.
+/// The one of them that holds no secret.
+const PATH_VARIABLE: &str = "ANTEROOM_TOKEN_FILE";
+
+/// Names and values, bytes as they came, each name once: of duplicates the last one counts. Of a token the name alone is
+/// kept.
 #[derive(Clone, Default)]
-pub struct Environment(Vec<(OsString, OsString)>);
+pub struct Environment {
+    variables: Vec<(OsString, OsString)>,
+    /// The variables with a token that were set.
+    withheld: Vec<&'static str>,
+}
+
+/// The tokens of an environment, each until its use.
+#[derive(Default)]
+pub struct Tokens(Vec<(&'static str, Secret<Vec<u8>>)>);
 
 impl Environment {
-    /// Takes the variables over.
+    /// Takes the variables over, and zeroes every token among them.
     pub fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let mut kept: Vec<(OsString, OsString)> = Vec::new();
+        Self::with_tokens(variables).0
+    }
+
+    /// Takes the variables over, and gives the tokens apart.
+    pub fn with_tokens(variables: impl Iterator<Item = (OsString, OsString)>) -> (Self, Tokens) {
+        let mut environment = Environment::default();
+        let mut tokens = Tokens::default();
         for (name, value) in variables {
+            let is_secret = |token: &&str| name == **token && **token != *PATH_VARIABLE;
+            if let Some(token) = TOKEN_VARIABLES.into_iter().find(|token| is_secret(token)) {
+                // The memory moves along: no copy is left behind.
+                tokens.put(token, Secret::new(value.into_vec()));
+                continue;
+            }
+            let kept = &mut environment.variables;
             match kept.iter_mut().find(|(known, _)| *known == name) {
                 Some(entry) => entry.1 = value,
                 None => kept.push((name, value)),
             }
         }
-        Environment(kept)
+        environment.withheld = tokens.0.iter().map(|(name, _)| *name).collect();
+        (environment, tokens)
     }
 
-    /// The value of a variable.
+    /// The value of a variable; none for those of a token.
     pub fn value(&self, name: &str) -> Option<&OsStr> {
-        self.0
+        self.variables
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_os_str())
@@ -42,11 +71,29 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// Whether this variable was set, which holds a token.
+    pub fn has_token(&self, name: &str) -> bool {
+        self.withheld.contains(&name)
+    }
+
     /// What the application gets of it.
     pub fn without_tokens(&self) -> impl Iterator<Item = &(OsString, OsString)> {
-        self.0
+        self.variables
             .iter()
-            .filter(|(name, _)| !TOKEN_VARIABLES.iter().any(|token| name == token))
+            .filter(|(name, _)| name != PATH_VARIABLE)
+    }
+}
+
+impl Tokens {
+    fn put(&mut self, name: &'static str, value: Secret<Vec<u8>>) {
+        self.0.retain(|(known, _)| *known != name);
+        self.0.push((name, value));
+    }
+
+    /// The value of this variable, for its one use.
+    pub fn take(&mut self, name: &str) -> Option<Secret<Vec<u8>>> {
+        let at = self.0.iter().position(|(known, _)| *known == name)?;
+        Some(self.0.swap_remove(at).1)
     }
 }
 
@@ -83,5 +130,24 @@ mod tests {
             .map(|(name, _)| name.clone())
             .collect();
         assert_eq!(left, ["HOME"]);
+    }
+
+    #[test]
+    fn a_token_is_kept_by_its_name_alone_and_given_once() {
+        let pairs = [
+            ("ANTEROOM_TOKEN", "first"),
+            ("HOME", "/"),
+            ("ANTEROOM_TOKEN", "last"),
+            ("ANTEROOM_TOKEN_FILE", "/token"),
+        ];
+        let pairs = pairs.map(|(name, value)| (name.into(), value.into()));
+        let (environment, mut tokens) = Environment::with_tokens(pairs.into_iter());
+        assert!(environment.has_token("ANTEROOM_TOKEN"));
+        assert!(!environment.has_token("VAULT_TOKEN"));
+        assert_eq!(environment.value("ANTEROOM_TOKEN"), None);
+        assert_eq!(environment.text("ANTEROOM_TOKEN_FILE"), Some("/token"));
+        let token = tokens.take("ANTEROOM_TOKEN").expect("it was set");
+        assert_eq!(token.expose(), b"last");
+        assert!(tokens.take("ANTEROOM_TOKEN").is_none());
     }
 }

@@ -302,7 +302,7 @@ impl Resolver<'_> {
                 .is_some()
         });
         let received = &self.surroundings.environment;
-        let expects_agent = from_agent && received.value("ANTEROOM_TOKEN").is_none();
+        let expects_agent = from_agent && !received.has_token("ANTEROOM_TOKEN");
         let agents = || Some(secrets_dir?.join(file::TOKEN));
         let default = match from_agent {
             true => AGENT_WAIT,

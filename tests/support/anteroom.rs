@@ -641,6 +641,31 @@ pub fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
+/// Where these bytes lie in the memory that this process may write to.
+pub fn found_in_memory(pid: i32, needle: &[u8]) -> Vec<String> {
+    use std::os::unix::fs::FileExt;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("root may read it");
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("root may read it");
+    let mut found = Vec::new();
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let range = line
+            .split(' ')
+            .next()
+            .and_then(|range| range.split_once('-'));
+        let (start, end) = range.expect("a range comes first");
+        let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).expect("hex"));
+        // Read as a whole: what lies across a border of pages counts too.
+        let mut bytes = vec![0; usize::try_from(end - start).expect("64 bits")];
+        if memory.read_exact_at(&mut bytes, start).is_err() {
+            continue;
+        }
+        if bytes.windows(needle.len()).any(|window| window == needle) {
+            found.push(line.to_owned());
+        }
+    }
+    found
+}
+
 /// A file or symlink in the secrets directory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
