@@ -14,6 +14,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use crate::command::Command;
@@ -22,6 +23,9 @@ use crate::user::User;
 
 /// The step that fails when the file itself is why.
 pub const EXEC: &str = "exec the command";
+
+/// No descriptor has a higher number where the administrator has not raised that limit (`fs.nr_open`, proc(5)).
+const NUMBERS_MAX: u64 = 1 << 20;
 
 /// There is no application.
 #[derive(Debug)]
@@ -136,29 +140,40 @@ fn close_descriptors(first: u32) {
         return;
     }
     // Linux before 5.11, or a seccomp filter that does not know the call.
-    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-        .map_or(1024, |(soft, _)| soft);
-    for descriptor in first..u32::try_from(limit.min(65536)).unwrap_or(65536) {
+    for descriptor in open_descriptors(first as RawFd) {
         // SAFETY: setting a flag on a descriptor that is not open fails and changes nothing.
-        unsafe { libc::fcntl(descriptor as libc::c_int, libc::F_SETFD, libc::FD_CLOEXEC) };
+        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
 }
 
-/// Closes the descriptors behind standard error that this process was born with; without `/proc` none.
+/// Closes the descriptors behind standard error that this process was born with.
 ///
 /// None of its own is among them: an exec closes each of those.
 pub fn close_inherited() {
-    let Ok(listing) = std::fs::read_dir("/proc/self/fd") else {
-        return;
-    };
-    let numbers = listing.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    // The listing is not to change while it is read.
-    let descriptors: Vec<RawFd> = numbers.filter(|descriptor| *descriptor > 2).collect();
-    for descriptor in descriptors {
+    for descriptor in open_descriptors(3) {
         // SAFETY: with F_GETFD nothing is changed, and a closed descriptor gives an error.
         if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == 0 {
             // SAFETY: it has survived the exec that made this process, so that nothing in it owns it.
             unsafe { libc::close(descriptor) };
         }
     }
+}
+
+/// At least the open descriptors from `first` on; where `/proc` cannot be read, every number that one may have.
+fn open_descriptors(first: RawFd) -> Vec<RawFd> {
+    if let Some(open) = listed_descriptors() {
+        return open.into_iter().filter(|open| *open >= first).collect();
+    }
+    // The hard limit: an open descriptor may lie above a soft one that was lowered since.
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(NUMBERS_MAX, |(_, hard)| hard);
+    (first..limit.min(NUMBERS_MAX) as RawFd).collect()
+}
+
+/// The open descriptors, all read before one of them is changed; none when they cannot be listed to the end.
+fn listed_descriptors() -> Option<Vec<RawFd>> {
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd").ok()? {
+        open.push(entry.ok()?.file_name().to_str()?.parse().ok()?);
+    }
+    Some(open)
 }

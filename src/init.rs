@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::Mode;
 use nix::unistd::{
     ForkResult, Gid, Pid, Uid, chdir, fork, getgroups, getpid, setegid, seteuid, setgroups, setsid,
 };
@@ -134,6 +134,7 @@ pub fn run(
     log: Log,
     began: Instant,
 ) -> Result<u8, CrateError> {
+    check_randomness().map_err(system("read random numbers"))?;
     let received = signal::received();
     let command = as_user(config.user.as_ref(), || {
         Command::resolve(&config.command, config.received.value("PATH"))
@@ -274,7 +275,7 @@ fn settle(config: &Config) -> Result<Mode, Error> {
     signal::block_all();
     signal::ignore_limits();
     // No file is made for others than its owner.
-    let received = umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    let received = set_umask(Mode::S_IRWXG | Mode::S_IRWXO).map_err(system("set the umask"))?;
     // Whoever reads the application's output waits for the end of all that hold it.
     let null = open_null()?;
     nix::unistd::dup2_stdout(&null).map_err(system("replace standard output"))?;
@@ -286,6 +287,21 @@ fn settle(config: &Config) -> Result<Mode, Error> {
         libc::mallopt(libc::M_ARENA_MAX, 1)
     };
     Ok(received)
+}
+
+/// umask(2), which only a seccomp filter lets fail.
+fn set_umask(mask: Mode) -> Result<Mode, Errno> {
+    // SAFETY: the call takes an integer and changes nothing but the mask.
+    let before = unsafe { libc::umask(mask.bits()) };
+    Mode::from_bits(before).ok_or_else(Errno::last)
+}
+
+/// Fails where the kernel gives no random numbers: libraries that need them would end the process without a word.
+fn check_randomness() -> Result<(), Errno> {
+    let mut byte = [0_u8; 1];
+    // SAFETY: the buffer is as long as the call is told.
+    let filled = unsafe { libc::getrandom(byte.as_mut_ptr().cast(), byte.len(), 0) };
+    Errno::result(filled).map(drop)
 }
 
 /// The command that tells the application of a new generation, if there is one.
@@ -484,19 +500,34 @@ pub fn signal(
     user: Option<&User>,
 ) -> Result<(), CrateError> {
     with_their_rights(user, || match process {
-        // SAFETY: the call takes integers and a null pointer, which stands for no further information.
-        Some(process) => Errno::result(unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                process.as_raw_fd(),
-                signal as libc::c_int,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        })
-        .map(drop),
-        None => nix::sys::signal::kill(pid, signal),
+        Some(process) => match send_by_descriptor(process, signal) {
+            // A seccomp filter does not know the call, or there is no right to signal: kill(2) tells. The number is the
+            // application's for as long as it has not ended.
+            Err(Errno::ENOSYS | Errno::EPERM) if !has_ended(process) => kill(pid, signal),
+            sent => sent,
+        },
+        None => kill(pid, signal),
     })
+}
+
+/// pidfd_send_signal(2).
+fn send_by_descriptor(process: &OwnedFd, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: the call takes integers and a null pointer, which stands for no further information.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal as libc::c_int,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })
+    .map(drop)
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut ready = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut ready, PollTimeout::ZERO) != Ok(0)
 }
 
 /// Sends a signal, with the rights of the application's user where root has none: in a container without CAP_KILL.

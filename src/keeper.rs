@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use nix::unistd::Pid;
@@ -31,7 +32,7 @@ use crate::secrets_dir::{Generation, SecretsDir};
 use crate::vault::{Auth, Client, Deadline, Limits, Session};
 use crate::wrapping_token::{self, Source};
 
-use application::Application;
+use application::{Application, told};
 use holdings::{Holdings, Token};
 use upkeep::Upkeep;
 
@@ -312,7 +313,8 @@ impl<'a> Start<'a> {
                         .map_or((0, String::new()), |(size, name)| (size, name.clone()));
                     Error::Command(command::Error::TooLong { longest, bytes })
                 }
-                _ => Error::CalledOff,
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Error::CalledOff,
+                _ => told(&error),
             })?;
         self.log.event(
             Level::Info,
@@ -391,12 +393,14 @@ impl<'a> Start<'a> {
 
 /// A timer of the clock that goes on while the machine sleeps.
 fn timer() -> Result<TimerFd, init::Error> {
-    TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).map_err(|errno| {
-        init::Error::System {
-            step: "make a timer",
-            reason: errno.desc().to_owned(),
-        }
-    })
+    let failed = |errno: Errno| init::Error::System {
+        step: "make a timer",
+        reason: errno.desc().to_owned(),
+    };
+    let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).map_err(failed)?;
+    // One that cannot be set would never wake the keeper.
+    timer.unset().map_err(failed)?;
+    Ok(timer)
 }
 
 /// Revokes the token and with it all its leases.

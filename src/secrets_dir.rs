@@ -397,15 +397,23 @@ impl SecretsDir {
     }
 
     fn names(&self) -> Vec<String> {
+        self.list().unwrap_or_default()
+    }
+
+    /// All names; the first error ends it, since a listing that fails does so for ever.
+    fn list(&self) -> Result<Vec<String>, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let Ok(mut listing) = Dir::openat(&self.directory, ".", flags, Mode::empty()) else {
-            return Vec::new();
-        };
-        listing
-            .iter()
-            .filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned))
-            .filter(|name| name != "." && name != "..")
-            .collect()
+        let mut listing = Dir::openat(&self.directory, ".", flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in listing.iter() {
+            let entry = entry?;
+            let name = entry.file_name().to_str().ok();
+            names.extend(
+                name.filter(|name| !matches!(*name, "." | ".."))
+                    .map(str::to_owned),
+            );
+        }
+        Ok(names)
     }
 }
 

@@ -11,7 +11,7 @@
 mod handler;
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -163,7 +163,35 @@ pub fn listen_to_all() -> Result<(SigSet, SignalFd), Errno> {
     }
     let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     all.thread_block()?;
-    Ok((all, signals))
+    // pthread_sigmask(3) gives its error back in a way that is easily missed, and a signal that is not blocked would be
+    // waited for in vain.
+    match SigSet::thread_get_mask()?.contains(Signal::SIGCHLD) {
+        true => Ok((all, signals)),
+        false => Err(Errno::EPERM),
+    }
+}
+
+/// A descriptor that is readable when a child of this process has ended, in a process that has blocked every signal.
+pub fn child_ended() -> Result<OwnedFd, Errno> {
+    let mut child = SigSet::empty();
+    child.add(Signal::SIGCHLD);
+    let signals = SignalFd::with_flags(&child, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    // What has come before is of another child.
+    while matches!(signals.read_signal(), Ok(Some(_))) {}
+    Ok(signals.into())
+}
+
+/// Fails where no signal can be waited for, so that this is known before an application depends on it.
+pub fn check_wait() -> Result<(), Errno> {
+    let now = TimeSpec::new(0, 0);
+    // SAFETY: the set and the time live during the call, and nothing is written without a signal, of which none is asked
+    // for.
+    let number =
+        unsafe { libc::sigtimedwait(SigSet::empty().as_ref(), ptr::null_mut(), now.as_ref()) };
+    match Errno::result(number) {
+        Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// A signal that has come, and where from (sigaction(2), `si_code` and `si_pid`).

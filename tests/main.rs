@@ -27,6 +27,7 @@ mod policy;
 mod process;
 mod repository;
 mod rotation;
+mod seccomp;
 mod secrecy;
 mod signals;
 mod start;

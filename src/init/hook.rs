@@ -24,6 +24,7 @@ use crate::user::User;
 /// A command that was started and whose end is awaited.
 pub struct Hook {
     child: Pid,
+    /// A descriptor of the process; where there is none, of the signal that tells of its end.
     ended: OwnedFd,
 }
 
@@ -69,7 +70,7 @@ impl Hook {
         for variable in environment {
             variable.into_bytes().zeroize();
         }
-        match pidfd(child) {
+        match pidfd(child).or_else(|_| signal::child_ended()) {
             Ok(ended) => Ok(Hook { child, ended }),
             Err(errno) => {
                 end(child, user);
@@ -80,6 +81,8 @@ impl Hook {
 
     /// Learns how it ended; none while it runs.
     pub fn outcome(&self) -> Option<Result<(), Failure>> {
+        // The signal is taken, so that it does not tell of the same end for ever. Of a process nothing can be read.
+        let _ = nix::unistd::read(&self.ended, &mut [0; 128]);
         match waitpid(self.child, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => None,
             Ok(WaitStatus::Exited(_, 0)) => Some(Ok(())),

@@ -49,6 +49,8 @@ pub(super) fn run(
     log: Log,
 ) -> Result<u8, CrateError> {
     let (listened, signals) = signal::listen_to_all().map_err(system("listen for signals"))?;
+    signal::check_wait().map_err(system("wait for signals"))?;
+    check_reaping().map_err(system("wait for children"))?;
     if stays {
         signal::announce(keeper.link.as_fd()).map_err(system("listen to the keeper"))?;
     }
@@ -99,6 +101,15 @@ pub(super) fn run(
     })
 }
 
+/// Fails where no child can be waited for, so that this is known before there is an application.
+fn check_reaping() -> Result<(), Errno> {
+    match wait_any() {
+        // The keeper is no child that such a wait sees; an orphan that has ended may be one.
+        Ok(_) | Err(Errno::ECHILD | Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Starts the application in a process group of its own.
 fn start(
     command: &Command,
@@ -119,9 +130,15 @@ fn start(
             leave(0)
         }
         ForkResult::Parent { child } => {
-            drop(reporter);
+            let closed = nix::unistd::close(reporter);
             for variable in environment {
                 variable.into_bytes().zeroize();
+            }
+            if let Err(errno) = closed {
+                // Held open here too it would have no end, and the exec could not be told from one that is to come.
+                let _ = signal::send(child, Signal::SIGKILL as i32);
+                let _ = waitpid(child, None);
+                return Err(system("close a pipe")(errno).into());
             }
             match read_failure(failure, child).map_err(system("hear from the application"))? {
                 None => {

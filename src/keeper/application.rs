@@ -104,7 +104,8 @@ impl Application {
     }
 }
 
-fn told(error: &std::io::Error) -> Error {
+/// PID 1 could not be told something.
+pub(super) fn told(error: &std::io::Error) -> Error {
     init::Error::System {
         step: "tell PID 1",
         reason: error.to_string(),

@@ -42,6 +42,11 @@ impl SecretsDir {
     /// Makes the place for the first generation; a wanted name that belongs to something else is an error. What an
     /// earlier start left behind stays until [`SecretsDir::take_over`].
     pub fn prepare(&self, names: &[String]) -> Result<Generation, Error> {
+        // What cannot be seen could not be taken back either.
+        self.list().map_err(|errno| Error::Unusable {
+            path: self.path.clone(),
+            reason: format!("cannot list it: {}", errno.desc()),
+        })?;
         for name in names {
             if !self.is_free(name)? {
                 return Err(self.taken(name));

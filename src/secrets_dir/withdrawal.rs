@@ -101,7 +101,7 @@ pub(super) fn remove_tree(parent: &OwnedFd, name: &str, depth: u32) {
     let Ok(mut listing) = Dir::openat(&directory, ".", flags, Mode::empty()) else {
         return;
     };
-    for entry in listing.iter().filter_map(Result::ok) {
+    for entry in listing.iter().map_while(Result::ok) {
         let Ok(entry) = entry.file_name().to_str() else {
             continue;
         };

@@ -21,6 +21,29 @@ pub fn application() -> &'static Path {
     &APPLICATION.1
 }
 
+/// The one that refuses a system call, static; what it can do stands at the top of `deny.c`.
+pub fn deny() -> &'static Path {
+    static DENY: LazyLock<Built> = LazyLock::new(|| build("support/deny.c"));
+    &DENY.1
+}
+
+/// An application without a C library.
+pub fn bare() -> &'static Path {
+    static BARE: LazyLock<Built> = LazyLock::new(|| {
+        let directory = TempDir::new();
+        let path = directory.join("bare");
+        let options = [
+            "-static",
+            "-nostdlib",
+            "-ffreestanding",
+            "-fno-stack-protector",
+        ];
+        compile_source("support/bare.c", &options, &path);
+        (directory, path)
+    });
+    &BARE.1
+}
+
 /// Builds a static program; `source` is its path below `tests`.
 pub fn build(source: &str) -> Built {
     let directory = TempDir::new();
