@@ -301,6 +301,9 @@ impl<'a> Start<'a> {
             foresee_room(self.directory, &files, self.log);
         }
         self.steps.mark("files");
+        let count = files.len() as u64 + 1;
+        // The application may run before this process does again, and what was written is in memory no more by then.
+        drop(files);
         self.link
             .ready(&variables, stays)
             .map_err(|error| match error.kind() {
@@ -322,7 +325,7 @@ impl<'a> Start<'a> {
             &self.steps.text(),
             &[
                 ("directory", Value::Text(&path)),
-                ("files", Value::Number(files.len() as u64 + 1)),
+                ("files", Value::Number(count)),
             ],
         );
         let runs = self.link.await_release()
