@@ -355,9 +355,77 @@ mod tests {
         }
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_life_is_what_vault_says_and_a_century_has_no_end() {
+        assert_eq!(life(7), SECOND * 7);
+        assert_eq!(life(3_162_240_000), ENDLESS);
+        assert_eq!(life(u64::MAX), SECOND * 3_162_240_000);
+    }
+
+    #[test]
+    fn what_has_begun_before_ends_with_what_is_left() {
+        let term = Term::begun(SECOND * 100, SECOND * 100, SECOND * 50, 0.0);
+        let expected = Term {
+            full: SECOND * 100,
+            end: SECOND * 150,
+            step: Step::Renew,
+            due: SECOND * 130,
+            failures: 0,
+        };
+        assert_eq!(term, expected);
+        assert_eq!(term.left(SECOND * 110), SECOND * 40);
+        assert_eq!(term.left(SECOND * 160), Duration::ZERO);
+    }
+
+    #[test]
+    fn of_a_life_of_seconds_half_is_left_at_its_renewal() {
+        for (life, due) in [(4, 2), (8, 4), (14, 9)] {
+            let term = Term::new(Moment::ZERO, SECOND * life, true, 1.0);
+            assert_eq!(term.due, SECOND * due, "{life}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_replaced_at_once_and_ends_no_later() {
+        for (now, end) in [(10, 10), (400, 300)] {
+            let mut term = Term::new(Moment::ZERO, SECOND * 300, true, 0.5);
+            term.is_gone(SECOND * now);
+            assert_eq!(
+                (term.step, term.due, term.end),
+                (Step::Replace, SECOND * now, SECOND * end)
+            );
+        }
+    }
+
+    #[test]
+    fn pauses_after_failures_double_up_to_a_third_of_a_life() {
+        let mut term = Term::new(Moment::ZERO, SECOND * 300, true, 0.5);
+        assert!(!term.is_failing());
+        // Its end has passed, so that there is nothing left to be in time for.
+        let now = SECOND * 400;
+        for pause in [10, 20, 40, 80, 100, 100] {
+            term.failed(now, 0.5);
+            assert_eq!(term.due, now + SECOND * pause);
+            assert!(term.is_failing());
+        }
+        term.renewed(now, SECOND * 300, true, 0.5);
+        assert!(!term.is_failing());
+        term.failed(now, 0.5);
+        assert_eq!(term.due, now + SECOND * 10);
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_a_quarter_of_what_is_left() {
+        for (left, patience_of_it) in [(0, 2), (4, 2), (40, 10), (100, 15)] {
+            assert_eq!(patience(SECOND * left), SECOND * patience_of_it, "{left}");
+        }
+    }
+
     #[test]
     fn a_server_that_is_away_is_asked_often_enough_for_what_ends_first_f35() {
-        let (hour, second) = (Duration::from_secs(3600), Duration::from_secs(1));
+        let (hour, second) = (Duration::from_secs(3600), SECOND);
         assert_eq!(pause(0, hour, hour, 0.5), PAUSE_FIRST);
         assert_eq!(pause(60, hour, hour, 0.5), PAUSE_LAST);
         assert_eq!(pause(60, hour, second * 16, 0.5), second * 2);
