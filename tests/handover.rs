@@ -332,6 +332,12 @@ fn done_but_unclear() -> Vec<(&'static str, Fault)> {
     let errors = |status| Reply::json(status, &json!({"errors": ["internal error"]}));
     let gateway = |status| Reply::json(status, &json!({"message": "Forbidden"}));
     let sign_in = |status| html(status).header("Location", "https://sign-in.example/");
+    let no_leader = Reply::json(503, &json!({"errors": ["no active Vault instance found"]}));
+    let standby = |node: &str| {
+        Reply::text(307, "text/plain", "")
+            .header("Cache-Control", "no-store")
+            .header("Location", &format!("{node}/v1/{UNWRAP}"))
+    };
     let raw = |change: fn(&mut Reply)| Fault::Alter(Box::new(change));
     vec![
         ("a reset", Fault::CutAfter(Cut::Reset)),
@@ -363,6 +369,19 @@ fn done_but_unclear() -> Vec<(&'static str, Fault)> {
         ("401", Fault::AnswerAfter(html(401))),
         ("403 in JSON", Fault::AnswerAfter(gateway(403))),
         ("404 in JSON", Fault::AnswerAfter(gateway(404))),
+        // A node counts the use of a token first, and then looks whether it is still there and permits the request.
+        ("403 of Vault", Fault::AnswerAfter(errors(403))),
+        ("404 of Vault", Fault::AnswerAfter(errors(404))),
+        // A standby says these when the node that it sends a request on to has gone before its answer.
+        ("503 of a standby", Fault::AnswerAfter(no_leader)),
+        (
+            "307 of a standby",
+            Fault::AnswerAfter(standby(SERVICE.admin.address())),
+        ),
+        (
+            "307 to elsewhere",
+            Fault::AnswerAfter(standby("https://vault-2.example:8200")),
+        ),
         ("408 with errors", Fault::AnswerAfter(errors(408))),
         ("429", Fault::AnswerAfter(html(429))),
         ("451", Fault::AnswerAfter(html(451))),
@@ -428,6 +447,18 @@ fn an_unwrap_whose_answer_is_lost_is_never_repeated_and_ends_with_82_f16_b37() {
             "{what}: the fault was not injected after the unwrap"
         );
         run.assert_no([wrapped.token.as_str(), "canary"]);
+    }
+}
+
+#[test]
+fn an_unwrap_that_vault_denies_is_denied_while_the_token_lives() {
+    for (status, code) in [(403, 77), (404, 78)] {
+        let reply = Reply::json(status, &json!({"errors": ["no"]}));
+        let proxy = at_unwrap(move |_| Fault::Answer(reply.clone()));
+        let wrapped = SERVICE.mint();
+        start_at(&proxy).token(&wrapped).run().assert_code(code);
+        assert_eq!((proxy.count(UNWRAP), proxy.count(LOOKUP)), (1, 2));
+        assert_unused(&wrapped, "it was denied");
     }
 }
 

@@ -211,6 +211,8 @@ impl Client {
     ) -> Result<Answer, Error> {
         let mut origin = self.endpoint.url.clone();
         let mut redirected = false;
+        // A standby redirects also when it has sent the request on and got no answer.
+        let mut perhaps_done = false;
         let mut unknown = 0;
         let mut pause = PAUSE_FIRST;
         let mut said: Option<String> = None;
@@ -233,6 +235,7 @@ impl Client {
                     Verdict::Elsewhere if !redirected => {
                         origin = self.redirect(call, &answer)?;
                         redirected = true;
+                        perhaps_done = call.repeat == Repeat::Never;
                         continue;
                     }
                     Verdict::Elsewhere => ("a second redirect".to_owned(), pause),
@@ -249,6 +252,9 @@ impl Client {
                         failed_by_vault = by_vault;
                         may_repeat(call, unknown, &reason, by_vault)?;
                         (reason, pause)
+                    }
+                    Verdict::Final(error) if perhaps_done => {
+                        return Err(after_redirect(call, &error));
                     }
                     Verdict::Final(error) => return Err(error),
                 },
@@ -286,19 +292,21 @@ impl Client {
                 && self.limits.remaining() >= Duration::from_millis(20)
                 && self.limits.pause(wait);
             if !goes_on {
+                let unavailable = Error::Unavailable {
+                    request: call.to_string(),
+                    by_vault: failed_by_vault,
+                    // The deadline cuts the last try short; what the server said before says more.
+                    reason: match said {
+                        Some(said) if reason == TIMED_OUT => {
+                            format!("{reason}; before that, {said}")
+                        }
+                        _ => reason,
+                    },
+                };
                 return Err(match self.limits.is_aborted() {
                     true => Error::Aborted,
-                    false => Error::Unavailable {
-                        request: call.to_string(),
-                        by_vault: failed_by_vault,
-                        // The deadline cuts the last try short; what the server said before says more.
-                        reason: match said {
-                            Some(said) if reason == TIMED_OUT => {
-                                format!("{reason}; before that, {said}")
-                            }
-                            _ => reason,
-                        },
-                    },
+                    false if perhaps_done => after_redirect(call, &unavailable),
+                    false => unavailable,
                 });
             }
             if reason != TIMED_OUT {
@@ -420,6 +428,14 @@ fn may_repeat(call: &Call<'_>, unknown: u32, reason: &str, by_vault: bool) -> Re
             by_vault,
         }),
         Repeat::Never => Err(Error::Unknown { request, reason }),
+    }
+}
+
+/// What works once was answered by a standby, which may have had it done; the error is what came of it afterwards.
+fn after_redirect(call: &Call<'_>, error: &Error) -> Error {
+    Error::Unknown {
+        request: call.to_string(),
+        reason: format!("a standby redirected it; then: {error}"),
     }
 }
 

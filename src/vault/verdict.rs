@@ -14,8 +14,8 @@ use super::exchange::{Answer, Call, Repeat};
 
 /// A server that limits rates is left alone for at least this long, whatever it says.
 pub(super) const PAUSE_LIMITED: Duration = Duration::from_millis(250);
-/// A node says so that has just been unsealed and does not know yet who leads.
-const NO_LEADER: &str = "not active";
+/// A node says one of these that does not know who leads: it has just been unsealed, or the leader has just gone.
+const NO_LEADER: [&str; 2] = ["not active", "no active"];
 /// Longest part of a `Location` that is said.
 const LOCATION_MAX: usize = 200;
 
@@ -58,9 +58,18 @@ pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
         true => format!("status {}", answer.status),
         false => format!("status {}: {}", answer.status, words.errors.join(", ")),
     };
+    let has_no_leader = words
+        .errors
+        .iter()
+        .any(|text| NO_LEADER.iter().any(|known| text.contains(known)));
     match answer.status {
         204 => Verdict::Done,
         307 => Verdict::Elsewhere,
+        // A standby has perhaps sent it on, and the leader has gone before its answer came back.
+        503 if has_no_leader && call.repeat == Repeat::Never => Verdict::Unknown {
+            reason: said(),
+            by_vault: false,
+        },
         412 | 472 | 473 | 503 => Verdict::Again {
             reason: said(),
             wait: None,
@@ -76,7 +85,7 @@ pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
         }),
         500 | 502 | 504 => Verdict::Unknown {
             reason: said(),
-            by_vault: !words.errors.iter().any(|text| text.contains(NO_LEADER)),
+            by_vault: !has_no_leader,
         },
         // Vault refuses with these; of others it is not known that nothing was done.
         status
@@ -482,9 +491,22 @@ mod tests {
 
     #[test]
     fn a_node_without_a_leader_is_away_and_has_not_failed() {
-        let text = "local node not active but active cluster node not found";
-        let answer = marked(500, &format!(r#"{{"errors":["{text}"]}}"#));
-        assert_words(&answer, ["unknown"; 3]);
+        for (status, text, words) in [
+            (
+                500,
+                "local node not active but active cluster node not found",
+                ["unknown"; 3],
+            ),
+            (
+                503,
+                "no active Vault instance found",
+                ["again", "again", "unknown"],
+            ),
+            (503, "node is not active", ["again", "again", "unknown"]),
+        ] {
+            let answer = marked(status, &format!(r#"{{"errors":["{text}"]}}"#));
+            assert_words(&answer, words);
+        }
     }
 
     #[test]

@@ -78,22 +78,22 @@ impl Client {
     /// Unwraps the token (`sys/wrapping/unwrap`): one request, and a second one only when a lookup has shown that the
     /// first did not arrive.
     pub fn unwrap(self, token: WrappingToken) -> Result<Unwrapped, Error> {
-        let mut reason = match self.unwrap_once(&token) {
+        let first = match self.unwrap_once(&token) {
             Ok(answer) => return Ok(self.unwrapped(answer)),
             Err(error) if is_refusal(&error) => return Ok(Unwrapped::NotValid),
             Err(error) => unclear(error)?,
         };
         if self.limits.is_aborted() || matches!(self.lookup(&token), Ok(None) | Err(_)) {
-            return Ok(Unwrapped::Unknown { reason });
+            return Ok(first.into());
+        }
+        if let Unclear::Refused(error) = first {
+            return Err(error);
         }
         match self.unwrap_once(&token) {
             Ok(answer) => Ok(self.unwrapped(answer)),
             // The first request may have arrived late, so this is no proof of somebody else.
-            Err(error) if is_refusal(&error) => Ok(Unwrapped::Unknown { reason }),
-            Err(error) => {
-                reason = unclear(error)?;
-                Ok(Unwrapped::Unknown { reason })
-            }
+            Err(error) if is_refusal(&error) => Ok(first.into()),
+            Err(error) => Ok(unclear(error)?.into()),
         }
     }
 
@@ -155,10 +155,36 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Status { status: 400, .. })
 }
 
-/// Whatever is not Vault's own answer leaves it open whether the token was used up; other failures do not.
-fn unclear(error: Error) -> Result<String, Error> {
+/// Why it is open whether the token was used up, until it is looked up.
+enum Unclear {
+    /// There was no answer, or none of Vault's.
+    NoAnswer {
+        /// What happened instead.
+        reason: String,
+    },
+    /// Vault did not do it. The token may be gone all the same: a node counts its use before it looks whether it permits
+    /// the request, or whether another request has had it, and a standby that loses the leader's answer redirects.
+    Refused(Error),
+}
+
+/// Other failures than these leave the token as it was.
+fn unclear(error: Error) -> Result<Unclear, Error> {
     match error {
-        Error::Unknown { reason, .. } | Error::Malformed { reason, .. } => Ok(reason),
+        Error::Unknown { reason, .. } | Error::Malformed { reason, .. } => {
+            Ok(Unclear::NoAnswer { reason })
+        }
+        Error::Status { .. } | Error::Redirect { .. } => Ok(Unclear::Refused(error)),
         other => Err(other),
+    }
+}
+
+impl From<Unclear> for Unwrapped {
+    fn from(unclear: Unclear) -> Unwrapped {
+        Unwrapped::Unknown {
+            reason: match unclear {
+                Unclear::NoAnswer { reason } => reason,
+                Unclear::Refused(error) => error.to_string(),
+            },
+        }
     }
 }
