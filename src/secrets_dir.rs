@@ -665,4 +665,37 @@ mod tests {
         second.withdraw();
         std::fs::remove_dir(path).expect("empty");
     }
+
+    #[test]
+    fn a_socket_in_the_locks_place_is_no_other_anteroom() {
+        let (path, mut first) = scratch();
+        first.withdraw();
+        let socket = std::os::unix::net::UnixListener::bind(path.join(KEEPER)).expect("made");
+        let mut second = SecretsDir::open(&path, true, None).expect("usable");
+        let error = second.claim().expect_err("no start makes a socket");
+        assert!(matches!(error, Error::Taken { .. }), "{error}");
+        drop(socket);
+        std::fs::remove_dir_all(path).expect("removed");
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_removed_is_no_other_anteroom() {
+        use std::os::unix::fs::PermissionsExt;
+        let (path, mut first) = scratch();
+        first.let_go();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+        let mut second = SecretsDir::open(&path, true, None).expect("usable");
+        let user = Uid::from_raw(1000);
+        let claimed = std::thread::scope(|scope| {
+            let claim = || {
+                // For this thread alone (setresuid(2)).
+                nix::unistd::setfsuid(user);
+                second.claim()
+            };
+            scope.spawn(claim).join().expect("it ends")
+        });
+        let error = claimed.expect_err("the directory is root's").to_string();
+        assert!(error.contains("cannot write it"), "{error}");
+        std::fs::remove_dir_all(path).expect("removed");
+    }
 }

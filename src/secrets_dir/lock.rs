@@ -27,8 +27,9 @@ impl SecretsDir {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let found = match openat(&self.directory, KEEPER, flags, Mode::empty()) {
             Ok(file) => Some(File::from(file)),
-            // A link or a socket of ours makes way, as a file does.
-            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => None,
+            Err(Errno::ENOENT) => None,
+            // A link or a socket, which no start makes.
+            Err(Errno::ELOOP | Errno::ENXIO) => return Err(self.taken(KEEPER)),
             Err(errno) => return Err(self.failed(KEEPER, errno)),
         };
         let is_there = self.exists(KEEPER)?;
@@ -44,8 +45,11 @@ impl SecretsDir {
             },
             None => None,
         };
-        if old.is_some() || self.link(KEEPER).is_some() {
-            let _ = unlinkat(&self.directory, KEEPER, UnlinkatFlags::NoRemoveDir);
+        if old.is_some() {
+            match unlinkat(&self.directory, KEEPER, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(self.unwritable(errno)),
+            }
         }
         let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let file = match openat(&self.directory, KEEPER, flags, Mode::S_IRUSR) {
