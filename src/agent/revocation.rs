@@ -1,6 +1,7 @@
 //! The end of a token: revoked by its accessor, and not forgotten before that is done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -102,16 +103,11 @@ impl Agent {
         cause: &'static str,
         wanted: Wanted,
     ) -> Result<Outcome, Trouble> {
-        let accessor = &entry.accessor;
-        while !lock(&self.revoking).insert(accessor.clone()) {
-            tokio::time::sleep(OTHER_LOOK).await;
-        }
-        let revoked = match self.register.holds(accessor) {
+        let _turn = Turn::take(&self.revoking, &entry.accessor).await;
+        match self.register.holds(&entry.accessor) {
             true => self.revoke_alone(entry, cause, wanted).await,
             false => Ok(Outcome::Revoked),
-        };
-        lock(&self.revoking).remove(accessor);
-        revoked
+        }
     }
 
     async fn revoke_alone(
@@ -169,6 +165,28 @@ fn fields(entry: &Entry) -> [(&'static str, Value<'_>); 4] {
     ]
 }
 
+/// The only work on the revocation of one token; ends when it is dropped, so also where that work is called off.
+struct Turn<'a> {
+    taken: &'a Mutex<HashSet<String>>,
+    accessor: &'a str,
+}
+
+impl<'a> Turn<'a> {
+    /// Waits until nothing else works on this token.
+    async fn take(taken: &'a Mutex<HashSet<String>>, accessor: &'a str) -> Self {
+        while !lock(taken).insert(accessor.to_owned()) {
+            tokio::time::sleep(OTHER_LOOK).await;
+        }
+        Turn { taken, accessor }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock(self.taken).remove(self.accessor);
+    }
+}
+
 /// Why a token is to be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -216,7 +234,29 @@ pub(super) fn unknown(entry: &Entry, here: &Place) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::agent::cli;
+
+    #[test]
+    fn turn_that_was_called_off_leaves_the_token_to_the_next() {
+        let runtime = cli::runtime().expect("a runtime");
+        let taken = Mutex::default();
+        runtime.block_on(async {
+            let work = async {
+                let _turn = Turn::take(&taken, "a").await;
+                std::future::pending::<()>().await;
+            };
+            let mut work = Box::pin(work);
+            assert!(work.as_mut().now_or_never().is_none());
+            let other = Turn::take(&taken, "b").now_or_never();
+            assert!(other.is_some(), "another token");
+            assert!(Turn::take(&taken, "a").now_or_never().is_none());
+            drop(work);
+            assert!(Turn::take(&taken, "a").now_or_never().is_some());
+        });
+    }
 
     #[test]
     fn unknown_token_has_ended_only_where_it_was_minted_and_its_container_too() {
