@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
@@ -46,11 +47,15 @@ fn asking() -> Image {
 
 /// An agent with a socket, for containers of this image that these lines allow.
 fn setup(service: &Service, image: &Image, lines: &str) -> Setup {
+    setup_of(service, image.tag(), lines)
+}
+
+fn setup_of(service: &Service, image: &str, lines: &str) -> Setup {
     let setup = Setup::new(&service.admin);
     let door = setup.path("door");
     fs::create_dir(&door).expect("our own directory can be written");
     let socket = door.join("agent.sock").display().to_string();
-    let lines = format!("images = [{:?}]\n{lines}", image.tag());
+    let lines = format!("images = [{image:?}]\n{lines}");
     setup
         .line("delivery", &format!("socket = {socket:?}"))
         .allow_with(service, &lines)
@@ -389,4 +394,21 @@ fn socket_that_a_container_removes_or_replaces_is_restored() {
     agent.wait_for_more("socket_restored", restored);
     assert_eq!(agent.healthz(), (200, "ok\n".to_owned()));
     assert_eq!(agent.count("socket_lost"), 1, "{}", agent.log());
+}
+
+#[test]
+fn socket_that_is_renamed_and_called_without_end_is_restored() {
+    let service = Service::new();
+    let setup = setup_of(&service, "timeline", "socket = true\n");
+    let agent = setup.prepare();
+    agent.spawn();
+    agent.wait_for("ready");
+    let (socket, renamed) = (agent.path("door/agent.sock"), agent.path("door/renamed"));
+    fs::rename(&socket, &renamed).expect("our own directory");
+    agent.wait_until("the socket to be in its place", || {
+        // Faster than the agent looks, as long as it listens there.
+        let _ = UnixStream::connect(&renamed);
+        socket.exists().then_some(())
+    });
+    assert_eq!(agent.wait_for("socket_restored")["level"], "warn");
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::stat::{Mode, umask};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::Instant;
 
 use super::{Agent, lock};
 use crate::log::{Level, Value};
@@ -36,6 +37,7 @@ pub(super) struct Socket {
     mode: Mode,
     listener: UnixListener,
     inode: Option<Inode>,
+    next_look: Instant,
     /// That the socket is not in its place was said.
     is_loss_told: bool,
 }
@@ -53,17 +55,23 @@ impl Socket {
             path: path.to_owned(),
             mode,
             listener,
+            next_look: Instant::now() + LOOK,
             is_loss_told: false,
         })
     }
 
-    /// Waits for the next caller, and meanwhile keeps the socket in its place.
+    /// Waits for the next caller, and keeps the socket in its place, also while one caller comes after another: a container
+    /// that gave the socket another name can still call there.
     pub(super) async fn accept(&mut self, agent: &Agent) -> io::Result<UnixStream> {
         loop {
             lock(&agent.sockets).insert(self.path.clone(), self.inode);
             tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(self.next_look) => {
+                    self.next_look = Instant::now() + LOOK;
+                    self.keep(agent);
+                }
                 accepted = self.listener.accept() => return accepted.map(|(stream, _)| stream),
-                () = tokio::time::sleep(LOOK) => self.keep(agent),
             }
         }
     }
