@@ -229,11 +229,8 @@ impl Agent {
         while !lock(&self.under_way).is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        if let Some(engine) = self.engine()
-            && let Err(error) = self.look_for_dead(&engine).await
-        {
-            let text = error.to_string();
-            self.log.event(Level::Warn, "docker", &text, &[]);
+        if let Some(engine) = self.engine() {
+            self.look_for_dead(&engine).await;
         }
         let over = self.register.over(&self.vault);
         self.revoke_some(over, &mut HashMap::new()).await;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, stream};
 
-use super::docker::{Change, Engine, Error, Event, Running};
+use super::docker::{Change, Engine, Error, Event};
 use super::handout::{Found, nanoseconds};
 use super::identity::{Claim, Rule};
 use super::register::Entry;
@@ -187,30 +187,22 @@ impl Agent {
         if let Some((count, reason)) = &running.unread {
             self.tell_unread("containers", *count, reason);
         }
-        for container in self.end_dead(engine, known, &running).await {
+        for container in self.end_dead(engine, known).await {
             self.begin(container, Found::InList);
         }
         Ok(())
     }
 
     /// Whatever is out for containers that run no more is over.
-    pub(super) async fn look_for_dead(&self, engine: &Engine) -> Result<(), Error> {
-        let known = self.register.entries();
-        let running = engine.running().await?;
-        self.end_dead(engine, known, &running).await;
-        Ok(())
+    pub(super) async fn look_for_dead(&self, engine: &Engine) {
+        self.end_dead(engine, self.register.entries()).await;
     }
 
-    /// Gives the containers whose token was for an earlier start than their present one.
-    async fn end_dead(&self, engine: &Engine, known: Vec<Entry>, running: &Running) -> Vec<String> {
+    /// Asks for each of these by itself: the list holds only containers with the label, which an earlier agent may have called
+    /// otherwise, and that can be read. Gives the containers whose token was for an earlier start than their present one.
+    async fn end_dead(&self, engine: &Engine, known: Vec<Entry>) -> Vec<String> {
         let mut restarted = Vec::new();
         for entry in known {
-            let is_listed = running.containers.contains(&entry.container);
-            // A container that could not be read in the list may be this one.
-            if !is_listed && running.unread.is_none() {
-                self.end_all_but(&[entry], None);
-                continue;
-            }
             match engine.inspect(&entry.container).await {
                 Ok(found) => {
                     let claim = found.running();

@@ -211,6 +211,57 @@ fn a_token_that_vault_fails_to_revoke_holds_up_no_other_and_is_said_once() {
     assert_eq!(agent.count("revoked"), 6);
 }
 
+#[test]
+fn revocation_that_the_agents_end_calls_off_is_done_before_it() {
+    if !docker::available() {
+        return;
+    }
+    const REVOKE: &str = "auth/token/revoke-accessor";
+    let service = Service::new();
+    let mut is_first = true;
+    let proxy = FaultProxy::start(service.admin.address(), move |seen| {
+        match seen.is(REVOKE) && std::mem::take(&mut is_first) {
+            true => Fault::Hang,
+            false => Fault::Pass,
+        }
+    });
+    let agent = Setup::of(&service, &plain())
+        .vault(&proxy.address())
+        .start();
+    let container = agent.run(&service, &plain(), &TMPFS, &STAY);
+    agent.wait_about(&container, "handed_out", 1);
+    container.kill("KILL");
+    agent.wait_until("Vault to be told", || {
+        (proxy.count(REVOKE) == 1).then_some(())
+    });
+    assert_eq!(agent.stop(), Some(0), "{}", agent.log());
+    assert_eq!(agent.count("revoked"), 1, "{}", agent.log());
+    assert!(alive(OpenBao::shared(), &service).is_empty());
+}
+
+#[test]
+fn label_of_another_name_ends_no_token_of_what_still_runs() {
+    if !docker::available() {
+        return;
+    }
+    let service = Service::new();
+    let agent = Setup::of(&service, &plain()).start();
+    let container = agent.run(&service, &plain(), &TMPFS, &STAY);
+    agent.wait_about(&container, "handed_out", 1);
+    assert_eq!(agent.stop(), Some(0));
+    let configuration = std::fs::read_to_string(agent.path("agent.toml")).expect("it is there");
+    let changed = configuration.replacen(".app\"", ".service\"", 1);
+    assert_ne!(changed, configuration);
+    agent.write_private("agent.toml", &changed);
+    agent.start();
+    assert_eq!(alive(OpenBao::shared(), &service).len(), 1);
+    assert_eq!(agent.metric("tokens_to_be_revoked"), 0.0);
+    // Its death is not told under that label, and found in the end all the same.
+    container.kill("KILL");
+    assert_eq!(agent.stop(), Some(0));
+    assert!(alive(OpenBao::shared(), &service).is_empty());
+}
+
 /// The image of an engine of a test's own.
 pub(super) const IMAGE: &str = "plain";
 
