@@ -234,6 +234,55 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
+fn documents_describe_each_event_once_and_repeat_no_line() {
+    for path in ["docs/exit-codes.md", "docs/agent.md"] {
+        let document = read(path);
+        let table = document
+            .split("| event | level |")
+            .nth(1)
+            .and_then(|rest| rest.split("\n\n").next())
+            .expect("a table of events");
+        // An event of two levels has a row for each.
+        let cells = table.lines().filter_map(|row| {
+            let mut cells = row.split(" | ");
+            Some((cells.next()?, cells.next()?))
+        });
+        let events: Vec<(&str, &str)> = cells
+            .flat_map(|(names, level)| {
+                names
+                    .split('`')
+                    .skip(1)
+                    .step_by(2)
+                    .map(move |name| (name, level))
+            })
+            .collect();
+        assert!(events.len() > 10, "{path}: {events:?}");
+        let different: BTreeSet<&(&str, &str)> = events.iter().collect();
+        assert_eq!(events.len(), different.len(), "{path}: {events:?}");
+    }
+    let more = ["CHANGELOG.md", "README.md"].map(str::to_owned);
+    for path in documents().chain(more) {
+        let document = read(&path);
+        let mut seen = BTreeSet::new();
+        // Rows and examples may begin alike; sentences do not.
+        let is_text = |line: &&str| !line.trim_start().starts_with(['|', '[']);
+        for line in document.lines().filter(is_text) {
+            let is_new = line.get(..60).is_none_or(|begin| seen.insert(begin));
+            assert!(is_new, "{path} says twice: {line}");
+        }
+    }
+}
+
+/// Every document below `docs`.
+fn documents() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(repository().join("docs")).expect("the documents");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
+    names
+        .map(|name| format!("docs/{}", name.expect("a name in Unicode")))
+        .filter(|path| path.ends_with(".md"))
+}
+
+#[test]
 fn every_crate_before_its_release_is_in_the_security_notes() {
     let lock = read("Cargo.lock");
     let value = |package: &str, key: &str| {
@@ -303,7 +352,11 @@ fn every_test_that_the_security_notes_name_exists() {
     for name in names(&document).filter(|name| name.matches('_').count() > 3) {
         assert!(tests.contains(name), "there is no test `{name}`");
     }
-    for table in ["How a theft is noticed", "The agent on the host"] {
+    for table in [
+        "How a theft is noticed",
+        "What else may go wrong",
+        "The agent on the host",
+    ] {
         let rows: Vec<&str> = document
             .split(&format!("## {table}\n"))
             .nth(1)
