@@ -88,7 +88,7 @@ fn refuse_own_power(options: &MintOptions) -> Result<(), error::Error> {
     }
     let what = if options.policy.is_empty() {
         "without `--role` and `--policy` the new token may do all that the issuing token may"
-    } else if options.policy.iter().any(|policy| policy.trim() == "root") {
+    } else if options.policy.iter().any(|policy| is_root(policy)) {
         "`--policy root` without `--role` makes a token that may do everything"
     } else {
         return Ok(());
@@ -96,6 +96,11 @@ fn refuse_own_power(options: &MintOptions) -> Result<(), error::Error> {
     Err(error::Error::Usage(format!(
         "{what}; name the service's token role with `--role`, or say `--any-policy` if that is meant"
     )))
+}
+
+/// Whether Vault takes the name for that of the policy of root: spaces around it and its case do not matter there.
+fn is_root(policy: &str) -> bool {
+    policy.trim().eq_ignore_ascii_case("root")
 }
 
 fn metadata(words: &[String]) -> Result<Vec<(String, String)>, error::Error> {

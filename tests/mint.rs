@@ -171,6 +171,7 @@ fn the_issuing_tokens_own_power_is_minted_only_when_asked_for() {
         &["--ttl", "5m"],
         &["--policy", "root"],
         &["--policy", "x", "--policy", " root "],
+        &["--policy", "Root"],
     ] {
         let run = asked(words);
         assert_none(&run, 64, &["--role", "--any-policy"]);
