@@ -102,7 +102,7 @@ pub struct Agent {
     decided: Mutex<HashMap<String, i64>>,
     /// Which container called at the socket lately.
     calls: Mutex<Limiter>,
-    /// What callers at the socket take up.
+    /// Room for callers at the socket.
     callers: door::Callers,
     /// Which lines that containers cause were written lately.
     lines: Mutex<Limiter>,

@@ -23,14 +23,14 @@ pub enum Error {
     Deleted {
         /// The dependency.
         dependency: String,
-        /// Its Vault path.
+        /// The Vault path.
         path: String,
     },
     /// A field is `null`.
     Null {
         /// The dependency.
         dependency: String,
-        /// Its Vault path.
+        /// The Vault path.
         path: String,
         /// The field.
         field: String,
@@ -39,14 +39,14 @@ pub enum Error {
     Ended {
         /// The dependency.
         dependency: String,
-        /// Its Vault path.
+        /// The Vault path.
         path: String,
     },
     /// There is no field at all.
     Empty {
         /// The dependency.
         dependency: String,
-        /// Its Vault path.
+        /// The Vault path.
         path: String,
     },
 }

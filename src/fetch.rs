@@ -23,7 +23,7 @@ const FAR: Duration = Duration::from_millis(4);
 /// The work is a request and a signature check.
 const STACK: usize = 256 << 10;
 
-/// What was asked for.
+/// Everything that a start has fetched.
 pub struct Fetched {
     /// The certificate, and when it was asked for.
     pub certificate: Option<(Issued, Moment)>,

@@ -66,16 +66,16 @@ pub struct Lease {
 pub enum OwnEnd {
     /// The answer lives so long.
     In {
-        /// What is left of its life.
+        /// The life that is left.
         life: u64,
-        /// Its life when it was new.
+        /// The life that it had when it was new.
         whole: u64,
     },
     /// The engine puts another value in its place then, and gives this one until then.
     Rotation {
-        /// What is left of its life.
+        /// The life that is left.
         life: u64,
-        /// Its life when it was new, as far as the answer says.
+        /// The life that it had when it was new, as far as the answer says.
         whole: u64,
     },
     /// At this time of the server's clock, in seconds of Unix.

@@ -4,7 +4,7 @@
 //! The functions stand beside their parsers, in modules that only fuzzers and unit tests have. `fuzz/` runs them under
 //! libFuzzer; the unit test here runs what is kept in `fuzz/corpus`, so that what was found once is not forgotten.
 
-/// What is run on an input.
+/// A function that is run on an input.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its directory in `fuzz/corpus`.

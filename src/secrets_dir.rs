@@ -56,38 +56,38 @@ const STATUS_MAX: u64 = 16 << 20;
 pub enum Error {
     /// It is missing, no directory, or out of reach.
     Unusable {
-        /// Its path.
+        /// The path.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
     /// It is on a disk.
     NotTmpfs {
-        /// Its path.
+        /// The path.
         path: PathBuf,
     },
     /// It is mounted read-only.
     ReadOnly {
-        /// Its path.
+        /// The path.
         path: PathBuf,
     },
     /// Another start has it.
     Kept {
-        /// Its path.
+        /// The path.
         path: PathBuf,
     },
     /// A name that is wanted belongs to somebody else.
     Taken {
-        /// Its path.
+        /// The path.
         path: PathBuf,
         /// The name.
         name: String,
     },
     /// Nothing can be made in it.
     Unwritable {
-        /// Its path.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's complaint.
         reason: String,
         /// The kind of lack.
         lack: Lack,
@@ -96,7 +96,7 @@ pub enum Error {
     Write {
         /// The file's path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's complaint.
         reason: String,
         /// The kind of lack.
         lack: Lack,
@@ -259,7 +259,7 @@ impl SecretsDir {
         self.is_private
     }
 
-    /// Its path.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! What every program here takes from the C library, and how.
+//! The things that every program here takes from the C library, and how.
 
 mod memory;
 pub mod name_lookup;

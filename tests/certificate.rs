@@ -473,7 +473,7 @@ fn a_chain_in_any_order_and_shape_is_put_right_b45_b46_b48_b50_p4() {
     }
 }
 
-/// With both roots in the answer, one of them by way of a certificate that has expired, and a third by way of one that
+/// The answer holds both roots, one of them by way of a certificate that has expired, and a third by way of one that
 /// leads nowhere.
 #[test]
 fn chain_of_cas_that_signed_one_another_is_put_right() {

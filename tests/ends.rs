@@ -252,7 +252,7 @@ fn clock_two_hours_ahead_leaves_a_good_certificate_healthy() {
     let kept = Kept::start(&service, manifest);
     let (health, status) = (kept.health(), kept.status());
     assert_eq!((health.code, &*health.stdout), (Some(0), ""), "{health:?}");
-    // An hour from now, by the clock that whoever reads it has.
+    // An hour from now, by the clock of its reader.
     let certificate = &status["certificate"];
     assert!(certificate["not_after"].as_str() < status["written"].as_str());
     assert!(certificate["expires"].as_str() > status["written"].as_str());

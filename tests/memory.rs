@@ -1,4 +1,4 @@
-//! What was used up is gone from memory, in every process that lives on.
+//! Everything that was used up is gone from memory, in every process that lives on.
 #![allow(
     clippy::disallowed_methods,
     reason = "a test reads the memory of processes"
@@ -17,7 +17,7 @@ const CANARIES: [(&str, &str); 2] = [
     ("VAULT_TOKEN", "hvs.canary-of-vault-9b1c"),
     ("BAO_TOKEN", "s.canary-of-openbao-77ad"),
 ];
-/// What a template puts around a secret.
+/// The words that a template puts around a secret.
 const RENDERED: &str = "-rendered-4711";
 
 /// How a wrapping token is handed in.

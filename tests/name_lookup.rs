@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::probe::application;
 use crate::support::{Anteroom, Service, TempDir};
 
-/// What answers the questions about names.
+/// A server that answers the questions about names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Files,

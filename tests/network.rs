@@ -356,7 +356,7 @@ fn proxy_variables_are_ignored_t4() {
 
 // Redirects
 
-/// What a standby says that does not forward.
+/// The words of a standby that does not forward.
 fn moved(location: &str) -> Fault {
     let reply = Reply::text(307, "text/plain", "").header("Cache-Control", "no-store");
     Fault::Answer(reply.header("Location", location))

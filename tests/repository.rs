@@ -224,7 +224,7 @@ fn rust_files(below: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-/// What stands between backticks and could be a name in Rust.
+/// Words between backticks that could be names in Rust.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     let is_name = |text: &&str| {
         let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -265,8 +265,8 @@ fn documents_describe_each_event_once_and_repeat_no_line() {
         let document = read(&path);
         let mut seen = BTreeSet::new();
         // Rows and examples may begin alike; sentences do not.
-        let is_text = |line: &&str| !line.trim_start().starts_with(['|', '[']);
-        for line in document.lines().filter(is_text) {
+        let text = document.split("```").step_by(2).flat_map(str::lines);
+        for line in text.filter(|line| !line.starts_with('|')) {
             let is_new = line.get(..60).is_none_or(|begin| seen.insert(begin));
             assert!(is_new, "{path} says twice: {line}");
         }

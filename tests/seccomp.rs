@@ -21,7 +21,7 @@ use crate::support::anteroom::entries_in;
 use crate::support::probe::{bare, deny};
 use crate::support::{Anteroom, Run, Service, TempDir, lock, open_tmpfs_dir};
 
-/// What a profile answers.
+/// Answers of a profile.
 const ANSWERS: [Errno; 2] = [Errno::EPERM, Errno::ENOSYS];
 /// The exit code of the application.
 const STARTED: i32 = 42;
@@ -34,7 +34,7 @@ const WORDLESS: [(&str, &str); 8] = [
     ("arch_prctl", "thread-local storage"),
     (
         "close",
-        "whoever reads to an end waits for all that hold the other one",
+        "a reader that reads to an end waits for all that hold the other one",
     ),
     ("futex", "every lock"),
     ("mmap", "memory"),
@@ -65,7 +65,7 @@ fn dry_run(service: &Service, lifecycle: &'static str) -> Scenario {
     }
 }
 
-/// With a real Vault, and another user for the application.
+/// A real Vault is there, and another user for the application.
 fn real(service: &'static Service) -> Scenario {
     let manifest = service
         .manifest()
@@ -136,7 +136,7 @@ fn calls(scenario: &Scenario) -> BTreeSet<String> {
     calls
 }
 
-/// What is wrong with a start that this call was refused to, if anything is.
+/// Tells what is wrong with a start that this call was refused to, if anything is.
 fn fault(run: &Run, call: &str, secrets: &TempDir) -> Option<String> {
     if run.code == Some(STARTED) {
         return None;

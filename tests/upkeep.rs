@@ -1606,7 +1606,7 @@ fn balancer(status: u16) -> Fault {
     Fault::Answer(Reply::text(status, "text/html", "<h1>Not now</h1>"))
 }
 
-/// What a gateway says in JSON of its own.
+/// A gateway's answer in JSON of its own.
 fn gateway(status: u16, body: &Value) -> Fault {
     Fault::Answer(Reply::json(status, body))
 }

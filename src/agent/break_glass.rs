@@ -36,7 +36,7 @@ pub enum Order {
         /// Whose tokens.
         #[serde(flatten)]
         selector: Selector,
-        /// What this Vault does not know goes off the register.
+        /// Tokens that this Vault does not know go off the register.
         #[serde(default)]
         forget_unknown: bool,
     },

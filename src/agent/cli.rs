@@ -58,7 +58,7 @@ pub enum Task {
     Allow(Who),
 }
 
-/// What is revoked.
+/// The tokens that are to be revoked.
 #[derive(Debug, Args)]
 pub struct Revocation {
     /// Whose tokens

@@ -1,4 +1,4 @@
-//! Whom a process runs as, whole: a container that only seems to be a user is not that user.
+//! The user that a process runs as, whole: a container that only seems to be a user is not that user.
 
 /// CAP_SETGID and CAP_SETUID, as bits of a set of capabilities (capabilities(7)).
 const CHANGES_OF_IDENTITY: u64 = 1 << 6 | 1 << 7;
@@ -14,9 +14,9 @@ pub struct Credentials {
     pub gids: [u32; 4],
     /// The process may become any user or group of its user namespace.
     ///
-    /// Its permitted capabilities decide: what is effective is among them, and what is permitted can be made effective at
+    /// The permitted capabilities decide: what is effective is among them, and what is permitted can be made effective at
     /// any moment. The bounding set does not count, since every container that was not told otherwise has CAP_SETUID
-    /// there, whoever it runs as: only a program with set-user-ID or with capabilities of its own in the image turns it
+    /// there, as any user: only a program with set-user-ID or with capabilities of its own in the image turns it
     /// into something, and the image is bound by other means.
     pub may_become_another: bool,
     /// The numbers mean the same in the container and on the host.

@@ -21,7 +21,7 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// What is wrong.
+    /// The directory, and why it cannot be made.
     pub fn reason(&self) -> String {
         format!("{} ({})", self.path.display(), self.reason)
     }

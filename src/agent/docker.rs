@@ -43,7 +43,7 @@ pub struct Error {
     pub cause: Cause,
 }
 
-/// What went wrong with a question to Docker.
+/// Why a question to Docker has no answer.
 #[derive(Debug)]
 pub enum Cause {
     /// The engine cannot be reached, or the connection broke.
@@ -59,12 +59,12 @@ pub enum Cause {
     Refused {
         /// The status of its answer.
         status: u16,
-        /// What it says.
+        /// The engine's complaint.
         message: String,
     },
     /// The answer is not what an engine says.
     Unreadable {
-        /// What is wrong with it.
+        /// Why the answer cannot be read.
         reason: String,
     },
     /// The answer is larger than any that is read.
@@ -252,7 +252,7 @@ impl Engine {
         }
     }
 
-    /// What a container is.
+    /// Asks what a container is.
     pub async fn inspect(&self, container: &str) -> Result<Inspection, Error> {
         // An id needs no escape.
         if !answers::is_id(container) {

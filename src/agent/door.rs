@@ -240,7 +240,7 @@ enum Unadmitted {
     TooOften,
 }
 
-/// What callers at the socket may take up at one moment.
+/// Room for callers at the socket at one moment.
 pub(super) struct Callers {
     /// Looks at who calls, each of which needs a thread.
     look_ups: Semaphore,

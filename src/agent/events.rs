@@ -219,7 +219,7 @@ impl Agent {
     }
 }
 
-/// What is heard of the engine.
+/// News of the engine.
 enum News<E, L> {
     Told(E),
     /// The events have ended.

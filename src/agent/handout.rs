@@ -196,7 +196,7 @@ impl Agent {
         }
     }
 
-    /// What Docker says of the container.
+    /// Asks Docker what the container is.
     pub(super) async fn inspect(&self, container: &str) -> Result<Inspection, docker::Error> {
         let mut attempt = 0;
         loop {

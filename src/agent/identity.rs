@@ -28,9 +28,9 @@ pub struct Claim {
     /// The repositories that its image was pulled from or pushed to; empty for one that was built here, and none where that
     /// is not known.
     pub origins: Option<Vec<String>>,
-    /// What it was started with.
+    /// The command, variables and mounts that it was started with.
     pub run: Started,
-    /// What its image says of its containers; none where the engine does not know the image any more.
+    /// The image's own word on its containers; none where the engine does not know the image any more.
     pub made: Option<Made>,
     /// Names of its networks.
     pub networks: Vec<String>,
@@ -86,7 +86,7 @@ pub struct Rule {
     pub environments: Vec<String>,
     /// Repositories it may come from.
     pub images: Vec<String>,
-    /// What of its start must be its image's; none is nothing.
+    /// Demands on its start; none where anything may run.
     pub demand: Option<Demand>,
     /// Digests or ids that its image may have.
     pub digests: Vec<String>,
@@ -125,7 +125,7 @@ pub enum Refusal {
         /// What was found.
         found: String,
     },
-    /// It was started with something that is not its image's.
+    /// The container was started with something that is not its image's.
     Started(Difference),
 }
 
@@ -308,7 +308,7 @@ impl Rule {
     }
 }
 
-/// Whether the container's image is the one that a rule calls so, by where it came from. Whoever has Docker's socket may give
+/// Whether the container's image is the one that a rule calls so, by where it came from. Any user of Docker's socket may give
 /// any image a tag; that an image was pulled from a registry, or from none, is not said so easily.
 fn is_from(claim: &Claim, known: &str) -> bool {
     let wanted = qualified(known);

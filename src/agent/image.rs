@@ -11,22 +11,22 @@ pub const MANIFEST: &str = "/etc/anteroom.toml";
 /// A health check that was switched off.
 const NO_CHECK: &str = "NONE";
 
-/// What a container was started with, as Docker says.
+/// The start of a container, as Docker tells of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Started {
     /// The program and its arguments.
     pub command: Vec<String>,
     /// Where it starts.
     pub directory: String,
-    /// Its variables, each as `NAME=value`.
+    /// The variables, each as `NAME=value`.
     pub variables: Vec<String>,
     /// The command of its health check; empty is none.
     pub health_check: Vec<String>,
-    /// What is mounted into it.
+    /// Everything that is mounted into it.
     pub mounts: Vec<Mount>,
     /// Whose PID namespace it is in; empty is its own.
     pub pid_mode: String,
-    /// It has every right.
+    /// The container has every right.
     pub is_privileged: bool,
 }
 
@@ -39,18 +39,18 @@ pub struct Mount {
     pub is_tmpfs: bool,
 }
 
-/// What an image says of the containers that are made of it.
+/// An image's word on the containers that are made of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Made {
-    /// Its ENTRYPOINT.
+    /// The ENTRYPOINT.
     pub entrypoint: Vec<String>,
-    /// Its CMD.
+    /// The CMD.
     pub arguments: Vec<String>,
-    /// Its WORKDIR.
+    /// The WORKDIR.
     pub directory: String,
-    /// Its variables, each as `NAME=value`.
+    /// The variables, each as `NAME=value`.
     pub variables: Vec<String>,
-    /// Its HEALTHCHECK.
+    /// The HEALTHCHECK.
     pub health_check: Vec<String>,
 }
 
@@ -63,10 +63,10 @@ pub enum Command {
     ImageExact,
 }
 
-/// What a rule demands of a container's start.
+/// A rule's demands on a container's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
-    /// What it runs.
+    /// The program, with or without its arguments.
     pub command: Command,
     /// Variables that may be others than the image's.
     pub variables: Vec<String>,
@@ -74,17 +74,17 @@ pub struct Demand {
     pub mounts: Vec<String>,
 }
 
-/// What is not as the image says.
+/// Something that is not as the image says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
     /// The program, its arguments, its directory or its health check.
     Command {
-        /// What is another.
+        /// Which of these.
         what: &'static str,
     },
     /// A variable.
     Variable {
-        /// Its name.
+        /// The variable's name.
         name: String,
     },
     /// A mount.
@@ -94,7 +94,7 @@ pub enum Difference {
     },
     /// Rights on the host or in another container.
     Rights {
-        /// What is shared.
+        /// Which rights these are.
         what: &'static str,
     },
     /// The engine does not know the image any more.

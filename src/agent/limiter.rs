@@ -1,6 +1,6 @@
 //! How often something may happen in a minute, for each of many.
 //!
-//! What is refused is not recorded, so that a caller who does not stop costs no more memory and no more work than one who
+//! A refusal is not recorded, so that a caller who does not stop costs no more memory and no more work than one who
 //! asks as often as allowed.
 
 use std::collections::{HashMap, VecDeque};
@@ -28,11 +28,11 @@ struct Recent {
 /// Whether something may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It may, and is recorded.
+    /// Yes, and that is recorded.
     Admitted,
-    /// It may not, and this is the first refusal of this key within a minute.
+    /// No, and this is the first refusal of this key within a minute.
     FirstRefusal,
-    /// It may not.
+    /// No.
     Refused,
 }
 

@@ -48,7 +48,7 @@ pub enum Error {
     },
     /// Whether its wrapping token was unwrapped is not known.
     UnwrapUnknown {
-        /// What happened instead of an answer.
+        /// The event that stood in place of an answer.
         reason: String,
     },
     /// Vault does not take it.

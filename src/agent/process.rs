@@ -98,7 +98,7 @@ impl Process {
     /// run on Linux 6.5.
     ///
     /// The ids are what the cgroups are *called*, and no proof. On a host that delegates cgroups (systemd gives one to every
-    /// user who logs in) a user outside any container may call his own as he likes, and whoever starts a container may say
+    /// user who logs in) a user outside any container may call his own as he likes, and the owner of a container may say
     /// which cgroup it is put into (`--cgroup-parent`), another container's too. So ask Docker for these containers, the
     /// innermost first, open the first process of the one that Docker knows, and believe the id if [`Process::shares_container`]
     /// says so.
@@ -197,8 +197,8 @@ impl Process {
 
     /// Whether this process belongs to the container with this first process.
     ///
-    /// It must be in the container's cgroups, by their whole paths and not by a name alone, and in the PID namespace of the
-    /// first process or one that was made in there: cgroups are chosen by whoever starts a container, also another's.
+    /// The process must be in the container's cgroups, by their whole paths and not by a name alone, and in the PID namespace of
+    /// the first process or one that was made in there: cgroups are chosen by a container's owner, also another's.
     pub fn shares_container(&self, first: &Process, container: &str) -> Result<bool, Error> {
         let (own, its) = (self.cgroup()?, first.cgroup()?);
         let mut shared = groups(&its, container).peekable();
@@ -209,7 +209,7 @@ impl Process {
         Ok(shared)
     }
 
-    /// Whom it runs as, whole.
+    /// Reads the user that it runs as, whole.
     pub fn credentials(&self) -> Result<Credentials, Error> {
         let status = self.read("status", FILE_MAX)?;
         if !lives(&status) {
@@ -222,7 +222,7 @@ impl Process {
 
     /// Whether this process, or one that it descends from, is in the PID namespace of the other.
     ///
-    /// A process is in the PID namespace of its parent or in one that was made in that, whoever its parent is after the first
+    /// A process is in the PID namespace of its parent or in one that was made in that, whatever its parent is after the first
     /// one has ended: the kernel lets nothing else join (setns(2), pid_namespaces(7)). So an ancestor there is proof.
     fn descends_from(&self, other: &Process) -> Result<bool, Error> {
         let wanted = other.namespace()?;
@@ -243,7 +243,7 @@ impl Process {
         Ok(false)
     }
 
-    /// Its PID namespace: device and inode, which are no other's as long as it lives.
+    /// The PID namespace: device and inode, which are no other's as long as it lives.
     fn namespace(&self) -> Result<(u64, u64), Error> {
         let found = fstatat(&self.directory, "ns/pid", AtFlags::empty());
         let found = found.map_err(|errno| self.failed("ns/pid", errno))?;

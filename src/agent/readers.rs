@@ -15,9 +15,9 @@ pub(super) struct Readers(VecDeque<Reader>);
 
 /// One connection.
 pub(super) struct Reader {
-    /// What serves it.
+    /// The task that serves it.
     pub(super) task: AbortHandle,
-    /// Its request has come.
+    /// The request has come.
     pub(super) has_asked: Arc<AtomicBool>,
 }
 

@@ -15,7 +15,7 @@ use super::lock;
 /// A Vault, by what the agent calls it: another address or namespace may be another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// Its address.
+    /// The address.
     pub address: String,
     /// The namespace; none is the root's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -253,7 +253,7 @@ impl Register {
         self.lock().content.entries.clone()
     }
 
-    /// Those whose tokens this Vault is to revoke.
+    /// The entries whose tokens this Vault is to revoke.
     pub fn over(&self, vault: &Place) -> Vec<Entry> {
         let mut entries = self.entries();
         entries.retain(|entry| entry.is_to_be_revoked_at(vault));
@@ -332,7 +332,7 @@ impl Register {
         })
     }
 
-    /// It is revoked; false when somebody has said so already.
+    /// Removes a token that is revoked; false when it was removed already.
     pub fn remove(&self, accessor: &str) -> bool {
         self.forget(|entry| entry.accessor == accessor) > 0
     }

@@ -190,13 +190,13 @@ impl Drop for Turn<'_> {
 /// Why a token is to be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// Its container has ended, or did not get it.
+    /// The container has ended, or did not get the token.
     ByItsEnd,
     /// An operator says so, and must know whether it was done.
     ByOrder,
 }
 
-/// What became of a token that was to be revoked.
+/// The fate of a token that was to be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Vault has revoked it.
@@ -217,7 +217,7 @@ fn outcome(end: End, wanted: Wanted, is_own: bool) -> Outcome {
     }
 }
 
-/// What is said of a token that this Vault does not know.
+/// Says why a token that this Vault does not know is not revoked.
 pub(super) fn unknown(entry: &Entry, here: &Place) -> String {
     match &entry.vault {
         Some(place) if place == here => format!(

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// For its owner alone.
 pub(super) const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 
-/// For everybody who can reach it.
+/// For every process that can reach it.
 pub(super) const PUBLIC: Mode = PRIVATE
     .union(Mode::S_IRGRP)
     .union(Mode::S_IWGRP)
@@ -38,7 +38,7 @@ pub(super) struct Socket {
     listener: UnixListener,
     inode: Option<Inode>,
     next_look: Instant,
-    /// That the socket is not in its place was said.
+    /// The log says already that the socket is not in its place.
     is_loss_told: bool,
 }
 

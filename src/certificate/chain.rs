@@ -11,7 +11,7 @@ use webpki::{
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// What leads from a leaf to the trust anchors.
+/// The way from a leaf to the trust anchors.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Path {
     /// From the leaf's issuer upwards, without a self-signed root.
@@ -27,7 +27,7 @@ pub(super) struct Path {
 pub(super) struct End {
     /// In seconds of Unix.
     pub(super) at: i64,
-    /// Its subject.
+    /// The subject.
     pub(super) of: String,
 }
 
@@ -138,7 +138,7 @@ fn lead<'a>(
     Ok(path.intermediate_certificates().filter_map(find).collect())
 }
 
-/// Those that can be read and are valid now, each once, in an order of their own: what lives longest first. Says too
+/// The certificates that can be read and are valid now, each once, in an order of their own: what lives longest first. Says too
 /// whether a self-signed one came at all, and names those that have had their time.
 fn valid(
     found: &[CertificateDer<'static>],
@@ -248,7 +248,7 @@ mod tests {
     }
 
     impl Ca {
-        /// Its certificate until the first day of this year, signed by this one or by itself.
+        /// A certificate of it until the first day of this year, signed by this one or by itself.
         fn until(&self, year: i32, by: Option<&Ca>) -> CertificateDer<'static> {
             let mut params = self.params.clone();
             params.not_after = date_time_ymd(year, 1, 1);

@@ -113,7 +113,7 @@ pub(super) fn check(
 }
 
 impl Clocks {
-    /// What this clock says.
+    /// This clock's time.
     pub fn at(self, clock: Clock) -> i64 {
         match clock {
             Clock::Here => self.here,

@@ -1,4 +1,4 @@
-//! What must hold of every certificate that is found good.
+//! Promises about every certificate that is found good.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What must hold of every manifest, and of every name and address.
+//! Promises about every manifest, and about every name and address.
 
 use std::ffi::OsString;
 use std::sync::OnceLock;

@@ -87,7 +87,7 @@ impl Application {
         }
     }
 
-    /// What a signal would do to it, as far as the keeper can see.
+    /// Tells what a signal would do to it, as far as the keeper can see.
     pub(super) fn disposition(&self, signal: Signal) -> Disposition {
         match self {
             Application::Beside { pid, .. } => Disposition::of(*pid, signal),

@@ -32,7 +32,7 @@ pub(super) struct Life {
     pub(super) is_rotated: bool,
 }
 
-/// What to do before anything is published.
+/// The next step before anything is published.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Publish,

@@ -64,11 +64,11 @@ impl Token {
     }
 }
 
-/// What ends by itself.
+/// Something that ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Item {
     Certificate,
-    /// By its index.
+    /// The one with this index.
     Credential(usize),
 }
 
@@ -216,12 +216,12 @@ impl Holdings {
     }
 }
 
-/// What is the time?
+/// One moment, by each of the clocks.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
     now: Moment,
     here: OffsetDateTime,
-    /// By how many seconds the server's clock is ahead of this machine's.
+    /// The seconds by which the server's clock is ahead of this machine's.
     skew: i64,
 }
 

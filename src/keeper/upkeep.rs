@@ -88,7 +88,7 @@ pub(super) struct State {
     is_warned: bool,
     farewell: Option<Moment>,
     is_told_of_the_end: bool,
-    /// What has ended and was said to have.
+    /// Everything that was said to have ended.
     ended: BTreeSet<Item>,
     /// `status.json` says something else than what is.
     status_is_old: bool,

@@ -1,4 +1,4 @@
-//! What must hold of every line of the log.
+//! Promises about every line of the log.
 
 use time::OffsetDateTime;
 

@@ -1,4 +1,4 @@
-//! What must hold of every text that holds certificates.
+//! Promises about every text that holds certificates.
 
 use super::{certificates, read};
 

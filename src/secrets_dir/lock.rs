@@ -17,7 +17,7 @@ use super::{Error, KEEPER, SecretsDir};
 /// How long the keeper of an earlier start may take to give everything back.
 pub const LAST_KEEPER: Duration = Duration::from_secs(3);
 
-/// Held by all processes that have this file open (flock(2)): closing it takes it from nobody else, and so it is never
+/// Held by all processes that have this file open (flock(2)): closing it takes it from no other one, and so it is never
 /// unlocked.
 pub(super) struct Lock(File);
 

@@ -38,7 +38,7 @@ impl Room {
 }
 
 impl Error {
-    /// What was missing, when something could not be written.
+    /// The room that was missing, when something could not be written.
     pub fn lack(&self) -> Option<Lack> {
         match self {
             Error::Write { lack, .. } | Error::Unwritable { lack, .. } => Some(*lack),
@@ -53,7 +53,7 @@ impl Error {
 }
 
 impl SecretsDir {
-    /// What is left of the file system; what has no bounds has more than anything needs.
+    /// The room that is left in the file system; one without bounds has more than anything needs.
     pub fn room(&self) -> Room {
         let unbounded = Room {
             bytes: u64::MAX,
@@ -75,7 +75,7 @@ impl SecretsDir {
         }
     }
 
-    /// What a generation of these files needs beside those that are there, with the status that goes with it.
+    /// The room that a generation of these files needs beside those that are there, with the status that goes with it.
     pub fn needed(&self, files: &[File]) -> Room {
         let block = fstatfs(&self.directory)
             .ok()

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 const FIRST: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_secs(10);
 
-/// What a signal does to a process.
+/// The effect of a signal on a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// The process has a handler.
@@ -59,7 +59,7 @@ pub struct Waiting {
     was_blocked: bool,
 }
 
-/// What to do after a look.
+/// The next step after a look.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Send the signal now.
@@ -94,7 +94,7 @@ impl Waiting {
         }
     }
 
-    /// What to say of it, after the first look alone.
+    /// The words to say of it, after the first look alone.
     pub fn notice(&self) -> Option<String> {
         (self.looks == 1).then(|| {
             format!(

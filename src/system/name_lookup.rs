@@ -8,7 +8,7 @@
     )
 )]
 
-/// What the C library may look things up in, by the names that `nsswitch.conf` gives them (nsswitch.conf(5)): no more
+/// The places that the C library may look things up in, by the names that `nsswitch.conf` gives them (nsswitch.conf(5)): no more
 /// than what is part of this program.
 #[cfg(target_env = "gnu")]
 const SOURCES: [(&std::ffi::CStr, &std::ffi::CStr); 6] = [

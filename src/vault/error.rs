@@ -15,7 +15,7 @@ pub enum Class {
     Failed,
     /// This machine or its configuration prevents it; nothing was sent.
     Local,
-    /// It was called off.
+    /// The request was called off.
     CalledOff,
 }
 
@@ -70,7 +70,7 @@ pub enum Error {
         /// What happened instead of an answer.
         reason: String,
     },
-    /// What would be sent would cross the network in clear; nothing was.
+    /// The request would cross the network in clear; nothing was sent.
     InClear {
         /// Where it would go.
         reason: String,

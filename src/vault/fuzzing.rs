@@ -1,4 +1,4 @@
-//! What must hold of every answer of a server, Vault or not.
+//! Promises about every answer of a server, Vault or not.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use super::verdict::{Verdict, judge, parse};
 use super::wrapping::Wrapping;
 use crate::log::{Format, Level, Log};
 
-/// What no message may show, unless the server put it among its errors.
+/// A value that no message may show, unless the server put it among its errors.
 const CANARY: &str = "s.canary";
 
 const OWN_HOST: &str = "vault.example";

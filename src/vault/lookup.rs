@@ -146,7 +146,7 @@ fn key(host: &str, port: u16) -> String {
     format!("{host}:{port}")
 }
 
-/// Those of the addresses that are this machine's own.
+/// The addresses among them that are this machine's own.
 fn loopback_of(host: &str, mut addresses: Vec<SocketAddr>) -> io::Result<Vec<SocketAddr>> {
     let other = addresses.first().copied();
     addresses.retain(|address| address.ip().to_canonical().is_loopback());
@@ -159,7 +159,7 @@ fn loopback_of(host: &str, mut addresses: Vec<SocketAddr>) -> io::Result<Vec<Soc
     }
 }
 
-/// What the lookup has against the connection, when that is why there is none.
+/// The lookup's reason against the connection, when that is why there is none.
 pub(super) fn not_loopback(error: &ureq::Error) -> Option<&NotLoopback> {
     match error {
         ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),

@@ -43,7 +43,7 @@ pub struct Minted {
     pub ttl: u64,
 }
 
-/// What Vault says of a token that it was told to end.
+/// Vault's word on a token that it was told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The token and all its leases are revoked.

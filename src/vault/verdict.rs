@@ -1,4 +1,4 @@
-//! What an answer means: whose it is, the status table, and the body where there is one.
+//! The meaning of an answer: whose it is, the status table, and the body where there is one.
 //!
 //! Whatever stands between this machine and Vault answers too: gateways, balancers, portals. Only Vault's own word decides
 //! anything; every other answer leaves open whether the request was done.
@@ -156,7 +156,7 @@ pub(super) fn destination(headers: &HeaderMap) -> String {
     }
 }
 
-/// What Vault says in an answer that is no success.
+/// Vault's words in an answer that is no success.
 #[derive(Debug, Default)]
 struct Words {
     errors: Vec<String>,

@@ -12,7 +12,7 @@ use crate::log::{Level, Log, Value};
 const PATIENCE: Duration = Duration::from_secs(1);
 const STACK: usize = 64 << 10;
 
-/// What the last try met; clones share it.
+/// The obstacle that the last try met; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Hitch(Arc<Mutex<Option<String>>>);
 

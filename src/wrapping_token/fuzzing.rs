@@ -1,4 +1,4 @@
-//! What must hold of every wrapping token and of every answer of an agent.
+//! Promises about every wrapping token and about every answer of an agent.
 
 use zeroize::Zeroizing;
 

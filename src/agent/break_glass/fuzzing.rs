@@ -1,4 +1,4 @@
-//! What must hold of every order.
+//! Promises about every order.
 
 use super::Order;
 use crate::agent::register::Selector;

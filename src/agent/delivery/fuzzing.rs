@@ -1,4 +1,4 @@
-//! What must hold of every list of mounts, and of every path of a label.
+//! Promises about every list of mounts, and of every path of a label.
 
 use super::{DEPTH_MAX, NAME_MAX, PATH_MAX, mount, mounts, target};
 

@@ -1,6 +1,6 @@
-//! What an engine's answers say, as far as the agent needs it.
+//! Reads the answers of an engine, as far as the agent needs them.
 //!
-//! Everything that comes from a container or its image is chosen by whoever started it, and engines check little of it:
+//! Everything that comes from a container or its image is chosen by its owner, and engines check little of it:
 //! ports of unknown protocols, labels of any size. So nothing is read but what is needed, each container by itself, and never
 //! into a closed list of words.
 
@@ -19,7 +19,7 @@ const SHARED: &str = "container:";
 /// How an engine that keeps its images in containerd calls that.
 const CONTAINERD: &str = "io.containerd.snapshotter.v1";
 
-/// What is known of a container.
+/// A container, as far as the engine knows it.
 #[derive(Debug)]
 pub enum Inspection {
     /// The engine knows no such container.
@@ -31,7 +31,7 @@ pub enum Inspection {
 }
 
 impl Inspection {
-    /// What the container is, if it runs.
+    /// The container, if it runs.
     pub fn running(self) -> Option<Claim> {
         match self {
             Inspection::Running(claim) => Some(*claim),

@@ -1,4 +1,4 @@
-//! What must hold of every answer of an engine.
+//! Promises about every answer of an engine.
 
 use super::answers;
 use super::objects::{Object, Objects};

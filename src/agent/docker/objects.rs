@@ -1,6 +1,6 @@
 //! Cuts what an engine sends into JSON objects, one container or one event each, before anything is parsed.
 //!
-//! Labels, ports and names are chosen by whoever starts a container. An object that is too large is counted and dropped
+//! Labels, ports and names are chosen by a container's owner. An object that is too large is counted and dropped
 //! while it arrives, and one that cannot be parsed is found later: either costs that container alone.
 
 /// Objects one after another, or in one array; fed with whatever pieces arrive.

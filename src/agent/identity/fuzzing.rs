@@ -1,4 +1,4 @@
-//! What must hold of every container that gets a token, whatever its labels and its image are called.
+//! Promises about every container that gets a token, whatever its labels and its image are called.
 
 use std::collections::HashMap;
 

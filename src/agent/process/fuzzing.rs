@@ -1,4 +1,4 @@
-//! What must hold of every text of a procfs.
+//! Promises about every text of a procfs.
 
 use super::cgroup::{chain, groups, innermost};
 use super::{field, lives, started};

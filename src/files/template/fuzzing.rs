@@ -1,4 +1,4 @@
-//! What must hold of every template.
+//! Promises about every template.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use minijinja::Value;
 
 use super::{Known, Template, Values, map};
 
-/// What an error must not show.
+/// A value that no error may show.
 const CANARY: &str = "s.canary";
 /// Longest template that is tried: a few loops within each other take any time.
 const SOURCE_MAX: usize = 200;

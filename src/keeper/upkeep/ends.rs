@@ -1,4 +1,4 @@
-//! What has ended, said once.
+//! Says once that something has ended.
 
 use super::Upkeep;
 use super::certificate::CERTIFICATE;
