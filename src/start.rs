@@ -137,7 +137,7 @@ fn published_in(cli: &Cli, environment: Environment) -> Result<PathBuf, Error> {
         return Ok(directory.clone());
     }
     let default = Path::new(config::SECRETS_DIR);
-    match configuration(cli, Purpose::Check, environment) {
+    match configuration(cli, Purpose::Health, environment) {
         Ok(config) => Ok(config.secrets_dir.unwrap_or_else(|| default.to_owned())),
         Err(Error::Config(config::Error::Unreadable { .. }))
             if SecretsDir::read_status(default).is_ok() =>

@@ -501,6 +501,27 @@ fn a_template_that_samples_do_not_fit_fails_where_they_are_used() {
 }
 
 #[test]
+fn health_asks_no_sample_whether_a_template_fits() {
+    let directory = TempDir::new();
+    // What was published was filled in with the real values, which fit.
+    let manifest = bare("https://vault.example.io")
+        .set(
+            "dependencies.db",
+            json!({"path": "database/creds/x", "files": {"port": "{{ port | int + 1 }}"}}),
+        )
+        .set("secrets.directory", directory.path().display().to_string());
+    check(manifest.clone()).run().assert_code(78);
+    let run = Anteroom::new()
+        .manifest(manifest)
+        .without_secrets_dir()
+        .arg("health")
+        .run();
+    run.assert_code(1);
+    let place = directory.path().display().to_string();
+    assert!(run.stdout.contains(&place), "{run:?}");
+}
+
+#[test]
 fn a_secrets_directory_that_cannot_be_one_is_a_mistake() {
     let manifest =
         |path: &str| bare("https://vault.example.io").set("secrets", json!({"directory": path}));
