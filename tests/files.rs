@@ -389,6 +389,27 @@ fn what_another_user_has_planted_is_not_taken_for_ours_t10() {
 }
 
 #[test]
+fn lock_of_another_user_is_named_though_it_cannot_be_read() {
+    let service = Service::new();
+    let directory = tmpfs_dir();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).expect("ours");
+    let path = directory.write("..keeper", "");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("ours");
+    chown(&path, Some(1234), Some(1234)).expect("root gives it away");
+    let token = service.mint();
+    let run = Anteroom::new()
+        .uid(1000)
+        .secrets_dir(directory.path())
+        .manifest(service.manifest())
+        .token(&token)
+        .shell(APPLICATION)
+        .run();
+    assert_refused(&run, "a lock of another user");
+    run.assert_stderr("what is there is left alone");
+    assert_untouched(&service, &token, "a lock of another user");
+}
+
+#[test]
 fn what_is_planted_between_check_and_publication_is_never_written_through_t10() {
     let service = Service::new();
     let victim = Victim::new();

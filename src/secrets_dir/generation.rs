@@ -66,7 +66,7 @@ impl SecretsDir {
     }
 
     /// Makes the place for a generation.
-    pub fn next(&self) -> Result<Generation, Error> {
+    pub(super) fn next(&self) -> Result<Generation, Error> {
         let name = format!("{}{:08x}", self.own_prefix(), random());
         mkdirat(&self.directory, name.as_str(), Mode::S_IRWXU)
             .map_err(|errno| self.unwritable(errno))?;
@@ -98,10 +98,16 @@ impl SecretsDir {
         Ok(shown)
     }
 
+    /// Makes the place for a generation and publishes these files in it.
+    pub fn publish_next(&mut self, files: &[File]) -> Result<Shown, Error> {
+        let generation = self.next()?;
+        self.publish(generation, files)
+    }
+
     /// Removes the generation before the one that readers see, where there is no room for both and another; false when
-    /// there was none.
-    pub fn forget_last(&self) -> bool {
-        self.remove_all_but(&[self.link(DATA)])
+    /// there was none, or another start has the directory by now.
+    pub fn forget_last(&mut self) -> bool {
+        self.hold().is_ok() && self.remove_all_but(&[self.link(DATA)])
     }
 
     fn remove_all_but(&self, kept: &[Option<String>]) -> bool {

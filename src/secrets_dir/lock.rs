@@ -24,6 +24,9 @@ pub(super) struct Lock(File);
 impl SecretsDir {
     /// Tries to have the directory for this start alone; false while another one has it.
     pub fn claim(&mut self) -> Result<bool, Error> {
+        if self.exists(KEEPER)? && !self.is_our_file(KEEPER) {
+            return Err(self.taken(KEEPER));
+        }
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let found = match openat(&self.directory, KEEPER, flags, Mode::empty()) {
             Ok(file) => Some(File::from(file)),
@@ -32,10 +35,6 @@ impl SecretsDir {
             Err(Errno::ELOOP | Errno::ENXIO) => return Err(self.taken(KEEPER)),
             Err(errno) => return Err(self.failed(KEEPER, errno)),
         };
-        let is_there = self.exists(KEEPER)?;
-        if is_there && !self.is_our_file(KEEPER) {
-            return Err(self.taken(KEEPER));
-        }
         // What was found is replaced, since it may be anything, and locked until then: no other claim comes between.
         let old = match found {
             Some(file) => match self.lock(file)? {

@@ -130,22 +130,18 @@ impl Upkeep<'_> {
     /// Writes a new generation. Where there is no room for it, the last but one makes way; what is missing all the same is
     /// waited for.
     fn write(&mut self, files: &[File]) -> Result<Shown, secrets_dir::Error> {
-        loop {
-            let written = self.directory.next();
-            let written = written.and_then(|generation| self.directory.publish(generation, files));
-            let Err(error) = &written else { return written };
-            if !error.is_for_want_of_room() {
-                return written;
-            }
-            if !self.directory.forget_last() {
-                let needed = self.directory.needed(files);
-                // Where it looks as if there were room, looking does not help.
-                if !self.directory.room().holds(needed) {
-                    self.state.room_awaited = Some((needed, moment() + WRITE_AGAIN));
-                }
-                return written;
+        let mut written = self.directory.publish_next(files);
+        if lacks_room(&written) && self.directory.forget_last() {
+            written = self.directory.publish_next(files);
+        }
+        if lacks_room(&written) {
+            let needed = self.directory.needed(files);
+            // Where it looks as if there were room, looking does not help.
+            if !self.directory.room().holds(needed) {
+                self.state.room_awaited = Some((needed, moment() + WRITE_AGAIN));
             }
         }
+        written
     }
 
     /// Says which visible names were missing, and which could not be made again: something else changes the directory.
@@ -286,4 +282,10 @@ impl Upkeep<'_> {
                 .event(Level::Debug, "status_not_written", &error.to_string(), &[]);
         }
     }
+}
+
+fn lacks_room(written: &Result<Shown, secrets_dir::Error>) -> bool {
+    written
+        .as_ref()
+        .is_err_and(secrets_dir::Error::is_for_want_of_room)
 }
