@@ -14,6 +14,9 @@ const ROTATION: [&str; 3] = [
     "last_vault_rotation",
 ];
 
+/// No answer ended before this time (2001); a smaller number is a life, or whatever else an engine counts.
+const FIRST_END: i64 = 1_000_000_000;
+
 /// The end that an answer names; `lease_duration` is in seconds. Fields of KV version 2 are the user's own and are none of this.
 pub(super) fn own_end(
     data: &[(String, Value)],
@@ -64,14 +67,15 @@ fn whole(seconds: f64) -> Option<u64> {
 
 /// Seconds of Unix, or RFC 3339.
 fn time_of(value: &Value) -> Option<i64> {
-    match value {
+    let time = match value {
         Value::Number(number) => number.as_i64(),
         Value::Text(text) => text.expose().parse().ok().or_else(|| {
             let time = OffsetDateTime::parse(text.expose(), &Rfc3339).ok()?;
             Some(time.unix_timestamp())
         }),
         _ => None,
-    }
+    };
+    time.filter(|time| *time >= FIRST_END)
 }
 
 #[cfg(test)]
@@ -154,6 +158,10 @@ mod tests {
             ),
             (r#"{"expiration":"never"}"#, false, 0, None),
             (r#"{"expiration":true}"#, false, 0, None),
+            // A life in seconds, or whatever the engine counts there.
+            (r#"{"expiration":3600}"#, false, 0, None),
+            (r#"{"expiration":"30"}"#, true, 60, None),
+            (r#"{"expiration":-1}"#, false, 0, None),
             // A token of identity, and what only looks like one.
             (
                 r#"{"client_id":"x","token":"y","ttl":60}"#,
