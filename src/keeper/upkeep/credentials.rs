@@ -70,6 +70,7 @@ impl Upkeep<'_> {
             Ok(renewed) => {
                 let life = renewal::life(renewed.duration);
                 term.renewed(now, life, renewed.renewable, chance());
+                self.state.ended.remove(&Item::Credential(index));
                 self.log
                     .event(Level::Debug, "renewed", "renewed a lease", &fields);
             }
