@@ -1,7 +1,12 @@
 //! Typing errors: which known name was meant, and whether two names may be meant to be one.
 
+/// Asks in the words of a message whether the nearest known name was meant; nothing where none is near.
+pub fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, known).map_or_else(String::new, |near| format!("; is `{near}` meant?"))
+}
+
 /// The known name that this one was most probably meant to be.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .filter(|known| is_slip(name, known))

@@ -6,7 +6,7 @@ use crate::config::names::{file_name, vault_path};
 use crate::config::{Dependency, Java, Method, TOKEN_VARIABLES, Variable, file};
 use crate::files::template::{self, Known, Template};
 use crate::manifest::{self, At, Manifest};
-use crate::spelling::nearest;
+use crate::spelling::meant;
 
 impl Resolver<'_> {
     /// The names that templates may use, as far as they are known before there is a value.
@@ -160,8 +160,7 @@ impl Resolver<'_> {
                     continue;
                 }
                 let known = fields.iter().map(String::as_str);
-                let meant = nearest(&field.value, known);
-                let meant = meant.map_or_else(String::new, |near| format!("; is `{near}` meant?"));
+                let meant = meant(&field.value, known);
                 let text = format!(
                     "the sample `{}` is none of the `fields` of {}{meant}; known are {}",
                     field.value.escape_default(),

@@ -1,12 +1,10 @@
 //! Every template once with samples, so that what a start would stumble over is found while the token is untouched.
 
+use super::SECRETS_DIR;
 use crate::config::{Config, Purpose};
 use crate::files::sample;
 use crate::files::template::{Scope, Template, Values};
 use crate::manifest::{Manifest, Mistake, Place};
-
-/// Where the files lie when a template is rehearsed.
-const NOWHERE: &str = "/run/secrets";
 
 /// Names the templates that fail; at a start only those that no other value would put right, since the samples are not
 /// the real values.
@@ -20,7 +18,7 @@ pub(super) fn mistakes(config: &Config, manifest: &Manifest, purpose: Purpose) -
         .iter()
         .map(|dependency| sample::credential(dependency, config))
         .collect();
-    let mut scope = Scope::new(config, &credentials, NOWHERE);
+    let mut scope = Scope::new(config, &credentials, SECRETS_DIR);
     if !purpose.is_here() {
         scope.invent_variables();
     }

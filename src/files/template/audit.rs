@@ -12,7 +12,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 
 use super::tree::{callee, constant, inner, parts, path, value};
-use crate::spelling::nearest;
+use crate::spelling::meant;
 
 /// Functions of the library, for suggestions.
 pub(super) const FUNCTIONS: [&str; 4] = ["debug", "dict", "namespace", "range"];
@@ -386,11 +386,6 @@ impl Auditor<'_> {
             self.findings.mistakes.push(text);
         }
     }
-}
-
-/// ` is \`…\` meant?`, where a known name is near.
-pub(super) fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(name, known).map_or_else(String::new, |near| format!("; is `{near}` meant?"))
 }
 
 fn line(span: Span) -> usize {
