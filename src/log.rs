@@ -181,9 +181,8 @@ fn is_seen(c: char) -> bool {
         | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0100}'..='\u{e01ef}');
     // The standard library knows the rest (Cc, Cf, Zl, Zp, Zs but the space, Co, Cn). Behind a letter, since at the
     // beginning of a text it escapes accents, too, which are part of many languages' words.
-    let mut debug = ['a', c].iter().collect::<String>();
-    debug = debug.escape_debug().skip(1).collect();
-    !is_ignorable && debug.chars().eq([c])
+    let behind_a_letter = String::from_iter(['a', c]);
+    !is_ignorable && behind_a_letter.escape_debug().skip(1).eq([c])
 }
 
 /// Writes a line to standard error, unless nobody reads it: a full pipe must not hold up a start.
