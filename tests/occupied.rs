@@ -209,6 +209,26 @@ fn an_init_that_lost_its_keeper_leaves_the_next_start_alone() {
     second.wait().assert_no_files();
 }
 
+/// A volume of the engine, removed after the containers that have it.
+struct Volume(String);
+
+impl Volume {
+    fn of_tmpfs() -> Self {
+        let name = unique("volume");
+        let options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs"];
+        let words = [&["volume", "create"], &options[..], &[&name]].concat();
+        let made = docker(words);
+        assert_eq!(made.code, 0, "{made:#?}");
+        Self(name)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        docker(["volume", "rm", "--force", &self.0]);
+    }
+}
+
 #[test]
 fn an_exec_into_a_container_leaves_the_secrets_of_its_service() {
     if !docker::available() {
@@ -216,18 +236,8 @@ fn an_exec_into_a_container_leaves_the_secrets_of_its_service() {
     }
     let service = Service::new();
     let image = image(&base("alpine-like"), &service.manifest(), &[ENTRYPOINT]);
-    let volume = unique("volume");
-    let made = docker([
-        "volume",
-        "create",
-        "--opt",
-        "type=tmpfs",
-        "--opt",
-        "device=tmpfs",
-        &volume,
-    ]);
-    assert_eq!(made.code, 0, "{made:#?}");
-    let mount = format!("type=volume,source={volume},target=/run/secrets");
+    let volume = Volume::of_tmpfs();
+    let mount = format!("type=volume,source={},target=/run/secrets", volume.0);
     let start = |token: &str, command: &str| {
         let variable = format!("ANTEROOM_TOKEN={token}");
         let options = ["--network", "host", "--mount", &mount, "--env", &variable];
@@ -267,6 +277,4 @@ fn an_exec_into_a_container_leaves_the_secrets_of_its_service() {
     assert_eq!(service.admin.lookup_wrapping(&token.token), 200);
     assert_eq!(look(), before);
     assert_eq!(container.exec(&["/anteroom", "health"]).code, 0);
-    drop((container, other));
-    docker(["volume", "rm", "--force", &volume]);
 }
