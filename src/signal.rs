@@ -176,8 +176,7 @@ pub fn child_ended() -> Result<OwnedFd, Errno> {
     let mut child = SigSet::empty();
     child.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&child, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    // What has come before is of another child.
-    while matches!(signals.read_signal(), Ok(Some(_))) {}
+    // What has come before stays: it may be of the very child that is asked about, and of another it costs one look.
     Ok(signals.into())
 }
 
