@@ -431,7 +431,7 @@ fn may_repeat(call: &Call<'_>, unknown: u32, reason: &str, by_vault: bool) -> Re
     }
 }
 
-/// What works once was answered by a standby, which may have had it done; the error is what came of it afterwards.
+/// A standby answered what works once, and may have had it done; the error is what came of it afterwards.
 fn after_redirect(call: &Call<'_>, error: &Error) -> Error {
     Error::Unknown {
         request: call.to_string(),

@@ -159,7 +159,7 @@ fn is_refusal(error: &Error) -> bool {
 enum Unclear {
     /// There was no answer, or none of Vault's.
     NoAnswer {
-        /// What happened instead.
+        /// The event that stood in place of an answer.
         reason: String,
     },
     /// Vault did not do it. The token may be gone all the same: a node counts its use before it looks whether it permits
