@@ -59,16 +59,32 @@ impl Credentials {
     }
 
     /// Whether it can have been started as what Docker was told to start it as (`Config.User`): a number or two, or nothing,
-    /// which is root. A name is not known here, and numbers of another user namespace are others.
-    pub fn may_be(&self, declared: &str) -> bool {
-        if !self.has_host_ids {
-            return true;
-        }
-        let (user, group) = declared.split_once(':').unwrap_or((declared, ""));
-        let user = if user.is_empty() { "0" } else { user };
-        let fits = |number: &str, is: &dyn Fn(u32) -> bool| number.parse().map_or(true, is);
-        fits(user, &|uid| self.is_user(uid)) && fits(group, &|gid| self.is_group(gid))
+    /// which is root.
+    ///
+    /// What a name means is said in the container, so it counts only if the image says the same name (`of_image`): whoever
+    /// starts a container may call the user `root` as well. Numbers of another user namespace are others, but for root: that
+    /// namespace may be of the process's own making, and who began as root can have become anyone.
+    pub fn may_be(&self, declared: &str, of_image: Option<&str>) -> bool {
+        let (user, group) = halves(declared);
+        let is_it = match user.parse() {
+            Ok(0) if !self.has_host_ids => false,
+            Ok(uid) => !self.has_host_ids || self.is_user(uid),
+            Err(_) => of_image.is_some_and(|declared| halves(declared).0 == user),
+        };
+        let has_group = |gid| !self.has_host_ids || self.is_group(gid);
+        is_it && group.parse().map_or(true, has_group)
     }
+}
+
+/// The user and the group of a declaration; root may be left out, and has one name everywhere.
+fn halves(declared: &str) -> (&str, &str) {
+    let (user, group) = declared.split_once(':').unwrap_or((declared, ""));
+    let user = if matches!(user, "" | "root") {
+        "0"
+    } else {
+        user
+    };
+    (user, group)
 }
 
 impl std::fmt::Display for Credentials {
@@ -156,12 +172,38 @@ mod tests {
             ("app:staff", true),
             ("app:8", false),
             ("1001:staff", false),
+            ("root", false),
+            ("root:7", false),
+            ("other", false),
+            ("-0", false),
         ] {
-            assert_eq!(found.may_be(declared), expected, "{declared}");
+            assert_eq!(found.may_be(declared, Some("app")), expected, "{declared}");
         }
-        assert!(read("0 0 0 0", "0 0 0 0", "0").may_be(""));
-        let text = status("100000 100000 100000 100000", "7 7 7 7", "0");
-        let mapped = Credentials::read(&text, "0 100000 65536\n").expect("it is whole");
-        assert!(!mapped.has_host_ids && mapped.may_be("0:0"));
+        assert!(!found.may_be("app", None) && !found.may_be("app", Some("")));
+        assert!(!found.may_be("root", Some("root")));
+        let root = read("0 0 0 0", "0 0 0 0", "0");
+        assert!(root.may_be("", None) && root.may_be("root", None));
+    }
+
+    #[test]
+    fn root_of_another_user_namespace_can_have_become_anyone() {
+        let text = status("1000 1000 1000 1000", "7 7 7 7", "0");
+        for map in ["", "0 1000 1\n", "0 100000 65536\n"] {
+            let found = Credentials::read(&text, map).expect("it is whole");
+            assert!(!found.has_host_ids, "{map}");
+            for (declared, expected) in [
+                ("", false),
+                ("0:0", false),
+                ("00", false),
+                ("root", false),
+                ("5", true),
+                ("5:6", true),
+                ("app", true),
+                ("other", false),
+            ] {
+                let found = found.may_be(declared, Some("app"));
+                assert_eq!(found, expected, "{map} {declared}");
+            }
+        }
     }
 }

@@ -298,7 +298,8 @@ impl Rule {
                 "the user {user}, which may become any other (CAP_SETUID, CAP_SETGID)"
             ));
         }
-        match user.may_be(&claim.user) {
+        let of_image = claim.made.as_ref().map(|made| made.user.as_str());
+        match user.may_be(&claim.user, of_image) {
             true => Ok(()),
             false => refused(format!(
                 "the user {user} where the container was started as {:?}",
@@ -531,7 +532,12 @@ mod tests {
         assert_eq!(run(&rule(), &mighty, "1000"), "allowed");
         assert_eq!(run(&root, &user(0, 0), ""), "allowed");
         // As what Docker was told to start it.
-        for (declared, expected) in [("", "user"), ("0", "user"), ("app", "allowed")] {
+        for (declared, expected) in [
+            ("", "user"),
+            ("0", "user"),
+            ("app", "user"),
+            ("root", "user"),
+        ] {
             assert_eq!(run(&named, &plain, declared), expected, "{declared}");
         }
         assert_eq!(run(&rule(), &plain, ""), "allowed");

@@ -52,6 +52,8 @@ pub struct Made {
     pub variables: Vec<String>,
     /// The HEALTHCHECK.
     pub health_check: Vec<String>,
+    /// Its USER: numbers, names, or nothing.
+    pub user: String,
 }
 
 /// How much of what a container runs must be its image's.
@@ -244,6 +246,7 @@ mod tests {
             directory: "/app".to_owned(),
             variables: words("PATH=/bin LANG=C"),
             health_check: words("CMD /anteroom health"),
+            user: String::new(),
         }
     }
 

@@ -212,6 +212,7 @@ pub fn image(bytes: &[u8], knows_origins: bool, claim: &mut Claim) -> Result<(),
         directory: config.working_dir.unwrap_or_default(),
         variables: config.env.unwrap_or_default(),
         health_check: words(config.healthcheck),
+        user: config.user.unwrap_or_default(),
     });
     Ok(())
 }
@@ -444,7 +445,7 @@ mod tests {
         assert_eq!(claim.run, expected);
         assert_eq!(claim.made, None);
         let answer = br#"{"Config": {"Entrypoint": ["/anteroom"], "Cmd": ["x"], "Env": ["A=2"],
-            "WorkingDir": "/w", "Healthcheck": {"Test": ["NONE"]}}}"#;
+            "WorkingDir": "/w", "User": "app", "Healthcheck": {"Test": ["NONE"]}}}"#;
         image(answer, true, &mut claim).expect("readable");
         let made = Made {
             entrypoint: words(&["/anteroom"]),
@@ -452,6 +453,7 @@ mod tests {
             directory: "/w".to_owned(),
             variables: words(&["A=2"]),
             health_check: words(&["NONE"]),
+            user: "app".to_owned(),
         };
         assert_eq!(claim.made, Some(made));
         image(br#"{"Config": null}"#, true, &mut claim).expect("readable");
