@@ -265,7 +265,7 @@ impl Engine {
             Err(Cause::Absent) => return Ok(Inspection::Absent),
             Err(cause) => return Err(failed_container(cause)),
         };
-        let inspection = answers::container(&answer).map_err(unreadable);
+        let inspection = answers::container(&answer, container).map_err(unreadable);
         let mut claim = match inspection.map_err(failed_container)? {
             Inspection::Running(claim) => claim,
             other => return Ok(other),

@@ -132,9 +132,14 @@ struct HostConfig {
     tmpfs: Option<HashMap<String, serde::de::IgnoredAny>>,
 }
 
-/// Reads what an engine says of one container. Its image's names are not in that ([`image`]).
-pub fn container(bytes: &[u8]) -> Result<Inspection, String> {
+/// Reads what an engine says of the container with this id. Its image's names are not in that ([`image`]).
+///
+/// An engine that knows no such id looks for a container of that *name*, and a name may look like any id: that is another one.
+pub fn container(bytes: &[u8], id: &str) -> Result<Inspection, String> {
     let found: Container = parse(bytes)?;
+    if found.id != id {
+        return Ok(Inspection::Absent);
+    }
     // One that waits for its next start is said to run, without a process.
     if !found.state.running || found.state.pid == 0 {
         return Ok(Inspection::Stopped);
@@ -333,7 +338,7 @@ mod tests {
 
     #[test]
     fn container_with_words_of_its_own_is_read() {
-        let claim = container(&inspected(&[])).expect("readable");
+        let claim = container(&inspected(&[]), ID).expect("readable");
         let claim = claim.running().expect("running");
         assert_eq!((claim.container.as_str(), claim.pid), (ID, 7));
         assert_eq!(claim.name, "timeline");
@@ -341,16 +346,33 @@ mod tests {
         assert_eq!(claim.networks, ["a", "b"]);
         assert_eq!(claim.digests, ["sha256:1"]);
         let shared = [("/HostConfig/NetworkMode", "container:x".into())];
-        let claim = container(&inspected(&shared)).expect("readable").running();
+        let claim = container(&inspected(&shared), ID)
+            .expect("readable")
+            .running();
         assert_eq!(claim.expect("running").networks, ["a", "b", "container:x"]);
     }
 
     #[test]
     fn container_that_stopped_is_neither_running_nor_absent() {
         for (pointer, value) in [("/State/Running", false.into()), ("/State/Pid", 0.into())] {
-            let stopped = container(&inspected(&[(pointer, value)]));
+            let stopped = container(&inspected(&[(pointer, value)]), ID);
             assert!(matches!(stopped, Ok(Inspection::Stopped)), "{stopped:?}");
             assert!(stopped.expect("readable").running().is_none());
+        }
+    }
+
+    #[test]
+    fn container_that_is_only_named_like_an_id_is_another() {
+        let id = "f".repeat(64);
+        for name in ["timeline", &id] {
+            for running in [true, false] {
+                let changes = [
+                    ("/Name", format!("/{name}").into()),
+                    ("/State/Running", running.into()),
+                ];
+                let found = container(&inspected(&changes), &id);
+                assert!(matches!(found, Ok(Inspection::Absent)), "{found:?}");
+            }
         }
     }
 
@@ -365,11 +387,11 @@ mod tests {
             ("/Config/Labels", serde_json::json!({"app": 7})),
             ("/Image", serde_json::json!(["sha256:1"])),
         ] {
-            let found = container(&inspected(&[(pointer, value.clone())]));
+            let found = container(&inspected(&[(pointer, value.clone())]), ID);
             assert!(found.is_err(), "{pointer} {value}: {found:?}");
         }
-        assert!(container(b"[]").is_err());
-        assert!(container(b"").is_err());
+        assert!(container(b"[]", ID).is_err());
+        assert!(container(b"", ID).is_err());
     }
 
     #[test]
@@ -380,7 +402,7 @@ mod tests {
             (true, Some(&["r.example/team/x", "docker.io/y"][..])),
             (false, None),
         ] {
-            let claim = container(&inspected(&[])).expect("readable").running();
+            let claim = container(&inspected(&[]), ID).expect("readable").running();
             let mut claim = claim.expect("running");
             image(answer, knows, &mut claim).expect("readable");
             assert_eq!(claim.digests, ["sha256:1", "sha256:2", "sha256:3"]);
@@ -420,7 +442,7 @@ mod tests {
             let (top, key) = pointer.rsplit_once('/').expect("it has a slash");
             whole.pointer_mut(top).expect("it is there")[key] = value;
         }
-        let claim = container(whole.to_string().as_bytes()).expect("readable");
+        let claim = container(whole.to_string().as_bytes(), ID).expect("readable");
         let mut claim = claim.running().expect("running");
         let mount = |place: &str, is_tmpfs| Mount {
             place: place.to_owned(),

@@ -48,7 +48,10 @@ fn read(bytes: &[u8]) {
     if let Ok(Some(event)) = answers::event(bytes) {
         assert!(answers::is_id(&event.container));
     }
-    if let Ok(Some(mut claim)) = answers::container(bytes).map(answers::Inspection::running) {
+    let id = answers::listed(bytes).unwrap_or_default();
+    let found = answers::container(bytes, &id);
+    if let Ok(Some(mut claim)) = found.map(answers::Inspection::running) {
+        assert_eq!(claim.container, id);
         assert!(claim.pid > 0 && claim.digests.len() == 1);
         let _ = answers::image(bytes, false, &mut claim);
         assert!(claim.origins.is_none());
