@@ -280,10 +280,12 @@ impl Agent {
         lock(&self.lines).admit(kind, LINES_PER_MINUTE, now) == Admission::Admitted
     }
 
-    /// Marks those tokens to be revoked. What Vault has said to have ended goes off the register with its container.
+    /// Marks those tokens to be revoked. What Vault did not know when an operator asked is asked for once more: it may be that
+    /// an older state of Vault was there for a time.
     fn end(&self, is_over: impl Fn(&Entry) -> bool) {
-        let has_ended = |entry: &Entry| is_over(entry) && entry.is_known_to_have_ended(&self.vault);
-        if self.register.forget(has_ended) + self.register.end(&is_over) > 0 {
+        let is_doubtful =
+            |entry: &Entry| is_over(entry) && entry.was_unknown_where_minted(&self.vault);
+        if self.register.ask_again(is_doubtful) + self.register.end(&is_over) > 0 {
             self.ended.notify_one();
         }
     }

@@ -67,8 +67,8 @@ impl Entry {
         self.over && self.unknown_to.as_ref() != Some(vault)
     }
 
-    /// Whether the token has ended, by the word of the Vault that minted it.
-    pub fn is_known_to_have_ended(&self, vault: &Place) -> bool {
+    /// Whether the Vault that minted the token did not know it when it was asked last.
+    pub fn was_unknown_where_minted(&self, vault: &Place) -> bool {
         self.is_of(vault) && self.unknown_to.as_ref() == Some(vault)
     }
 }
@@ -323,18 +323,24 @@ impl Register {
         });
     }
 
-    /// Removes those; returns how many they were.
-    pub fn forget(&self, is_gone: impl Fn(&Entry) -> bool) -> usize {
+    /// Has a Vault that did not know those asked again; returns how many they are.
+    pub fn ask_again(&self, is_doubtful: impl Fn(&Entry) -> bool) -> usize {
         self.change(|content| {
-            let before = content.entries.len();
-            content.entries.retain(|entry| !is_gone(entry));
-            before - content.entries.len()
+            let doubtful = content.entries.iter_mut();
+            let doubtful = doubtful.filter(|entry| is_doubtful(entry));
+            doubtful
+                .map(|entry| (entry.over, entry.unknown_to) = (true, None))
+                .count()
         })
     }
 
     /// Removes a token that is revoked; false when it was removed already.
     pub fn remove(&self, accessor: &str) -> bool {
-        self.forget(|entry| entry.accessor == accessor) > 0
+        self.change(|content| {
+            let before = content.entries.len();
+            content.entries.retain(|entry| entry.accessor != accessor);
+            content.entries.len() < before
+        })
     }
 
     /// Nothing is minted for those until [`allow`](Register::allow).
@@ -461,7 +467,7 @@ mod tests {
             vault: vault.cloned(),
             unknown_to: unknown_to.cloned(),
         };
-        // Who minted it, who did not know it: is it of this Vault, is this one asked, and is it known to have ended?
+        // Who minted it, who did not know it: is it of this Vault, is this one asked, and was it unknown where it was minted?
         for (vault, unknown_to, expected) in [
             (None, None, [true, true, false]),
             (Some(&here), None, [true, true, false]),
@@ -475,7 +481,7 @@ mod tests {
             let found = [
                 entry.is_of(&here),
                 entry.is_to_be_revoked_at(&here),
-                entry.is_known_to_have_ended(&here),
+                entry.was_unknown_where_minted(&here),
             ];
             assert_eq!(found, expected, "{vault:?} {unknown_to:?}");
             entry.over = false;

@@ -221,13 +221,13 @@ fn outcome(end: End, wanted: Wanted, is_own: bool) -> Outcome {
 pub(super) fn unknown(entry: &Entry, here: &Place) -> String {
     match &entry.vault {
         Some(place) if place == here => format!(
-            "{here}, which minted it, does not know it: it ended before, or an older state of this Vault was restored. It leaves the register when its container ends"
+            "{here}, which minted it, does not know it: it ended before, or an older state of this Vault was restored. When its container ends it is asked for once more, and leaves the register"
         ),
         Some(place) => format!(
             "{here} does not know it, and it may live at {place}, which minted it: revoke it from there. It stays in the register"
         ),
         None => format!(
-            "{here} does not know it, and the register does not say which Vault minted it. It leaves the register when its container ends"
+            "{here} does not know it, and the register does not say which Vault minted it. When its container ends it is asked for once more, and leaves the register"
         ),
     }
 }

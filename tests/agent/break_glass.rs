@@ -15,7 +15,9 @@ use super::{STAY, TMPFS, entered, on_host, plain, small};
 use crate::support::agent::{Agent, Setup, alive, id, minted};
 use crate::support::docker::{self, Container, Outcome, docker};
 use crate::support::openbao::text;
-use crate::support::{OpenBao, Options, Service, Storage, TempDir, repository, wait_for};
+use crate::support::{
+    Fault, FaultProxy, OpenBao, Options, Reply, Service, Storage, TempDir, repository, wait_for,
+};
 
 fn restart(container: &Container) {
     let outcome = docker(["restart", "--time", "0", container.name()]);
@@ -288,6 +290,60 @@ fn token_that_ended_unseen_stays_as_long_as_its_container() {
     agent.wait_until_empty();
     let outcome = agent.command(&["revoke", "--app", &service.app]);
     assert_eq!(outcome.code, 0, "{outcome:#?}");
+}
+
+#[test]
+fn token_that_was_unknown_for_a_time_ends_with_its_container() {
+    if !docker::available() {
+        return;
+    }
+    let server = OpenBao::shared();
+    let service = Service::new();
+    // An older state of this Vault, which is there when the operator asks.
+    let proxy = FaultProxy::start(service.admin.address(), |seen| {
+        let unknown = json!({"warnings": ["No token found with this accessor"]});
+        match (seen.is("auth/token/revoke-accessor"), seen.nth) {
+            (true, 1) => Fault::Answer(Reply::vault(&unknown)),
+            _ => Fault::Pass,
+        }
+    });
+    let setup = Setup::of(&service, &plain()).vault(&proxy.address());
+    let agent = setup.start();
+    let container = delivered(&agent, &service);
+    let accessor = agent.accessors()[0].clone();
+    let outcome = agent.command(&["revoke", "--app", &service.app]);
+    assert_eq!(outcome.code, 69, "{outcome:#?}");
+    assert!(server.accessor_exists(&accessor));
+    drop(container);
+    agent.wait_until_empty();
+    assert!(!server.accessor_exists(&accessor));
+}
+
+#[test]
+fn agent_that_ends_asks_anew_for_a_revocation_without_answer() {
+    if !docker::available() {
+        return;
+    }
+    let server = OpenBao::shared();
+    let service = Service::new();
+    let path = "auth/token/revoke-accessor";
+    let proxy = FaultProxy::start(service.admin.address(), move |seen| {
+        match (seen.is(path), seen.nth) {
+            (true, 1) => Fault::Hang,
+            _ => Fault::Pass,
+        }
+    });
+    let setup = Setup::of(&service, &plain()).vault(&proxy.address());
+    let agent = setup.start();
+    let container = delivered(&agent, &service);
+    let accessor = agent.accessors()[0].clone();
+    drop(container);
+    agent.wait_until("the revocation to hang", || {
+        (proxy.count(path) == 1).then_some(())
+    });
+    assert_eq!(agent.stop(), Some(0), "{}", agent.log());
+    assert!(!server.accessor_exists(&accessor), "{}", agent.log());
+    assert!(agent.accessors().is_empty());
 }
 
 #[test]
