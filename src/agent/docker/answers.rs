@@ -90,6 +90,9 @@ struct Config {
     working_dir: Option<String>,
     #[serde(default)]
     healthcheck: Option<HealthCheck>,
+    /// What a health check that is no list of words is run by.
+    #[serde(default)]
+    shell: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -161,11 +164,16 @@ pub fn container(bytes: &[u8], id: &str) -> Result<Inspection, String> {
     }));
     let mut command = vec![found.path];
     command.extend(found.args.unwrap_or_default());
+    let mut health_check = words(found.config.healthcheck);
+    if !health_check.is_empty() {
+        // No container gets one from its image: it would run another program for the same words.
+        health_check.extend(found.config.shell.unwrap_or_default());
+    }
     let run = Started {
         command,
         directory: found.config.working_dir.unwrap_or_default(),
         variables: found.config.env.unwrap_or_default(),
-        health_check: words(found.config.healthcheck),
+        health_check,
         mounts,
         pid_mode: host.pid_mode.unwrap_or_default(),
         is_privileged: host.privileged.unwrap_or_default(),
@@ -359,6 +367,20 @@ mod tests {
             assert!(matches!(stopped, Ok(Inspection::Stopped)), "{stopped:?}");
             assert!(stopped.expect("readable").running().is_none());
         }
+    }
+
+    #[test]
+    fn health_check_by_another_shell_is_another_one() {
+        let read = |shell: serde_json::Value| {
+            let mut whole: serde_json::Value =
+                serde_json::from_slice(&inspected(&[])).expect("readable");
+            whole["Config"]["Healthcheck"] = serde_json::json!({"Test": ["CMD-SHELL", "x"]});
+            whole["Config"]["Shell"] = shell;
+            let claim = container(whole.to_string().as_bytes(), ID).expect("readable");
+            claim.running().expect("running").run.health_check
+        };
+        assert_eq!(read(serde_json::json!(null)), ["CMD-SHELL", "x"]);
+        assert_ne!(read(serde_json::json!(["cat", "/x"])), ["CMD-SHELL", "x"]);
     }
 
     #[test]
