@@ -48,6 +48,10 @@ const FAULTS: [Signal; 7] = [
 /// Limits on CPU time and file size come as these.
 const LIMITS: [Signal; 2] = [Signal::SIGXCPU, Signal::SIGXFSZ];
 
+/// The C library's own, for threads (nptl(7)). Its functions refuse to tell of them or to set them, and its first thread
+/// gives the last one a handler, so that an exec leaves it at the default.
+const INTERNAL: [libc::c_int; 2] = [32, 33];
+
 /// `F_SETSIG`, which the C library's bindings do not name (fcntl(2)).
 const F_SETSIG: libc::c_int = 10;
 
@@ -58,6 +62,7 @@ pub struct Received {
     pipe_was_ignored: bool,
     child_was_ignored: bool,
     limits_were_ignored: [bool; 2],
+    internal_were_ignored: [bool; 2],
     ending: SigSet,
     /// Standard descriptors that were closed: Rust's runtime opens `/dev/null` in their place.
     closed: [bool; 3],
@@ -90,6 +95,7 @@ pub fn received() -> &'static Received {
             pipe_was_ignored: is_ignored(Signal::SIGPIPE),
             child_was_ignored: is_ignored(Signal::SIGCHLD),
             limits_were_ignored: LIMITS.map(is_ignored),
+            internal_were_ignored: INTERNAL.map(internal_is_ignored),
             ending,
             closed: [0, 1, 2].map(|descriptor| {
                 // SAFETY: with F_GETFD nothing is changed, and a closed descriptor gives an error.
@@ -121,6 +127,11 @@ impl Received {
         for (limit, was_ignored) in LIMITS.into_iter().zip(self.limits_were_ignored) {
             if !was_ignored {
                 set(limit, SigHandler::SigDfl);
+            }
+        }
+        for (signal, was_ignored) in INTERNAL.into_iter().zip(self.internal_were_ignored) {
+            if was_ignored {
+                ignore_internal(signal);
             }
         }
         for (descriptor, closed) in (0..).zip(self.closed) {
@@ -292,6 +303,43 @@ pub fn pending(signals: &SignalFd) -> Option<Signal> {
 fn set(number: Signal, handler: SigHandler) {
     // SAFETY: the handlers given are SIG_DFL and SIG_IGN, which run no code of ours.
     let _ = unsafe { signal(number, handler) };
+}
+
+/// The kernel's form of a disposition: its first word is the handler, and the rest is nothing for a signal that is ignored.
+type KernelAction = [libc::c_ulong; 4];
+
+/// Bytes of the kernel's set of signals.
+const KERNEL_SET: usize = 8;
+
+fn internal_is_ignored(signal: libc::c_int) -> bool {
+    let mut action: KernelAction = [0; 4];
+    let unchanged = ptr::null::<KernelAction>();
+    // SAFETY: with a null new action rt_sigaction(2) changes nothing and fills in no more than `action`.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            unchanged,
+            action.as_mut_ptr(),
+            KERNEL_SET,
+        )
+    };
+    done == 0 && action[0] == libc::SIG_IGN as libc::c_ulong
+}
+
+fn ignore_internal(signal: libc::c_int) {
+    let action: KernelAction = [libc::SIG_IGN as libc::c_ulong, 0, 0, 0];
+    let nowhere = ptr::null_mut::<KernelAction>();
+    // SAFETY: SIG_IGN runs no code of ours, and nothing but the exec follows, for which no thread of this process lives on.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            action.as_ptr(),
+            nowhere,
+            KERNEL_SET,
+        )
+    };
 }
 
 fn is_ignored(signal: Signal) -> bool {
