@@ -61,9 +61,9 @@ impl Credentials {
     /// Whether it can have been started as what Docker was told to start it as (`Config.User`): a number or two, or nothing,
     /// which is root.
     ///
-    /// What a name means is said in the container, so it counts only if the image says the same name (`of_image`): whoever
-    /// starts a container may call the user `root` as well. Numbers of another user namespace are others, but for root: that
-    /// namespace may be of the process's own making, and who began as root can have become anyone.
+    /// The container says what a name means, so a name counts only if the image says the same one (`of_image`): a caller who
+    /// starts a container may name the user `root` as well. Numbers of another user namespace are others, but for root: that
+    /// namespace may be of the process's own making, and a process that began as root can have become any user.
     pub fn may_be(&self, declared: &str, of_image: Option<&str>) -> bool {
         let (user, group) = halves(declared);
         let is_it = match user.parse() {
