@@ -102,7 +102,7 @@ pub(super) fn check(
     let first_end = path.first_end.filter(|end| end.at < until);
     let chain = std::iter::once(leaf.clone()).chain(path.intermediates);
     Ok(Checked {
-        serial_number: parsed.raw_serial_as_string(),
+        serial_number: serial_number(parsed.raw_serial()),
         not_after,
         end: first_end.as_ref().map_or(until, |end| end.at),
         ends_with: first_end.map(|end| end.of),
@@ -236,6 +236,15 @@ fn out_of_date(leaf: &X509Certificate<'_>, clocks: Clocks) -> String {
     )
 }
 
+/// A serial number as Vault writes it: without the zero octet that DER puts before a number whose first bit is set (X.690,
+/// 8.3), and under which Vault would not know the certificate.
+fn serial_number(der: &[u8]) -> String {
+    let zeros = der.iter().take_while(|octet| **octet == 0).count();
+    let octets = &der[zeros.min(der.len().saturating_sub(1))..];
+    let octets: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    octets.join(":")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,5 +274,17 @@ mod tests {
     fn clocks_say_their_own_time() {
         let clocks = Clocks { here: 5, vault: 7 };
         assert_eq!((clocks.at(Clock::Here), clocks.at(Clock::Vault)), (5, 7));
+    }
+
+    #[test]
+    fn serial_number_has_no_zero_octet_in_front() {
+        for (der, expected) in [
+            (&[0x00, 0xd7, 0xdf][..], "d7:df"),
+            (&[0x17, 0x00, 0x0f], "17:00:0f"),
+            (&[0x00], "00"),
+            (&[], ""),
+        ] {
+            assert_eq!(serial_number(der), expected);
+        }
     }
 }
