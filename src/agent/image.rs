@@ -52,7 +52,7 @@ pub struct Made {
     pub variables: Vec<String>,
     /// The HEALTHCHECK.
     pub health_check: Vec<String>,
-    /// Its USER: numbers, names, or nothing.
+    /// USER of the image: numbers, names, or nothing.
     pub user: String,
 }
 

@@ -90,7 +90,7 @@ struct Config {
     working_dir: Option<String>,
     #[serde(default)]
     healthcheck: Option<HealthCheck>,
-    /// What a health check that is no list of words is run by.
+    /// The shell that runs a health check which is no list of words.
     #[serde(default)]
     shell: Option<Vec<String>>,
 }
