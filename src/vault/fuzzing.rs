@@ -50,7 +50,7 @@ fn read(input: &[u8]) -> Option<Answer> {
     })
 }
 
-fn call(repeat: Repeat) -> Call<'static> {
+pub(super) fn call(repeat: Repeat) -> Call<'static> {
     Call {
         method: Method::POST,
         path: "x/y",

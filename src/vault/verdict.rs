@@ -292,25 +292,16 @@ fn retry_after(headers: &HeaderMap) -> Duration {
 #[cfg(test)]
 mod tests {
     use serde::de::IgnoredAny;
-    use ureq::http::{HeaderValue, Method};
+    use ureq::http::HeaderValue;
     use zeroize::Zeroizing;
 
     use super::super::error::Class;
+    use super::super::fuzzing::call;
     use super::*;
 
     const REPEATS: [Repeat; 3] = [Repeat::Freely, Repeat::AFewTimes, Repeat::Never];
     const JSON: &str = "application/json";
     const IN_FULL: &str = r#""request_id":"1","lease_id":"","renewable":false,"lease_duration":0"#;
-
-    fn call(repeat: Repeat) -> Call<'static> {
-        Call {
-            method: Method::POST,
-            path: "x/y",
-            body: None,
-            repeat,
-            wrap_ttl: None,
-        }
-    }
 
     /// An answer that is marked as Vault marks its own.
     fn marked(status: u16, body: &str) -> Answer {
