@@ -346,11 +346,13 @@ pub fn repository(image: &str) -> &str {
     }
 }
 
-/// It names the registry that it comes from, as Docker tells such names from others.
+/// The name begins with a registry. Docker knows one by a dot, a colon or a capital letter before the first slash, or as
+/// `localhost`; every other name is one of Docker Hub's.
 fn has_registry(repository: &str) -> bool {
+    let is_of_host = |c: char| matches!(c, '.' | ':' | 'A'..='Z');
     repository
         .split_once('/')
-        .is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
+        .is_some_and(|(host, _)| host.contains(is_of_host) || host == "localhost")
 }
 
 /// What goes on the token, for Vault's audit log and for the container's own comparison.

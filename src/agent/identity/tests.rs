@@ -220,6 +220,9 @@ fn image_without_a_registry_is_from_none_and_docker_hub_is_one() {
         ("docker.io/x", "x:1", Some(&["team/x"]), false),
         ("r.example/x", "r.example/x:1", Some(&["r.example/x"]), true),
         ("r.example/x", "x:1", Some(&["r.example/x"]), false),
+        // No name of Docker Hub has a capital letter.
+        ("HOST/x", "HOST/x:1", Some(&["HOST/x"]), true),
+        ("HOST/x", "HOST/x:1", Some(&[]), false),
         (
             "r.example/library/x",
             "r.example/x",
