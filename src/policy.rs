@@ -1,4 +1,4 @@
-//! The least Vault policy: of the service's own token, and of whoever mints it.
+//! The least Vault policies: that of the service's own token, and that of its minter.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -69,20 +69,20 @@ pub fn service(config: &Config) -> String {
     policy.write(text)
 }
 
-/// What the token of whoever mints for the service asks for: `anteroom mint`, or an agent.
+/// What the token of the service's minter asks for: `anteroom mint`, or an agent.
 pub fn minter(config: &Config) -> String {
     let path = &config.promise.creation_path;
     let longest = config.promise.max_wrap_ttl.unwrap_or(WRAP_TTL).as_secs();
     let mut policy = Policy::default();
-    policy.grant(
+    let tokens = policy.grant(
         path,
         UPDATE,
         "tokens for the service: wrapped alone, and for no longer",
     );
-    policy.limit(&[
+    tokens.limits = vec![
         "min_wrapping_ttl = \"1s\"".to_owned(),
         format!("max_wrapping_ttl = \"{}s\"", longest.max(1)),
-    ]);
+    ];
     let agents = [
         (
             "revoke-accessor",
@@ -106,7 +106,7 @@ pub fn minter(config: &Config) -> String {
     let mut line = |words: &str| comment(&mut text, words);
     let (app, environment) = (&config.app, &config.environment);
     line(&format!(
-        "The least that whoever mints for {app} in {environment} needs; `anteroom mint` needs the first path alone."
+        "The least that the minter for {app} in {environment} needs; `anteroom mint` needs the first path alone."
     ));
     if let Some(role) = path.strip_prefix(CREATE) {
         line("It presumes this token role, which alone decides what the service's token may do:");
@@ -170,30 +170,33 @@ struct Stanza {
     comments: Vec<String>,
 }
 
+impl Stanza {
+    fn new(path: &str) -> Self {
+        let is_pattern = path.ends_with('*') || path.split('/').any(|part| part == "+");
+        let caution = "CAUTION: to a policy this is a pattern, which grants more than this path";
+        Self {
+            path: path.to_owned(),
+            capabilities: Vec::new(),
+            limits: Vec::new(),
+            comments: is_pattern.then(|| caution.to_owned()).into_iter().collect(),
+        }
+    }
+}
+
 impl Policy {
-    fn grant(&mut self, path: &str, capability: &'static str, why: &str) {
-        let at = self.0.iter().position(|stanza| stanza.path == path);
-        let at = at.unwrap_or_else(|| {
-            let mut comments = Vec::new();
-            if path.ends_with('*') || path.split('/').any(|part| part == "+") {
-                comments.push(
-                    "CAUTION: to a policy this is a pattern, which grants more than this path"
-                        .to_owned(),
-                );
-            }
-            self.0.push(Stanza {
-                path: path.to_owned(),
-                capabilities: Vec::new(),
-                limits: Vec::new(),
-                comments,
-            });
-            self.0.len() - 1
-        });
+    /// Grants this at the path; the stanza is the path's own, also where the path was granted something before.
+    fn grant(&mut self, path: &str, capability: &'static str, why: &str) -> &mut Stanza {
+        let known = self.0.iter().position(|stanza| stanza.path == path);
+        let at = known.unwrap_or(self.0.len());
+        if known.is_none() {
+            self.0.push(Stanza::new(path));
+        }
         let stanza = &mut self.0[at];
         if !stanza.capabilities.contains(&capability) {
             stanza.capabilities.push(capability);
         }
         stanza.comments.push(why.to_owned());
+        stanza
     }
 
     /// Grants paths below `auth/token/`.
@@ -228,30 +231,23 @@ impl Policy {
             lines.push("}".to_owned());
             lines
         };
-        self.grant(
+        let renewal = self.grant(
             "sys/leases/renew",
             UPDATE,
             &format!("later: leases are renewed, of {names} and of nothing else; {unless}"),
         );
-        self.limit(&parameters(&[
+        renewal.limits = parameters(&[
             format!("\"lease_id\"  = [{ids}]"),
             "\"increment\" = []".to_owned(),
-        ]));
-        self.grant(
+        ]);
+        let revocation = self.grant(
             "sys/leases/revoke",
             UPDATE,
             &format!(
                 "later: what was replaced ends after `revoke_after` instead of with its lease, of {names}; {unless}"
             ),
         );
-        self.limit(&parameters(&[format!("\"lease_id\" = [{ids}]")]));
-    }
-
-    /// Limits what was granted last.
-    fn limit(&mut self, limits: &[String]) {
-        if let Some(stanza) = self.0.last_mut() {
-            stanza.limits = limits.to_vec();
-        }
+        revocation.limits = parameters(&[format!("\"lease_id\" = [{ids}]")]);
     }
 
     /// As HCL, behind this text.
@@ -280,3 +276,6 @@ impl Policy {
 fn comment(text: &mut String, words: &str) {
     let _ = writeln!(text, "# {}", sanitised(words, 2048));
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+use std::ffi::OsString;
+
+use super::*;
+use crate::cli::Cli;
+use crate::config::{Environment, Purpose, Surroundings, resolve};
+
+/// The usual `[token]` table.
+const TOKEN: &str = "creation_path = 'auth/token/create/timeline-production'";
+
+/// Resolves the manifest of a service with these lines in its `[token]` table, and these tables besides.
+#[track_caller]
+fn service_with(token: &str, others: &str) -> Config {
+    let manifest = format!(
+        "[service]\napp = 'timeline'\nenvironment = 'production'\n[token]\n{token}\n{others}"
+    );
+    let surroundings = Surroundings {
+        environment: Environment::default(),
+        passwd: String::new(),
+        group: String::new(),
+        uid: 0,
+        gid: 0,
+    };
+    let words = ["anteroom", "policy"].map(OsString::from).to_vec();
+    let cli = Cli::read(words).unwrap_or_else(|_| panic!("a command line"));
+    resolve(&cli, &manifest, surroundings, Purpose::Policy)
+        .unwrap_or_else(|error| panic!("{error}\n{manifest}"))
+}
+
+/// A policy's parts: the comment at its top, then a stanza for each path.
+fn parts(policy: &str) -> Vec<&str> {
+    policy.trim_end().split("\n\n").collect()
+}
+
+/// Every path with what may be done there: `kv/x: read, update`.
+#[track_caller]
+fn grants(policy: &str) -> Vec<String> {
+    let grant = |part: &&str| {
+        let (_, rest) = part.split_once("path \"")?;
+        let (path, rest) = rest.split_once("\" {\n  capabilities = [")?;
+        let (capabilities, _) = rest.split_once("]\n")?;
+        Some(format!("{path}: {}", capabilities.replace('"', "")))
+    };
+    parts(policy)[1..]
+        .iter()
+        .map(|part| grant(part).expect(part))
+        .collect()
+}
+
+/// The stanza of one path.
+#[track_caller]
+fn stanza<'a>(policy: &'a str, path: &str) -> &'a str {
+    let begin = format!("path \"{path}\" {{\n");
+    let mut found = parts(policy)
+        .into_iter()
+        .filter(|part| part.contains(&begin));
+    let stanza = found.next().expect(path);
+    assert_eq!(found.next(), None, "{path} stands there twice");
+    stanza
+}
+
+/// The commands in a policy's comments.
+fn commands(policy: &str) -> Vec<&str> {
+    parts(policy)[0]
+        .lines()
+        .filter(|line| line.contains("vault "))
+        .map(|line| line.trim_start_matches(['#', ' ']))
+        .collect()
+}
+
+#[test]
+fn service_is_granted_what_its_manifest_asks_for() {
+    let certificate = "[certificate]\nrole = 'timeline'\ncommon_name = 'timeline.example.io'\n";
+    let own = [
+        "auth/token/lookup-self: read",
+        "auth/token/renew-self: update",
+        "auth/token/revoke-self: update",
+    ];
+    let leases = ["sys/leases/renew: update", "sys/leases/revoke: update"];
+    let mount_and_anchors = format!("{certificate}mount = 'pki-eu'\nca_path = 'kv/anchors'");
+    for (sentence, tables, asked, is_leased) in [
+        ("its own token alone", "", &[][..], false),
+        (
+            "a certificate has no lease that is renewed",
+            certificate,
+            &["pki/sign/timeline: update"],
+            false,
+        ),
+        (
+            "trust anchors are a path of their own",
+            &mount_and_anchors,
+            &["pki-eu/sign/timeline: update", "kv/anchors: read"],
+            false,
+        ),
+        (
+            "what is read may be leased",
+            "[dependencies.db]\npath = 'database/creds/timeline'",
+            &["database/creds/timeline: read"],
+            true,
+        ),
+        (
+            "what is written may be leased",
+            "[dependencies.db]\npath = 'pki/issue/other'\nmethod = 'write'",
+            &["pki/issue/other: update"],
+            true,
+        ),
+        (
+            "KV version 2 leases nothing",
+            "[dependencies.key]\npath = 'secret/data/timeline'",
+            &["secret/data/timeline: read"],
+            false,
+        ),
+        (
+            "a mount that is called `data` may be any engine's",
+            "[dependencies.key]\npath = 'data/timeline'",
+            &["data/timeline: read"],
+            true,
+        ),
+        (
+            "one dependency of two may be leased",
+            "[dependencies.key]\npath = 'secret/data/timeline'\n[dependencies.db]\npath = 'database/creds/timeline'",
+            &[
+                "secret/data/timeline: read",
+                "database/creds/timeline: read",
+            ],
+            true,
+        ),
+        (
+            "a path that is asked twice in the same way is granted once",
+            "[dependencies.a]\npath = 'secret/data/x'\n[dependencies.b]\npath = 'secret/data/x'",
+            &["secret/data/x: read"],
+            false,
+        ),
+        (
+            "a path that is asked in two ways is granted both",
+            "[dependencies.a]\npath = 'secret/data/x'\n[dependencies.b]\npath = 'secret/data/x'\nmethod = 'write'",
+            &["secret/data/x: read, update"],
+            false,
+        ),
+    ] {
+        let leases = if is_leased { &leases[..] } else { &[] };
+        let expected = [asked, &own, leases].concat();
+        let policy = service(&service_with(TOKEN, tables));
+        assert_eq!(grants(&policy), expected, "{sentence}");
+    }
+}
+
+#[test]
+fn path_stands_behind_every_reason_for_which_it_is_granted() {
+    let tables = "[dependencies.a]\npath = 'kv/x'\n[dependencies.b]\npath = 'kv/x'\nmethod = 'write'\n[dependencies.c]\npath = 'secret/data/y'";
+    let policy = service(&service_with(TOKEN, tables));
+    assert_eq!(
+        stanza(&policy, "kv/x"),
+        "# start: [dependencies.a]; later: another when its lease cannot be renewed
+# start: [dependencies.b]; later: another when its lease cannot be renewed
+path \"kv/x\" {
+  capabilities = [\"read\", \"update\"]
+}"
+    );
+    assert_eq!(
+        stanza(&policy, "secret/data/y"),
+        "# start: [dependencies.c]
+path \"secret/data/y\" {
+  capabilities = [\"read\"]
+}"
+    );
+}
+
+#[test]
+fn leases_of_the_own_paths_alone_may_be_renewed_and_revoked() {
+    let tables = "[dependencies.a]\npath = 'kv/x'\n[dependencies.b]\npath = 'secret/data/y'\n[dependencies.c]\npath = 'kv/x'\n[dependencies.d]\npath = 'kv/z'";
+    let policy = service(&service_with(TOKEN, tables));
+    assert_eq!(
+        stanza(&policy, "sys/leases/renew"),
+        "# later: leases are renewed, of a, c, d and of nothing else; none of KV version 1 has any
+path \"sys/leases/renew\" {
+  capabilities = [\"update\"]
+  allowed_parameters = {
+    \"lease_id\"  = [\"kv/x/*\", \"kv/z/*\"]
+    \"increment\" = []
+  }
+}"
+    );
+    assert_eq!(
+        stanza(&policy, "sys/leases/revoke"),
+        "# later: what was replaced ends after `revoke_after` instead of with its lease, of a, c, d; none of KV version 1 has any
+path \"sys/leases/revoke\" {
+  capabilities = [\"update\"]
+  allowed_parameters = {
+    \"lease_id\" = [\"kv/x/*\", \"kv/z/*\"]
+  }
+}"
+    );
+}
+
+#[test]
+fn limit_of_leases_stands_at_their_own_path() {
+    let tables = "[dependencies.odd]\npath = 'sys/leases/renew'\nmethod = 'write'";
+    let policy = service(&service_with(TOKEN, tables));
+    assert!(stanza(&policy, "sys/leases/renew").contains("\"lease_id\""));
+    assert!(!stanza(&policy, "auth/token/revoke-self").contains("allowed_parameters"));
+}
+
+#[test]
+fn path_that_is_a_pattern_to_vault_is_named() {
+    for (path, is_pattern) in [
+        ("secret/data/timeline", false),
+        ("secret/data/*", true),
+        ("secret/data/time*", true),
+        ("secret/data/*/line", false),
+        ("secret/data/+/payment", true),
+        ("+/data/payment", true),
+        ("secret/data/+", true),
+        ("secret/data/time+line", false),
+    ] {
+        let tables = format!("[dependencies.a]\npath = '{path}'");
+        let policy = service(&service_with(TOKEN, &tables));
+        let caution = "# CAUTION: to a policy this is a pattern, which grants more than this path";
+        let first = stanza(&policy, path).lines().next();
+        assert_eq!(first == Some(caution), is_pattern, "{policy}");
+    }
+}
+
+#[test]
+fn minter_is_granted_one_token_role_and_what_an_agent_does() {
+    let policy = minter(&service_with(TOKEN, "[dependencies.a]\npath = 'kv/x'"));
+    let expected = [
+        "auth/token/create/timeline-production: update",
+        "auth/token/revoke-accessor: update",
+        "auth/token/lookup-self: read",
+        "auth/token/renew-self: update",
+        "auth/token/revoke-self: update",
+    ];
+    assert_eq!(grants(&policy), expected);
+}
+
+#[test]
+fn wrapped_token_waits_no_longer_than_the_manifest_says() {
+    for (said, seconds) in [
+        ("", 30),
+        ("max_wrap_ttl = '90s'", 90),
+        ("max_wrap_ttl = '90500ms'", 90),
+        ("max_wrap_ttl = '500ms'", 1),
+    ] {
+        let policy = minter(&service_with(&format!("{TOKEN}\n{said}"), ""));
+        let expected = format!(
+            "# tokens for the service: wrapped alone, and for no longer
+path \"auth/token/create/timeline-production\" {{
+  capabilities = [\"update\"]
+  min_wrapping_ttl = \"1s\"
+  max_wrapping_ttl = \"{seconds}s\"
+}}"
+        );
+        let path = "auth/token/create/timeline-production";
+        assert_eq!(stanza(&policy, path), expected, "{said}");
+    }
+}
+
+#[test]
+fn policy_is_named_as_promised_or_by_the_token_role() {
+    let (role, no_role) = (
+        "creation_path = 'auth/token/create/eu'",
+        "creation_path = 'auth/token/create'",
+    );
+    for (sentence, creation_path, promised, expected) in [
+        ("promised", role, "policies = ['a', 'b']", &["a", "b"][..]),
+        (
+            "`default` is no policy of the service's own",
+            role,
+            "policies = ['default', 'a']",
+            &["a"],
+        ),
+        (
+            "`default` alone promises no name",
+            role,
+            "policies = ['default']",
+            &["eu"],
+        ),
+        ("not promised", role, "", &["eu"]),
+        ("no role", no_role, "", &["timeline-production"]),
+    ] {
+        let config = service_with(&format!("{creation_path}\n{promised}"), "");
+        assert_eq!(policies(&config), expected, "{sentence}");
+        let command = format!("vault policy write {} -", expected[0]);
+        assert_eq!(commands(&service(&config)), [command], "{sentence}");
+    }
+}
+
+#[test]
+fn token_role_is_presumed_where_tokens_are_made_by_one() {
+    for (creation_path, is_presumed) in [
+        ("auth/token/create/eu", true),
+        ("auth/token/create", false),
+        ("auth/token/create-orphan", false),
+    ] {
+        let policy = minter(&service_with(
+            &format!("creation_path = '{creation_path}'"),
+            "",
+        ));
+        let head = parts(&policy)[0];
+        assert_eq!(
+            head.contains("It presumes this token role"),
+            is_presumed,
+            "{head}"
+        );
+        assert_eq!(head.lines().count() > 1, is_presumed, "{head}");
+    }
+}
