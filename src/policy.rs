@@ -1,5 +1,6 @@
 //! The least Vault policies: that of the service's own token, and that of its minter.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -33,9 +34,10 @@ pub fn service(config: &Config) -> String {
             Method::Read => READ,
             Method::Write(_) => UPDATE,
         };
-        let again = match may_lease(dependency) {
-            true => "; later: another when its lease cannot be renewed",
-            false => "",
+        let again = if may_lease(dependency) {
+            "; later: another when its lease cannot be renewed"
+        } else {
+            ""
         };
         let why = format!("start: [dependencies.{}]{again}", dependency.name);
         policy.grant(&dependency.path, capability, &why);
@@ -64,7 +66,7 @@ pub fn service(config: &Config) -> String {
     line(&format!(
         "{}vault policy write {} -",
         within(config),
-        policies(config)[0]
+        quoted(&policies(config)[0])
     ));
     policy.write(text)
 }
@@ -111,9 +113,10 @@ pub fn minter(config: &Config) -> String {
     if let Some(role) = path.strip_prefix(CREATE) {
         line("It presumes this token role, which alone decides what the service's token may do:");
         line(&format!(
-            "  {}vault write auth/token/roles/{role} allowed_policies={} \\",
+            "  {}vault write {} allowed_policies={} \\",
             within(config),
-            policies(config).join(",")
+            quoted(&format!("auth/token/roles/{role}")),
+            quoted(&policies(config).join(","))
         ));
         line("    token_no_default_policy=true token_type=service orphan=true renewable=true \\");
         line("    token_period=1h");
@@ -152,11 +155,22 @@ fn policies(config: &Config) -> Vec<String> {
     names
 }
 
+/// The variable in front of a command, where the service has a namespace.
 fn within(config: &Config) -> String {
     match &config.promise.namespace {
-        Some(namespace) => format!("VAULT_NAMESPACE={namespace} "),
+        Some(namespace) => format!("VAULT_NAMESPACE={} ", quoted(namespace)),
         None => String::new(),
     }
+}
+
+/// A word of a shell's command, which no shell reads as anything else: names come from the manifest, and an operator may
+/// copy the command.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:+@".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
 /// Paths with what may be done there, each path once.

@@ -286,6 +286,87 @@ fn policy_is_named_as_promised_or_by_the_token_role() {
 }
 
 #[test]
+fn command_in_a_comment_does_what_it_says_in_a_shell() {
+    for (sentence, token, namespace, policy, role) in [
+        (
+            "ordinary names stand as they are",
+            "creation_path = 'auth/token/create/timeline-eu_1.0'",
+            "",
+            "vault policy write timeline-eu_1.0 -",
+            "vault write auth/token/roles/timeline-eu_1.0 allowed_policies=timeline-eu_1.0 \\",
+        ),
+        (
+            "the namespace is the command's",
+            TOKEN,
+            "payments/eu",
+            "VAULT_NAMESPACE=payments/eu vault policy write timeline-production -",
+            "VAULT_NAMESPACE=payments/eu vault write auth/token/roles/timeline-production allowed_policies=timeline-production \\",
+        ),
+        (
+            "a role",
+            "creation_path = 'auth/token/create/$(reboot)'",
+            "",
+            "vault policy write '$(reboot)' -",
+            "vault write 'auth/token/roles/$(reboot)' allowed_policies='$(reboot)' \\",
+        ),
+        (
+            "a namespace",
+            TOKEN,
+            "eu;reboot",
+            "VAULT_NAMESPACE='eu;reboot' vault policy write timeline-production -",
+            "VAULT_NAMESPACE='eu;reboot' vault write auth/token/roles/timeline-production allowed_policies=timeline-production \\",
+        ),
+        (
+            "policies",
+            "creation_path = 'auth/token/create/eu'\npolicies = ['a', 'b c', 'd\"']",
+            "",
+            "vault policy write a -",
+            "vault write auth/token/roles/eu allowed_policies='a,b c,d\"' \\",
+        ),
+        (
+            "an end of line",
+            "creation_path = 'auth/token/create/eu'\npolicies = [\"a\\nreboot\"]",
+            "",
+            "vault policy write 'a\\u{a}reboot' -",
+            "vault write auth/token/roles/eu allowed_policies='a\\u{a}reboot' \\",
+        ),
+    ] {
+        let tables = format!("[vault]\nnamespace = '{namespace}'");
+        let config = service_with(token, &tables);
+        assert_eq!(commands(&service(&config)), [policy], "{sentence}");
+        assert_eq!(commands(&minter(&config)), [role], "{sentence}");
+    }
+}
+
+#[test]
+fn word_of_a_command_is_quoted_where_a_shell_reads_it_otherwise() {
+    for plain in ["timeline-eu_1.0", "auth/token/roles/eu", "a,b", "a+b:c@d"] {
+        assert_eq!(quoted(plain), plain);
+    }
+    for (sentence, word, expected) in [
+        ("a command in its place", "$(reboot)", "'$(reboot)'"),
+        ("another command behind it", "a;reboot", "'a;reboot'"),
+        ("a command beside it", "a&reboot", "'a&reboot'"),
+        ("names of files", "a*", "'a*'"),
+        ("a file's content", "a<b", "'a<b'"),
+        ("a home directory", "~root", "'~root'"),
+        ("a command's place, to zsh", "=reboot", "'=reboot'"),
+        ("an earlier command", "a!b", "'a!b'"),
+        ("two words", "a b", "'a b'"),
+        ("a comment", "#a", "'#a'"),
+        (
+            "the end of a quotation",
+            "a'$(reboot)'b",
+            r"'a'\''$(reboot)'\''b'",
+        ),
+        ("letters of other scripts", "é", "'é'"),
+        ("no word at all", "", "''"),
+    ] {
+        assert_eq!(quoted(word), expected, "{sentence}");
+    }
+}
+
+#[test]
 fn token_role_is_presumed_where_tokens_are_made_by_one() {
     for (creation_path, is_presumed) in [
         ("auth/token/create/eu", true),
