@@ -1,4 +1,4 @@
-//! Who is this container, and may it have a token? Labels are a claim of whoever started it; the rules are the operator's.
+//! Who is this container, and may it have a token? Labels are a claim of the caller who started it; the rules are the operator's.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -10,14 +10,14 @@ use time::OffsetDateTime;
 use super::credentials::Credentials;
 use super::image::{Demand, Difference, Made, Started};
 
-/// What Docker says of a container that has started.
+/// Docker's word on a container that has started.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// Its id, 64 hexadecimal digits.
+    /// The container's id, 64 hexadecimal digits.
     pub container: String,
-    /// Its name, for people.
+    /// The container's name, for people.
     pub name: String,
-    /// All its labels, the image's among them.
+    /// All labels of the container, the image's among them.
     pub labels: HashMap<String, String>,
     /// The image as it was asked for.
     pub image: String,
@@ -34,14 +34,14 @@ pub struct Claim {
     pub made: Option<Made>,
     /// Names of its networks.
     pub networks: Vec<String>,
-    /// Its first process, as Docker's host numbers it.
+    /// The container's first process, as Docker's host numbers it.
     pub pid: i32,
     /// When it started this time.
     pub started: OffsetDateTime,
 }
 
 impl Claim {
-    /// By which Vault's audit log can be joined with a registry: the first registry's digest, else the image's own id.
+    /// The digest that joins Vault's audit log with a registry: the first registry's, else the image's own id.
     pub fn image_digest(&self) -> &str {
         let id_or_digest = self.digests.get(1).or_else(|| self.digests.first());
         id_or_digest.map_or("", String::as_str)
@@ -90,7 +90,7 @@ pub struct Rule {
     pub demand: Option<Demand>,
     /// Digests or ids that its image may have.
     pub digests: Vec<String>,
-    /// Whom its first process may run as; none is anybody.
+    /// The users that its first process may run as; none is any.
     pub users: Vec<UserRule>,
     /// The only networks it may be in; none is any.
     pub networks: Vec<String>,
@@ -103,7 +103,7 @@ pub struct Rule {
 /// Why a container gets no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// It has one of the two labels.
+    /// The container has one of the two labels.
     LabelMissing {
         /// The other one.
         label: String,
@@ -112,17 +112,17 @@ pub enum Refusal {
     Unknown,
     /// The service may not come from this image.
     Image {
-        /// What was found.
+        /// The image that was found.
         found: String,
     },
-    /// It may not run as this user.
+    /// The service may not run as this user.
     User {
-        /// What was found.
+        /// The user that was found.
         found: String,
     },
-    /// It may not be in this network.
+    /// The service may not be in this network.
     Network {
-        /// What was found.
+        /// The network that was found.
         found: String,
     },
     /// The container was started with something that is not its image's.
@@ -167,7 +167,7 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// What a container may have.
+/// The token that a container may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The service.
@@ -194,7 +194,7 @@ pub fn labelled<'a>(
     match (label(&names.app), label(&names.environment)) {
         (Some(app), Some(environment)) => Some(Ok((app, environment))),
         (Some(_), None) => Some(missing(&names.environment)),
-        // Many a container has an `environment` for somebody else.
+        // Many a container has an `environment` that another program reads.
         (None, _) => None,
     }
 }
@@ -281,9 +281,7 @@ impl Rule {
             }),
         }
     }
-}
 
-impl Rule {
     /// Whether the container is one of the rule's users, cannot become another, and was not started as another.
     fn check_user(&self, claim: &Claim, user: &Credentials) -> Result<(), Refusal> {
         let refused = |found: String| Err(Refusal::User { found });
@@ -299,13 +297,13 @@ impl Rule {
             ));
         }
         let of_image = claim.made.as_ref().map(|made| made.user.as_str());
-        match user.may_be(&claim.user, of_image) {
-            true => Ok(()),
-            false => refused(format!(
+        if !user.may_be(&claim.user, of_image) {
+            return refused(format!(
                 "the user {user} where the container was started as {:?}",
                 claim.user
-            )),
+            ));
         }
+        Ok(())
     }
 }
 
@@ -316,19 +314,21 @@ fn is_from(claim: &Claim, known: &str) -> bool {
     let Some(origins) = &claim.origins else {
         return false;
     };
-    wanted == qualified(repository(&claim.image))
-        && match has_registry(known) {
-            true => origins.iter().any(|origin| qualified(origin) == wanted),
-            // A short name is also one of Docker Hub's, which anyone can be asked to pull.
-            false => origins.is_empty(),
-        }
+    let is_from_there = if has_registry(known) {
+        origins.iter().any(|origin| qualified(origin) == wanted)
+    } else {
+        // A short name is also one of Docker Hub's, which anyone can be asked to pull.
+        origins.is_empty()
+    };
+    is_from_there && wanted == qualified(repository(&claim.image))
 }
 
 /// A repository's whole name: what has no registry is Docker's own.
 fn qualified(repository: &str) -> String {
-    let name = match has_registry(repository) {
-        true => repository,
-        false => &format!("docker.io/{repository}"),
+    let name = if has_registry(repository) {
+        repository
+    } else {
+        &format!("docker.io/{repository}")
     };
     match name.strip_prefix("docker.io/") {
         Some(short) if !short.contains('/') => format!("docker.io/library/{short}"),
@@ -355,7 +355,7 @@ fn has_registry(repository: &str) -> bool {
         .is_some_and(|(host, _)| host.contains(is_of_host) || host == "localhost")
 }
 
-/// What goes on the token, for Vault's audit log and for the container's own comparison.
+/// The token's metadata, for Vault's audit log and for the container's own comparison.
 pub fn metadata(identity: &Identity, claim: &Claim, host: &str) -> BTreeMap<String, String> {
     [
         ("app", identity.app.as_str()),
