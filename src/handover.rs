@@ -98,8 +98,8 @@ pub fn inspect(
     let now = time::OffsetDateTime::from(std::time::SystemTime::now());
     let now = now.saturating_add(time::Duration::seconds(client.clock_skew().unwrap_or(0)));
     let mut said = vec![("ttl_s", Value::Number(wrapping.creation_ttl))];
-    if let Some(age) = wrapping.age(now) {
-        said.insert(0, ("age_ms", Value::Number((age * 1000.0).max(0.0) as u64)));
+    if let Some(age) = wrapping.age_ms(now) {
+        said.insert(0, ("age_ms", Value::Number(age)));
     }
     log.event(Level::Info, "lookup", "the wrapping token is valid", &said);
     if wrapping.creation_path != promise.creation_path {

@@ -28,10 +28,10 @@ pub struct Wrapping {
 }
 
 impl Wrapping {
-    /// Seconds since it was minted, given the server's time.
-    pub fn age(&self, now: OffsetDateTime) -> Option<f64> {
+    /// Milliseconds since it was minted, given the server's time; clocks that differ make no token younger than new.
+    pub fn age_ms(&self, now: OffsetDateTime) -> Option<u64> {
         let created = OffsetDateTime::parse(&self.creation_time, &Rfc3339).ok()?;
-        Some((now - created).as_seconds_f64())
+        Some(u64::try_from((now - created).whole_milliseconds()).unwrap_or(0))
     }
 }
 
@@ -185,6 +185,47 @@ impl From<Unclear> for Unwrapped {
                 Unclear::NoAnswer { reason } => reason,
                 Unclear::Refused(error) => error.to_string(),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_of_a_wrapping_token_is_counted_from_its_minting() {
+        let now = OffsetDateTime::parse("2026-03-01T12:00:00.25Z", &Rfc3339).expect("a time");
+        for (what, creation_time, age) in [
+            ("minted this moment", "2026-03-01T12:00:00.25Z", Some(0)),
+            (
+                "minted before",
+                "2026-03-01T11:59:59.000000001Z",
+                Some(1249),
+            ),
+            (
+                "minted in another zone",
+                "2026-03-01T13:59:00.25+02:00",
+                Some(60_000),
+            ),
+            (
+                "minted by a clock that is ahead",
+                "2026-03-01T12:00:07Z",
+                Some(0),
+            ),
+            ("without a time", "", None),
+            (
+                "with a time in another form",
+                "Sun, 01 Mar 2026 12:00:00 GMT",
+                None,
+            ),
+        ] {
+            let wrapping = Wrapping {
+                creation_path: String::new(),
+                creation_time: creation_time.to_owned(),
+                creation_ttl: 60,
+            };
+            assert_eq!(wrapping.age_ms(now), age, "{what}");
         }
     }
 }
