@@ -20,14 +20,14 @@ const CREATION_PATH: &str = "`creation_path` in [token]";
 pub enum Error {
     /// The wrapping token does not exist, or does not exist any more.
     NotValid {
-        /// It still did when it was looked up a moment before.
+        /// Vault still knew it when it was looked up a moment before.
         after_lookup: bool,
-        /// By which the client token can be revoked, when it was handed in.
+        /// The accessor that revokes the client token, when it was handed in.
         wrapped_accessor: Option<String>,
     },
-    /// It is another token than the promised one.
+    /// The token is another than the promised one.
     NotPromised {
-        /// What differs.
+        /// The difference.
         what: String,
     },
     /// The token is not the promised one, and a typing error in the manifest may be the reason.
@@ -39,11 +39,11 @@ pub enum Error {
         /// The value of the token.
         found: String,
     },
-    /// Nobody knows whether the unwrap was done.
+    /// The unwrap was sent, and no answer says whether Vault has done it.
     Unknown {
-        /// What happened instead of an answer.
+        /// The event that stood in place of an answer.
         reason: String,
-        /// By which the client token can be revoked, when it was handed in.
+        /// The accessor that revokes the client token, when it was handed in.
         wrapped_accessor: Option<String>,
     },
     /// Vault did not answer, or not as it should.
@@ -57,7 +57,7 @@ impl fmt::Display for Error {
                 "the wrapping token is not valid: it has expired, was used already (by an earlier start of this container, or by a thief), is unknown to this Vault, or is an ordinary token",
             ),
             Error::NotValid { after_lookup: true, .. } => f.write_str(
-                "the wrapping token was valid a moment ago and is not any more: it has expired in between, or somebody else has just unwrapped it",
+                "the wrapping token was valid a moment ago and is not any more: it has expired in between, or another caller has just unwrapped it",
             ),
             Error::NotPromised { what } => write!(f, "this is not the token that was promised: {what}"),
             Error::Misspelt { key, written, found } => write!(
@@ -160,7 +160,7 @@ fn check_auth(auth: &Auth, promise: &Promise) -> Result<(), Error> {
     }
     if auth.num_uses != 0 {
         return differs(format!(
-            "the client token works only {} times",
+            "the client token's uses are limited to {}",
             auth.num_uses
         ));
     }
@@ -261,7 +261,10 @@ fn check_properties(properties: &TokenProperties, promise: &Promise) -> Result<(
     }
     if properties.num_uses != 0 {
         return Err(Error::NotPromised {
-            what: format!("the client token works only {} times", properties.num_uses),
+            what: format!(
+                "the client token's uses are limited to {}",
+                properties.num_uses
+            ),
         });
     }
     let maximum = properties.explicit_max_ttl;
@@ -289,7 +292,18 @@ fn not_promised(what: &str, key: &'static str, found: &str, expected: &str) -> E
             found: found.to_owned(),
         };
     }
+    let named = |name: &str| {
+        if name.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("`{name}`")
+        }
+    };
     Error::NotPromised {
-        what: format!("{what} `{found}`, and `{expected}` was expected"),
+        what: format!(
+            "{what} {}, and {} was expected",
+            named(found),
+            named(expected)
+        ),
     }
 }
