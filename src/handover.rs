@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::Promise;
 use crate::log::{Level, Log, Value};
 use crate::spelling::is_slip;
-use crate::vault::{self, Auth, Client, Session, TokenProperties, Unwrapped};
+use crate::vault::{self, Auth, Client, Session, TokenProperties, Unwrapped, Wrapping};
 use crate::wrapping_token::WrappingToken;
 
 /// Longest life of a wrapping token for which the manifest names none.
@@ -102,6 +102,10 @@ pub fn inspect(
         said.insert(0, ("age_ms", Value::Number(age)));
     }
     log.event(Level::Info, "lookup", "the wrapping token is valid", &said);
+    check_wrapping(&wrapping, promise)
+}
+
+fn check_wrapping(wrapping: &Wrapping, promise: &Promise) -> Result<(), Error> {
     if wrapping.creation_path != promise.creation_path {
         return Err(not_promised(
             "it was made at",
@@ -223,14 +227,13 @@ fn check_policies(found: &[String], promise: &Promise) -> Result<(), Error> {
 }
 
 fn check_properties(properties: &TokenProperties, promise: &Promise) -> Result<(), Error> {
-    let namespace = properties
-        .namespace_path
-        .as_deref()
-        .unwrap_or_default()
-        .trim_matches('/');
-    let expected = promise.namespace.as_deref().unwrap_or_default();
+    let namespace = properties.namespace_path.as_deref().unwrap_or_default();
     // Vault Enterprise calls the root namespace by that name in some answers.
-    if namespace != expected && !(expected.is_empty() && namespace == "root") {
+    let namespace = Some(namespace.trim_matches('/'))
+        .filter(|name| *name != "root")
+        .unwrap_or_default();
+    let expected = promise.namespace.as_deref().unwrap_or_default();
+    if namespace != expected {
         return Err(not_promised(
             "its namespace is",
             "`namespace` in [vault]",
@@ -307,3 +310,6 @@ fn not_promised(what: &str, key: &'static str, found: &str, expected: &str) -> E
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,4 +37,4 @@ pub use roots::{Error as TrustError, Roots, read as read_certificates};
 pub use token::TokenProperties;
 pub use transport::{Deadline, Limits};
 pub use value::Value;
-pub use wrapping::Unwrapped;
+pub use wrapping::{Unwrapped, Wrapping};

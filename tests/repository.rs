@@ -410,6 +410,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "handover.rs",
         &["config", "log", "spelling", "vault", "wrapping_token"],
     ),
+    ("handover", &["log", "secret", "vault", "wrapping_token"]),
     ("certificate.rs", &["config", "pem", "secret", "vault"]),
     ("certificate", &["config", "pem"]),
     ("dependencies.rs", &["config", "files", "log", "vault"]),
