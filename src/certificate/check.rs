@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, Validity, X509Certificate};
 
 use super::chain;
 use crate::config::Certificate;
@@ -83,27 +83,24 @@ pub(super) fn check(
         return Err("it is for another key than the one made here".to_owned());
     }
     check_names(&parsed, config)?;
-    let (from, until) = validity(&parsed);
-    let accepting = clocks.accepting(from, until);
-    if accepting.is_empty() {
-        return Err(out_of_date(&parsed, clocks));
-    }
-    let mut found = accepting.into_iter().map(|clock| {
+    let validity = parsed.validity();
+    let (from, until) = (
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    );
+    let mut tried = clocks.accepting(from, until).into_iter().map(|clock| {
         let anchors = answer.anchors.as_deref();
         chain::find(&leaf, &issuers, anchors, clocks.at(clock)).map(|path| (clock, path))
     });
-    let (clock, path) = match found.next() {
-        Some(Err(reason)) => found.find_map(Result::ok).ok_or(reason)?,
-        Some(Ok(path)) => path,
-        None => return Err(out_of_date(&parsed, clocks)),
-    };
-    let not_after = OffsetDateTime::from_unix_timestamp(until)
-        .map_err(|_| "its end lies outside the calendar")?;
+    let first = tried.next();
+    let (clock, path) = first
+        .unwrap_or_else(|| Err(out_of_date(validity, clocks.here)))
+        .or_else(|reason| tried.find_map(Result::ok).ok_or(reason))?;
     let first_end = path.first_end.filter(|end| end.at < until);
     let chain = std::iter::once(leaf.clone()).chain(path.intermediates);
     Ok(Checked {
         serial_number: serial_number(parsed.raw_serial()),
-        not_after,
+        not_after: validity.not_after.to_datetime(),
         end: first_end.as_ref().map_or(until, |end| end.at),
         ends_with: first_end.map(|end| end.of),
         clock,
@@ -215,23 +212,19 @@ fn same_names(
     ))
 }
 
-fn validity(leaf: &X509Certificate<'_>) -> (i64, i64) {
-    let validity = leaf.validity();
-    (
-        validity.not_before.timestamp(),
-        validity.not_after.timestamp(),
-    )
-}
-
-fn out_of_date(leaf: &X509Certificate<'_>, clocks: Clocks) -> String {
-    let (from, until) = (leaf.validity().not_before, leaf.validity().not_after);
-    let problem = match clocks.here < from.timestamp() {
-        true => "is not yet valid",
-        false => "has expired",
+fn out_of_date(validity: &Validity, now: i64) -> String {
+    let (from, until) = (
+        validity.not_before.to_datetime(),
+        validity.not_after.to_datetime(),
+    );
+    let problem = if now < from.unix_timestamp() {
+        "is not yet valid"
+    } else {
+        "has expired"
     };
     format!(
         "by this machine's clock ({}) it {problem}: it runs from {from} to {until}",
-        OffsetDateTime::from_unix_timestamp(clocks.here)
+        OffsetDateTime::from_unix_timestamp(now)
             .map_or_else(|_| String::new(), |now| now.to_string())
     )
 }
@@ -246,45 +239,4 @@ fn serial_number(der: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clock_that_accepts_counts_and_of_two_the_stricter_one() {
-        use Clock::{Here, Vault};
-        for (here, vault, expected) in [
-            (100, 100, &[Here, Vault][..]),
-            (199, 100, &[Vault, Here]),
-            (190, 100, &[Here, Vault]),
-            (100, 190, &[Vault, Here]),
-            (100, 199, &[Here, Vault]),
-            (200, 200, &[Here, Vault]),
-            (201, 200, &[Vault]),
-            (99, 100, &[Vault]),
-            (100, 99, &[Here]),
-            (200, 201, &[Here]),
-            (99, 201, &[]),
-        ] {
-            let clocks = Clocks { here, vault };
-            assert_eq!(clocks.accepting(100, 200), expected, "{clocks:?}");
-        }
-    }
-
-    #[test]
-    fn clocks_say_their_own_time() {
-        let clocks = Clocks { here: 5, vault: 7 };
-        assert_eq!((clocks.at(Clock::Here), clocks.at(Clock::Vault)), (5, 7));
-    }
-
-    #[test]
-    fn serial_number_has_no_zero_octet_in_front() {
-        for (der, expected) in [
-            (&[0x00, 0xd7, 0xdf][..], "d7:df"),
-            (&[0x17, 0x00, 0x0f], "17:00:0f"),
-            (&[0x00], "00"),
-            (&[], ""),
-        ] {
-            assert_eq!(serial_number(der), expected);
-        }
-    }
-}
+mod tests;
