@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, Validity, X509Certificate};
+use x509_parser::prelude::{AttributeTypeAndValue, FromDer, Validity, X509Certificate};
 
 use super::chain;
 use crate::config::Certificate;
@@ -145,8 +145,9 @@ fn check_names(leaf: &X509Certificate<'_>, config: &Certificate) -> Result<(), S
     let common_names: Vec<&str> = leaf
         .subject()
         .iter_common_name()
-        .filter_map(|attribute| attribute.as_str().ok())
-        .collect();
+        .map(AttributeTypeAndValue::as_str)
+        .collect::<Result<_, _>>()
+        .map_err(|_| "its common name cannot be read")?;
     if common_names != [config.common_name.as_str()] {
         return Err(format!(
             "its common name is {:?}, not `{}`",

@@ -1,6 +1,7 @@
+use rcgen::string::BmpString;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer,
-    KeyPair, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, IsCa,
+    Issuer, KeyPair, PublicKeyData, SanType, SerialNumber,
 };
 
 use super::super::params;
@@ -196,6 +197,15 @@ fn leaf_with_names_of_other_kinds_is_refused() {
             "two common names",
             |leaf| leaf.distinguished_name.push(common_name(), "evil.example"),
             "its common name is \"app.internal, evil.example\", not `app.internal`",
+        ),
+        (
+            "a second common name in an alphabet that few read",
+            |leaf| {
+                let name = BmpString::try_from("evil.example").expect("letters");
+                leaf.distinguished_name
+                    .push(common_name(), DnValue::BmpString(name));
+            },
+            "its common name cannot be read",
         ),
         (
             "a mail address",
