@@ -24,6 +24,8 @@ pub struct Started {
     pub health_check: Vec<String>,
     /// Everything that is mounted into it.
     pub mounts: Vec<Mount>,
+    /// Other containers whose addresses and variables it gets as variables, each as `/OTHER:/ITSELF/ALIAS`.
+    pub links: Vec<String>,
     /// Whose PID namespace it is in; empty is its own.
     pub pid_mode: String,
     /// The container has every right.
@@ -89,6 +91,11 @@ pub enum Difference {
         /// The variable's name.
         name: String,
     },
+    /// A link, which makes variables that the engine does not tell of.
+    Link {
+        /// The link, as the engine writes it.
+        link: String,
+    },
     /// A mount.
     Mount {
         /// Where it is.
@@ -108,7 +115,7 @@ impl Difference {
     pub fn reason(&self) -> &'static str {
         match self {
             Difference::Command { .. } | Difference::NoImage => "command",
-            Difference::Variable { .. } => "variable",
+            Difference::Variable { .. } | Difference::Link { .. } => "variable",
             Difference::Mount { .. } => "mount",
             Difference::Rights { .. } => "rights",
         }
@@ -122,6 +129,10 @@ impl std::fmt::Display for Difference {
             Difference::Variable { name } => write!(
                 f,
                 "its variable {name} is not its image's, and `variables` in [[allow]] does not name it"
+            ),
+            Difference::Link { link } => write!(
+                f,
+                "its link {link} gives it variables that its image has not and Docker does not tell of"
             ),
             Difference::Mount { place } => write!(
                 f,
@@ -153,6 +164,10 @@ impl Demand {
         if let Some(name) = self.other_variable(started, made) {
             let name = name.to_owned();
             return Err(Difference::Variable { name });
+        }
+        if let Some(link) = started.links.first() {
+            let link = link.to_owned();
+            return Err(Difference::Link { link });
         }
         match started.mounts.iter().find(|mount| !self.may_mount(mount)) {
             Some(mount) => Err(Difference::Mount {

@@ -231,6 +231,14 @@ fn container_that_runs_what_its_image_does_not_say_gets_nothing() {
     let container = agent.run(&service, image.tag(), &options, &["999"]);
     agent.wait_about(&container, "handed_out", 1);
 
+    // Docker gives it `DB_ENV_MODE` and others, and names none of them.
+    let other = Container::run(plain(), &["--env", "MODE=x"], &STAY);
+    let link = format!("{}:db", other.name());
+    let options = [TMPFS[0], TMPFS[1], "--link", &link];
+    let container = agent.run(&service, image.tag(), &options, &["1000"]);
+    let event = agent.wait_about(&container, "refused", 1);
+    assert_eq!(event["reason"], "variable", "{event}");
+
     // The whole command is asked for as well, or said again.
     let agent = start("image-exact");
     let container = agent.run(&service, image.tag(), &on_host(&[]), &["999"]);

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Change, Event};
 use crate::agent::identity::{Claim, repository};
-use crate::agent::image::{Made, Mount, Started};
+use crate::agent::image::{Made, Mount, Started, cleaned, is_within};
 
 /// Networks that share another container's are named after it, and a container that has none has none of these.
 const SHARED: &str = "container:";
@@ -133,6 +133,10 @@ struct HostConfig {
     privileged: Option<bool>,
     #[serde(default)]
     tmpfs: Option<HashMap<String, serde::de::IgnoredAny>>,
+    #[serde(default)]
+    links: Option<Vec<String>>,
+    #[serde(default)]
+    masked_paths: Option<Vec<String>>,
 }
 
 /// Reads what an engine says of the container with this id. Its image's names are not in that ([`image`]).
@@ -162,6 +166,15 @@ pub fn container(bytes: &[u8], id: &str) -> Result<Inspection, String> {
         place,
         is_tmpfs: true,
     }));
+    let masked = host.masked_paths.unwrap_or_default().into_iter();
+    mounts.extend(
+        masked
+            .filter(|place| !is_of_kernel(place))
+            .map(|place| Mount {
+                place,
+                is_tmpfs: false,
+            }),
+    );
     let mut command = vec![found.path];
     command.extend(found.args.unwrap_or_default());
     let mut health_check = words(found.config.healthcheck);
@@ -175,6 +188,7 @@ pub fn container(bytes: &[u8], id: &str) -> Result<Inspection, String> {
         variables: found.config.env.unwrap_or_default(),
         health_check,
         mounts,
+        links: host.links.unwrap_or_default(),
         pid_mode: host.pid_mode.unwrap_or_default(),
         is_privileged: host.privileged.unwrap_or_default(),
     };
@@ -197,6 +211,15 @@ pub fn container(bytes: &[u8], id: &str) -> Result<Inspection, String> {
         pid: pid.ok_or("it runs, and its first process has no number")?,
         started: started.map_err(|error| format!("when it started is no time: {error}"))?,
     })))
+}
+
+/// Whether an engine masks such a path by itself; others are chosen by the user who makes the container, and something empty
+/// covers them. Deeper in `/proc`, links lead to any file (`/proc/self/root`).
+fn is_of_kernel(path: &str) -> bool {
+    cleaned(path).is_some_and(|path| {
+        let in_proc = path.strip_prefix("/proc/");
+        in_proc.is_some_and(|name| !name.contains('/')) || is_within(path, "/sys")
+    })
 }
 
 #[derive(Deserialize)]
@@ -370,6 +393,34 @@ mod tests {
     }
 
     #[test]
+    fn masked_place_is_a_mount_unless_it_is_the_kernels() {
+        for (place, is_mount) in [
+            ("/proc/kcore", false),
+            ("/proc/acpi", false),
+            ("/sys/firmware", false),
+            ("/sys/devices/virtual/powercap", false),
+            ("/etc/anteroom.toml", true),
+            ("/app", true),
+            ("/proc/self/root/etc/anteroom.toml", true),
+            ("/proc/1/cwd/app", true),
+            ("/sys/../etc", true),
+            ("/proc/../etc", true),
+            ("/process", true),
+            ("proc/kcore", true),
+            ("", true),
+        ] {
+            let host = serde_json::json!({"MaskedPaths": [place]});
+            let claim = container(&inspected(&[("/HostConfig", host)]), ID).expect("readable");
+            let mounts = claim.running().expect("running").run.mounts;
+            let expected = is_mount.then(|| Mount {
+                place: place.to_owned(),
+                is_tmpfs: false,
+            });
+            assert_eq!(mounts, Vec::from_iter(expected), "{place}");
+        }
+    }
+
+    #[test]
     fn health_check_by_another_shell_is_another_one() {
         let read = |shell: serde_json::Value| {
             let mut whole: serde_json::Value =
@@ -455,7 +506,7 @@ mod tests {
             ),
             (
                 "/HostConfig",
-                serde_json::json!({"Tmpfs": {"/run": "size=1m"}, "PidMode": "host", "Privileged": true}),
+                serde_json::json!({"Tmpfs": {"/run": "size=1m"}, "PidMode": "host", "Privileged": true, "Links": ["/x:/y/z"], "MaskedPaths": ["/proc/kcore", "/etc/x"]}),
             ),
         ];
         let mut whole: serde_json::Value =
@@ -482,7 +533,9 @@ mod tests {
                 mount("/data", false),
                 mount("/opt", true),
                 mount("/run", true),
+                mount("/etc/x", false),
             ],
+            links: words(&["/x:/y/z"]),
             pid_mode: "host".to_owned(),
             is_privileged: true,
         };

@@ -26,6 +26,7 @@ fn started() -> Started {
             mount("/run/secrets", true),
             mount("/var/lib/timeline", false),
         ],
+        links: Vec::new(),
         pid_mode: String::new(),
         is_privileged: false,
     }
@@ -220,6 +221,14 @@ fn variables_are_the_images_or_named() {
         };
         assert_eq!(outcome(&started, &made()), expected, "{sentence}");
     }
+}
+
+#[test]
+fn link_is_a_variable_that_nothing_names() {
+    let mut started = started();
+    started.links = words("/other:/timeline/environment");
+    let link = started.links[0].clone();
+    assert_eq!(outcome(&started, &made()), Err(Difference::Link { link }));
 }
 
 #[test]
