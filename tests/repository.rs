@@ -406,6 +406,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "vault",
         &["log", "pem", "secret", "text_file", "wrapping_token"],
     ),
+    ("vault/verdict", &[]),
     (
         "handover.rs",
         &["config", "log", "spelling", "vault", "wrapping_token"],
