@@ -54,10 +54,8 @@ pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
         return of_a_stranger(call, answer);
     };
     let request = call.to_string();
-    let said = || match words.errors.is_empty() {
-        true => format!("status {}", answer.status),
-        false => format!("status {}: {}", answer.status, words.errors.join(", ")),
-    };
+    // What Vault may answer without a word never comes to this.
+    let said = || format!("status {}: {}", answer.status, words.errors.join(", "));
     let has_no_leader = words
         .errors
         .iter()
@@ -229,7 +227,7 @@ pub(super) fn parse<T: DeserializeOwned>(
         let kind = text(&answer.headers, &header::CONTENT_TYPE).unwrap_or("not said");
         return Err(malformed(format!("its Content-Type is {kind}")));
     }
-    // What nobody reads the parser would skip without looking at it.
+    // The parser skips what no field takes without looking at it.
     let body =
         std::str::from_utf8(&answer.body).map_err(|_| malformed("it is not UTF-8".to_owned()))?;
     // The library's message names a place and an expectation; a wrong type it would quote with its value.
@@ -253,7 +251,7 @@ pub(super) fn parse<T: DeserializeOwned>(
             readable(errors).join(", ")
         ))),
         _ if !envelope.is_in_full() => Err(malformed(
-            "it has neither Vault's `request_id` nor its `lease_id`".to_owned(),
+            "it lacks Vault's `request_id` or its `lease_id`".to_owned(),
         )),
         _ => Ok(envelope),
     }
