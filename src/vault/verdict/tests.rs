@@ -257,25 +257,150 @@ fn retry_after_is_whole_seconds_or_nothing_b42() {
 
 #[test]
 fn errors_in_the_layout_of_a_list_become_plain_texts() {
-    let lists = [
-        "1 error occurred:\n\t* permission denied\n\n".to_owned(),
-        "2 errors occurred:\n\t* a: b\n\t* c\n\n".to_owned(),
-        "plain".to_owned(),
-    ];
+    for (error, expected) in [
+        (
+            "1 error occurred:\n\t* permission denied\n\n",
+            &["permission denied"] as &[_],
+        ),
+        ("2 errors occurred:\n\t* a: b\n\t* c\n\n", &["a: b", "c"]),
+        ("plain", &["plain"]),
+        ("404 page not found", &["404 page not found"]),
+        ("no errors occurred:", &["no errors occurred:"]),
+        (" \n\t\n", &[]),
+    ] {
+        assert_eq!(readable(&[error.to_owned()]), expected, "{error:?}");
+    }
+}
+
+#[test]
+fn content_type_of_json_may_have_parameters_and_no_other_name() {
+    for (kind, expected) in [
+        ("application/json", true),
+        ("application/json; charset=utf-8", true),
+        ("Application/JSON ;x", true),
+        ("application/jsonp", false),
+        ("application/problem+json", false),
+        ("text/html; application/json", false),
+        ("", false),
+    ] {
+        let answer = foreign_to_vault(200, kind, "");
+        assert_eq!(is_json(&answer.headers), expected, "{kind}");
+    }
+    assert!(!is_json(&HeaderMap::new()));
+}
+
+/// The fault of an answer that was judged done, or none.
+fn fault(answer: &Answer) -> Option<String> {
+    match parse::<IgnoredAny>(answer, &call(Repeat::Freely)) {
+        Ok(_) => None,
+        Err(Error::Malformed { reason, .. }) => Some(reason),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn success_that_cannot_be_read_is_named_by_its_fault() {
+    let another_form = Some("its JSON has another form, or a name that comes twice (line 1, ");
+    let no_json =
+        Some("it is no JSON, or too deep, or holds a number without an exact form (line 1, ");
+    let not_in_full = Some("it lacks Vault's `request_id` or its `lease_id`");
+    for (what, body, expected) in [
+        ("no body", "", Some("it is cut off (line 1, column 0)")),
+        (
+            "half a body",
+            r#"{IN_FULL,"data":{"a"#,
+            Some("it is cut off (line 1, "),
+        ),
+        ("a page", "<html>", no_json),
+        ("an empty number", r#"{IN_FULL,"data":-}"#, no_json),
+        ("no object", "null", another_form),
+        (
+            "a secret for a number",
+            r#"{IN_FULL,"auth":{"num_uses":"s.canary"}}"#,
+            another_form,
+        ),
+        (
+            "a name twice",
+            r#"{IN_FULL,"auth":null,"auth":null}"#,
+            another_form,
+        ),
+        ("one of Vault's names", r#"{"request_id":"1"}"#, not_in_full),
+        (
+            "errors",
+            r#"{IN_FULL,"errors":["1 error occurred:\n\t* it is not so\n\n","nor so"]}"#,
+            Some("it succeeded with errors: it is not so, nor so"),
+        ),
+        ("an empty list of errors", r#"{IN_FULL,"errors":[]}"#, None),
+        (
+            "null in the place of errors",
+            r#"{IN_FULL,"errors":null}"#,
+            None,
+        ),
+        ("data", r#"{IN_FULL,"data":{"a":"s.canary"}}"#, None),
+    ] {
+        let found = fault(&marked(200, &body.replace("IN_FULL", IN_FULL)));
+        assert_eq!(found.is_some(), expected.is_some(), "{what}: {found:?}");
+        let (found, expected) = (found.unwrap_or_default(), expected.unwrap_or_default());
+        assert!(found.starts_with(expected), "{what}: {found}");
+        assert!(!found.contains("canary"), "{what}: {found}");
+    }
+    let mut binary = marked(200, "");
+    binary.body = Zeroizing::new(b"{\"data\":\"\xff\"}".to_vec());
+    assert_eq!(fault(&binary).as_deref(), Some("it is not UTF-8"));
+    let page = foreign_to_vault(200, "text/html", "<html>");
     assert_eq!(
-        readable(&lists),
-        ["permission denied", "a: b", "c", "plain"]
+        fault(&page).as_deref(),
+        Some("its Content-Type is text/html")
+    );
+    let mut untyped = marked(200, &format!("{{{IN_FULL}}}"));
+    untyped.headers.remove(header::CONTENT_TYPE);
+    assert_eq!(
+        fault(&untyped).as_deref(),
+        Some("its Content-Type is not said")
     );
 }
 
 #[test]
-fn a_content_type_may_have_parameters() {
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json; charset=utf-8"),
-    );
-    assert!(is_json(&headers));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
-    assert!(!is_json(&headers));
+fn verdict_repeats_the_status_and_vaults_own_words() {
+    let body = r#"{"errors":["1 error occurred:\n\t* it is sealed\n\n","and stays so"]}"#;
+    for (status, expected) in [
+        (401, "status 401: it is sealed, and stays so"),
+        (
+            403,
+            "Vault answered 403 to POST x/y: it is sealed: and stays so",
+        ),
+        (412, "status 412: it is sealed, and stays so"),
+        (429, "status 429: it is sealed, and stays so"),
+        (500, "status 500: it is sealed, and stays so"),
+        (
+            501,
+            "Vault is not available (POST x/y): it is not initialised",
+        ),
+        (503, "status 503: it is sealed, and stays so"),
+    ] {
+        let found = match judge(&call(Repeat::Never), &marked(status, body)) {
+            Verdict::Again { reason, .. } | Verdict::Unknown { reason, .. } => reason,
+            Verdict::Final(error) => error.to_string(),
+            other => panic!("{status}: {other:?}"),
+        };
+        assert_eq!(found, expected, "{status}");
+    }
+}
+
+#[test]
+fn server_that_limits_rates_is_left_alone_as_long_as_it_asks() {
+    let own = marked(429, r#"{"errors":["too many"]}"#);
+    let gateways = foreign_to_vault(429, "text/html", "too many");
+    for mut answer in [own, gateways] {
+        for (asked, expected) in [(None, PAUSE_LIMITED), (Some("7"), Duration::from_secs(7))] {
+            if let Some(asked) = asked {
+                let seconds = HeaderValue::from_static(asked);
+                answer.headers.insert(header::RETRY_AFTER, seconds);
+            }
+            match judge(&call(Repeat::Freely), &answer) {
+                Verdict::Again { wait, .. } => assert_eq!(wait, Some(expected)),
+                other => panic!("{asked:?}: {other:?}"),
+            }
+        }
+    }
 }
