@@ -35,7 +35,7 @@ pub enum Error {
     Init(init::Error),
     /// The exec failed.
     Exec(exec::Error),
-    /// There is no wrapping token for somebody else.
+    /// No wrapping token could be minted.
     Mint(mint::Error),
     /// PID 1 called the start off and says why itself.
     CalledOff,
@@ -123,9 +123,9 @@ impl Error {
             Error::Init(init::Error::Told { exit_code }) => *exit_code,
             Error::Init(init::Error::Expired) => 75,
             Error::Init(init::Error::KeeperKilled { .. } | init::Error::KeeperEnded) => 70,
-            Error::Exec(error) => match error.errno {
-                nix::errno::Errno::ENOENT => 127,
-                _ if error.step == exec::EXEC => 126,
+            Error::Exec(error) => match (error.step, error.errno) {
+                (exec::EXEC, nix::errno::Errno::ENOENT) => 127,
+                (exec::EXEC, _) => 126,
                 _ => 71,
             },
             Error::Mint(mint::Error::Ambiguous { .. }) => 64,
@@ -157,7 +157,7 @@ impl Error {
         }
     }
 
-    /// By which somebody else can revoke the client token that may have been taken, when it was handed in.
+    /// The accessor, where one is known, by which an operator can revoke a client token that may have been taken.
     pub fn wrapped_accessor(&self) -> Option<&str> {
         match self {
             Error::HandOver(
@@ -215,6 +215,9 @@ impl Error {
             Error::Dependency(_) => {
                 "look at the secret in Vault; `fields` names those that the service needs"
             }
+            Error::Files(files::Error::KeyStore { .. }) => {
+                "this is a defect, please report it; without [java] in the manifest no store is made"
+            }
             Error::Files(_) => {
                 "compare the manifest's fields and templates with what the path answers"
             }
@@ -248,7 +251,7 @@ impl Error {
             }
             Error::Init(_) => "look at the container's limits: processes, open files, memory",
             Error::Exec(error) if error.step == exec::EXEC => {
-                "it was found fit a moment before: did somebody change it? The files were removed and the token was revoked"
+                "it was found fit a moment before: was it changed? The files were removed and the token was revoked"
             }
             Error::Exec(_) => NEEDS_CAPABILITIES,
             Error::Mint(error) => return of_mint(error),
@@ -259,6 +262,7 @@ impl Error {
 }
 
 const NEEDS_CAPABILITIES: &str = "`user` in [process] needs the capabilities SETUID, SETGID and CHOWN; or start the container as that user (docker run --user)";
+const NOT_VAULT: &str = "is it a Vault that answers at this address, and not a proxy?";
 
 fn of_vault(error: &vault::Error) -> u8 {
     match error {
@@ -287,7 +291,7 @@ fn of_token(error: &wrapping_token::Error) -> &'static str {
             "it must be a regular file or a pipe that belongs to this user or to root and that only its owner can read, or the socket of an agent that answers; --token-wait waits for it"
         }
         wrapping_token::Error::Silent { .. } | wrapping_token::Error::InVain { .. } => {
-            "is anteroom-agent running on this host, and does it allow this container? Its log says why not. Without an agent, whoever hands the token in came too late"
+            "is anteroom-agent running on this host, and does it allow this container? Its log says why not. Without an agent, the token was handed in too late"
         }
         wrapping_token::Error::Directory { .. } => {
             "mount it, and have anteroom-agent put the token there, or name another file with --token-file"
@@ -317,13 +321,19 @@ fn of_handover(error: &handover::Error) -> Option<String> {
             revoke(wrapped_accessor)
         ),
         handover::Error::NotPromised { .. } => {
-            "do not retry: either [token] in the manifest is wrong, or somebody has put another token in the place of the right one. Look in Vault's audit log".to_owned()
+            "do not retry: either [token] in the manifest is wrong, or an attacker has put another token in the place of the right one. Look in Vault's audit log".to_owned()
         }
         handover::Error::Misspelt { key, .. } => format!(
             "correct {key}, or what mints the token, wherever the typing error is. If there is none, do not retry: an attacker has put another token in the place of the right one. Look in Vault's audit log"
         ),
         handover::Error::Unknown { wrapped_accessor, .. } => {
             format!("start again with a new wrapping token, and {}", revoke(wrapped_accessor))
+        }
+        // A hand-over asks no path that a manifest names.
+        handover::Error::Vault(vault::Error::Status { status: 400 | 404, errors, .. })
+            if !is_about_the_namespace(errors) =>
+        {
+            NOT_VAULT.to_owned()
         }
         handover::Error::Vault(error) => return of_answer(error, "[vault]"),
     })
@@ -371,6 +381,10 @@ fn of_mint(error: &mint::Error) -> Option<String> {
         mint::Error::Vault(vault::Error::Redirect { .. }) => {
             "VAULT_ADDR must be an address of the active node, or of what leads to it"
         }
+        mint::Error::Vault(vault::Error::InClear { .. }) => "speak https to it",
+        mint::Error::Vault(vault::Error::NoDescriptor { .. }) => {
+            "look at the limit of open files (ulimit -n)"
+        }
         mint::Error::Vault(error) => return of_answer(error, "[vault]"),
     };
     Some(hint.to_owned())
@@ -406,7 +420,7 @@ fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
             "a standby may redirect to the address's own host or to one of `standby_hosts`, and an unwrap to the former only".to_owned()
         }
         vault::Error::Status { .. } | vault::Error::Malformed { .. } => {
-            "is it a Vault that answers at this address, and not a proxy?".to_owned()
+            NOT_VAULT.to_owned()
         }
         vault::Error::InClear { .. } => {
             "speak https to it; or, where that network can be trusted, `allow_http = true` in [vault]".to_owned()
@@ -422,7 +436,7 @@ fn of_secrets_dir(error: &secrets_dir::Error) -> &'static str {
             "mount one: docker run --tmpfs /run/secrets, for a service --mount type=tmpfs,target=/run/secrets, which holds Docker Swarm's own secrets too; or mount it elsewhere, such as at /run/anteroom, and name it with --secrets-dir, ANTEROOM_SECRETS_DIR or `directory` in [secrets]. `allow_disk = true` there does without"
         }
         secrets_dir::Error::ReadOnly { .. } => {
-            "somebody mounts it so: mount a tmpfs elsewhere, such as at /run/anteroom, and name it with --secrets-dir, ANTEROOM_SECRETS_DIR or `directory` in [secrets]"
+            "its mount is read-only: mount a tmpfs elsewhere, such as at /run/anteroom, and name it with --secrets-dir, ANTEROOM_SECRETS_DIR or `directory` in [secrets]"
         }
         secrets_dir::Error::Taken { .. } => {
             "what is there is left alone; choose another name in the manifest, or another --secrets-dir"
@@ -458,65 +472,4 @@ fn of_lack(lack: Lack) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(status: u16) -> vault::Error {
-        vault::Error::Status {
-            request: "GET x".to_owned(),
-            status,
-            errors: Vec::new(),
-            has_data: false,
-        }
-    }
-
-    #[test]
-    fn exit_codes_are_those_of_the_table() {
-        for (code, exit) in [
-            (400, 78),
-            (403, 77),
-            (404, 78),
-            (405, 76),
-            (413, 76),
-            (418, 76),
-        ] {
-            let error = Error::HandOver(handover::Error::Vault(status(code)));
-            assert_eq!(error.exit_code(), exit, "{code}");
-            assert!(error.hint().is_some(), "{code}");
-        }
-        let interrupted = Error::Init(init::Error::Interrupted {
-            signal: nix::sys::signal::Signal::SIGTERM,
-        });
-        assert_eq!(interrupted.exit_code(), 143);
-    }
-
-    #[test]
-    fn a_hint_is_about_what_went_wrong() {
-        for (lack, text) in [
-            (Lack::Bytes, "Its size"),
-            (Lack::Inodes, "nr_inodes"),
-            (Lack::FileSize, "fsize"),
-            (Lack::Descriptors, "open files"),
-            (Lack::Other, "mounted"),
-        ] {
-            let path = "/run/secrets/tls.key".into();
-            let reason = "why".to_owned();
-            let error = secrets_dir::Error::Write { path, reason, lack };
-            let hint = Error::SecretsDir(error).hint().expect("a hint");
-            assert!(hint.contains(text), "{lack:?}: {hint}");
-        }
-    }
-
-    #[test]
-    fn the_hint_of_80_names_the_restart_and_the_accessor_f42() {
-        let error = Error::HandOver(handover::Error::NotValid {
-            after_lookup: false,
-            wrapped_accessor: Some("accessor-1".to_owned()),
-        });
-        let hint = error.hint().expect("a hint");
-        assert!(
-            hint.contains("restarted") && hint.contains("accessor-1") && hint.contains("audit log"),
-            "{hint}"
-        );
-    }
-}
+mod tests;

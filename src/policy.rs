@@ -15,7 +15,7 @@ const CREATE: &str = "auth/token/create/";
 const READ: &str = "read";
 const UPDATE: &str = "update";
 
-/// What the service's token asks for, from its start to its end.
+/// The policy of the service's token, for all that this asks from its start to its end.
 pub fn service(config: &Config) -> String {
     let mut policy = Policy::default();
     if let Some(certificate) = &config.certificate {
@@ -71,7 +71,7 @@ pub fn service(config: &Config) -> String {
     policy.write(text)
 }
 
-/// What the token of the service's minter asks for: `anteroom mint`, or an agent.
+/// The policy of the token that mints for the service: that of `anteroom mint`, or of an agent.
 pub fn minter(config: &Config) -> String {
     let path = &config.promise.creation_path;
     let longest = config.promise.max_wrap_ttl.unwrap_or(WRAP_TTL).as_secs();

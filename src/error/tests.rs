@@ -1,0 +1,364 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use super::*;
+
+const FAILED: &str = "failed";
+
+/// Words that a hint holds, or none where there is no hint.
+type Words = Option<&'static str>;
+
+fn x() -> String {
+    "x".to_owned()
+}
+
+fn file() -> PathBuf {
+    PathBuf::from("/x")
+}
+
+fn ca_file() -> vault::TrustError {
+    vault::TrustError {
+        path: file(),
+        reason: x(),
+    }
+}
+
+fn status(status: u16, request: &str, error: &str) -> vault::Error {
+    vault::Error::Status {
+        request: request.to_owned(),
+        status,
+        errors: vec![error.to_owned()],
+        has_data: false,
+    }
+}
+
+fn not_valid(accessor: Option<&str>) -> Error {
+    Error::HandOver(handover::Error::NotValid {
+        after_lookup: false,
+        wrapped_accessor: accessor.map(str::to_owned),
+    })
+}
+
+fn unknown(accessor: Option<&str>) -> Error {
+    Error::HandOver(handover::Error::Unknown {
+        reason: x(),
+        wrapped_accessor: accessor.map(str::to_owned),
+    })
+}
+
+fn not_promised() -> Error {
+    Error::HandOver(handover::Error::NotPromised { what: x() })
+}
+
+fn misspelt() -> Error {
+    Error::HandOver(handover::Error::Misspelt {
+        key: "`app` in [service]",
+        written: x(),
+        found: x(),
+    })
+}
+
+fn of_a_dependency(error: vault::Error) -> Error {
+    Error::Dependency(dependencies::Error::Vault {
+        dependency: "db".to_owned(),
+        error,
+    })
+}
+
+fn system(step: &'static str) -> Error {
+    Error::Init(init::Error::System { step, reason: x() })
+}
+
+fn exec(step: &'static str, errno: Errno) -> Error {
+    Error::Exec(exec::Error { step, errno })
+}
+
+fn unwritable(lack: Lack) -> Error {
+    Error::SecretsDir(secrets_dir::Error::Unwritable {
+        path: file(),
+        reason: x(),
+        lack,
+    })
+}
+
+fn not_written(lack: Lack) -> Error {
+    Error::SecretsDir(secrets_dir::Error::Write {
+        path: file(),
+        reason: x(),
+        lack,
+    })
+}
+
+fn not_printed(accessor: &str) -> Error {
+    Error::Mint(mint::Error::NotPrinted {
+        reason: x(),
+        wrapped_accessor: accessor.to_owned(),
+    })
+}
+
+/// Every way in which a start fails: a sentence, the exit code, the event, words of the hint, and the error. What Vault
+/// answers is in a table of its own.
+#[rustfmt::skip]
+fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
+    use {certificate as cert, dependencies as dep, handover as hand, init, mint, secrets_dir as dir, wrapping_token as token};
+    vec![
+        ("the command line is wrong", 64, FAILED, Some("--help"), Error::Usage(x())),
+
+        ("there is no manifest", 78, FAILED, Some("--manifest"), Error::Config(config::Error::Unreadable { manifest: file(), reason: x() })),
+        ("the manifest is wrong", 78, FAILED, Some("`anteroom check`"), Error::Config(config::Error::Mistakes { manifest: file(), mistakes: Vec::new() })),
+        ("a mint's environment is wrong", 78, FAILED, Some("VAULT_ADDR"), Error::Config(config::Error::Environment { mistakes: Vec::new() })),
+        ("Vault's CA cannot be read", 78, FAILED, Some("`ca_cert`"), Error::Trust(ca_file())),
+
+        ("no wrapping token", 66, FAILED, Some("anteroom mint"), Error::Token(token::Error::Missing)),
+        ("two wrapping tokens", 64, FAILED, Some("exactly one"), Error::Token(token::Error::Ambiguous)),
+        ("its file cannot be used", 66, FAILED, Some("only its owner can read"), Error::Token(token::Error::Source { origin: x(), reason: x() })),
+        ("its pipe is silent", 66, FAILED, Some("is anteroom-agent running"), Error::Token(token::Error::Silent { origin: x() })),
+        ("it was waited for in vain", 66, FAILED, Some("is anteroom-agent running"), Error::Token(token::Error::InVain { origin: x(), waited: Duration::ZERO, is_cut: false, reason: "" })),
+        ("its directory is not there", 66, FAILED, Some("mount it"), Error::Token(token::Error::Directory { path: x(), reason: x() })),
+        ("the agent gives none", 66, FAILED, Some("allow this container"), Error::Token(token::Error::Refused { origin: x(), reason: x() })),
+        ("it cannot be waited for", 71, FAILED, Some("fs.inotify"), Error::Token(token::Error::System { step: "", reason: "" })),
+        ("what was handed in is no token", 65, FAILED, Some("the wrapping token alone"), Error::Token(token::Error::Malformed { length: 1, reason: "" })),
+
+        ("the wrapping token is not valid", 80, "wrapping_token_not_valid", Some("audit log"), not_valid(None)),
+        ("the token is not the promised one", 81, "wrapping_token_not_promised", Some("do not retry"), not_promised()),
+        ("a typing error may be why", 81, "wrapping_token_not_promised", Some("correct `app` in [service]"), misspelt()),
+        ("the unwrap may have been done", 82, "unwrap_outcome_unknown", Some("a new wrapping token"), unknown(None)),
+        ("Vault does not know a path of the hand-over", 78, FAILED, Some("not a proxy"), Error::HandOver(hand::Error::Vault(status(404, "GET x", "")))),
+        ("Vault does not know the namespace", 78, FAILED, Some("`namespace` in [vault]"), Error::HandOver(hand::Error::Vault(status(404, "GET x", "namespace not found")))),
+        ("Vault refuses the hand-over", 78, FAILED, Some("not a proxy"), Error::HandOver(hand::Error::Vault(status(400, "GET x", "")))),
+        ("Vault denies the hand-over", 77, FAILED, Some("`read` on x"), Error::HandOver(hand::Error::Vault(status(403, "GET x", "")))),
+
+        ("no key or request", 70, FAILED, Some("[certificate]"), Error::Certificate(cert::Error::Request { reason: x() })),
+        ("no file of trust anchors", 78, FAILED, Some("[certificate]"), Error::Certificate(cert::Error::AnchorFile(ca_file()))),
+        ("the PKI role is not there", 78, FAILED, Some("the path in [certificate]"), Error::Certificate(cert::Error::Vault(status(404, "POST x", "")))),
+        ("the certificate ends too early", 78, FAILED, Some("live longer"), Error::Certificate(cert::Error::Ended)),
+        ("the certificate is another one", 76, FAILED, Some("the PKI role"), Error::Certificate(cert::Error::Check { reason: x() })),
+
+        ("the path is not there", 78, FAILED, Some("the path in [dependencies.db]"), of_a_dependency(status(404, "GET x", ""))),
+        ("the secret was deleted", 78, FAILED, Some("undelete"), Error::Dependency(dep::Error::Deleted { dependency: x(), path: x() })),
+        ("a field is null", 78, FAILED, Some("`fields`"), Error::Dependency(dep::Error::Null { dependency: x(), path: x(), field: x() })),
+        ("no field at all", 78, FAILED, Some("`fields`"), Error::Dependency(dep::Error::Empty { dependency: x(), path: x() })),
+        ("the credential ends too early", 78, FAILED, Some("live longer"), Error::Dependency(dep::Error::Ended { dependency: x(), path: x() })),
+
+        ("a field is not there", 78, FAILED, Some("fields and templates"), Error::Files(files::Error::MissingField { dependency: x(), path: x(), field: x(), present: Vec::new() })),
+        ("a field cannot be a file", 78, FAILED, Some("fields and templates"), Error::Files(files::Error::FieldName { dependency: x(), field: x(), reason: x() })),
+        ("a template cannot be filled in", 78, FAILED, Some("fields and templates"), Error::Files(files::Error::Template { target: x(), reason: x() })),
+        ("the Java stores cannot be made", 70, FAILED, Some("[java]"), Error::Files(files::Error::KeyStore { reason: x() })),
+
+        ("the secrets directory is not there", 73, FAILED, Some("it must exist"), Error::SecretsDir(dir::Error::Unusable { path: file(), reason: x() })),
+        ("it is on a disk", 73, FAILED, Some("mount one"), Error::SecretsDir(dir::Error::NotTmpfs { path: file() })),
+        ("it is read-only", 73, FAILED, Some("mount a tmpfs elsewhere"), Error::SecretsDir(dir::Error::ReadOnly { path: file() })),
+        ("another start has it", 73, FAILED, Some("a directory of its own"), Error::SecretsDir(dir::Error::Kept { path: file() })),
+        ("a name in it is taken", 73, FAILED, Some("another name"), Error::SecretsDir(dir::Error::Taken { path: file(), name: x() })),
+        ("nothing can be made in it", 73, FAILED, Some("it must exist"), unwritable(Lack::Other)),
+        ("it has no room at all", 73, FAILED, Some("256 KiB"), unwritable(Lack::Bytes)),
+        ("it takes no more names", 73, FAILED, Some("nr_inodes"), unwritable(Lack::Inodes)),
+        ("it cannot be opened", 73, FAILED, Some("--ulimit nofile"), unwritable(Lack::Descriptors)),
+        ("it is full", 73, FAILED, Some("Its size"), not_written(Lack::Bytes)),
+        ("it takes no more files", 73, FAILED, Some("nr_inodes"), not_written(Lack::Inodes)),
+        ("a file cannot be opened", 73, FAILED, Some("--ulimit nofile"), not_written(Lack::Descriptors)),
+        ("a file may not be so large", 73, FAILED, Some("--ulimit fsize"), not_written(Lack::FileSize)),
+        ("a file cannot be written", 73, FAILED, Some("still mounted"), not_written(Lack::Other)),
+
+        ("no command", 127, FAILED, Some("in PATH"), Error::Command(command::Error::NotFound { command: file() })),
+        ("no interpreter", 127, FAILED, Some("its interpreter"), Error::Command(command::Error::InterpreterNotFound { command: file(), interpreter: file() })),
+        ("the command cannot be run", 126, FAILED, Some("--chmod=0755"), Error::Command(command::Error::NotExecutable { command: file(), reason: x() })),
+        ("its environment is too long", 126, FAILED, Some("[dependencies.NAME.files]"), Error::Command(command::Error::TooLong { longest: x(), bytes: 1 })),
+        ("an argument holds a NUL byte", 64, FAILED, Some("can hold one"), Error::Command(command::Error::Nul)),
+
+        ("the system refuses something", 71, FAILED, Some("the container's limits"), system("fork")),
+        ("it refuses the change of user", 71, FAILED, Some("SETUID"), system(init::BECOME_USER)),
+        ("a signal ended the start", 143, FAILED, None, Error::Init(init::Error::Interrupted { signal: Signal::SIGTERM })),
+        ("the deadline has passed", 69, FAILED, Some("a new wrapping token"), Error::Init(init::Error::Late)),
+        ("the keeper was killed", 70, FAILED, Some("memory ran out"), Error::Init(init::Error::KeeperKilled { signal: Signal::SIGKILL })),
+        ("the keeper ended", 70, FAILED, Some("the container's limits"), Error::Init(init::Error::KeeperEnded)),
+        ("the token's life is over", 75, FAILED, Some("`on_expiry`"), Error::Init(init::Error::Expired)),
+        ("the keeper has said why", 77, FAILED, None, Error::Init(init::Error::Told { exit_code: 77 })),
+        ("PID 1 says why", 70, FAILED, None, Error::CalledOff),
+
+        ("the command is gone at its exec", 127, FAILED, Some("a moment before"), exec(exec::EXEC, Errno::ENOENT)),
+        ("the command cannot be run after all", 126, FAILED, Some("a moment before"), exec(exec::EXEC, Errno::EACCES)),
+        ("the user cannot be changed", 71, FAILED, Some("SETUID"), exec("set the user", Errno::EPERM)),
+        ("nothing is missing but a right", 71, FAILED, Some("SETUID"), exec("set the user", Errno::ENOENT)),
+
+        ("no token to mint with", 66, FAILED, Some("--issuer-token-file"), Error::Mint(mint::Error::Missing)),
+        ("two tokens to mint with", 64, FAILED, Some("exactly one"), Error::Mint(mint::Error::Ambiguous { variable: "" })),
+        ("its file cannot be used", 66, FAILED, Some("only its owner can read"), Error::Mint(mint::Error::Source { path: file(), reason: x() })),
+        ("what was given is no token", 65, FAILED, Some("the token alone"), Error::Mint(mint::Error::Malformed { origin: x(), reason: "" })),
+        ("what was minted is lost", 71, FAILED, Some("mint another"), not_printed("a")),
+    ]
+}
+
+#[test]
+fn failure_has_the_code_the_event_and_the_hint_of_its_row() {
+    let document = include_str!("../../docs/exit-codes.md");
+    let mut codes = BTreeSet::new();
+    for (sentence, code, event, named, error) in failures() {
+        assert_eq!(error.exit_code(), code, "{sentence}");
+        assert_eq!(error.event(), event, "{sentence}");
+        assert_names(error.hint(), named, sentence);
+        assert!(document.contains(&format!("| `{event}` |")), "{event}");
+        codes.insert(code);
+    }
+    // 128+n is the row of all signals.
+    codes.retain(|code| *code < 128);
+    let cell = |line: &str| line.strip_prefix("| ")?.split(' ').next()?.parse().ok();
+    let documented: BTreeSet<u8> = document.lines().filter_map(cell).collect();
+    assert_eq!(codes, documented, "the rows of docs/exit-codes.md");
+}
+
+#[track_caller]
+fn assert_names(hint: Option<String>, named: Words, sentence: &str) {
+    assert_eq!(hint.is_some(), named.is_some(), "{sentence}: {hint:?}");
+    let (hint, named) = (hint.unwrap_or_default(), named.unwrap_or_default());
+    assert!(hint.contains(named), "{sentence}: {hint}");
+}
+
+/// Every answer of Vault that is a failure: a sentence, the exit code, words of the hint of a start and of that of a mint,
+/// and the error.
+#[rustfmt::skip]
+fn answers() -> Vec<(&'static str, u8, Words, Words, vault::Error)> {
+    use vault::Error as Vault;
+    let proxy = Some("not a proxy");
+    vec![
+        ("no answer in time", 69, Some("from this container"), Some("from this host"), Vault::Unavailable { request: x(), reason: x(), by_vault: false }),
+        ("a failure of Vault's own in the end", 69, Some("from this container"), Some("from this host"), Vault::Unavailable { request: x(), reason: x(), by_vault: true }),
+        ("no safe connection", 76, Some("`ca_cert`"), Some("VAULT_CACERT"), Vault::Tls { server: x(), reason: x() }),
+        ("denied to be read", 77, Some("`read` on kv/x"), Some("`update` on kv/x"), status(403, "GET kv/x", "")),
+        ("denied to be written", 77, Some("`update` on kv/x"), Some("`update` on kv/x"), status(403, "POST kv/x", "")),
+        ("refused", 78, Some("compare [dependencies.db]"), Some("--role"), status(400, "POST x", "")),
+        ("refused with the words of another status", 78, Some("compare [dependencies.db]"), Some("--role"), status(400, "POST x", "namespace not found")),
+        ("not there", 78, Some("`data/` behind its mount"), Some("--role"), status(404, "GET x", "no handler")),
+        ("in no namespace", 78, Some("`namespace` in [vault]"), Some("VAULT_NAMESPACE"), status(404, "GET x", "1: namespace not found")),
+        ("a method that the path does not know", 76, proxy, proxy, status(405, "GET x", "")),
+        ("too large", 76, proxy, proxy, status(413, "GET x", "")),
+        ("a status without a meaning of its own", 76, proxy, proxy, status(418, "GET x", "")),
+        ("no answer of the API", 76, proxy, proxy, Vault::Malformed { request: x(), reason: x() }),
+        ("sent elsewhere", 76, Some("`standby_hosts`"), Some("the active node"), Vault::Redirect { request: x(), reason: x() }),
+        ("perhaps done", 69, None, None, Vault::Unknown { request: x(), reason: x() }),
+        ("nothing sent in clear", 78, Some("`allow_http = true` in [vault]"), Some("https"), Vault::InClear { reason: x() }),
+        ("no connection for want of a descriptor", 71, Some("limit of open files"), Some("limit of open files"), Vault::NoDescriptor { reason: x() }),
+        ("called off", 70, None, None, Vault::Aborted),
+    ]
+}
+
+#[test]
+fn answer_of_vault_means_the_same_at_every_stage() {
+    type Stage = fn(vault::Error) -> Error;
+    let stages: [Stage; 4] = [
+        |error| Error::HandOver(handover::Error::Vault(error)),
+        |error| Error::Certificate(certificate::Error::Vault(error)),
+        of_a_dependency,
+        |error| Error::Mint(mint::Error::Vault(error)),
+    ];
+    for stage in stages {
+        for (sentence, code, _, _, answer) in answers() {
+            let error = stage(answer);
+            assert_eq!(error.exit_code(), code, "{sentence}: {error:?}");
+            assert_eq!(error.event(), FAILED, "{sentence}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn hint_of_a_start_names_what_the_manifest_may_have_wrong() {
+    for (sentence, _, named, _, answer) in answers() {
+        assert_names(of_a_dependency(answer).hint(), named, sentence);
+    }
+}
+
+#[test]
+fn hint_of_a_mint_names_neither_a_manifest_nor_a_container() {
+    for (sentence, _, _, named, answer) in answers() {
+        let hint = Error::Mint(mint::Error::Vault(answer)).hint();
+        for other in [" in [", "container"] {
+            let is_there = hint.as_ref().is_some_and(|hint| hint.contains(other));
+            assert!(!is_there, "{sentence}: {hint:?}");
+        }
+        assert_names(hint, named, sentence);
+    }
+}
+
+#[test]
+fn token_that_may_have_been_taken_is_named_by_its_accessor() {
+    for (sentence, error, accessor) in [
+        ("taken, perhaps", not_valid(Some("a")), Some("a")),
+        (
+            "taken, and its accessor was not handed in",
+            not_valid(None),
+            None,
+        ),
+        ("unwrapped, perhaps", unknown(Some("b")), Some("b")),
+        ("unwrapped, without an accessor", unknown(None), None),
+        ("minted, and lost", not_printed("c"), Some("c")),
+        ("another token", not_promised(), None),
+        ("no start", Error::CalledOff, None),
+    ] {
+        assert_eq!(error.wrapped_accessor(), accessor, "{sentence}");
+    }
+}
+
+#[test]
+fn hint_says_by_what_to_revoke_a_token_that_was_taken_f42() {
+    for error in [not_valid, unknown] {
+        let with = error(Some("accessor-1")).hint().expect("a hint");
+        assert!(with.contains("by its accessor accessor-1"), "{with}");
+        let without = error(None).hint().expect("a hint");
+        assert!(
+            without.contains("the wrapped_accessor that the minting side holds"),
+            "{without}"
+        );
+    }
+    let hint = not_valid(None).hint().expect("a hint");
+    assert!(hint.contains("if this container was restarted"), "{hint}");
+}
+
+#[test]
+fn another_process_says_why_where_it_ended_the_start() {
+    for (sentence, error, is_told) in [
+        (
+            "the keeper has",
+            Error::Init(init::Error::Told { exit_code: 77 }),
+            true,
+        ),
+        ("PID 1 does", Error::CalledOff, true),
+        (
+            "the keeper could not",
+            Error::Init(init::Error::KeeperEnded),
+            false,
+        ),
+        ("this process does", Error::Usage(x()), false),
+    ] {
+        assert_eq!(error.is_told(), is_told, "{sentence}");
+    }
+}
+
+#[test]
+fn text_of_a_failure_is_that_of_its_stage() {
+    for (error, words) in [
+        (
+            Error::Usage("there is no command to become".to_owned()),
+            "there is no command to become",
+        ),
+        (Error::Trust(ca_file()), "the CA file /x cannot be used: x"),
+        (
+            of_a_dependency(status(403, "GET kv/x", "permission denied")),
+            "dependency db: Vault answered 403 to GET kv/x: permission denied",
+        ),
+        (
+            Error::Command(command::Error::NotFound { command: file() }),
+            "the command /x is not there",
+        ),
+        (
+            exec(exec::EXEC, Errno::EACCES),
+            "cannot exec the command: Permission denied",
+        ),
+        (Error::CalledOff, "called off"),
+    ] {
+        assert_eq!(error.to_string(), words);
+    }
+}
