@@ -476,6 +476,8 @@ fn without_the_json_form_82_says_who_knows_the_accessor_f16() {
 /// Every way in which it is unclear whether an unwrap was done, when the server has never seen it.
 fn not_done_and_unclear() -> Vec<(&'static str, Fault)> {
     let html = |status| Fault::Answer(Reply::text(status, "text/html", "<html></html>"));
+    let text = "error validating wrapping token: Vault is sealed";
+    let seals = Reply::json(403, &json!({"errors": [text]}));
     vec![
         ("a reset", Fault::CutBefore(Cut::Reset)),
         ("an early end", Fault::CutBefore(Cut::Close)),
@@ -489,6 +491,7 @@ fn not_done_and_unclear() -> Vec<(&'static str, Fault)> {
         ("429 in HTML", html(429)),
         ("520", html(520)),
         ("200 in HTML", html(200)),
+        ("403 of a server that seals", Fault::Answer(seals)),
     ]
 }
 

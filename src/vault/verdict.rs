@@ -16,6 +16,14 @@ use super::exchange::{Answer, Call, Repeat};
 pub(super) const PAUSE_LIMITED: Duration = Duration::from_millis(250);
 /// A node says one of these that does not know who leads: it has just been unsealed, or the leader has just gone.
 const NO_LEADER: [&str; 2] = ["not active", "no active"];
+/// A node says one of these that seals, or that has just lost the lead, in the middle of a request; with the status of the
+/// place where it broke off, which may be that of a refusal.
+const BROKEN_OFF: [&str; 4] = [
+    "Vault is sealed",
+    "context canceled",
+    "node is not the leader",
+    "leadership lost",
+];
 /// Longest part of a `Location` that is said.
 const LOCATION_MAX: usize = 200;
 
@@ -56,10 +64,11 @@ pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
     let request = call.to_string();
     // What Vault may answer without a word never comes to this.
     let said = || format!("status {}: {}", answer.status, words.errors.join(", "));
-    let has_no_leader = words
-        .errors
-        .iter()
-        .any(|text| NO_LEADER.iter().any(|known| text.contains(known)));
+    let says = |known: &[&str]| {
+        let mut texts = words.errors.iter();
+        texts.any(|text| known.iter().any(|known| text.contains(known)))
+    };
+    let has_no_leader = says(&NO_LEADER);
     match answer.status {
         204 => Verdict::Done,
         307 => Verdict::Elsewhere,
@@ -84,6 +93,11 @@ pub(super) fn judge(call: &Call<'_>, answer: &Answer) -> Verdict {
         500 | 502 | 504 => Verdict::Unknown {
             reason: said(),
             by_vault: !has_no_leader,
+        },
+        // It may have been done, and nothing was refused.
+        _ if says(&BROKEN_OFF) => Verdict::Unknown {
+            reason: said(),
+            by_vault: true,
         },
         // Vault refuses with these; of others it is not known that nothing was done.
         status

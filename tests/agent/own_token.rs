@@ -553,11 +553,15 @@ fn a_vault_that_fails_at_one_request_is_up_and_the_reason_is_what_it_did() {
     }
     let service = Service::new();
     let create = format!("auth/token/create/{}", service.token_role);
+    // A server that seals says the second one.
+    let failures = [
+        (500, "internal error"),
+        (400, "failed to persist entry: context canceled"),
+    ];
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
-        match (seen.is(&create), seen.nth) {
-            (true, 1) => {
-                let body = json!({"errors": ["internal error"]});
-                Fault::Answer(Reply::json(500, &body))
+        match (seen.is(&create), failures.get(seen.nth - 1)) {
+            (true, Some((status, text))) => {
+                Fault::Answer(Reply::json(*status, &json!({"errors": [text]})))
             }
             _ => Fault::Pass,
         }
@@ -567,6 +571,7 @@ fn a_vault_that_fails_at_one_request_is_up_and_the_reason_is_what_it_did() {
         .start();
     assert_serves(&agent, &service);
     assert_eq!(agent.count("vault_away"), 0, "{}", agent.log());
+    assert_eq!(agent.count("refused"), 0, "{}", agent.log());
 }
 
 /// An answer of something that stands before Vault and does not let through to it.

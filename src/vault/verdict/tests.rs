@@ -209,6 +209,39 @@ fn a_node_without_a_leader_is_away_and_has_not_failed() {
 }
 
 #[test]
+fn request_that_a_node_broke_off_was_not_refused() {
+    for (sentence, status, text) in [
+        (
+            "it seals before it has looked at the token",
+            403,
+            "error validating wrapping token: Vault is sealed",
+        ),
+        (
+            "it seals while it writes the token that it makes",
+            400,
+            "failed to persist entry: context canceled",
+        ),
+        (
+            "it loses the lead meanwhile",
+            400,
+            "failed to persist entry: leadership lost while committing log",
+        ),
+        (
+            "it has lost the lead",
+            404,
+            "failed to persist entry: node is not the leader",
+        ),
+    ] {
+        let answer = marked(status, &format!(r#"{{"errors":["{text}"]}}"#));
+        let found = REPEATS.map(|repeat| word(repeat, &answer));
+        assert_eq!(found, ["failed"; 3], "{sentence}");
+    }
+    // A node that was sealed before it was asked has done nothing.
+    let sealed = marked(503, r#"{"errors":["Vault is sealed"]}"#);
+    assert_words(&sealed, ["again"; 3]);
+}
+
+#[test]
 fn what_answers_in_vaults_place_is_named() {
     let mut answer = foreign_to_vault(302, "text/html", "<html>");
     let location = HeaderValue::from_static("https://sign-in.example/?back=x");
