@@ -583,7 +583,7 @@ fn somebody_who_unwraps_between_lookup_and_unwrap_is_reported_t1_f17() {
     let run = start_at(&proxy).token(wrapped.json.to_string()).run();
     let event = assert_not_valid(&run, "a thief in between");
     let message = openbao::text(&event["message"]);
-    assert!(message.contains("somebody else"), "{message}");
+    assert!(message.contains("another caller"), "{message}");
     assert!(openbao::text(&event["hint"]).contains(&wrapped.wrapped_accessor));
     assert_eq!(proxy.count(UNWRAP), 1, "no retry");
 }
@@ -611,8 +611,8 @@ fn a_client_token_of_another_kind_is_refused_and_revoked_f19() {
     // A role that allows root allows nothing else, whatever else it lists.
     rooted.set_token_role(json!({"allowed_policies": ["root"]}));
     let rows = [
-        ("one use", json!({"num_uses": 1}), "only 1 times"),
-        ("five uses", json!({"num_uses": 5}), "only 5 times"),
+        ("one use", json!({"num_uses": 1}), "limited to 1"),
+        ("five uses", json!({"num_uses": 5}), "limited to 5"),
         (
             "not renewable",
             json!({"renewable": false}),
