@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 
 use crate::files::template::{self, Template};
 use crate::manifest::Mistake;
-use crate::user::User;
+use crate::system::user::User;
 use crate::vault::{Endpoint, Roots};
 
 pub use environment::{Environment, TOKEN_VARIABLES, Tokens};

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::secrets_dir::Lack;
 use crate::{
-    certificate, command, config, dependencies, exec, files, handover, init, mint, secrets_dir,
-    vault, wrapping_token,
+    certificate, command, config, dependencies, files, handover, init, mint, secrets_dir,
+    system::exec, vault, wrapping_token,
 };
 
 /// A start failed.

@@ -34,15 +34,15 @@ use nix::unistd::{
 use crate::command::{self, Command};
 use crate::config::{Config, Lifecycle, OnRotate};
 use crate::error::Error as CrateError;
-use crate::exec;
 use crate::keeper::{self, Inheritance};
 use crate::link;
 use crate::log::Log;
 use crate::secret::Secret;
 use crate::secrets_dir::{self, Owner, SecretsDir};
-use crate::signal;
+use crate::system::exec;
 use crate::system::name_lookup;
-use crate::user::User;
+use crate::system::signal;
+use crate::system::user::User;
 use crate::vault;
 use crate::wrapping_token::Source;
 

@@ -21,7 +21,6 @@ use crate::command::{self, Command};
 use crate::config::{Config, Lifecycle, Promise, Vault};
 use crate::dry_run;
 use crate::error::Error;
-use crate::exec;
 use crate::fetch::{Fetched, fetch};
 use crate::files::{self, Rendered};
 use crate::handover;
@@ -29,6 +28,7 @@ use crate::init;
 use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
 use crate::secrets_dir::{Generation, SecretsDir};
+use crate::system::exec;
 use crate::vault::{Auth, Client, Deadline, Limits, Session};
 use crate::wrapping_token::{self, Source};
 

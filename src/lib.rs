@@ -7,8 +7,8 @@
 //! | what was typed | [`cli`] |
 //! | from the command line to a plan or a start | [`start`] |
 //! | what the image says it needs | [`manifest`] |
-//! | what will happen, everything resolved and checked | [`config`], with [`user`] |
-//! | PID 1: fork the keeper, wait, become the application | [`init`], with [`signal`], [`command`], [`exec`] |
+//! | what will happen, everything resolved and checked | [`config`] |
+//! | PID 1: fork the keeper, wait, become the application | [`init`], with [`command`] |
 //! | the message between the two processes | [`link`] |
 //! | the keeper: the story of a start, then the upkeep | [`keeper`] |
 //! | the wrapping token, taken once | [`wrapping_token`] |
@@ -29,16 +29,16 @@
 //! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
 //! | which name was meant | [`spelling`] |
 //! | why it failed | [`error`] |
-//! | name lookups and the heap, the same for every program | [`system`] |
+//! | the floor: signals, exec, users, name lookups, the heap | [`system`] |
 //! | what must hold whatever comes in, for fuzzers and tests alone | `fuzzing` |
 //! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
 //!
 //! Rules that hold it together: [`config`], [`manifest`], [`files`], [`plan`] and the checks of [`handover`] and
 //! [`certificate`] are functions of their arguments, with chance for the key stores alone; only [`secrets_dir`] writes
-//! files, only [`vault`] opens sockets to others, only [`init`] forks, only [`exec`] execs; `unsafe` lives in these last
-//! two, in [`signal`], in [`system`] and in one attribute of `main.rs`; a wrapping token is moved into the unwrap, only
-//! that makes a session, and only a session can ask for secrets. The host side has rules of its own: its sessions begin
-//! with the issuing token ([`mint`]) or the agent's own, and of [`agent`] only its `delivery` writes into containers.
+//! files, only [`vault`] opens sockets to others, only [`init`] forks; `unsafe` lives there, in [`system`] and in one
+//! attribute of `main.rs`; a wrapping token is moved into the unwrap, only that makes a session, and only a session can
+//! ask for secrets. The host side has rules of its own: its sessions begin with the issuing token ([`mint`]) or the
+//! agent's own, and of [`agent`] only its `delivery` writes into containers.
 
 #[cfg(feature = "agent")]
 pub mod agent;
@@ -50,7 +50,7 @@ pub mod config;
 pub mod dependencies;
 pub mod dry_run;
 pub mod error;
-pub mod exec;
+
 pub mod fetch;
 pub mod files;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -70,11 +70,11 @@ pub mod renewal;
 pub mod secret;
 pub mod secret_file;
 pub mod secrets_dir;
-pub mod signal;
+
 pub mod spelling;
 pub mod start;
 pub mod system;
 pub mod text_file;
-pub mod user;
+
 pub mod vault;
 pub mod wrapping_token;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anteroom::cli::{Cli, Refusal, asks};
-use anteroom::system::name_lookup;
-use anteroom::{log, signal, start};
+use anteroom::system::{name_lookup, signal};
+use anteroom::{log, start};
 
 /// The command line is wrong (sysexits(3)).
 const USAGE: u8 = 64;

@@ -17,7 +17,7 @@ use crate::init;
 use crate::log::{Level, Log};
 use crate::secret::Secret;
 use crate::secret_file;
-use crate::signal;
+use crate::system::signal;
 use crate::text_file;
 use crate::vault::{self, Client, Deadline, Limits, MintRequest, Minted, Session};
 

@@ -12,7 +12,6 @@ use crate::config::{
     TrustAnchors,
 };
 use crate::error::Error;
-use crate::exec;
 use crate::health;
 use crate::init;
 use crate::log::{Format, Level, Log, Value};
@@ -20,6 +19,7 @@ use crate::mint;
 use crate::plan;
 use crate::policy;
 use crate::secrets_dir::{SecretsDir, is_kept};
+use crate::system::exec;
 use crate::text_file::{self, CONFIGURATION_MAX, read_text};
 use crate::wrapping_token::Source;
 

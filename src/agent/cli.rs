@@ -14,8 +14,8 @@ use super::error::Error;
 use super::register::Selector;
 use crate::cli::Logging;
 use crate::config::{Environment, TOKEN_VARIABLES};
-use crate::exec;
 use crate::log::Log;
+use crate::system::exec;
 use crate::text_file::{CONFIGURATION_MAX, read_text};
 
 /// How the agent is called.

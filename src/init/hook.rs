@@ -17,9 +17,9 @@ use zeroize::Zeroize;
 use super::{fork_child, leave, pidfd, system, with_their_rights};
 use crate::command::Command;
 use crate::error::Error as CrateError;
-use crate::exec;
-use crate::signal;
-use crate::user::User;
+use crate::system::exec;
+use crate::system::signal;
+use crate::system::user::User;
 
 /// A command that was started and whose end is awaited.
 pub struct Hook {

@@ -26,11 +26,11 @@ use super::{
 use crate::command::Command;
 use crate::config::{Config, OnExpiry, Supervision};
 use crate::error::Error as CrateError;
-use crate::exec;
 use crate::link::News;
 use crate::log::{Level, Log};
-use crate::signal::{self, Arrival, Disposition, Next, Waiting};
-use crate::user::User;
+use crate::system::exec;
+use crate::system::signal::{self, Arrival, Disposition, Next, Waiting};
+use crate::system::user::User;
 
 use stragglers::Stragglers;
 use terminal::Terminal;

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::{Error, LAST_WORDS, pidfd, system};
 use crate::link::{News, ParentEnd, Ready};
 use crate::secrets_dir::SecretsDir;
-use crate::signal;
+use crate::system::signal;
 
 /// The keeper and what can be heard while it works.
 pub(super) struct Watch {

@@ -12,8 +12,8 @@ use nix::unistd::{Pid, getppid};
 use crate::error::Error;
 use crate::init;
 use crate::link::KeeperEnd;
-use crate::signal::{Disposition, Waiting};
-use crate::user::User;
+use crate::system::signal::{Disposition, Waiting};
+use crate::system::user::User;
 use crate::vault::{Deadline, GRACE, Limits};
 
 /// Where the application is.

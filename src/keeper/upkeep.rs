@@ -34,7 +34,7 @@ use crate::log::Log;
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
 use crate::secrets_dir::{Room, SecretsDir};
-use crate::signal::Waiting;
+use crate::system::signal::Waiting;
 use crate::vault::Session;
 
 use credentials::Retired;

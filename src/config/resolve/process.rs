@@ -10,7 +10,7 @@ use crate::cli;
 use crate::config::names::duration;
 use crate::config::{Lifecycle, OnExpiry, OnRotate, Supervision, Upkeep};
 use crate::manifest::{self, At, Manifest, Words};
-use crate::user::User;
+use crate::system::user::User;
 
 const ON_ROTATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Docker's patience is 10 s, and some of it belongs to the revocation.

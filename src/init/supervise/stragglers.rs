@@ -12,8 +12,8 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, getpid};
 
 use crate::init::{as_user, wait_any, with_their_rights};
-use crate::signal;
-use crate::user::User;
+use crate::system::signal;
+use crate::system::user::User;
 
 /// How long they may take to end in their own way.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use crate::log::{Level, Value};
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
 use crate::secrets_dir::{self, Shown};
-use crate::signal::Next;
+use crate::system::signal::Next;
 
 /// Names what changed to the command of `on_rotate`.
 const CHANGED: &str = "ANTEROOM_CHANGED";

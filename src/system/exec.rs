@@ -18,8 +18,8 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use crate::command::Command;
-use crate::signal::Received;
-use crate::user::User;
+use crate::system::signal::Received;
+use crate::system::user::User;
 
 /// The step that fails when the file itself is why.
 pub const EXEC: &str = "exec the command";
