@@ -3,9 +3,10 @@
 use std::fmt;
 
 use crate::secrets_dir::Lack;
+use crate::system::{self, exec};
 use crate::{
-    certificate, command, config, dependencies, files, handover, init, mint, secrets_dir,
-    system::exec, vault, wrapping_token,
+    certificate, command, config, dependencies, files, handover, init, keeper, mint, secrets_dir,
+    vault, wrapping_token,
 };
 
 /// A start failed.
@@ -31,7 +32,11 @@ pub enum Error {
     SecretsDir(secrets_dir::Error),
     /// The command cannot become the application.
     Command(command::Error),
-    /// The operating system, a signal or the keeper ended the start.
+    /// A system call failed.
+    System(system::Error),
+    /// This process cannot take the rights of the application's user.
+    User(system::Error),
+    /// A signal or the keeper ended the start.
     Init(init::Error),
     /// The exec failed.
     Exec(exec::Error),
@@ -54,6 +59,7 @@ impl fmt::Display for Error {
             Error::Files(error) => error.fmt(f),
             Error::SecretsDir(error) => error.fmt(f),
             Error::Command(error) => error.fmt(f),
+            Error::System(error) | Error::User(error) => error.fmt(f),
             Error::Init(error) => error.fmt(f),
             Error::Exec(error) => error.fmt(f),
             Error::Mint(error) => error.fmt(f),
@@ -65,24 +71,60 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 macro_rules! from {
-    ($($stage:ident: $variant:ident),*) => {
-        $(impl From<$stage::Error> for Error {
-            fn from(error: $stage::Error) -> Self {
+    ($($error:ty: $variant:ident),*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
                 Error::$variant(error)
             }
         })*
     };
 }
 
-from! {
-    config: Config, wrapping_token: Token, handover: HandOver, certificate: Certificate, dependencies: Dependency,
-    files: Files, secrets_dir: SecretsDir, command: Command, init: Init,
-    mint: Mint
+from! { config::Error: Config, wrapping_token::Error: Token, system::Error: System }
+
+impl From<init::Failure> for Error {
+    fn from(failure: init::Failure) -> Self {
+        match failure {
+            init::Failure::Ended(error) => Error::Init(error),
+            init::Failure::System(error) => Error::System(error),
+            init::Failure::User(error) => Error::User(error),
+            init::Failure::Command(error) => Error::Command(error),
+            init::Failure::SecretsDir(error) => Error::SecretsDir(error),
+            init::Failure::Exec(error) => Error::Exec(error),
+            init::Failure::Keeper(error) => error.into(),
+        }
+    }
 }
 
-impl From<vault::TrustError> for Error {
-    fn from(error: vault::TrustError) -> Self {
-        Error::Trust(error)
+impl From<keeper::Error> for Error {
+    fn from(error: keeper::Error) -> Self {
+        match error {
+            keeper::Error::Token(error) => Error::Token(error),
+            keeper::Error::Trust(error) => Error::Trust(error),
+            keeper::Error::HandOver(error) => Error::HandOver(error),
+            keeper::Error::Certificate(error) => Error::Certificate(error),
+            keeper::Error::Dependency(error) => Error::Dependency(error),
+            keeper::Error::Files(error) => Error::Files(error),
+            keeper::Error::SecretsDir(error) => Error::SecretsDir(error),
+            keeper::Error::Command(error) => Error::Command(error),
+            keeper::Error::System(error) => Error::System(error),
+            keeper::Error::CalledOff => Error::CalledOff,
+        }
+    }
+}
+
+impl From<mint::Failure> for Error {
+    fn from(failure: mint::Failure) -> Self {
+        match failure {
+            mint::Failure::Usage(text) => Error::Usage(text),
+            mint::Failure::Config(error) => Error::Config(error),
+            mint::Failure::Trust(error) => Error::Trust(error),
+            mint::Failure::System(error) => Error::System(error),
+            mint::Failure::Interrupted { signal } => {
+                Error::Init(init::Error::Interrupted { signal })
+            }
+            mint::Failure::Mint(error) => Error::Mint(error),
+        }
     }
 }
 
@@ -117,17 +159,13 @@ impl Error {
                 command::Error::NotExecutable { .. } | command::Error::TooLong { .. },
             ) => 126,
             Error::Command(command::Error::Nul) => 64,
-            Error::Init(init::Error::System { .. }) => 71,
+            Error::System(_) | Error::User(_) => 71,
             Error::Init(init::Error::Interrupted { signal }) => 128 + *signal as u8,
             Error::Init(init::Error::Late) => 69,
             Error::Init(init::Error::Told { exit_code }) => *exit_code,
             Error::Init(init::Error::Expired) => 75,
             Error::Init(init::Error::KeeperKilled { .. } | init::Error::KeeperEnded) => 70,
-            Error::Exec(error) => match (error.step, error.errno) {
-                (exec::EXEC, nix::errno::Errno::ENOENT) => 127,
-                (exec::EXEC, _) => 126,
-                _ => 71,
-            },
+            Error::Exec(error) => error.exit_code(),
             Error::Mint(mint::Error::Ambiguous { .. }) => 64,
             Error::Mint(mint::Error::Malformed { .. }) => 65,
             Error::Mint(mint::Error::Missing | mint::Error::Source { .. }) => 66,
@@ -236,10 +274,7 @@ impl Error {
             }
             Error::Command(command::Error::Nul) => "no argument and no variable can hold one",
             Error::Init(init::Error::Interrupted { .. } | init::Error::Told { .. }) => return None,
-            Error::Init(init::Error::System {
-                step: init::BECOME_USER,
-                ..
-            }) => NEEDS_CAPABILITIES,
+            Error::User(_) | Error::Exec(exec::Error::System(_)) => NEEDS_CAPABILITIES,
             Error::Init(init::Error::Late) => {
                 "is Vault reachable, and this machine not overloaded? Start again with a new wrapping token"
             }
@@ -249,11 +284,12 @@ impl Error {
             Error::Init(init::Error::KeeperKilled { .. }) => {
                 "SIGKILL mostly means that memory ran out; revoke the token's accessor if the log names one"
             }
-            Error::Init(_) => "look at the container's limits: processes, open files, memory",
-            Error::Exec(error) if error.step == exec::EXEC => {
+            Error::System(_) | Error::Init(init::Error::KeeperEnded) => {
+                "look at the container's limits: processes, open files, memory"
+            }
+            Error::Exec(exec::Error::Refused(_)) => {
                 "it was found fit a moment before: was it changed? The files were removed and the token was revoked"
             }
-            Error::Exec(_) => NEEDS_CAPABILITIES,
             Error::Mint(error) => return of_mint(error),
             Error::CalledOff => return None,
         };

@@ -8,7 +8,6 @@ use crate::certificate::{self, Clocks, Issued, Request};
 use crate::clock;
 use crate::config::{self, Config, Dependency};
 use crate::dependencies;
-use crate::error::Error;
 use crate::files::Credential;
 use crate::log::Log;
 use crate::renewal::Moment;
@@ -22,6 +21,15 @@ const WORKERS_FAR: usize = 4;
 const FAR: Duration = Duration::from_millis(4);
 /// The work is a request and a signature check.
 const STACK: usize = 256 << 10;
+
+/// Something that the application needs could not be had.
+#[derive(Debug)]
+pub enum Error {
+    /// The certificate.
+    Certificate(certificate::Error),
+    /// A credential.
+    Dependency(dependencies::Error),
+}
 
 /// Everything that a start has fetched.
 pub struct Fetched {
@@ -83,11 +91,11 @@ pub fn fetch(
                 Job::Certificate(request, certificate) => {
                     certificate::obtain(request, certificate, session, &clocks)
                         .map(|issued| Product::Certificate(Box::new(issued), asked))
-                        .map_err(Error::from)
+                        .map_err(Error::Certificate)
                 }
                 Job::Credential(index, dependency) => dependencies::fetch(session, dependency, log)
                     .map(|credential| Product::Credential(index, credential, asked))
-                    .map_err(Error::from),
+                    .map_err(Error::Dependency),
             };
             let failed = product.is_err();
             // Before the others learn of it: the first failure is the one that counts.

@@ -1,8 +1,10 @@
 //! The keeper: the process that talks to Vault and holds every secret.
 
 mod application;
+mod error;
 mod freshness;
 mod holdings;
+mod hook;
 mod upkeep;
 
 use std::io;
@@ -20,17 +22,20 @@ use crate::clock;
 use crate::command::{self, Command};
 use crate::config::{Config, Lifecycle, Promise, Vault};
 use crate::dry_run;
-use crate::error::Error;
 use crate::fetch::{Fetched, fetch};
 use crate::files::{self, Rendered};
 use crate::handover;
-use crate::init;
 use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
 use crate::secrets_dir::{Generation, SecretsDir};
-use crate::system::exec;
+use crate::system::descriptors::{replace_stderr, replace_stdin};
+use crate::system::memory::trim_memory;
+use crate::system::process::{leave_working_directory, pidfd};
+use crate::system::{self, exec, refused};
 use crate::vault::{Auth, Client, Deadline, Limits, Session};
 use crate::wrapping_token::{self, Source};
+
+pub use error::Error;
 
 use application::{Application, told};
 use holdings::{Holdings, Token};
@@ -38,6 +43,14 @@ use upkeep::Upkeep;
 
 /// How long a revocation may take when a start fails, or at the end.
 pub const REVOCATION: Duration = Duration::from_millis(1500);
+
+/// Where the secrets of a start come from.
+pub enum Origin<'a> {
+    /// Vault gives them, for this wrapping token.
+    Vault(&'a Vault, Source),
+    /// The keeper invents them, in a dry run.
+    Samples,
+}
 
 /// What the keeper gets from the process that forks it.
 pub struct Inheritance<'a> {
@@ -60,7 +73,7 @@ pub struct Inheritance<'a> {
 }
 
 /// Fetches, publishes and reports; then keeps everything fresh until the application has ended, and gives it back.
-pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), Error> {
+pub fn run(inheritance: Inheritance<'_>, origin: Origin<'_>) -> Result<(), Error> {
     let Inheritance {
         config,
         mut directory,
@@ -71,8 +84,8 @@ pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), E
         log,
         began,
     } = inheritance;
-    // Now, while that process cannot have ended; its number may be somebody else's once it has.
-    let application = (application, init::pidfd(application).ok().map(Arc::new));
+    // Now, while that process cannot have ended; its number may be another process's once it has.
+    let application = (application, pidfd(application).ok().map(Arc::new));
     warn_of_swap(&directory, log);
     let generation = directory.prepare(&config.visible_names())?;
     let start = Start {
@@ -87,13 +100,9 @@ pub fn run(inheritance: Inheritance<'_>, source: Option<Source>) -> Result<(), E
         deadline: began + config.deadline,
     };
     // From here on, whatever fails has to take back what lies in the directory.
-    let done = match (&config.vault, source) {
-        (Some(vault), Some(source)) => start.with_vault(vault, source, generation),
-        (None, None) => start.without_vault(generation),
-        // Never an invented secret where a real one was asked for.
-        _ => Err(Error::Usage(
-            "a start has a Vault and a token, a dry run has neither".to_owned(),
-        )),
+    let done = match origin {
+        Origin::Vault(vault, source) => start.with_vault(vault, source, generation),
+        Origin::Samples => start.without_vault(generation),
     };
     match done {
         Ok(Ended::BeforeTheApplication) => Ok(()),
@@ -196,17 +205,14 @@ impl<'a> Start<'a> {
             return Ok(Ended::BeforeTheApplication);
         }
         let (_, application) = self.step_aside();
-        init::replace_stderr();
-        init::leave_working_directory(false);
+        replace_stderr();
+        leave_working_directory(false);
         application.await_end();
         Ok(Ended::AfterTheApplication)
     }
 
     fn client(&self, vault: &Vault) -> Result<Client, Error> {
-        let called_off = self.link.ending().map_err(|error| init::Error::System {
-            step: "listen to PID 1",
-            reason: error.to_string(),
-        })?;
+        let called_off = self.link.ending().map_err(refused("listen to PID 1"))?;
         let limits = Limits {
             deadline: Deadline::at(self.deadline),
             abort: vec![called_off],
@@ -269,7 +275,7 @@ impl<'a> Start<'a> {
         wanted: impl Fn(usize) -> bool,
     ) -> Result<Fetched, Error> {
         let clocks = || clock::clocks(session.clock_skew());
-        fetch(
+        Ok(fetch(
             session,
             self.config,
             request,
@@ -277,7 +283,7 @@ impl<'a> Start<'a> {
             answer_time,
             clocks,
             self.log,
-        )
+        )?)
     }
 
     /// Writes the files, hands the variables over and waits until the application runs.
@@ -317,7 +323,7 @@ impl<'a> Start<'a> {
                     Error::Command(command::Error::TooLong { longest, bytes })
                 }
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Error::CalledOff,
-                _ => told(&error),
+                _ => told(error).into(),
             })?;
         self.log.event(
             Level::Info,
@@ -338,7 +344,7 @@ impl<'a> Start<'a> {
 
     /// The application runs: nothing of it is held on to any more.
     fn step_aside(self) -> (&'a mut SecretsDir, Application) {
-        init::replace_stdin();
+        replace_stdin();
         exec::close_inherited();
         let application = match self.config.lifecycle {
             Lifecycle::Exec => Application::Beside {
@@ -369,8 +375,8 @@ impl<'a> Start<'a> {
             timer,
             state: upkeep::State::default(),
         };
-        upkeep.working_directory = init::leave_working_directory(on_rotate.is_some());
-        init::trim_memory();
+        upkeep.working_directory = leave_working_directory(on_rotate.is_some());
+        trim_memory();
         upkeep.run();
         let token = upkeep.holdings.token.as_ref();
         if token.is_none_or(|token| token.lost.is_none()) {
@@ -395,12 +401,9 @@ impl<'a> Start<'a> {
 }
 
 /// A timer of the clock that goes on while the machine sleeps.
-fn timer() -> Result<TimerFd, init::Error> {
-    let failed = |errno: Errno| init::Error::System {
-        step: "make a timer",
-        reason: errno.desc().to_owned(),
-    };
-    let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).map_err(failed)?;
+fn timer() -> Result<TimerFd, system::Error> {
+    let failed = refused::<Errno>("make a timer");
+    let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).map_err(&failed)?;
     // One that cannot be set would never wake the keeper.
     timer.unset().map_err(failed)?;
     Ok(timer)

@@ -8,7 +8,7 @@
 //! | from the command line to a plan or a start | [`start`] |
 //! | what the image says it needs | [`manifest`] |
 //! | what will happen, everything resolved and checked | [`config`] |
-//! | PID 1: fork the keeper, wait, become the application | [`init`], with [`command`] |
+//! | PID 1: fork the keeper, wait, become the application | [`init`], with [`command`] and [`application`] |
 //! | the message between the two processes | [`link`] |
 //! | the keeper: the story of a start, then the upkeep | [`keeper`] |
 //! | the wrapping token, taken once | [`wrapping_token`] |
@@ -29,19 +29,20 @@
 //! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
 //! | which name was meant | [`spelling`] |
 //! | why it failed | [`error`] |
-//! | the floor: signals, exec, users, name lookups, the heap | [`system`] |
+//! | the floor: processes, signals, exec, users, name lookups, memory | [`system`] |
 //! | what must hold whatever comes in, for fuzzers and tests alone | `fuzzing` |
 //! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
 //!
 //! Rules that hold it together: [`config`], [`manifest`], [`files`], [`plan`] and the checks of [`handover`] and
 //! [`certificate`] are functions of their arguments, with chance for the key stores alone; only [`secrets_dir`] writes
-//! files, only [`vault`] opens sockets to others, only [`init`] forks; `unsafe` lives there, in [`system`] and in one
+//! files, only [`vault`] opens sockets to others, only [`system`] forks and execs; `unsafe` lives there and in one
 //! attribute of `main.rs`; a wrapping token is moved into the unwrap, only that makes a session, and only a session can
 //! ask for secrets. The host side has rules of its own: its sessions begin with the issuing token ([`mint`]) or the
 //! agent's own, and of [`agent`] only its `delivery` writes into containers.
 
 #[cfg(feature = "agent")]
 pub mod agent;
+pub mod application;
 pub mod certificate;
 pub mod cli;
 pub mod clock;

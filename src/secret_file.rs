@@ -2,11 +2,19 @@
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
+use crate::text_file;
+
+/// Longest token that is sent anywhere.
+const TOKEN_MAX: u64 = 4096;
 
 /// Another user than this process's own can read the file, or can put another secret into it.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,6 +73,84 @@ fn check_for(mode: u32, owner: u32, process: u32) -> Result<(), Exposed> {
         return Err(Exposed::Owner { owner, process });
     }
     Ok(())
+}
+
+/// The file of a token, or of another secret in one line, cannot be used.
+#[derive(Debug)]
+pub enum Unusable {
+    /// The file cannot be read, or not only by its owner.
+    File {
+        /// The reason.
+        reason: String,
+    },
+    /// The content is no token; the value itself is never shown.
+    Content {
+        /// The fault in the content.
+        reason: &'static str,
+    },
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::File { reason } => f.write_str(reason),
+            Unusable::Content { reason } => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// Reads the token in a file by the rules for token files; none when there is no file.
+pub fn read(path: &Path) -> Result<Option<Secret>, Unusable> {
+    let unusable = |reason: String| Unusable::File { reason };
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => {
+            return Err(unusable(
+                "it is a symbolic link; name the file itself".to_owned(),
+            ));
+        }
+        // What open(2) says of a socket.
+        Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => {
+            return Err(unusable("it is a socket, no regular file".to_owned()));
+        }
+        Err(error) => return Err(unusable(error.to_string())),
+    };
+    let metadata = file
+        .metadata()
+        .map_err(|error| unusable(error.to_string()))?;
+    if !metadata.is_file() {
+        let found = text_file::kind(metadata.file_type());
+        return Err(unusable(format!("it is {found}, no regular file")));
+    }
+    check(&metadata).map_err(|exposed| unusable(exposed.to_string()))?;
+    // With room for what is too long, and never grown, so that no copy is left behind.
+    let mut input = Zeroizing::new(Vec::with_capacity(TOKEN_MAX as usize + 64));
+    file.take(TOKEN_MAX + 3)
+        .read_to_end(&mut input)
+        .map_err(|error| unusable(error.to_string()))?;
+    let line = input.strip_suffix(b"\n").unwrap_or(&input);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match checked(line) {
+        Ok(secret) => Ok(Some(secret)),
+        Err(reason) => Err(Unusable::Content { reason }),
+    }
+}
+
+/// Takes what may be a token, or says why it is none.
+pub fn checked(token: &[u8]) -> Result<Secret, &'static str> {
+    if token.is_empty() {
+        return Err("it is empty");
+    }
+    if token.len() as u64 > TOKEN_MAX {
+        return Err("it is too long");
+    }
+    match std::str::from_utf8(token) {
+        Ok(text) if token.iter().all(u8::is_ascii_graphic) => Ok(Secret::new(text.to_owned())),
+        _ => Err("it holds a blank, a control character or a character that is not ASCII"),
+    }
 }
 
 #[cfg(test)]

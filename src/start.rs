@@ -14,12 +14,13 @@ use crate::config::{
 use crate::error::Error;
 use crate::health;
 use crate::init;
+use crate::keeper::Origin;
 use crate::log::{Format, Level, Log, Value};
 use crate::mint;
 use crate::plan;
 use crate::policy;
 use crate::secrets_dir::{SecretsDir, is_kept};
-use crate::system::exec;
+use crate::system::{exec, refused};
 use crate::text_file::{self, CONFIGURATION_MAX, read_text};
 use crate::wrapping_token::Source;
 
@@ -32,7 +33,7 @@ const USERS_MAX: u64 = 4 << 20;
 /// application has ended, or in the keeper when its work is done.
 pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     // Before anything that was handed in is read.
-    exec::make_non_dumpable().map_err(Error::Exec)?;
+    exec::make_non_dumpable()?;
     let (environment, mut tokens) = receive();
     let purpose = match (&cli.task, cli.dry_run) {
         (Some(Task::Check), _) => Purpose::Check,
@@ -40,7 +41,8 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
         (Some(Task::Policy { .. }), _) => Purpose::Policy,
         (Some(Task::Mint(options)), false) => {
             let deadline = began + cli.deadline.unwrap_or(config::DEADLINE);
-            return mint::run(options, &environment, tokens, deadline, log).map(|()| 0);
+            mint::run(options, &environment, tokens, deadline, log)?;
+            return Ok(0);
         }
         (Some(Task::Mint(_)), true) => {
             let text = "there is no dry run of a mint: a service's dry run needs no token";
@@ -76,8 +78,11 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     let variable = tokens.take("ANTEROOM_TOKEN");
     // What is left is not for anteroom, and for the application even less.
     drop(tokens);
-    let source = if purpose == Purpose::Start {
-        Some(Source::choose(variable, config.delivery.path.as_deref())?)
+    let origin = if let Some(vault) = &config.vault {
+        Origin::Vault(
+            vault,
+            Source::choose(variable, config.delivery.path.as_deref())?,
+        )
     } else {
         let mut text =
             "this is a dry run: the certificate and the credentials are invented".to_owned();
@@ -85,9 +90,9 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
             text.push_str(", and the wrapping token is not touched");
         }
         log.event(Level::Warn, "dry_run", &text, &[]);
-        None
+        Origin::Samples
     };
-    init::run(&config, source, log, began)
+    Ok(init::run(&config, origin, log, began)?)
 }
 
 /// The environment, and the tokens in it, whose only copies these are from then on.
@@ -100,11 +105,10 @@ fn receive() -> (Environment, Tokens) {
 fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Result<Config, Error> {
     let text = read_text(&cli.manifest, CONFIGURATION_MAX).map_err(|error| {
         let reason = error.to_string();
-        if let text_file::Error::System(error) = &error
+        if let text_file::Error::System(error) = error
             && let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error()
         {
-            let step = "open the manifest";
-            return Error::from(init::Error::System { step, reason });
+            return Error::System(refused("open the manifest")(error));
         }
         let manifest = cli.manifest.clone();
         config::Error::Unreadable { manifest, reason }.into()
@@ -173,14 +177,10 @@ fn print_plan(config: &Config) -> Result<(), Error> {
 
 fn print(text: &str) -> Result<(), Error> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads only the first lines has seen what they wanted.
+        // A reader of only the first lines has seen enough.
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(init::Error::System {
-            step: "write to standard output",
-            reason: error.to_string(),
-        }
-        .into()),
+        Err(error) => Err(Error::System(refused("write to standard output")(error))),
     }
 }
 

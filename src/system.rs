@@ -1,7 +1,13 @@
 //! The floor: what every program here asks of the kernel and of the C library, and how.
 
+pub mod descriptors;
+mod error;
 pub mod exec;
-mod memory;
+pub mod fork;
+pub mod memory;
 pub mod name_lookup;
+pub mod process;
 pub mod signal;
 pub mod user;
+
+pub use error::{Error, refused};

@@ -9,9 +9,9 @@ use super::configuration::{Configuration, Login};
 use super::lock;
 use crate::clock::{chance, moment};
 use crate::log::{Level, Log, Value};
-use crate::mint;
 use crate::renewal::{Moment, Step, Term, life};
 use crate::secret::Secret;
+use crate::secret_file;
 use crate::vault::{
     self, Class, Client, Deadline, Limits, Session, TokenProperties, TrustError, Unwrapped,
 };
@@ -677,7 +677,7 @@ fn read(path: &Path, what: &'static str) -> Result<Secret, Error> {
         path: path.display().to_string(),
         reason,
     };
-    match mint::read(path) {
+    match secret_file::read(path) {
         Ok(Some(secret)) => Ok(secret),
         Ok(None) => Err(failed("it is not there".to_owned())),
         Err(error) => Err(failed(error.to_string())),

@@ -19,18 +19,19 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pipe2, setpgid};
 use zeroize::Zeroize;
 
-use super::{
-    Error, Watch, fork_child, leave, leave_working_directory, open_null, passed_descriptors,
-    system, trim_memory, wait_any, with_their_rights,
-};
+use super::{Error, Failure, Watch};
+use crate::application::passed_descriptors;
 use crate::command::Command;
 use crate::config::{Config, OnExpiry, Supervision};
-use crate::error::Error as CrateError;
 use crate::link::News;
 use crate::log::{Level, Log};
-use crate::system::exec;
+use crate::system::descriptors::open_null;
+use crate::system::fork::{fork_child, leave, wait_any};
+use crate::system::memory::trim_memory;
+use crate::system::process::{leave_working_directory, with_their_rights};
 use crate::system::signal::{self, Arrival, Disposition, Next, Waiting};
 use crate::system::user::User;
+use crate::system::{self, exec, refused};
 
 use stragglers::Stragglers;
 use terminal::Terminal;
@@ -47,15 +48,15 @@ pub(super) fn run(
     environment: Vec<CString>,
     config: &Config,
     log: Log,
-) -> Result<u8, CrateError> {
-    let (listened, signals) = signal::listen_to_all().map_err(system("listen for signals"))?;
-    signal::check_wait().map_err(system("wait for signals"))?;
-    check_reaping().map_err(system("wait for children"))?;
+) -> Result<u8, Failure> {
+    let (listened, signals) = signal::listen_to_all().map_err(refused("listen for signals"))?;
+    signal::check_wait().map_err(refused("wait for signals"))?;
+    check_reaping().map_err(refused("wait for children"))?;
     if stays {
-        signal::announce(keeper.link.as_fd()).map_err(system("listen to the keeper"))?;
+        signal::announce(keeper.link.as_fd()).map_err(refused("listen to the keeper"))?;
     }
     if supervision.subreaper {
-        set_child_subreaper(true).map_err(system("adopt orphans"))?;
+        set_child_subreaper(true).map_err(refused("adopt orphans"))?;
     }
     keeper.release(stays)?;
     // The last that could end the start; those that come now are the application's.
@@ -116,16 +117,20 @@ fn start(
     mut environment: Vec<CString>,
     config: &Config,
     terminal: Option<&Terminal>,
-) -> Result<Pid, CrateError> {
-    let (failure, reporter) = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
+) -> Result<Pid, Failure> {
+    let (failure, reporter) = pipe2(OFlag::O_CLOEXEC).map_err(refused("make a pipe"))?;
     let (passed, parent, own_group) = (passed_descriptors(config), getpid(), getpgrp());
-    match fork_child().map_err(system("fork"))? {
+    match fork_child().map_err(refused("fork"))? {
         ForkResult::Child => {
             if passed > 0 {
                 readdress(&mut environment, parent, getpid());
             }
             let Err(error) = detach(own_group, terminal, config.user.as_ref())
-                .and_then(|()| exec::exec(command, &environment, passed, signal::received()));
+                .map_err(exec::Error::System)
+                .and_then(|()| {
+                    let (path, arguments) = (&command.path, &command.arguments);
+                    exec::exec(path, arguments, &environment, passed, signal::received())
+                });
             report_failure(reporter, &error);
             leave(0)
         }
@@ -138,16 +143,16 @@ fn start(
                 // Held open here too it would have no end, and the exec could not be told from one that is to come.
                 let _ = signal::send(child, Signal::SIGKILL as i32);
                 let _ = waitpid(child, None);
-                return Err(system("close a pipe")(errno).into());
+                return Err(refused("close a pipe")(errno).into());
             }
-            match read_failure(failure, child).map_err(system("hear from the application"))? {
+            match read_failure(failure, child).map_err(refused("hear from the application"))? {
                 None => {
                     let_go();
                     Ok(child)
                 }
                 Some(error) => {
                     let _ = waitpid(child, None);
-                    Err(CrateError::Exec(error))
+                    Err(Failure::Exec(error))
                 }
             }
         }
@@ -159,12 +164,9 @@ fn detach(
     parent_group: Pid,
     terminal: Option<&Terminal>,
     user: Option<&User>,
-) -> Result<(), exec::Error> {
+) -> Result<(), system::Error> {
     let here = Pid::from_raw(0);
-    setpgid(here, here).map_err(|errno| exec::Error {
-        step: "make a process group",
-        errno,
-    })?;
+    setpgid(here, here).map_err(refused("make a process group"))?;
     if let Some(terminal) = terminal.filter(|terminal| terminal.is_whole) {
         terminal.pass(parent_group, getpid());
     }
@@ -187,9 +189,13 @@ fn readdress(environment: &mut Vec<CString>, from: Pid, to: Pid) {
 }
 
 fn report_failure(reporter: OwnedFd, error: &exec::Error) {
-    let errno = (error.errno as i32).to_le_bytes();
-    // Shorter than what a pipe takes in one piece; whoever should read it is there.
-    let _ = File::from(reporter).write_all(&[&errno, error.step.as_bytes()].concat());
+    let (errno, step) = match error {
+        exec::Error::Refused(errno) => (*errno, ""),
+        exec::Error::System(error) => (error.errno, error.step),
+    };
+    let errno = (errno as i32).to_le_bytes();
+    // Shorter than what a pipe takes in one piece, and the parent reads.
+    let _ = File::from(reporter).write_all(&[&errno, step.as_bytes()].concat());
 }
 
 /// Waits for the exec; why there was none, if there was none.
@@ -213,10 +219,14 @@ fn read_failure(failure: OwnedFd, child: Pid) -> Result<Option<exec::Error>, Err
     let Some((errno, step)) = report.split_first_chunk::<4>() else {
         return Ok(None);
     };
-    Ok(Some(exec::Error {
-        // Once, and the process ends with it.
-        step: String::from_utf8_lossy(step).into_owned().leak(),
-        errno: Errno::from_raw(i32::from_le_bytes(*errno)),
+    let errno = Errno::from_raw(i32::from_le_bytes(*errno));
+    Ok(Some(match step {
+        [] => exec::Error::Refused(errno),
+        _ => exec::Error::System(system::Error {
+            // Once, and the process ends with it.
+            step: String::from_utf8_lossy(step).into_owned().leak(),
+            errno,
+        }),
     }))
 }
 
@@ -501,17 +511,17 @@ mod tests {
     #[test]
     fn why_there_was_no_exec_arrives_and_silence_is_an_exec() {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
-        report_failure(
-            writer,
-            &exec::Error {
-                step: exec::EXEC,
-                errno: Errno::ETXTBSY,
-            },
-        );
-        let error = read_failure(reader, getpid())
-            .expect("it can be read")
-            .expect("there was one");
-        assert_eq!((error.step, error.errno), (exec::EXEC, Errno::ETXTBSY));
+        let system = system::Error {
+            step: "set the user",
+            errno: Errno::EPERM,
+        };
+        report_failure(writer, &exec::Error::System(system));
+        let error = read_failure(reader, getpid()).expect("it can be read");
+        assert_eq!(error, Some(exec::Error::System(system)));
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        report_failure(writer, &exec::Error::Refused(Errno::ETXTBSY));
+        let error = read_failure(reader, getpid()).expect("it can be read");
+        assert_eq!(error, Some(exec::Error::Refused(Errno::ETXTBSY)));
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         drop(writer);
         assert!(

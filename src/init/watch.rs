@@ -10,10 +10,11 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::{Error, LAST_WORDS, pidfd, system};
+use super::{Error, Failure, LAST_WORDS};
 use crate::link::{News, ParentEnd, Ready};
 use crate::secrets_dir::SecretsDir;
-use crate::system::signal;
+use crate::system::process::pidfd;
+use crate::system::{refused, signal};
 
 /// The keeper and what can be heard while it works.
 pub(super) struct Watch {
@@ -33,19 +34,19 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Waits for the keeper's message: the variables for the application.
-    pub(super) fn wait(&mut self) -> Result<Ready, Error> {
+    pub(super) fn wait(&mut self) -> Result<Ready, Failure> {
         loop {
             self.check_signals()?;
-            match self.link.read().map_err(link_failed)? {
+            match self.link.read().map_err(refused("hear from the keeper"))? {
                 News::Ready(ready) => return Ok(ready),
                 News::Ended => {
                     outcome(self.reap()?)?;
-                    return Err(Error::KeeperEnded);
+                    return Err(Error::KeeperEnded.into());
                 }
                 _ => {}
             }
             if !self.poll(self.until, true)? {
-                return Err(Error::Late);
+                return Err(Error::Late.into());
             }
         }
     }
@@ -59,7 +60,7 @@ impl Watch {
     }
 
     /// Waits for news of the keeper, and for signals if they count; false when it is too late.
-    fn poll(&self, until: Instant, with_signals: bool) -> Result<bool, Error> {
+    fn poll(&self, until: Instant, with_signals: bool) -> Result<bool, Failure> {
         let left = until.saturating_duration_since(Instant::now());
         let left =
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
@@ -70,7 +71,7 @@ impl Watch {
         match poll(&mut ready, left) {
             Ok(0) => Ok(Instant::now() < until),
             Ok(_) | Err(Errno::EINTR) => Ok(true),
-            Err(errno) => Err(system("wait for the keeper")(errno)),
+            Err(errno) => Err(refused("wait for the keeper")(errno).into()),
         }
     }
 
@@ -81,15 +82,18 @@ impl Watch {
     }
 
     /// Lets the keeper go on; one that does not stay is waited for.
-    pub(super) fn release(&mut self, stays: bool) -> Result<(), Error> {
+    pub(super) fn release(&mut self, stays: bool) -> Result<(), Failure> {
         match (self.link.release(), stays) {
             (Ok(()), true) => Ok(()),
-            (Ok(()), false) => outcome(self.await_end()?),
-            (Err(_), _) => outcome(self.reap()?).and(Err(Error::KeeperEnded)),
+            (Ok(()), false) => Ok(outcome(self.await_end()?)?),
+            (Err(_), _) => {
+                outcome(self.reap()?)?;
+                Err(Error::KeeperEnded.into())
+            }
         }
     }
 
-    fn await_end(&mut self) -> Result<WaitStatus, Error> {
+    fn await_end(&mut self) -> Result<WaitStatus, Failure> {
         let until = Instant::now() + LAST_WORDS;
         loop {
             match self.link.read() {
@@ -106,7 +110,7 @@ impl Watch {
     }
 
     /// Learns how the keeper ended; one that does not end is killed.
-    pub(super) fn reap(&mut self) -> Result<WaitStatus, Error> {
+    pub(super) fn reap(&mut self) -> Result<WaitStatus, Failure> {
         if let Some(status) = self.ended {
             return Ok(status);
         }
@@ -120,12 +124,12 @@ impl Watch {
                     self.ended = Some(status);
                     return Ok(status);
                 }
-                Err(errno) => return Err(system("wait for the keeper")(errno)),
+                Err(errno) => return Err(refused("wait for the keeper")(errno).into()),
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() && killed {
                 // Not even SIGKILL ends it; as PID 1 goes, the kernel takes it along.
-                return Err(Error::Late);
+                return Err(Error::Late.into());
             }
             if left.is_zero() {
                 let _ = kill(self.child, Signal::SIGKILL);
@@ -150,12 +154,5 @@ fn outcome(status: WaitStatus) -> Result<(), Error> {
         }),
         WaitStatus::Signaled(_, signal, _) => Err(Error::KeeperKilled { signal }),
         _ => Err(Error::KeeperEnded),
-    }
-}
-
-fn link_failed(error: std::io::Error) -> Error {
-    Error::System {
-        step: "hear from the keeper",
-        reason: error.to_string(),
     }
 }

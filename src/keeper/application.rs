@@ -9,11 +9,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
-use crate::error::Error;
-use crate::init;
 use crate::link::KeeperEnd;
 use crate::system::signal::{Disposition, Waiting};
 use crate::system::user::User;
+use crate::system::{self, process, refused};
 use crate::vault::{Deadline, GRACE, Limits};
 
 /// Where the application is.
@@ -67,23 +66,20 @@ impl Application {
     }
 
     /// Sends it a signal.
-    pub(super) fn signal(&mut self, signal: Signal) -> Result<(), Error> {
+    pub(super) fn signal(&mut self, signal: Signal) -> Result<(), system::Error> {
         match self {
             Application::Beside { pid, ended, user } => {
-                init::signal(*pid, ended.as_deref(), signal, user.as_ref())
+                process::send(*pid, ended.as_deref(), signal, user.as_ref())
             }
-            Application::Below(link) => link.signal(signal).map_err(|error| told(&error)),
+            Application::Below(link) => link.signal(signal).map_err(told),
         }
     }
 
     /// Sends it a signal of `on_rotate` as soon as it has a handler; gives back one that the keeper has to wait with.
-    pub(super) fn tell(&mut self, signal: Signal) -> Result<Option<Waiting>, Error> {
+    pub(super) fn tell(&mut self, signal: Signal) -> Result<Option<Waiting>, system::Error> {
         match self {
             Application::Beside { .. } => Ok(Some(Waiting::new(signal))),
-            Application::Below(link) => link
-                .tell(signal)
-                .map(|()| None)
-                .map_err(|error| told(&error)),
+            Application::Below(link) => link.tell(signal).map(|()| None).map_err(told),
         }
     }
 
@@ -96,19 +92,15 @@ impl Application {
     }
 
     /// Has it ended.
-    pub(super) fn terminate(&mut self) -> Result<(), Error> {
+    pub(super) fn terminate(&mut self) -> Result<(), system::Error> {
         match self {
             Application::Beside { .. } => self.signal(Signal::SIGTERM),
-            Application::Below(link) => link.terminate().map_err(|error| told(&error)),
+            Application::Below(link) => link.terminate().map_err(told),
         }
     }
 }
 
-/// PID 1 could not be told something.
-pub(super) fn told(error: &std::io::Error) -> Error {
-    init::Error::System {
-        step: "tell PID 1",
-        reason: error.to_string(),
-    }
-    .into()
+/// The error of a message that PID 1 did not get.
+pub(super) fn told(error: std::io::Error) -> system::Error {
+    refused("tell PID 1")(error)
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::Start;
+use super::error::Error;
 use super::holdings::{Item, Times, credential_end};
 use crate::certificate;
 use crate::clock;
 use crate::dependencies;
-use crate::error::Error;
 use crate::fetch::Fetched;
 use crate::files::OwnEnd;
 use crate::log::{Level, Value};

@@ -25,15 +25,16 @@ use time::OffsetDateTime;
 
 use super::application::Application;
 use super::holdings::{Holdings, Item};
+use super::hook::Hook;
 use crate::clock::moment;
 use crate::command::Command;
 use crate::config::Config;
 use crate::files::status::Loss;
-use crate::init::{self, Hook};
 use crate::log::Log;
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
 use crate::secrets_dir::{Room, SecretsDir};
+use crate::system::memory::forget_code;
 use crate::system::signal::Waiting;
 use crate::vault::Session;
 
@@ -164,7 +165,7 @@ impl Upkeep<'_> {
         let mut ready = vec![PollFd::new(self.timer.as_fd(), PollFlags::POLLIN)];
         ready.extend(ended.map(|ended| PollFd::new(ended, PollFlags::POLLIN)));
         ready.extend(hook.map(|hook| PollFd::new(hook, PollFlags::POLLIN)));
-        init::forget_code();
+        forget_code();
         while let Err(errno) = poll(&mut ready, PollTimeout::NONE) {
             if errno != Errno::EINTR {
                 // For want of memory; the application goes on, and so does this.

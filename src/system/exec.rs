@@ -10,6 +10,7 @@ use std::ffi::{CString, c_char};
 use std::fmt;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 
 use nix::errno::Errno;
@@ -17,44 +18,58 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
-use crate::command::Command;
-use crate::system::signal::Received;
-use crate::system::user::User;
-
-/// The step that fails when the file itself is why.
-pub const EXEC: &str = "exec the command";
+use super::signal::Received;
+use super::user::User;
+use crate::system::{self, refused};
 
 /// No descriptor has a higher number where the administrator has not raised that limit (`fs.nr_open`, proc(5)).
 const NUMBERS_MAX: u64 = 1 << 20;
 
 /// There is no application.
-#[derive(Debug)]
-pub struct Error {
-    /// What was tried.
-    pub step: &'static str,
-    /// What the system said.
-    pub errno: Errno,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// A step before the exec failed.
+    System(system::Error),
+    /// The kernel refused the file itself.
+    Refused(Errno),
+}
+
+impl Error {
+    /// The exit code, as a shell gives it (EX_OSERR of sysexits(3) for a step).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Refused(Errno::ENOENT) => 127,
+            Error::Refused(_) => 126,
+            Error::System(_) => 71,
+        }
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.step, self.errno.desc())
+        match self {
+            Error::System(error) => error.fmt(f),
+            Error::Refused(errno) => write!(f, "cannot exec the command: {}", errno.desc()),
+        }
     }
 }
 
 impl std::error::Error for Error {}
 
-/// Makes this process readable by nobody but root: no core, no debugger, no `/proc/PID/environ` (prctl(2)).
+impl From<system::Error> for Error {
+    fn from(error: system::Error) -> Self {
+        Error::System(error)
+    }
+}
+
+/// Makes this process readable by root alone: no core, no debugger, no `/proc/PID/environ` (prctl(2)).
 ///
 /// It is kept over fork and undone by exec, so that the application is as it would be without anteroom.
-pub fn make_non_dumpable() -> Result<(), Error> {
+pub fn make_non_dumpable() -> Result<(), system::Error> {
     // SAFETY: PR_SET_DUMPABLE takes one integer and touches no memory of ours.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
         .map(drop)
-        .map_err(|errno| Error {
-            step: "make this process non-dumpable",
-            errno,
-        })
+        .map_err(refused("make this process non-dumpable"))
 }
 
 // SAFETY: every C library has it with this type (environ(7)).
@@ -63,10 +78,10 @@ unsafe extern "C" {
 }
 
 /// Overwrites these variables where the kernel put them: `/proc/PID/environ` shows that memory to root for as long as the
-/// process lives, whoever has taken a copy. Only while there is one thread.
+/// process lives, although this program has taken its copy. Only while there is one thread.
 pub fn wipe_variables(names: &[&str]) {
     // SAFETY: `environ` ends with a null pointer, its strings end with a NUL and lie in this process's own writable
-    // memory, and without another thread nobody else reads or moves them.
+    // memory, and without another thread nothing else reads or moves them.
     unsafe {
         let mut entry = environ;
         while !entry.is_null() && !(*entry).is_null() {
@@ -85,20 +100,20 @@ pub fn wipe_variables(names: &[&str]) {
 }
 
 /// Becomes the user that the application runs as, for good.
-pub fn become_user(user: &User) -> Result<(), Error> {
-    let step = |step: &'static str| move |errno: Errno| Error { step, errno };
+pub fn become_user(user: &User) -> Result<(), system::Error> {
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     // Groups first: without root they cannot be changed any more.
-    setgroups(&groups).map_err(step("set the supplementary groups"))?;
-    setgid(Gid::from_raw(user.gid)).map_err(step("set the group"))?;
-    setuid(Uid::from_raw(user.uid)).map_err(step("set the user"))?;
+    setgroups(&groups).map_err(refused("set the supplementary groups"))?;
+    setgid(Gid::from_raw(user.gid)).map_err(refused("set the group"))?;
+    setuid(Uid::from_raw(user.uid)).map_err(refused("set the user"))?;
     // A change of user may undo it (prctl(2)).
     make_non_dumpable()
 }
 
 /// Becomes the application; it returns only when that did not happen.
 pub fn exec(
-    command: &Command,
+    path: &Path,
+    arguments: &[CString],
     environment: &[CString],
     passed_descriptors: u32,
     received: &Received,
@@ -110,18 +125,16 @@ pub fn exec(
             .chain([ptr::null()])
             .collect()
     };
-    let (arguments, variables) = (pointers(&command.arguments), pointers(environment));
-    let path = CString::new(command.path.as_os_str().as_bytes()).map_err(|_| Error {
-        step: EXEC,
-        errno: Errno::EINVAL,
-    })?;
+    let (arguments, variables) = (pointers(arguments), pointers(environment));
+    let path = CString::new(path.as_os_str().as_bytes());
+    let path = path.map_err(|_| Error::Refused(Errno::EINVAL))?;
     close_descriptors(3 + passed_descriptors);
     received.restore();
     // SAFETY: path is a C string, and both lists are of C strings that outlive the call and end in a null pointer.
     unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };
     let errno = Errno::last();
     received.take_back();
-    Err(Error { step: EXEC, errno })
+    Err(Error::Refused(errno))
 }
 
 /// Has every descriptor from `first` on closed by the exec (close_range(2)).

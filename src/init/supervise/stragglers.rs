@@ -11,7 +11,8 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, getpid};
 
-use crate::init::{as_user, wait_any, with_their_rights};
+use crate::system::fork::wait_any;
+use crate::system::process::{as_user, with_their_rights};
 use crate::system::signal;
 use crate::system::user::User;
 

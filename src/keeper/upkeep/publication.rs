@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::time::Duration;
 
+use super::super::error::Error;
+use super::super::hook::{self, Hook};
 use super::Upkeep;
 use super::certificate::CERTIFICATE;
+use crate::application::environment;
 use crate::clock::{calendar, moment};
+use crate::command;
 use crate::config::OnRotate;
-use crate::error::Error;
 use crate::files::status::rfc3339;
 use crate::files::{self, File, Rendered};
-use crate::init::{self, Hook};
 use crate::log::{Level, Value};
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
 use crate::secrets_dir::{self, Shown};
+use crate::system;
 use crate::system::signal::Next;
 
 /// Names what changed to the command of `on_rotate`.
@@ -207,7 +210,7 @@ impl Upkeep<'_> {
         }
     }
 
-    fn not_told(&self, error: &Error) {
+    fn not_told(&self, error: &system::Error) {
         self.log
             .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
     }
@@ -225,10 +228,11 @@ impl Upkeep<'_> {
         let names: Vec<String> = untold.into_iter().collect();
         let started = self
             .hook_environment(&names.join(" "))
+            .map_err(Error::from)
             .and_then(|environment| {
                 let user = self.config.user.as_ref();
                 let place = self.working_directory.as_deref();
-                Hook::start(command, environment, user, self.umask, place)
+                Ok(Hook::start(command, environment, user, self.umask, place)?)
             });
         match started {
             Ok(hook) => self.state.hook = Some((hook, moment() + *timeout)),
@@ -240,13 +244,13 @@ impl Upkeep<'_> {
     }
 
     /// The application's environment, with the values of the last generation, and what changed.
-    fn hook_environment(&self, changed: &str) -> Result<Vec<CString>, Error> {
+    fn hook_environment(&self, changed: &str) -> Result<Vec<CString>, command::Error> {
         let variables = self.state.variables.iter();
         let mut variables: Vec<Secret<Vec<u8>>> = variables
             .map(|(name, value)| Secret::new(format!("{name}={}", value.expose()).into_bytes()))
             .collect();
         variables.push(Secret::new(format!("{CHANGED}={changed}").into_bytes()));
-        init::environment(self.config, &variables)
+        environment(self.config, &variables)
     }
 
     pub(super) fn hook_ended(&mut self) {
@@ -263,7 +267,7 @@ impl Upkeep<'_> {
         self.start_hook();
     }
 
-    pub(super) fn hook_failed(&self, failure: &init::HookFailure) {
+    pub(super) fn hook_failed(&self, failure: &hook::Failure) {
         let text = format!("the command of `on_rotate` failed: {failure}");
         self.log.event(Level::Warn, "on_rotate_failed", &text, &[]);
     }

@@ -14,15 +14,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, setsid};
 use zeroize::Zeroize;
 
-use super::{fork_child, leave, pidfd, system, with_their_rights};
 use crate::command::Command;
-use crate::error::Error as CrateError;
-use crate::system::exec;
-use crate::system::signal;
+use crate::system::fork::{fork_child, leave};
+use crate::system::process::{pidfd, with_their_rights};
 use crate::system::user::User;
+use crate::system::{self, exec, refused, signal};
 
 /// A command that was started and whose end is awaited.
-pub struct Hook {
+pub(super) struct Hook {
     child: Pid,
     /// A descriptor of the process; where there is none, of the signal that tells of its end.
     ended: OwnedFd,
@@ -30,7 +29,7 @@ pub struct Hook {
 
 /// How a command ended that did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub(super) enum Failure {
     /// With this exit code.
     Code(i32),
     /// By this signal.
@@ -50,17 +49,18 @@ impl fmt::Display for Failure {
 }
 
 impl Hook {
-    /// Starts the command in a session of its own, with this umask and in this working directory, or else in the own one; what it prints goes to standard error.
+    /// Starts the command in a session of its own, with this umask and in this working directory, or else in the own one;
+    /// what the command prints goes to standard error.
     ///
     /// Only while there is one thread.
-    pub fn start(
+    pub(super) fn start(
         command: &Command,
         environment: Vec<CString>,
         user: Option<&User>,
         umask: Mode,
         working_directory: Option<&Path>,
-    ) -> Result<Hook, CrateError> {
-        let child = match fork_child().map_err(system("fork"))? {
+    ) -> Result<Hook, system::Error> {
+        let child = match fork_child().map_err(refused("fork"))? {
             ForkResult::Child => {
                 nix::sys::stat::umask(umask);
                 leave(run(command, &environment, user, working_directory).exit_code())
@@ -74,13 +74,13 @@ impl Hook {
             Ok(ended) => Ok(Hook { child, ended }),
             Err(errno) => {
                 end(child, user);
-                Err(system("watch the command")(errno).into())
+                Err(refused("watch the command")(errno))
             }
         }
     }
 
     /// Learns how it ended; none while it runs.
-    pub fn outcome(&self) -> Option<Result<(), Failure>> {
+    pub(super) fn outcome(&self) -> Option<Result<(), Failure>> {
         // The signal is taken, so that it does not tell of the same end for ever. Of a process nothing can be read.
         let _ = nix::unistd::read(&self.ended, &mut [0; 128]);
         match waitpid(self.child, Some(WaitPidFlag::WNOHANG)) {
@@ -93,7 +93,7 @@ impl Hook {
     }
 
     /// Ends it, with everything that it started and that has not gone its own way.
-    pub fn kill(self, user: Option<&User>) -> Failure {
+    pub(super) fn kill(self, user: Option<&User>) -> Failure {
         end(self.child, user);
         Failure::Late
     }
@@ -129,12 +129,12 @@ fn run(
     environment: &[CString],
     user: Option<&User>,
     working_directory: Option<&Path>,
-) -> CrateError {
+) -> exec::Error {
     // A group that can be killed as a whole.
     let _ = setsid();
     let stderr = std::io::stderr();
     if let Err(errno) = nix::unistd::dup2_stdout(&stderr) {
-        return system("replace standard output")(errno).into();
+        return refused("replace standard output")(errno).into();
     }
     // Either of the two may be the one who can go there: it was received, and not entered.
     let go = || working_directory.map_or(Ok(()), chdir);
@@ -142,13 +142,14 @@ fn run(
     if let Some(user) = user
         && let Err(error) = exec::become_user(user)
     {
-        return CrateError::Exec(error);
+        return error.into();
     }
     if let Err(errno) = gone.or_else(|_| go()) {
-        return system("enter the working directory")(errno).into();
+        return refused("enter the working directory")(errno).into();
     }
-    match exec::exec(command, environment, 0, signal::received()) {
+    let (path, arguments) = (&command.path, &command.arguments);
+    match exec::exec(path, arguments, environment, 0, signal::received()) {
         Ok(never) => match never {},
-        Err(error) => CrateError::Exec(error),
+        Err(error) => error,
     }
 }

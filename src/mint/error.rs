@@ -1,0 +1,108 @@
+//! Why there is no wrapping token.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+
+use crate::{config, system, vault};
+
+/// There is no wrapping token.
+#[derive(Debug)]
+pub enum Error {
+    /// There is nothing to make one with.
+    Missing,
+    /// There are two tokens to make it with.
+    Ambiguous {
+        /// The variable that holds one of them.
+        variable: &'static str,
+    },
+    /// The file with the issuing token cannot be used.
+    Source {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What was read is no token; the value itself is never shown.
+    Malformed {
+        /// The variable or the file's path.
+        origin: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Vault did not make one.
+    Vault(vault::Error),
+    /// It was made, and nobody has it.
+    NotPrinted {
+        /// What the system said.
+        reason: String,
+        /// By which the client token can be revoked.
+        wrapped_accessor: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Missing => f.write_str("there is no issuing token"),
+            Error::Ambiguous { variable } => {
+                write!(
+                    f,
+                    "two issuing tokens were given: {variable} and --issuer-token-file"
+                )
+            }
+            Error::Source { path, reason } => write!(
+                f,
+                "cannot read the issuing token from {}: {reason}",
+                path.display()
+            ),
+            Error::Malformed { origin, reason } => {
+                write!(f, "the issuing token in {origin} is malformed: {reason}")
+            }
+            Error::Vault(error) => error.fmt(f),
+            Error::NotPrinted { reason, .. } => {
+                write!(
+                    f,
+                    "the wrapping token was made and cannot be printed: {reason}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Every way in which a mint fails.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line is wrong.
+    Usage(String),
+    /// The environment is wrong.
+    Config(config::Error),
+    /// Vault's CA could not be read.
+    Trust(vault::TrustError),
+    /// A system call failed.
+    System(system::Error),
+    /// A signal ended the mint.
+    Interrupted {
+        /// The signal's name.
+        signal: Signal,
+    },
+    /// There is no wrapping token.
+    Mint(Error),
+}
+
+macro_rules! from {
+    ($($error:ty: $variant:ident),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Failure::$variant(error)
+            }
+        })*
+    };
+}
+
+from! {
+    config::Error: Config, vault::TrustError: Trust, system::Error: System, Error: Mint
+}
