@@ -10,8 +10,8 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config;
 use crate::log::{self, Log};
+use crate::text;
 
 /// The command line and those variables that stand for a flag; a flag wins over its variable.
 #[derive(Debug, Parser)]
@@ -50,7 +50,7 @@ pub struct Cli {
         value_name = "DURATION",
         env = "ANTEROOM_TOKEN_WAIT",
         hide_env_values = true,
-        value_parser = config::duration as Reader<Duration>
+        value_parser = text::duration as Reader<Duration>
     )]
     pub token_wait: Option<Duration>,
 
@@ -81,7 +81,7 @@ pub struct Cli {
         value_name = "DURATION",
         env = "ANTEROOM_DEADLINE",
         hide_env_values = true,
-        value_parser = config::positive as Reader<Duration>
+        value_parser = text::positive as Reader<Duration>
     )]
     pub deadline: Option<Duration>,
 
@@ -342,7 +342,7 @@ pub enum Task {
 #[derive(Debug, Args)]
 pub struct MintOptions {
     /// Token role, which decides what the new token may do
-    #[arg(long, value_name = "ROLE", value_parser = config::path_segment as Reader<String>)]
+    #[arg(long, value_name = "ROLE", value_parser = text::path_segment as Reader<String>)]
     pub role: Option<String>,
 
     /// What Vault's audit log says of the token; repeatable
@@ -358,11 +358,11 @@ pub struct MintOptions {
     pub any_policy: bool,
 
     /// Life of the service's own token, until it is renewed
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = config::whole_seconds as Reader<Duration>)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = text::whole_seconds as Reader<Duration>)]
     pub ttl: Duration,
 
     /// Life of the wrapping token
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = config::whole_seconds as Reader<Duration>)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = text::whole_seconds as Reader<Duration>)]
     pub wrap_ttl: Duration,
 
     /// The token alone, JSON as vault and bao print it, or a line for docker run --env-file

@@ -3,11 +3,9 @@
 //! A flag wins over the environment, the environment over the manifest; `[vault] pin = true` turns that round for the
 //! whole `[vault]` table. Every mistake is collected before the first is reported.
 
-mod environment;
 mod expand;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod names;
 mod resolve;
 
 use std::ffi::OsString;
@@ -18,16 +16,15 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::files::template::{self, Template};
+use crate::environment::Environment;
 use crate::manifest::Mistake;
 use crate::system::user::User;
+use crate::template::{self, Template};
+use crate::text::Address;
 use crate::vault::{Endpoint, Roots};
 
-pub use environment::{Environment, TOKEN_VARIABLES, Tokens};
-pub use names::{Address, duration, file_name, path_segment, vault_path};
 pub use resolve::{
-    DEADLINE, SECRETS_DIR, Surroundings, label, positive, resolve, vault_alone,
-    vault_from_environment, whole_seconds,
+    DEADLINE, SECRETS_DIR, Surroundings, resolve, vault_alone, vault_from_environment,
 };
 
 /// What the configuration is for; it decides what must be there.
@@ -48,8 +45,8 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// An application is to run on this machine, as it is.
-    fn is_here(self) -> bool {
+    /// Whether an application is to run on this machine, as it is.
+    pub fn is_here(self) -> bool {
         matches!(self, Purpose::Start | Purpose::DryRun)
     }
 }

@@ -2,18 +2,20 @@
 //! for the Java stores.
 
 pub mod keystore;
+pub mod rehearsal;
 pub mod sample;
+mod scope;
 pub mod status;
-pub mod template;
 
 use std::fmt;
 
 use crate::certificate::Issued;
-use crate::config::{self, Config, Dependency, file};
+use crate::config::{Config, Dependency, file};
 use crate::pem;
 use crate::secret::Secret;
+use crate::text;
 
-use template::Scope;
+use scope::Scope;
 
 /// One file of a generation.
 pub struct File {
@@ -306,7 +308,7 @@ fn fields(dependency: &Dependency, credential: &Credential) -> Result<Vec<File>,
 }
 
 fn field_file_name(name: &str) -> Result<(), String> {
-    config::file_name(name)?;
+    text::file_name(name)?;
     // As an argument of `awk`, `env` or `make` such a file name is an assignment.
     if name.contains('=') {
         return Err("it holds `=`".to_owned());

@@ -18,7 +18,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pem", crate::pem::fuzzing::pem),
     ("manifest", crate::config::fuzzing::manifest),
     ("names", crate::config::fuzzing::names),
-    ("template", crate::files::template::fuzzing::template),
+    ("template", crate::template::fuzzing::template),
     ("log", crate::log::fuzzing::log),
     #[cfg(feature = "agent")]
     ("cgroup", crate::agent::process::fuzzing::cgroup),

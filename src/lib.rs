@@ -27,7 +27,9 @@
 //! | what a start and the upkeep may do in Vault | [`policy`] |
 //! | the host side: a wrapping token for somebody else | [`mint`] |
 //! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
-//! | which name was meant | [`spelling`] |
+//! | the environment as received, and the tokens in it | [`environment`] |
+//! | texts that become durations, paths, addresses and names | [`text`], with [`spelling`] |
+//! | templates, before and with their values | [`template`] |
 //! | why it failed | [`error`] |
 //! | the floor: processes, signals, exec, users, name lookups, memory | [`system`] |
 //! | what must hold whatever comes in, for fuzzers and tests alone | `fuzzing` |
@@ -50,6 +52,7 @@ pub mod command;
 pub mod config;
 pub mod dependencies;
 pub mod dry_run;
+pub mod environment;
 pub mod error;
 
 pub mod fetch;
@@ -75,6 +78,8 @@ pub mod secrets_dir;
 pub mod spelling;
 pub mod start;
 pub mod system;
+pub mod template;
+pub mod text;
 pub mod text_file;
 
 pub mod vault;

@@ -12,7 +12,8 @@ use nix::errno::Errno;
 use zeroize::Zeroizing;
 
 use crate::cli::{MintFormat, MintOptions};
-use crate::config::{self, Environment, Tokens};
+use crate::config;
+use crate::environment::{Environment, Tokens};
 use crate::log::{Level, Log};
 use crate::secret::Secret;
 use crate::secret_file::{self, Unusable};

@@ -7,11 +7,10 @@ use std::time::Instant;
 use nix::libc;
 
 use crate::cli::{Cli, Task};
-use crate::config::{
-    self, Certificate, Config, Environment, Purpose, Surroundings, TOKEN_VARIABLES, Tokens,
-    TrustAnchors,
-};
+use crate::config::{self, Certificate, Config, Purpose, Surroundings, TrustAnchors};
+use crate::environment::{Environment, TOKEN_VARIABLES, Tokens};
 use crate::error::Error;
+use crate::files::rehearsal;
 use crate::health;
 use crate::init;
 use crate::keeper::Origin;
@@ -121,7 +120,12 @@ fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Resul
         uid: nix::unistd::geteuid().as_raw(),
         gid: nix::unistd::getegid().as_raw(),
     };
-    let mut config = config::resolve(cli, &text, surroundings, purpose)?;
+    let (mut config, said) = config::resolve(cli, &text, surroundings, purpose)?;
+    let mistakes = rehearsal::mistakes(&config, &said, purpose);
+    if !mistakes.is_empty() {
+        let manifest = cli.manifest.clone();
+        return Err(config::Error::Mistakes { manifest, mistakes }.into());
+    }
     if let Some(Certificate {
         trust_anchors: TrustAnchors::File(path),
         ..

@@ -13,7 +13,7 @@ use super::directories;
 use super::error::Error;
 use super::register::Selector;
 use crate::cli::Logging;
-use crate::config::{Environment, TOKEN_VARIABLES};
+use crate::environment::{Environment, TOKEN_VARIABLES};
 use crate::log::Log;
 use crate::system::exec;
 use crate::text_file::{CONFIGURATION_MAX, read_text};

@@ -9,9 +9,11 @@ use std::time::Duration;
 use super::delivery;
 use super::identity::{Delivery, LabelNames, Rule, UserRule, repository};
 use super::image::{Command, Demand, MANIFEST, cleaned, is_within};
-use crate::config::{self, Environment, Vault};
+use crate::config::{self, Vault};
+use crate::environment::Environment;
 use crate::manifest::table::{self, Table};
 use crate::manifest::{At, Mistake, Place, read_vault};
+use crate::text;
 
 use roles::Grant;
 
@@ -168,7 +170,7 @@ impl Reader {
         let mut role = None;
         if let Some(mut t) = root.table("mint") {
             wrap_ttl = self.parsed(t.text("wrap_ttl"), short);
-            ttl = self.parsed(t.text("ttl"), config::whole_seconds);
+            ttl = self.parsed(t.text("ttl"), text::whole_seconds);
             starts_per_minute = t.number("starts_per_minute");
             if starts_per_minute == Some(0) {
                 let text = "`starts_per_minute` in [mint]: with 0 nobody could start";
@@ -280,7 +282,7 @@ impl Reader {
             sources.push(file.map(Login::WrappingToken));
         }
         if let Some(mut approle) = t.table("approle") {
-            let mount = self.parsed(approle.text("mount"), config::vault_path);
+            let mount = self.parsed(approle.text("mount"), text::vault_path);
             let role_id = approle.text("role_id").map(|id| id.value);
             let secret_id = self.parsed(approle.text("secret_id_file"), absolute);
             approle.finish(&mut self.mistakes);
@@ -333,8 +335,8 @@ impl Reader {
         role: &str,
         has_door: bool,
     ) -> Option<(Rule, bool)> {
-        let app = self.parsed(t.text("app"), config::label);
-        let environments = self.list(t.texts("environments"), config::label);
+        let app = self.parsed(t.text("app"), text::label);
+        let environments = self.list(t.texts("environments"), text::label);
         let images = self.list(t.texts("images"), image);
         let digests = self.list(t.texts("digests"), digest);
         let users = self.list(t.texts("users"), user);
@@ -400,7 +402,7 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 }
 
 fn short(text: &str) -> Result<Duration, String> {
-    config::whole_seconds(text).and_then(|ttl| match ttl <= WRAP_TTL {
+    text::whole_seconds(text).and_then(|ttl| match ttl <= WRAP_TTL {
         true => Ok(ttl),
         false => Err("a wrapping token lives 30 s at the most".to_owned()),
     })
@@ -409,7 +411,7 @@ fn short(text: &str) -> Result<Duration, String> {
 /// A role's name, in which the two identity labels may stand.
 fn role_name(text: &str) -> Result<String, String> {
     let sample = text.replace("${app}", "a").replace("${environment}", "e");
-    config::path_segment(&sample)
+    text::path_segment(&sample)
         .map(|_| text.to_owned())
         .map_err(|error| {
             format!("{error}; `${{app}}` and `${{environment}}` are all that is replaced")

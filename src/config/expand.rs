@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::Environment;
+use crate::environment::Environment;
 
 /// What a name in `${…}` may stand for.
 pub(super) struct Names<'a> {
@@ -53,7 +53,7 @@ fn value(reference: &str, names: &Names<'_>) -> Result<String, String> {
                 "`${{{reference}}}` is not ${{NAME}} or ${{NAME:-default}}"
             ));
         }
-        _ if super::environment::TOKEN_VARIABLES.contains(&name) => {
+        _ if crate::environment::TOKEN_VARIABLES.contains(&name) => {
             return Err(format!(
                 "`${{{name}}}` would copy a token into the configuration"
             ));

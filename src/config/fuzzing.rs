@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use super::expand::is_variable_name;
-use super::names::{is_host_name, namespace};
-use super::{
-    Address, Environment, Error, Purpose, Surroundings, duration, file_name, path_segment, resolve,
-    vault_path,
-};
+use super::{Error, Purpose, Surroundings, resolve};
 use crate::cli::Cli;
+use crate::environment::Environment;
+use crate::files::rehearsal;
+use crate::manifest::Mistake;
+use crate::text::{
+    Address, duration, file_name, is_host_name, namespace, path_segment, vault_path,
+};
 use crate::{plan, policy};
 
 /// Reads a manifest, and prints what follows from it.
@@ -31,7 +33,8 @@ pub fn manifest(input: &[u8]) {
             gid: 0,
         };
         match resolve(cli, text, surroundings, purpose) {
-            Ok(config) => {
+            Ok((config, said)) => {
+                check_places(&rehearsal::mistakes(&config, &said, purpose), text);
                 let plan = plan::text(&config);
                 assert!(!plan.contains(|c: char| c.is_control() && c != '\n'));
                 is_policy(&policy::service(&config));
@@ -46,14 +49,19 @@ pub fn manifest(input: &[u8]) {
             }
             Err(Error::Mistakes { mistakes, .. }) => {
                 assert!(!mistakes.is_empty());
-                let lines = text.lines().count() + 1;
-                for place in mistakes.iter().filter_map(|mistake| mistake.place) {
-                    assert!((1..=lines).contains(&place.line), "{place:?}");
-                    assert!((1..=text.len() + 1).contains(&place.column), "{place:?}");
-                }
+                check_places(&mistakes, text);
             }
             Err(other) => unreachable!("{other}"),
         }
+    }
+}
+
+/// Each mistake is somewhere in the manifest.
+fn check_places(mistakes: &[Mistake], text: &str) {
+    let lines = text.lines().count() + 1;
+    for place in mistakes.iter().filter_map(|mistake| mistake.place) {
+        assert!((1..=lines).contains(&place.line), "{place:?}");
+        assert!((1..=text.len() + 1).contains(&place.column), "{place:?}");
     }
 }
 

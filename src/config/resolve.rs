@@ -3,7 +3,6 @@
 mod certificate;
 mod dependencies;
 mod process;
-mod rehearsal;
 mod vault;
 
 use std::cell::RefCell;
@@ -12,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::expand::{Names, expand};
-use super::names::duration;
-use super::{Config, Delivery, Environment, Error, Purpose, file};
+use super::{Config, Delivery, Error, Purpose, file};
 use crate::cli::Cli;
+use crate::environment::Environment;
 use crate::manifest::{self, At, Manifest, Mistake};
+use crate::text::{label, named, positive};
 
 /// What the process found around it, as plain values.
 pub struct Surroundings {
@@ -33,7 +33,7 @@ pub struct Surroundings {
 
 /// Where the files go unless something else is said.
 pub const SECRETS_DIR: &str = "/run/secrets";
-/// From start to exec, when nobody says otherwise.
+/// The time from start to exec, unless something else is said.
 pub const DEADLINE: Duration = Duration::from_secs(25);
 /// How long an agent's token is waited for.
 const AGENT_WAIT: Duration = Duration::from_secs(20);
@@ -41,13 +41,13 @@ const MIN_TTL: Duration = Duration::from_secs(10);
 /// As the Vault CLI has it.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Brings everything together; `text` is the manifest's.
+/// Brings everything together; `text` is the manifest's. What the manifest says is given back as well, for its places.
 pub fn resolve(
     cli: &Cli,
     text: &str,
     surroundings: Surroundings,
     purpose: Purpose,
-) -> Result<Config, Error> {
+) -> Result<(Config, Manifest), Error> {
     let (manifest, mistakes) = manifest::parse(text);
     let mut resolver = Resolver {
         mistakes,
@@ -76,15 +76,12 @@ pub fn resolve(
         received: surroundings.environment,
         ..config
     });
-    match config {
-        Some(config) if mistakes.is_empty() => {
-            mistakes = rehearsal::mistakes(&config, &manifest, purpose);
-            if mistakes.is_empty() {
-                return Ok(config);
-            }
-        }
-        _ => mistakes.sort_by_key(|mistake| mistake.place),
+    if let Some(config) = config
+        && mistakes.is_empty()
+    {
+        return Ok((config, manifest));
     }
+    mistakes.sort_by_key(|mistake| mistake.place);
     Err(Error::Mistakes {
         manifest: cli.manifest.clone(),
         mistakes,
@@ -346,56 +343,4 @@ impl Resolver<'_> {
         }
         Some(directory)
     }
-}
-
-fn named<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
-    known
-        .iter()
-        .find(|(name, _)| *name == text)
-        .map(|(_, value)| *value)
-        .ok_or_else(|| {
-            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            format!(
-                "`{}` is not one of {}",
-                text.escape_default(),
-                names.join(", ")
-            )
-        })
-}
-
-/// A duration of more than nothing.
-pub fn positive(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|duration| {
-        if duration.is_zero() {
-            Err("the duration must be more than zero".to_owned())
-        } else {
-            Ok(duration)
-        }
-    })
-}
-
-/// A life that Vault can be asked for: it counts in seconds.
-pub fn whole_seconds(text: &str) -> Result<Duration, String> {
-    positive(text).and_then(|duration| match duration.subsec_nanos() {
-        0 => Ok(duration),
-        _ => Err("Vault counts in whole seconds".to_owned()),
-    })
-}
-
-/// An identity label: it becomes part of names and paths.
-pub fn label(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 128 {
-        return Err("a label has 1 to 128 characters".to_owned());
-    }
-    if !text
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        || text.starts_with('.')
-    {
-        return Err(
-            "a label holds letters, digits, `-`, `_` and `.`, and does not begin with a dot"
-                .to_owned(),
-        );
-    }
-    Ok(text.to_owned())
 }

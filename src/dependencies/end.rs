@@ -3,8 +3,8 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::config;
 use crate::files::OwnEnd;
+use crate::text;
 use crate::vault::Value;
 
 /// Fields that stand beside the `ttl` of a password that the engine exchanges by itself.
@@ -53,7 +53,7 @@ pub(super) fn own_end(
 fn seconds(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
-        Value::Text(text) => config::duration(text.expose())
+        Value::Text(text) => text::duration(text.expose())
             .ok()
             .map(|duration| duration.as_secs()),
         _ => None,

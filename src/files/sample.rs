@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::Credential;
-use super::template::RESERVED;
 use crate::config::{Config, Dependency};
 use crate::secret::Secret;
+use crate::template::RESERVED;
 
 /// Takes the samples of the manifest, and an invented value for every other field that it names.
 pub fn credential(dependency: &Dependency, config: &Config) -> Credential {

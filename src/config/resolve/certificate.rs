@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{Resolver, named, positive};
-use crate::config::names::{file_name, is_host_name, vault_path};
+use super::Resolver;
 use crate::config::{Certificate, Java, KeyType, Profile, TrustAnchors};
 use crate::manifest::{self, At};
+use crate::text::{file_name, is_host_name, named, positive, vault_path};
 
 impl Resolver<'_> {
     pub(super) fn certificate(&mut self, table: &manifest::Certificate) -> Option<Certificate> {

@@ -1,12 +1,13 @@
 //! `[dependencies]` and `[environment]`, and names that would meet.
 
-use super::{Resolver, named};
+use super::Resolver;
 use crate::config::expand::{expand, is_variable_name};
-use crate::config::names::{file_name, vault_path};
-use crate::config::{Dependency, Java, Method, TOKEN_VARIABLES, Variable, file};
-use crate::files::template::{self, Known, Template};
+use crate::config::{Dependency, Java, Method, Variable, file};
+use crate::environment::TOKEN_VARIABLES;
 use crate::manifest::{self, At, Manifest};
 use crate::spelling::meant;
+use crate::template::{self, Known, Template};
+use crate::text::{file_name, named, vault_path};
 
 impl Resolver<'_> {
     /// The names that templates may use, as far as they are known before there is a value.

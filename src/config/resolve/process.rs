@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Resolver, named, positive};
+use super::Resolver;
 use crate::cli;
-use crate::config::names::duration;
 use crate::config::{Lifecycle, OnExpiry, OnRotate, Supervision, Upkeep};
 use crate::manifest::{self, At, Manifest, Words};
 use crate::system::user::User;
+use crate::text::{duration, named, positive};
 
 const ON_ROTATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Docker's patience is 10 s, and some of it belongs to the revocation.

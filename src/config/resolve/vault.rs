@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{CLIENT_TIMEOUT, MIN_TTL, Resolver, positive};
-use crate::config::names::{Address, duration, is_host_name, namespace, vault_path};
+use super::{CLIENT_TIMEOUT, MIN_TTL, Resolver};
 use crate::config::{Promise, Purpose, Vault};
 use crate::manifest::{self, At, Place};
+use crate::text::{Address, duration, is_host_name, namespace, positive, vault_path};
 
 /// Variables that other clients of Vault go by, and why this one does not.
 const IGNORED: [(&[&str], &str); 4] = [

@@ -109,7 +109,7 @@ fn ends_in_a_number(host: &str) -> bool {
 }
 
 /// A DNS name (RFC 1123, and `_`); a leading `*.` is the caller's.
-pub(super) fn is_host_name(name: &str) -> bool {
+pub fn is_host_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
         && name.split('.').all(|label| {
@@ -158,7 +158,7 @@ pub fn path_segment(text: &str) -> Result<String, String> {
 }
 
 /// A namespace, without the slashes around it; none for the root namespace.
-pub(super) fn namespace(text: &str) -> Result<Option<String>, String> {
+pub fn namespace(text: &str) -> Result<Option<String>, String> {
     let text = text.trim_matches('/');
     if text.is_empty() || text == "root" {
         return Ok(None);
@@ -230,6 +230,59 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     } else {
         Ok(total)
     }
+}
+
+/// Finds the value that a word stands for; the error lists the known words.
+pub fn named<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
+    known
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            format!(
+                "`{}` is not one of {}",
+                text.escape_default(),
+                names.join(", ")
+            )
+        })
+}
+
+/// A duration of more than nothing.
+pub fn positive(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|duration| {
+        if duration.is_zero() {
+            Err("the duration must be more than zero".to_owned())
+        } else {
+            Ok(duration)
+        }
+    })
+}
+
+/// A life that Vault can be asked for: it counts in seconds.
+pub fn whole_seconds(text: &str) -> Result<Duration, String> {
+    positive(text).and_then(|duration| match duration.subsec_nanos() {
+        0 => Ok(duration),
+        _ => Err("Vault counts in whole seconds".to_owned()),
+    })
+}
+
+/// An identity label: it becomes part of names and paths.
+pub fn label(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 128 {
+        return Err("a label has 1 to 128 characters".to_owned());
+    }
+    if !text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        || text.starts_with('.')
+    {
+        return Err(
+            "a label holds letters, digits, `-`, `_` and `.`, and does not begin with a dot"
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -9,20 +9,18 @@ mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
-use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Object, ValueKind};
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
+use minijinja::value::ValueKind;
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
-use super::Credential;
-use crate::config::{Config, TOKEN_VARIABLES};
 use crate::secret::Secret;
 
 use audit::Path;
 use filters::Unfit;
 
 pub use known::Known;
+pub use minijinja::Value;
 
 /// Names that every template knows besides the dependencies.
 pub const RESERVED: [&str; 4] = ["app", "env", "environment", "secrets_dir"];
@@ -163,8 +161,8 @@ fn engine() -> Environment<'static> {
     engine
 }
 
-/// What one template may use.
-pub struct Values(BTreeMap<String, Value>);
+/// The values that one template may use, by their names.
+pub struct Values(pub BTreeMap<String, Value>);
 
 impl Values {
     fn known(&self) -> String {
@@ -182,79 +180,9 @@ impl Values {
     }
 }
 
-/// What all templates of a start may use.
-pub struct Scope(BTreeMap<String, Value>);
-
-impl Scope {
-    /// The labels, the environment without tokens, the secrets directory, and each dependency under its identifier.
-    pub fn new(config: &Config, credentials: &[Credential], secrets_dir: &str) -> Scope {
-        let mut values = BTreeMap::new();
-        values.insert("app".to_owned(), Value::from(config.app.as_str()));
-        values.insert(
-            "environment".to_owned(),
-            Value::from(config.environment.as_str()),
-        );
-        values.insert("secrets_dir".to_owned(), Value::from(secrets_dir));
-        let environment: BTreeMap<String, Value> = config
-            .received
-            .without_tokens()
-            .filter_map(|(name, value)| {
-                Some((name.to_str()?.to_owned(), Value::from(value.to_str()?)))
-            })
-            .collect();
-        values.insert("env".to_owned(), map(environment));
-        for (dependency, credential) in config.dependencies.iter().zip(credentials) {
-            values.insert(dependency.identifier(), map(fields(credential)));
-        }
-        Scope(values)
-    }
-
-    /// The name is the same in every start of this container, unlike a credential.
-    pub fn is_plain(&self, name: &str) -> bool {
-        RESERVED.contains(&name)
-    }
-
-    /// Has every variable set, for a look at templates where those of the container are not known.
-    pub fn invent_variables(&mut self) {
-        let any = Value::from_object(AnyVariable);
-        self.0.insert("env".to_owned(), any);
-    }
-
-    /// For a variable: everything.
-    pub fn all(&self) -> Values {
-        Values(self.0.clone())
-    }
-
-    /// For a file of one dependency: everything, and its own fields without the dependency's name before them.
-    pub fn within(&self, credential: &Credential) -> Values {
-        let mut values = self.0.clone();
-        values.extend(fields(credential));
-        Values(values)
-    }
-}
-
-fn fields(credential: &Credential) -> BTreeMap<String, Value> {
-    credential
-        .fields
-        .iter()
-        .map(|(name, value)| (name.clone(), Value::from(value.expose().as_str())))
-        .collect()
-}
-
-/// Collected from an iterator it would be a list of pairs instead.
-fn map(values: BTreeMap<String, Value>) -> Value {
+/// Makes a value with fields; collected from an iterator, it would be a list of pairs.
+pub fn map(values: BTreeMap<String, Value>) -> Value {
     Value::from_object(values)
-}
-
-/// An environment in which each variable has its own name for a value.
-#[derive(Debug)]
-struct AnyVariable;
-
-impl Object for AnyVariable {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let name = key.as_str()?;
-        (!TOKEN_VARIABLES.contains(&name)).then(|| Value::from(name.to_lowercase()))
-    }
 }
 
 #[cfg(test)]
@@ -294,13 +222,11 @@ mod tests {
 
     #[test]
     fn a_dependency_is_reached_by_its_fields_and_what_is_missing_names_no_value_t15() {
-        let credential = Credential {
-            fields: vec![("password".to_owned(), Secret::new("canary".to_owned()))],
-            lease: None,
-            end: None,
-        };
         let mut values = values(&[("app", "timeline")]);
-        let fields = map(fields(&credential));
+        let fields = map(BTreeMap::from([(
+            "password".to_owned(),
+            Value::from("canary"),
+        )]));
         values.0.insert("orders_db".to_owned(), fields);
         let render = |source| Template::parse(source).expect("valid").render(&values);
         let rendered = render("{{ orders_db.password }}").expect("known");

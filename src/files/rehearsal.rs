@@ -1,14 +1,14 @@
 //! Every template once with samples, so that what a start would stumble over is found while the token is untouched.
 
-use super::SECRETS_DIR;
-use crate::config::{Config, Purpose};
-use crate::files::sample;
-use crate::files::template::{Scope, Template, Values};
+use super::sample;
+use super::scope::Scope;
+use crate::config::{Config, Purpose, SECRETS_DIR};
 use crate::manifest::{Manifest, Mistake, Place};
+use crate::template::{Template, Values};
 
 /// Names the templates that fail; at a start only those that no other value would put right, since the samples are not
 /// the real values.
-pub(super) fn mistakes(config: &Config, manifest: &Manifest, purpose: Purpose) -> Vec<Mistake> {
+pub fn mistakes(config: &Config, manifest: &Manifest, purpose: Purpose) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     if purpose == Purpose::Health {
         return mistakes;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RESERVED;
 use super::audit::Path;
-use crate::config::TOKEN_VARIABLES;
+use crate::environment::TOKEN_VARIABLES;
 use crate::spelling::meant;
 
 /// The fields of a name, as far as they are known before there is a value.
