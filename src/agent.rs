@@ -39,6 +39,7 @@ pub mod process;
 mod readers;
 pub mod register;
 pub mod revocation;
+mod runtime;
 mod sockets;
 pub mod status;
 
@@ -56,12 +57,12 @@ use crate::log::{Level, Log, Value};
 use configuration::Configuration;
 use docker::Engine;
 use error::Error;
-use handout::nanoseconds;
 use identity::Claim;
 use lanes::Lanes;
 use limiter::{Admission, Limiter};
 use metrics::Metrics;
 use own_token::OwnToken;
+use register::nanoseconds;
 use register::{Entry, Place, Register};
 use sockets::Inode;
 

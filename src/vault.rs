@@ -7,6 +7,7 @@
 mod answer;
 #[cfg(feature = "agent")]
 mod approle;
+mod call;
 mod client;
 mod error;
 mod exchange;
@@ -17,6 +18,7 @@ mod logical;
 mod lookup;
 mod mint;
 mod pki;
+mod retry;
 mod roots;
 mod tls;
 mod token;

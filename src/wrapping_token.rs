@@ -3,6 +3,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod input;
+mod read;
 mod socket;
 mod wait;
 
@@ -18,7 +19,8 @@ use zeroize::Zeroizing;
 use crate::log::Log;
 use crate::secret::Secret;
 
-use input::{Kinds, read_capped, read_path};
+use input::{Kinds, read_path};
+use read::read_capped;
 
 /// Longest token that is sent anywhere.
 const TOKEN_MAX: usize = 4096;

@@ -21,6 +21,7 @@ use super::configuration::{Configuration, Login};
 use super::error::Error;
 use super::register::{Entry, Selector};
 use super::revocation::{AT_ONCE, Outcome, Wanted, unknown};
+use super::runtime::runtime;
 use super::sockets::{PRIVATE, Socket};
 use crate::log::{Level, Log, Value, sanitised};
 
@@ -290,7 +291,7 @@ fn alone(
     // That one is for the next agent, and works once.
     let may_log_in = !matches!(configuration.login, Login::WrappingToken(_));
     let agent = Agent::new(configuration, log)?;
-    let runtime = super::cli::runtime()?;
+    let runtime = runtime()?;
     let (say, mut said) = mpsc::unbounded_channel();
     let work = async {
         // A block holds without a token too.

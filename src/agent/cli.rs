@@ -12,6 +12,7 @@ use super::configuration::{self, Configuration};
 use super::directories;
 use super::error::Error;
 use super::register::Selector;
+use super::runtime::runtime;
 use crate::cli::Logging;
 use crate::environment::{Environment, TOKEN_VARIABLES};
 use crate::log::Log;
@@ -152,21 +153,6 @@ pub fn run(cli: Cli, log: Log) -> Result<(), Error> {
 
 fn print(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
-}
-
-/// Threads for what may wait for Vault or for the kernel.
-pub(super) const THREADS_MAX: usize = 32;
-
-/// One thread, and others for what waits.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(THREADS_MAX)
-        .build()
-        .map_err(|error| Error::System {
-            step: "start a runtime",
-            reason: error.to_string(),
-        })
 }
 
 fn read(path: &Path) -> Result<Configuration, Error> {

@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
-use zeroize::Zeroizing;
 
 use super::configuration::Configuration;
 use super::docker::answers::Inspection;
-use super::handout::{Error, Way, blocking, nanoseconds};
+use super::handout::{Error, Way};
 use super::identity::{self, Claim};
 use super::limiter::Admission;
 use super::process::{self, Peer, Process};
-use super::sockets::{PUBLIC, Socket};
+use super::register::nanoseconds;
+use super::runtime::blocking;
+use super::sockets::{ANSWER_MAX, PUBLIC, Socket};
 use super::{Agent, LINES_PER_MINUTE, lock};
 use crate::log::{Level, Value};
-use crate::vault::Minted;
 
 /// Callers at one moment.
 const CALLERS_MAX: usize = 64;
@@ -42,8 +42,6 @@ const ENGINE_MAX: Duration = Duration::from_secs(30);
 /// How long a caller waits for the event of its own start, and between two looks.
 const EVENT_MAX: Duration = Duration::from_secs(5);
 const EVENT_LOOK: Duration = Duration::from_millis(10);
-/// How long a caller may leave its answer lying.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// A socket for everybody into whose container it is mounted.
 pub(super) fn open(configuration: &Configuration) -> io::Result<Option<Socket>> {
@@ -272,20 +270,6 @@ fn shared(caller: &Process, first: Process, container: String) -> Result<Process
 async fn refuse(stream: &mut UnixStream, reason: &str) {
     let answer = serde_json::json!({"error": reason}).to_string();
     let _ = tokio::time::timeout(ANSWER_MAX, stream.write_all(answer.as_bytes())).await;
-}
-
-/// Gives the caller its token.
-pub(super) async fn answer(stream: &mut UnixStream, minted: &Minted) -> Result<(), Error> {
-    let answer = serde_json::json!({
-        "token": minted.token.expose(),
-        "wrapped_accessor": minted.wrapped_accessor,
-    });
-    let answer = Zeroizing::new(answer.to_string());
-    let written = stream.write_all(answer.as_bytes());
-    match tokio::time::timeout(ANSWER_MAX, written).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Error::CallerGone),
-    }
 }
 
 fn duplicate(stream: &UnixStream) -> io::Result<OwnedFd> {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use futures_util::{Stream, StreamExt, stream};
 
 use super::docker::{Change, Engine, Error, Event};
-use super::handout::{Found, nanoseconds};
+use super::handout::Found;
 use super::identity::{Claim, Rule};
 use super::register::Entry;
+use super::register::nanoseconds;
 use super::{Agent, lock};
 use crate::clock::{calendar, chance};
 use crate::log::{Level, Value};

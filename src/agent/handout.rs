@@ -4,17 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
 use tokio::net::UnixStream;
 
 use super::Agent;
 use super::delivery::{self, Target};
+use super::docker;
 use super::docker::answers::Inspection;
 use super::identity::{self, Claim, Delivery, Identity, Refusal};
 use super::own_token::Trouble;
 use super::process::{self, Process};
-use super::register::{self, Entry, Selector};
-use super::{docker, door};
+use super::register::{self, Entry, Selector, nanoseconds};
+use super::runtime::blocking;
+use super::sockets;
 use crate::clock::{calendar, chance};
 use crate::log::{Level, Value};
 use crate::secret::Secret;
@@ -284,7 +285,10 @@ impl Agent {
                     let (token, process) = (minted.token.clone(), Arc::clone(&process));
                     self.place(&service, token, target, process).await
                 }
-                Place::Caller(stream) => door::answer(stream, &minted).await,
+                Place::Caller(stream) => {
+                    let answered = sockets::answer(stream, &minted).await;
+                    answered.map_err(|_| Error::CallerGone)
+                }
             }
         };
         let delivered = delivered.await;
@@ -459,18 +463,4 @@ pub(super) struct HandedOut {
     user: String,
     accessor: String,
     mint: Duration,
-}
-
-/// Runs what may wait for the kernel beside everything else.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        // A panic has ended the process already.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-/// As the register counts.
-pub(super) fn nanoseconds(time: OffsetDateTime) -> i64 {
-    time.unix_timestamp_nanos().try_into().unwrap_or(i64::MAX)
 }

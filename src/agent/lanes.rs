@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::handout::blocking;
-use super::{cli, lock};
+use super::lock;
+use super::runtime::{THREADS_MAX, blocking};
 
 /// Half of the threads that there are.
-const DELIVERIES_MAX: usize = cli::THREADS_MAX / 2;
+const DELIVERIES_MAX: usize = THREADS_MAX / 2;
 /// Deliveries to containers of one service in one environment.
 const LANES: usize = 2;
 
@@ -118,10 +118,11 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
+    use crate::agent::runtime::runtime;
 
     #[test]
     fn service_whose_deliveries_hang_holds_up_no_other() {
-        let runtime = cli::runtime().expect("a runtime");
+        let runtime = runtime().expect("a runtime");
         let lanes = Lanes::new(Duration::from_millis(20));
         let service = |name: &str| (name.to_owned(), "test".to_owned());
         let (hangs, works) = (service("hangs"), service("works"));

@@ -39,11 +39,11 @@ impl Readers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::cli;
+    use crate::agent::runtime::runtime;
 
     #[test]
     fn silent_readers_make_room_for_others_the_oldest_first() {
-        let runtime = cli::runtime().expect("a runtime");
+        let runtime = runtime().expect("a runtime");
         runtime.block_on(async {
             let mut readers = Readers::default();
             let mut tasks = Vec::new();

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use super::lock;
 
@@ -435,6 +436,11 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
     // Else a power cut may bring the old one back, and with it whoever was blocked since.
     let directory = path.parent().unwrap_or(Path::new("/"));
     std::fs::File::open(directory)?.sync_all()
+}
+
+/// As the register counts.
+pub(super) fn nanoseconds(time: OffsetDateTime) -> i64 {
+    time.unix_timestamp_nanos().try_into().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -237,11 +237,11 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::agent::cli;
+    use crate::agent::runtime::runtime;
 
     #[test]
     fn turn_that_was_called_off_leaves_the_token_to_the_next() {
-        let runtime = cli::runtime().expect("a runtime");
+        let runtime = runtime().expect("a runtime");
         let taken = Mutex::default();
         runtime.block_on(async {
             let work = async {

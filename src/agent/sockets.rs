@@ -9,11 +9,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::stat::{Mode, umask};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::{Agent, lock};
 use crate::log::{Level, Value};
+use crate::vault::Minted;
+
+/// How long a caller may leave its answer lying.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// Between two looks at the place of a socket.
 const LOOK: Duration = Duration::from_secs(1);
@@ -143,4 +149,18 @@ fn bind(path: &Path, mode: Mode) -> io::Result<UnixListener> {
     // It comes to its place when it listens: a caller that waits there connects in the moment in which the name appears.
     std::fs::rename(&new, path).map_err(at(path))?;
     Ok(listener)
+}
+
+/// Gives the caller its token.
+pub(super) async fn answer(stream: &mut UnixStream, minted: &Minted) -> io::Result<()> {
+    let answer = serde_json::json!({
+        "token": minted.token.expose(),
+        "wrapped_accessor": minted.wrapped_accessor,
+    });
+    let answer = Zeroizing::new(answer.to_string());
+    let written = stream.write_all(answer.as_bytes());
+    match tokio::time::timeout(ANSWER_MAX, written).await {
+        Ok(written) => written,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
+use super::call::Call;
 use super::error::Error;
-use super::exchange::Call;
 use super::value::Value;
 use crate::secret::Secret;
 

@@ -4,9 +4,9 @@ use serde::de::IgnoredAny;
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
+use super::call::{Call, Repeat};
 use super::client::{Client, Session};
 use super::error::Error;
-use super::exchange::{Call, Repeat};
 use crate::secret::Secret;
 
 impl Client {

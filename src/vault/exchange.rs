@@ -1,6 +1,5 @@
 //! One request and its answer, or why there is none.
 
-use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use time::format_description::well_known::Rfc2822;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response, header, request};
 use zeroize::Zeroizing;
 
+use super::call::{Answer, Call, Repeat};
 use super::client::{Client, Connections};
 use super::error::Error;
 use super::lookup::not_loopback;
@@ -22,41 +22,6 @@ const BODY_MAX: u64 = 8 << 20;
 pub(super) const TIMED_OUT: &str = "it did not answer in time";
 /// Difference of clocks above which one of them is wrong.
 const SKEW_MAX: i64 = 30;
-
-/// What may be done when it is not known whether a request was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
-    /// Asking twice changes nothing.
-    Freely,
-    /// Each time leaves something behind.
-    AFewTimes,
-    /// It works once.
-    Never,
-}
-
-/// One request.
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    /// Below `/v1/`.
-    pub(super) path: &'a str,
-    pub(super) body: Option<Zeroizing<Vec<u8>>>,
-    pub(super) repeat: Repeat,
-    /// The answer comes wrapped, in a token of this life (`X-Vault-Wrap-TTL`).
-    pub(super) wrap_ttl: Option<Duration>,
-}
-
-impl fmt::Display for Call<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.path)
-    }
-}
-
-/// One answer, whatever it says.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Zeroizing<Vec<u8>>,
-}
 
 /// Why there is no answer.
 pub(super) enum Silence {

@@ -6,9 +6,9 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use zeroize::Zeroizing;
 
+use super::call::{Answer, Call, Repeat};
 use super::client::{Client, Endpoint};
 use super::error::Error;
-use super::exchange::{Answer, Call, Repeat};
 use super::mint::minted;
 use super::pki::Signed;
 use super::roots::Roots;

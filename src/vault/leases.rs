@@ -7,9 +7,9 @@ use ureq::http::Method;
 use zeroize::Zeroizing;
 
 use super::answer::Envelope;
+use super::call::{Call, Repeat};
 use super::client::Session;
 use super::error::Error;
-use super::exchange::{Call, Repeat};
 
 /// What became of a lease that was renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

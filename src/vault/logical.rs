@@ -3,9 +3,9 @@
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
+use super::call::{Call, Repeat};
 use super::client::Session;
 use super::error::Error;
-use super::exchange::{Call, Repeat};
 use super::value::Value;
 
 /// What an engine answered.

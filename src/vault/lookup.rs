@@ -14,8 +14,6 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::transport::without_brackets;
-
 /// Most addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
@@ -189,6 +187,11 @@ impl Resolver for Lookup {
             Ok(addresses)
         }
     }
+}
+
+/// The host of a URL without the brackets that an IPv6 address has there.
+pub(super) fn without_brackets(host: &str) -> &str {
+    host.trim_matches(['[', ']'])
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use serde::de::IgnoredAny;
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
+use super::call::{Call, Repeat};
 use super::client::Session;
 use super::error::Error;
-use super::exchange::{Call, Repeat};
 use super::value::Value;
 use crate::secret::Secret;
 

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
+use super::call::{Call, Repeat};
 use super::client::Session;
 use super::error::Error;
-use super::exchange::{Call, Repeat};
 
 /// What is asked for. Names stand in the CSR too: which of the two counts is the role's choice.
 #[derive(Debug, Serialize)]

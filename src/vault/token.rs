@@ -6,9 +6,9 @@ use serde::Deserialize;
 use ureq::http::Method;
 use zeroize::Zeroizing;
 
+use super::call::{Call, Repeat};
 use super::client::Session;
 use super::error::Error;
-use super::exchange::{Call, Repeat};
 use super::transport::{Deadline, Limits};
 
 /// What Vault says about the session's own token.

@@ -109,11 +109,6 @@ pub(super) struct Progress {
     aborted_at: OnceLock<Instant>,
 }
 
-/// The host of a URL without the brackets that an IPv6 address has there.
-pub(super) fn without_brackets(host: &str) -> &str {
-    host.trim_matches(['[', ']'])
-}
-
 /// Opens TCP connections.
 #[derive(Debug)]
 pub(super) struct Tcp {

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use ureq::http::{HeaderMap, HeaderName, header};
 
 use super::answer::{Envelope, Failure};
+use super::call::{Answer, Call, Repeat};
 use super::error::Error;
-use super::exchange::{Answer, Call, Repeat};
 
 /// A server that limits rates is left alone for at least this long, whatever it says.
 pub(super) const PAUSE_LIMITED: Duration = Duration::from_millis(250);

@@ -10,9 +10,9 @@ use time::format_description::well_known::Rfc3339;
 use ureq::http::Method;
 
 use super::answer::{Auth, Envelope};
+use super::call::{Call, Repeat};
 use super::client::{Client, Connections, Endpoint, GRACE, Session};
 use super::error::Error;
-use super::exchange::{Call, Repeat};
 use crate::wrapping_token::WrappingToken;
 
 /// What a lookup tells about a wrapping token.

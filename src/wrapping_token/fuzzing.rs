@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::input::Found;
+use super::read::Found;
 use super::socket::read_answer;
 use super::{Error, TOKEN_MAX, parse};
 

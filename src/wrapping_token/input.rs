@@ -1,6 +1,6 @@
 //! What comes through a descriptor or to a path: read once, capped and in time.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use zeroize::Zeroizing;
 
-use super::wait::{Watch, Woken, await_input};
+use super::read::{Found, read_capped};
+use super::wait::{Watch, Woken};
 use super::{Error, Limits, socket};
 use crate::log::{Level, Log, Value};
 use crate::secret_file;
 use crate::text_file;
 
-/// Longest input that is read: a token in its JSON with room for what else the CLI prints.
-const INPUT_MAX: usize = 16 * 1024;
 /// First pause before somebody who did not answer is asked again; the next is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 /// After so many pauses there must be news: a socket is there a moment before anybody listens to it.
@@ -28,16 +27,6 @@ pub(super) enum Kinds {
     All,
     /// A regular file.
     FileOnly,
-}
-
-/// What was at the path.
-pub(super) enum Found {
-    /// What was in the file or came through the pipe.
-    File(Zeroizing<Vec<u8>>),
-    /// What a socket answered.
-    Answer(Zeroizing<Vec<u8>>),
-    /// Nothing yet, for this reason.
-    Nothing(&'static str),
 }
 
 /// Reads what is at the path, or what comes to it in time, and whether it was in a file.
@@ -149,49 +138,4 @@ fn look(path: &Path, kinds: Kinds, until: Instant, limits: &Limits<'_>) -> Resul
     secret_file::check(&metadata).map_err(|exposed| unusable(exposed.to_string()))?;
     let input = read_capped(file.as_fd(), &origin, until, limits.called_off)?;
     Ok(Found::File(input))
-}
-
-/// Reads to the end, but no more than fits and no longer than this.
-pub(super) fn read_capped(
-    fd: BorrowedFd<'_>,
-    origin: &str,
-    until: Instant,
-    called_off: Option<BorrowedFd<'_>>,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let unusable = |reason: &str| Error::Source {
-        origin: origin.to_owned(),
-        reason: reason.to_owned(),
-    };
-    // Never grown, so that no copy is left behind.
-    let mut buffer = Zeroizing::new(vec![0; INPUT_MAX + 1]);
-    let mut filled = 0;
-    loop {
-        match await_input(fd, until, called_off) {
-            Ok(Woken::Input) => {}
-            Ok(Woken::Late) => {
-                return Err(Error::Silent {
-                    origin: origin.to_owned(),
-                });
-            }
-            Ok(Woken::CalledOff) => return Err(unusable("the start was called off")),
-            Err(errno) => return Err(unusable(errno.desc())),
-        }
-        match nix::unistd::read(fd, &mut buffer[filled..]) {
-            // An agent that ends before it answers resets the connection.
-            Ok(0) | Err(Errno::ECONNRESET) => break,
-            Ok(n) => {
-                filled += n;
-                if filled > INPUT_MAX {
-                    return Err(Error::Malformed {
-                        length: filled,
-                        reason: "it is longer than any token",
-                    });
-                }
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(errno) => return Err(unusable(errno.desc())),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer)
 }

@@ -11,7 +11,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 use zeroize::Zeroizing;
 
-use super::input::{Found, read_capped};
+use super::read::{Found, read_capped};
 use super::wait::{Woken, await_input};
 use super::{Error, Json};
 
