@@ -2,7 +2,8 @@ use std::ffi::OsString;
 
 use super::*;
 use crate::cli::Cli;
-use crate::config::{Environment, Purpose, Surroundings, resolve};
+use crate::config::{Purpose, Surroundings, resolve};
+use crate::environment::Environment;
 
 /// The usual `[token]` table.
 const TOKEN: &str = "creation_path = 'auth/token/create/timeline-production'";
@@ -22,8 +23,9 @@ fn service_with(token: &str, others: &str) -> Config {
     };
     let words = ["anteroom", "policy"].map(OsString::from).to_vec();
     let cli = Cli::read(words).unwrap_or_else(|_| panic!("a command line"));
-    resolve(&cli, &manifest, surroundings, Purpose::Policy)
-        .unwrap_or_else(|error| panic!("{error}\n{manifest}"))
+    let (config, _) = resolve(&cli, &manifest, surroundings, Purpose::Policy)
+        .unwrap_or_else(|error| panic!("{error}\n{manifest}"));
+    config
 }
 
 /// A policy's parts: the comment at its top, then a stanza for each path.
