@@ -69,12 +69,15 @@ fn of_a_dependency(error: vault::Error) -> Error {
     })
 }
 
-fn system(step: &'static str) -> Error {
-    Error::Init(init::Error::System { step, reason: x() })
+fn refused() -> system::Error {
+    system::Error {
+        step: "x",
+        errno: Errno::EPERM,
+    }
 }
 
-fn exec(step: &'static str, errno: Errno) -> Error {
-    Error::Exec(exec::Error { step, errno })
+fn exec(errno: Errno) -> Error {
+    Error::Exec(exec::Error::Refused(errno))
 }
 
 fn unwritable(lack: Lack) -> Error {
@@ -170,8 +173,8 @@ fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
         ("its environment is too long", 126, FAILED, Some("[dependencies.NAME.files]"), Error::Command(command::Error::TooLong { longest: x(), bytes: 1 })),
         ("an argument holds a NUL byte", 64, FAILED, Some("can hold one"), Error::Command(command::Error::Nul)),
 
-        ("the system refuses something", 71, FAILED, Some("the container's limits"), system("fork")),
-        ("it refuses the change of user", 71, FAILED, Some("SETUID"), system(init::BECOME_USER)),
+        ("the system refuses something", 71, FAILED, Some("the container's limits"), Error::System(refused())),
+        ("it refuses the change of user", 71, FAILED, Some("SETUID"), Error::User(refused())),
         ("a signal ended the start", 143, FAILED, None, Error::Init(init::Error::Interrupted { signal: Signal::SIGTERM })),
         ("the deadline has passed", 69, FAILED, Some("a new wrapping token"), Error::Init(init::Error::Late)),
         ("the keeper was killed", 70, FAILED, Some("memory ran out"), Error::Init(init::Error::KeeperKilled { signal: Signal::SIGKILL })),
@@ -180,10 +183,9 @@ fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
         ("the keeper has said why", 77, FAILED, None, Error::Init(init::Error::Told { exit_code: 77 })),
         ("PID 1 says why", 70, FAILED, None, Error::CalledOff),
 
-        ("the command is gone at its exec", 127, FAILED, Some("a moment before"), exec(exec::EXEC, Errno::ENOENT)),
-        ("the command cannot be run after all", 126, FAILED, Some("a moment before"), exec(exec::EXEC, Errno::EACCES)),
-        ("the user cannot be changed", 71, FAILED, Some("SETUID"), exec("set the user", Errno::EPERM)),
-        ("nothing is missing but a right", 71, FAILED, Some("SETUID"), exec("set the user", Errno::ENOENT)),
+        ("the command is gone at its exec", 127, FAILED, Some("a moment before"), exec(Errno::ENOENT)),
+        ("the command cannot be run after all", 126, FAILED, Some("a moment before"), exec(Errno::EACCES)),
+        ("the user cannot be changed", 71, FAILED, Some("SETUID"), Error::Exec(exec::Error::System(refused()))),
 
         ("no token to mint with", 66, FAILED, Some("--issuer-token-file"), Error::Mint(mint::Error::Missing)),
         ("two tokens to mint with", 64, FAILED, Some("exactly one"), Error::Mint(mint::Error::Ambiguous { variable: "" })),
@@ -354,7 +356,7 @@ fn text_of_a_failure_is_that_of_its_stage() {
             "the command /x is not there",
         ),
         (
-            exec(exec::EXEC, Errno::EACCES),
+            exec(Errno::EACCES),
             "cannot exec the command: Permission denied",
         ),
         (Error::CalledOff, "called off"),
