@@ -33,7 +33,7 @@ pub enum Error {
     },
     /// Vault did not make one.
     Vault(vault::Error),
-    /// It was made, and nobody has it.
+    /// The token was made, and no one was told of it.
     NotPrinted {
         /// What the system said.
         reason: String,
