@@ -386,13 +386,14 @@ impl<'a> Start<'a> {
     }
 
     /// When PID 1 has called the start off it says why; of the errors that come with that, only those of the hand-over
-    /// that somebody must look into are worth a word.
+    /// that an operator must look into are worth a word.
     fn silenced(&self, error: Error) -> Error {
         match error {
             Error::HandOver(
                 handover::Error::Unknown { .. }
                 | handover::Error::NotValid { .. }
-                | handover::Error::NotPromised { .. },
+                | handover::Error::NotPromised { .. }
+                | handover::Error::Misspelt { .. },
             ) => error,
             _ if self.link.is_ending() => Error::CalledOff,
             error => error,

@@ -1,8 +1,10 @@
 //! Is the token the promised one, and what happens when it is not, or when nobody can tell?
 
 use std::sync::LazyLock;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -600,6 +602,24 @@ fn an_unknown_namespace_is_a_mistake_of_the_configuration_and_leaves_the_token_f
         "{hint}"
     );
     assert_unused(&wrapped, "an unknown namespace");
+}
+
+#[test]
+fn a_start_that_is_ended_still_tells_of_a_misspelt_token_f28() {
+    let (release, released) = channel::<()>();
+    let proxy = at_unwrap(move |_| {
+        // The test's end lets it go on.
+        let _ = released.recv();
+        Fault::Pass
+    });
+    let wrapped = SERVICE.mint_with("30s", json!({"meta": {"environment": "TEST"}}));
+    let mut running = start_at(&proxy).token(&wrapped).spawn();
+    running.wait_until("the unwrap to be sent", |_| proxy.count(UNWRAP) > 0);
+    running.kill(Signal::SIGTERM);
+    drop(release);
+    let run = running.wait();
+    run.assert_stderr("the manifest may be wrong: `environment` in [service] is `test`");
+    assert_revoked(&SERVICE.admin, &wrapped, "the start was ended");
 }
 
 #[test]
