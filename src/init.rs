@@ -119,7 +119,7 @@ pub fn run(config: &Config, origin: Origin<'_>, log: Log, began: Instant) -> Res
         },
         Err(error) => Err(error),
     };
-    keeper.call_off();
+    keeper.call_off(log);
     keeper.directory.withdraw();
     ended
 }

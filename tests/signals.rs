@@ -780,7 +780,8 @@ fn a_keeper_that_stands_still_is_killed_at_the_end_of_the_start_f28_f33() {
                         }
                         let run = held.running.wait();
                         assert_eq!(run.code, Some(code), "{what}\n{run:?}");
-                        run.assert_refused(code);
+                        run.assert_refused(code)
+                            .assert_stderr("\"event\":\"keeper_lost\"");
                         assert_eq!(run.survivors(), Vec::<i32>::new(), "{what}\n{run:?}");
                         is_gone(held.keeper).unwrap_or_else(|| panic!("{what}: it is there"));
                     });

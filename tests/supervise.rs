@@ -345,6 +345,31 @@ fn a_keeper_that_is_lost_ends_the_application_with_75_in_good_time_or_by_force_f
 }
 
 #[test]
+fn keeper_that_stands_still_at_the_end_is_killed_and_named() {
+    let service = Service::new();
+    for place in PLACES {
+        let (run, wrapped) = supervised(&service);
+        let mut running = run
+            .under(place)
+            .manifest(service.manifest())
+            .shell(&idle("trap 'exit 9' TERM"))
+            .spawn();
+        running.wait_for_stdout("ready");
+        let init = init(&running, place);
+        send(keeper(init), Signal::SIGSTOP);
+        send(init, Signal::SIGTERM);
+        let run = running.wait();
+        assert_eq!(run.code, Some(9), "{place:?}\n{run:?}");
+        run.assert_no_files();
+        assert_eq!(run.survivors(), Vec::<i32>::new(), "{place:?}");
+        // The keeper alone could revoke the token: the log says that an operator must, and by what.
+        assert!(service.admin.accessor_exists(&wrapped.wrapped_accessor));
+        run.assert_stderr("\"event\":\"keeper_lost\"")
+            .assert_stderr(&wrapped.wrapped_accessor);
+    }
+}
+
+#[test]
 fn a_token_that_is_revoked_from_outside_ends_the_application_with_75_f36_f38() {
     let service = Service::new();
     let manifest = service

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use super::{Error, Failure, LAST_WORDS};
 use crate::link::{News, ParentEnd, Ready};
+use crate::log::{Level, Log};
 use crate::secrets_dir::SecretsDir;
 use crate::system::process::pidfd;
 use crate::system::{refused, signal};
@@ -75,10 +76,15 @@ impl Watch {
         }
     }
 
-    /// Ends the keeper, unless it has ended: it gets time to give back what it has.
-    pub(super) fn call_off(&mut self) {
+    /// Ends the keeper, unless it has ended: it gets time to give back what it has. One that did not is named.
+    pub(super) fn call_off(&mut self, log: Log) {
+        let was_there = self.ended.is_none();
         self.link.end();
-        let _ = self.await_end();
+        let ended = self.await_end();
+        if was_there && !matches!(ended, Ok(WaitStatus::Exited(..))) {
+            let text = "the keeper did not end by itself and was killed: a token that was unwrapped and not revoked lives on; revoke the accessor that `unwrapped` names";
+            log.event(Level::Warn, "keeper_lost", text, &[]);
+        }
     }
 
     /// Lets the keeper go on; one that does not stay is waited for.
