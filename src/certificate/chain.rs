@@ -109,6 +109,8 @@ pub(super) fn find(
         let ways = ends.iter().filter_map(|end| {
             let mut way = leads(end)?;
             way.extend((!end.is_self_signed).then_some(*end));
+            // Where CAs have signed one another, the way to this end may pass none of the anchors.
+            lead(leaf, &way, &anchors, now).ok()?;
             Some((way, *end))
         });
         ways.min_by_key(|(way, end)| {

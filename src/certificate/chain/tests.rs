@@ -343,6 +343,34 @@ fn chain_to_configured_anchors_publishes_the_way_to_the_root() {
 }
 
 #[test]
+fn chain_to_a_configured_ca_passes_it_where_another_way_lives_longer() {
+    let (root, other) = (ca("root"), ca("other"));
+    let (trusted, longer, below) = (ca("trusted"), ca("longer"), ca("below"));
+    let (root_own, other_own) = (root.until(2070, None), other.until(2070, None));
+    let by_trusted = below.until(2040, Some(&trusted));
+    let by_longer = below.until(2060, Some(&longer));
+    let anchor = trusted.until(2050, Some(&root));
+    for above in [&root, &other] {
+        let issuers = [
+            &root_own,
+            &other_own,
+            &anchor,
+            &by_trusted,
+            &by_longer,
+            &longer.until(2060, Some(above)),
+        ];
+        let path = find(
+            &below.leaf(),
+            &owned(&issuers),
+            Some(&owned(&[&anchor])),
+            NOW,
+        );
+        let path = path.expect("a path");
+        assert_eq!(path.intermediates, owned(&[&by_trusted, &anchor]));
+    }
+}
+
+#[test]
 fn chain_that_is_broken_or_not_there_is_an_error() {
     let (root, middle, namesake) = (ca("root"), ca("middle"), ca("middle"));
     let (top, leaf) = (root.until(2040, None), middle.leaf());
