@@ -44,7 +44,7 @@ struct Authority {
 /// What came as CAs.
 #[derive(Default)]
 struct Found {
-    /// Those that are valid now, each once, in an order of their own: what lives longest first.
+    /// The ones valid now, each once, in an order of their own: what lives longest first.
     valid: Vec<Authority>,
     /// A self-signed one came, valid or not.
     has_root: bool,
