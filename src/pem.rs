@@ -4,7 +4,7 @@
 pub mod fuzzing;
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -32,13 +32,13 @@ pub struct Found {
 }
 
 /// Reads all sections of a PEM text.
-pub fn read(pem: &[u8]) -> Result<Found, String> {
+pub fn read(text: &[u8]) -> Result<Found, String> {
     let mut found = Found {
         certificates: Vec::new(),
         has_private_key: false,
     };
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
-        let (kind, der) = section.map_err(|error| error.to_string())?;
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+        let (kind, der) = section.map_err(|error| fault(&error).to_owned())?;
         match kind {
             SectionKind::Certificate => found.certificates.push(der.into()),
             SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
@@ -49,6 +49,20 @@ pub fn read(pem: &[u8]) -> Result<Found, String> {
         }
     }
     Ok(found)
+}
+
+/// What is wrong with a PEM text. The library's own words hold its lines, and a key that has lost its line breaks is one.
+fn fault(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "a PEM section has no END line; has it lost its line breaks?"
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "a PEM section's BEGIN line goes on; has it lost its line breaks?"
+        }
+        pem::Error::Base64Decode(_) => "a PEM section is not base64",
+        _ => "a PEM section cannot be read",
+    }
 }
 
 fn encoded(label: &str, der: &[u8]) -> Zeroizing<String> {
@@ -115,5 +129,35 @@ mod tests {
     fn a_private_key_is_noticed_b19() {
         let pem = private_key(&Secret::new(vec![1, 2, 3]));
         assert!(read(pem.expose()).expect("pem").has_private_key);
+    }
+
+    #[test]
+    fn text_that_cannot_be_read_is_refused_without_its_content() {
+        let key = "TUlJRXNlY3JldA==";
+        for (what, text, words) in [
+            (
+                "a key on one line",
+                format!("-----BEGIN PRIVATE KEY----- {key} -----END PRIVATE KEY-----\n"),
+                "a PEM section has no END line; has it lost its line breaks?",
+            ),
+            (
+                "a key that is cut off",
+                format!("-----BEGIN PRIVATE KEY-----\n{key}\n"),
+                "a PEM section has no END line; has it lost its line breaks?",
+            ),
+            (
+                "a key on one line that is cut off",
+                format!("-----BEGIN PRIVATE KEY----- {key}\n"),
+                "a PEM section's BEGIN line goes on; has it lost its line breaks?",
+            ),
+            (
+                "a key with a sign too many",
+                format!("-----BEGIN PRIVATE KEY-----\n{key}?\n-----END PRIVATE KEY-----\n"),
+                "a PEM section is not base64",
+            ),
+        ] {
+            let refusal = read(text.as_bytes()).err();
+            assert_eq!(refusal.as_deref(), Some(words), "{what}");
+        }
     }
 }

@@ -350,7 +350,7 @@ fn answer_has_a_leaf_for_the_key_and_at_most_64_issuers() {
             "a leaf that is cut off",
             CUT,
             roots(1),
-            Some("missing section end marker"),
+            Some("a PEM section has no END line"),
         ),
         (
             "a leaf that is none",
@@ -362,7 +362,7 @@ fn answer_has_a_leaf_for_the_key_and_at_most_64_issuers() {
             "an issuer that is cut off",
             &leaf,
             vec![CUT.to_owned()],
-            Some("missing section end marker"),
+            Some("a PEM section has no END line"),
         ),
         (
             "a leaf for another key",
