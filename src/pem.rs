@@ -51,7 +51,7 @@ pub fn read(text: &[u8]) -> Result<Found, String> {
     Ok(found)
 }
 
-/// What is wrong with a PEM text. The library's own words hold its lines, and a key that has lost its line breaks is one.
+/// Names what is wrong with a PEM text. The library's own words hold its lines, and a key that has lost its line breaks is one.
 fn fault(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => {
