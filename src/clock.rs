@@ -6,6 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
 
 use crate::certificate::Clocks;
+use crate::random;
 use crate::renewal::Moment;
 
 /// The calendar's time on this machine.
@@ -34,9 +35,5 @@ pub fn clocks(skew: Option<i64>) -> Clocks {
 
 /// A number from 0 to 1, another one each time and in each container.
 pub fn chance() -> f64 {
-    let mut random = [0; 4];
-    let _ = rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut random);
-    f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX)
+    random::fraction()
 }

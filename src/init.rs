@@ -28,7 +28,8 @@ use crate::secrets_dir::{self, Owner, SecretsDir};
 use crate::system::descriptors::open_null;
 use crate::system::fork::{fork_unseen, set_umask};
 use crate::system::memory::keep_one_heap;
-use crate::system::process::{as_user, check_randomness};
+use crate::system::process::as_user;
+use crate::system::random;
 use crate::system::{self, exec, name_lookup, refused, signal};
 use crate::vault;
 use crate::wrapping_token::Source;
@@ -49,7 +50,8 @@ const LOOK: u8 = 10;
 /// Starts the application. It returns in PID 1 when there is none or, with the exit code, when it has ended; and in the
 /// keeper when its work is done.
 pub fn run(config: &Config, origin: Origin<'_>, log: Log, began: Instant) -> Result<u8, Failure> {
-    check_randomness()?;
+    // Libraries that need them would end the process without a word.
+    random::fill(&mut [0])?;
     let received = signal::received();
     let command = as_user(config.user.as_ref(), || {
         Command::resolve(&config.command, config.received.value("PATH"))

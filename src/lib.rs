@@ -28,6 +28,7 @@
 //! | the host side: a wrapping token for somebody else | [`mint`] |
 //! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
 //! | the environment as received, and the tokens in it | [`environment`] |
+//! | random bytes, and waits that differ from one container to the next | [`random`] |
 //! | texts that become durations, paths, addresses and names | [`text`], with [`spelling`] |
 //! | templates, before and with their values | [`template`] |
 //! | why it failed | [`error`] |
@@ -70,6 +71,7 @@ pub mod mint;
 pub mod pem;
 pub mod plan;
 pub mod policy;
+pub mod random;
 pub mod renewal;
 pub mod secret;
 pub mod secret_file;

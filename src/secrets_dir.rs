@@ -9,9 +9,7 @@ mod lock;
 mod room;
 mod withdrawal;
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +22,7 @@ use nix::sys::statvfs::FsFlags;
 use nix::unistd::{Gid, Uid, geteuid};
 
 use crate::config::file;
+use crate::random;
 use crate::text_file;
 
 pub use generation::{Generation, Shown};
@@ -248,7 +247,7 @@ impl SecretsDir {
             directory,
             owner,
             is_private: false,
-            id: random(),
+            id: u32::from_ne_bytes(random::bytes()),
             lock: None,
             lock_is_new: false,
         })
@@ -437,12 +436,6 @@ fn target(name: &str) -> String {
         file::STATUS => STATUS.to_owned(),
         name => format!("{DATA}/{name}"),
     }
-}
-
-/// A name that repeats is noticed where something is made, so that nothing depends on how good this is.
-fn random() -> u32 {
-    let chance = RandomState::new().build_hasher().finish();
-    u32::try_from(chance >> 32).unwrap_or_default()
 }
 
 fn make_private(parent: &Path, owner: Option<Owner>) -> Result<PathBuf, Errno> {

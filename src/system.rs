@@ -7,6 +7,7 @@ pub mod fork;
 pub mod memory;
 pub mod name_lookup;
 pub mod process;
+pub mod random;
 pub mod signal;
 pub mod user;
 

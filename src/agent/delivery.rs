@@ -38,6 +38,7 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat};
 use nix::unistd::{UnlinkatFlags, fchown, linkat, unlinkat};
 
 use super::process::{self, Owner, Process};
+use crate::random;
 
 /// The kernel's own limits for a name and, with its closing zero, for a path.
 const NAME_MAX: usize = 255;
@@ -269,7 +270,9 @@ impl Place<'_> {
     /// Puts the file in the place of another one at once. If that was swapped for anything else meanwhile, that is what
     /// goes: rename(2) replaces the name and never follows it, and a directory stays.
     fn replace(&self, file: &File) -> Result<(), Error> {
-        let hidden = format!(".anteroom-{:016x}", random());
+        // A name that repeats is noticed by link(2), so that nothing depends on how rare that is.
+        let number = u64::from_ne_bytes(random::bytes());
+        let hidden = format!(".anteroom-{number:016x}");
         self.link(file, &hidden)
             .map_err(|errno| self.failed(errno))?;
         let renamed = renameat(self.directory, hidden.as_str(), self.directory, self.name);
@@ -349,15 +352,6 @@ impl Place<'_> {
     fn failed(&self, errno: Errno) -> Error {
         failed(self.path, errno)
     }
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // A name that repeats is noticed by link(2), so that nothing depends on this.
-    let _ = rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes);
-    u64::from_ne_bytes(bytes)
 }
 
 /// One line of proc_pid_mountinfo(5).

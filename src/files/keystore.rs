@@ -5,11 +5,10 @@ use p12_keystore::{
     PrivateKeyChain,
 };
 
-use rustls::crypto::aws_lc_rs;
-
 use super::Error;
 use crate::certificate::Issued;
 use crate::config::{Java, Profile};
+use crate::random;
 use crate::secret::Secret;
 
 /// Rounds of key derivation. The password is random and lies beside the stores, so rounds protect nothing: they only
@@ -117,10 +116,7 @@ fn quoted(argument: &str) -> String {
 pub fn password() -> Secret {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
-    let filled = aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes[..]);
-    assert!(filled.is_ok(), "the kernel gives random bytes");
+    random::fill(&mut bytes[..]);
     Secret::new(
         bytes
             .iter()

@@ -10,11 +10,10 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::withdrawal::{TREE_DEPTH, remove_tree};
-use super::{
-    DATA, DATA_NEXT, Error, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir, random, target,
-};
+use super::{DATA, DATA_NEXT, Error, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir, target};
 use crate::config::file;
 use crate::files::File;
+use crate::random;
 use crate::secret::Secret;
 
 /// A generation that nobody sees yet.
@@ -67,7 +66,9 @@ impl SecretsDir {
 
     /// Makes the place for a generation.
     pub(super) fn next(&self) -> Result<Generation, Error> {
-        let name = format!("{}{:08x}", self.own_prefix(), random());
+        // A name that is there already is an error, so that nothing depends on how rare that is.
+        let number = u32::from_ne_bytes(random::bytes());
+        let name = format!("{}{number:08x}", self.own_prefix());
         mkdirat(&self.directory, name.as_str(), Mode::S_IRWXU)
             .map_err(|errno| self.unwritable(errno))?;
         let directory = self

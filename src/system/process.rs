@@ -2,7 +2,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "process descriptors and random numbers have no safe wrapper; each use says why it is sound"
+    reason = "process descriptors have no safe wrapper; each use says why it is sound"
 )]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -17,16 +17,6 @@ use nix::unistd::{Gid, Pid, Uid, chdir, getgroups, setegid, seteuid, setgroups};
 use super::error::{Error, refused};
 use super::exec::make_non_dumpable;
 use super::user::User;
-
-/// Fails where the kernel gives no random numbers: libraries that need them would end the process without a word.
-pub fn check_randomness() -> Result<(), Error> {
-    let mut byte = [0_u8; 1];
-    // SAFETY: the buffer is as long as the call is told.
-    let filled = unsafe { libc::getrandom(byte.as_mut_ptr().cast(), byte.len(), 0) };
-    Errno::result(filled)
-        .map(drop)
-        .map_err(refused("read random numbers"))
-}
 
 /// Leaves the working directory that was received, so that nothing holds its file system once the application has left it
 /// too; gives the way back, for commands that are to start there.

@@ -15,6 +15,7 @@ use super::lookup::without_brackets;
 use super::verdict::{PAUSE_LIMITED, Verdict, destination, judge, parse};
 use super::watch::{Hitch, Watch};
 use crate::log::{Level, Value};
+use crate::random;
 
 /// Most tries of a request that creates something at each try.
 const CREATIONS_MAX: u32 = 3;
@@ -110,7 +111,7 @@ impl Client {
                 Err(Silence::Final(error)) => return Err(error),
             };
             // Half of what is left: however long a server asks for, there is another try before the deadline.
-            let wait = jittered(wait.max(floor))
+            let wait = random::jitter(wait.max(floor))
                 .min(self.limits.remaining() / 2)
                 .max(floor);
             let fields = [
@@ -230,31 +231,5 @@ fn after_redirect(call: &Call<'_>, error: &Error) -> Error {
     Error::Unknown {
         request: call.to_string(),
         reason: format!("a standby redirected it; then: {error}"),
-    }
-}
-
-/// Between the duration and half as much again, so that many containers do not come back at once.
-fn jittered(duration: Duration) -> Duration {
-    let mut random = [0];
-    let _ = rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut random);
-    duration + duration / 512 * u32::from(random[0])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_is_real_and_bounded() {
-        let base = Duration::from_millis(1000);
-        let waits: Vec<_> = (0..100).map(|_| jittered(base)).collect();
-        assert!(
-            waits
-                .iter()
-                .all(|wait| (base..=base * 3 / 2).contains(wait))
-        );
-        assert!(waits.iter().any(|wait| *wait != waits[0]));
     }
 }
