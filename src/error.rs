@@ -478,7 +478,7 @@ fn of_secrets_dir(error: &secrets_dir::Error) -> &'static str {
             "what is there is left alone; choose another name in the manifest, or another --secrets-dir"
         }
         secrets_dir::Error::Kept { .. } => {
-            "each start needs a directory of its own; a program beside the application needs no anteroom: docker exec CONTAINER sh. Nothing in the directory was changed, and the token was not touched"
+            "each start needs a directory of its own; a program beside the application needs no anteroom: docker exec CONTAINER sh. Nothing in the directory was changed, and the token was not touched. Where no anteroom runs, another program has locked `..keeper`, which `lslocks` names"
         }
         secrets_dir::Error::Unwritable {
             lack: lack @ (Lack::Inodes | Lack::Descriptors),

@@ -97,6 +97,36 @@ fn a_start_in_a_kept_directory_changes_nothing_and_spends_nothing() {
 }
 
 #[test]
+fn lock_that_another_program_holds_is_named_and_spends_nothing() {
+    let service = Service::new();
+    let directory = tmpfs_dir();
+    let first = running(call(&service, &directory).token(service.mint()));
+    kill_keeper(&first);
+    let before = lasting(directory.path());
+    let lock = fs::File::open(directory.path().join("..keeper")).expect("it stays");
+    for (what, taken) in [
+        ("shared", lock.try_lock_shared()),
+        ("alone", lock.try_lock()),
+    ] {
+        taken.expect("the keeper is gone");
+        let token = service.mint();
+        let run = call(&service, &directory)
+            .token(&token)
+            .shell("echo no")
+            .run();
+        run.assert_code(73).assert_stderr("lslocks");
+        assert_eq!(run.stdout, "", "{what}: {run:?}");
+        assert_eq!(service.admin.lookup_wrapping(&token.token), 200, "{what}");
+        assert_eq!(lasting(directory.path()), before, "{what}");
+    }
+    // Its end is the end of the lock.
+    drop(lock);
+    let second = running(call(&service, &directory).token(service.mint()));
+    second.kill(Signal::SIGTERM);
+    second.wait().assert_no_files();
+}
+
+#[test]
 fn of_two_starts_at_once_one_goes_on_and_one_keeps_its_token() {
     let service = Service::new();
     let directory = tmpfs_dir();
