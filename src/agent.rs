@@ -53,6 +53,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::log::{Level, Log, Value};
+use crate::system::refused;
 
 use configuration::Configuration;
 use docker::Engine;
@@ -160,18 +161,13 @@ impl Agent {
 
     /// Works until somebody says TERM or INT. What was handed out stays: the next agent finds it in the register.
     pub async fn run(self) -> Result<(), Error> {
-        let system = |step: &'static str| {
-            move |error: std::io::Error| Error::System {
-                step,
-                reason: error.to_string(),
-            }
-        };
-        let mut terminate = signal(SignalKind::terminate()).map_err(system("listen to TERM"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen to INT"))?;
-        let status = status::Listener::open(&self.configuration).map_err(system("listen"))?;
-        let door = door::open(&self.configuration).map_err(system("open the socket"))?;
+        let failed = |step| move |reason| Error::Listen { step, reason };
+        let mut terminate = signal(SignalKind::terminate()).map_err(refused("listen to TERM"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(refused("listen to INT"))?;
+        let status = status::Listener::open(&self.configuration).map_err(failed("listen"))?;
+        let door = door::open(&self.configuration).map_err(failed("open the socket"))?;
         let control =
-            break_glass::open(&self.configuration).map_err(system("listen for control"))?;
+            break_glass::open(&self.configuration).map_err(failed("listen for control"))?;
         let agent = Arc::new(self);
         let work = async {
             tokio::join!(

@@ -134,7 +134,7 @@ impl Error {
         match self {
             Error::Usage(_) | Error::Token(wrapping_token::Error::Ambiguous) => 64,
             Error::Token(wrapping_token::Error::Malformed { .. }) => 65,
-            Error::Token(wrapping_token::Error::System { .. }) => 71,
+            Error::Token(wrapping_token::Error::System(_)) => 71,
             Error::Token(_) => 66,
             Error::Config(_) | Error::Trust(_) => 78,
             Error::HandOver(handover::Error::NotValid { .. }) => 80,
@@ -312,7 +312,7 @@ fn of_vault(error: &vault::Error) -> u8 {
         } => 78,
         vault::Error::Status { .. } => 76,
         vault::Error::InClear { .. } => 78,
-        vault::Error::NoDescriptor { .. } => 71,
+        vault::Error::NoDescriptor(_) => 71,
         vault::Error::Aborted => 70,
     }
 }
@@ -335,7 +335,7 @@ fn of_token(error: &wrapping_token::Error) -> &'static str {
         wrapping_token::Error::Refused { .. } => {
             "does anteroom-agent on this host allow this container? Its log says why not"
         }
-        wrapping_token::Error::System { .. } => {
+        wrapping_token::Error::System(_) => {
             "look at the container's limit of open files, and at fs.inotify.max_user_instances and max_user_watches on this host"
         }
         wrapping_token::Error::Malformed { .. } => {
@@ -418,7 +418,7 @@ fn of_mint(error: &mint::Error) -> Option<String> {
             "VAULT_ADDR must be an address of the active node, or of what leads to it"
         }
         mint::Error::Vault(vault::Error::InClear { .. }) => "speak https to it",
-        mint::Error::Vault(vault::Error::NoDescriptor { .. }) => {
+        mint::Error::Vault(vault::Error::NoDescriptor(_)) => {
             "look at the limit of open files (ulimit -n)"
         }
         mint::Error::Vault(error) => return of_answer(error, "[vault]"),
@@ -461,7 +461,7 @@ fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
         vault::Error::InClear { .. } => {
             "speak https to it; or, where that network can be trusted, `allow_http = true` in [vault]".to_owned()
         }
-        vault::Error::NoDescriptor { .. } => "look at the container's limit of open files".to_owned(),
+        vault::Error::NoDescriptor(_) => "look at the container's limit of open files".to_owned(),
         vault::Error::Unknown { .. } | vault::Error::Aborted => return None,
     })
 }

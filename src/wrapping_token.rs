@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::log::Log;
 use crate::secret::Secret;
+use crate::system;
 
 use input::{Kinds, read_path};
 use read::read_capped;
@@ -290,13 +291,8 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
-    /// The operating system refused what waiting needs.
-    System {
-        /// What was tried.
-        step: &'static str,
-        /// What the system said.
-        reason: &'static str,
-    },
+    /// A system call failed.
+    System(system::Error),
     /// What was read is no token; the value itself is never shown.
     Malformed {
         /// Bytes read.
@@ -343,7 +339,7 @@ impl fmt::Display for Error {
             Error::Refused { origin, reason } => {
                 write!(f, "the agent at {origin} gave no wrapping token: {reason}")
             }
-            Error::System { step, reason } => write!(f, "cannot {step}: {reason}"),
+            Error::System(error) => error.fmt(f),
             Error::Malformed { length, reason } => {
                 write!(
                     f,

@@ -24,6 +24,7 @@ use super::revocation::{AT_ONCE, Outcome, Wanted, unknown};
 use super::runtime::runtime;
 use super::sockets::{PRIVATE, Socket};
 use crate::log::{Level, Log, Value, sanitised};
+use crate::system::refused;
 
 /// Longest order that is read.
 const ORDER_MAX: u64 = 16 * 1024;
@@ -225,10 +226,7 @@ pub fn run(
     log: Log,
     mut print: impl FnMut(&str) -> io::Result<()>,
 ) -> Result<(), Error> {
-    let failed = |error: io::Error| Error::System {
-        step: "write to standard output",
-        reason: error.to_string(),
-    };
+    let failed = |error: io::Error| Error::System(refused("write to standard output")(error));
     let mut left = None;
     let mut take = |line: Line| {
         left = line.left.or(left);

@@ -16,7 +16,7 @@ use super::runtime::runtime;
 use crate::cli::Logging;
 use crate::environment::{Environment, TOKEN_VARIABLES};
 use crate::log::Log;
-use crate::system::exec;
+use crate::system::{exec, refused};
 use crate::text_file::{CONFIGURATION_MAX, read_text};
 
 /// How the agent is called.
@@ -109,10 +109,7 @@ impl From<Who> for Selector {
 /// Does what was typed.
 pub fn run(cli: Cli, log: Log) -> Result<(), Error> {
     // Before a token is read.
-    exec::make_non_dumpable().map_err(|error| Error::System {
-        step: "become non-dumpable",
-        reason: error.to_string(),
-    })?;
+    exec::make_non_dumpable()?;
     let configuration = read(&cli.config)?;
     let order = match cli.task {
         None => {
@@ -137,10 +134,8 @@ pub fn run(cli: Cli, log: Log) -> Result<(), Error> {
                 "{} is sound: {kinds} may have a token",
                 cli.config.display(),
             );
-            return print(&text).map_err(|error| Error::System {
-                step: "write to standard output",
-                reason: error.to_string(),
-            });
+            print(&text).map_err(refused("write to standard output"))?;
+            return Ok(());
         }
         Some(Task::Revoke(revocation)) => Order::Revoke {
             selector: revocation.who.into(),

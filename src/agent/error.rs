@@ -1,12 +1,13 @@
 //! Why the agent does not work: exit codes as `anteroom` has them.
 
-use std::fmt;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 use super::directories::Missing;
 use super::register;
 use crate::log;
 use crate::manifest::Mistake;
+use crate::system;
 use crate::vault::TrustError;
 
 /// The agent ends.
@@ -32,12 +33,14 @@ pub enum Error {
     Directories(Vec<Missing>),
     /// The register cannot be kept.
     Register(register::Error),
-    /// The operating system refused something.
-    System {
-        /// What.
+    /// A system call failed.
+    System(system::Error),
+    /// A socket of the agent's own cannot be opened.
+    Listen {
+        /// The step, as it stands behind "cannot".
         step: &'static str,
-        /// Why.
-        reason: String,
+        /// The place, and what is wrong with it.
+        reason: io::Error,
     },
     /// The running agent did not do it.
     Control {
@@ -75,7 +78,8 @@ impl fmt::Display for Error {
                 )
             }
             Error::Register(error) => error.fmt(f),
-            Error::System { step, reason } => write!(f, "cannot {step}: {reason}"),
+            Error::System(error) => error.fmt(f),
+            Error::Listen { step, reason } => write!(f, "cannot {step}: {reason}"),
             Error::Control { reason } => write!(f, "the running agent: {reason}"),
             Error::NotAll { left } => write!(
                 f,
@@ -93,6 +97,12 @@ impl From<TrustError> for Error {
     }
 }
 
+impl From<system::Error> for Error {
+    fn from(error: system::Error) -> Self {
+        Error::System(error)
+    }
+}
+
 impl From<register::Error> for Error {
     fn from(error: register::Error) -> Self {
         Error::Register(error)
@@ -105,7 +115,7 @@ impl Error {
         match self {
             Error::Unreadable { .. } | Error::Configuration { .. } | Error::Trust(_) => 78,
             Error::Register(_) | Error::Directories(_) => 73,
-            Error::System { .. } => 71,
+            Error::System(_) | Error::Listen { .. } => 71,
             Error::Control { .. } | Error::NotAll { .. } => 69,
         }
     }

@@ -136,7 +136,7 @@ impl Trouble {
             Trouble::Vault(vault::Error::Redirect { .. }) => "vault_redirected",
             Trouble::Vault(vault::Error::Malformed { .. }) => "vault_malformed",
             Trouble::Vault(vault::Error::InClear { .. }) => "vault_in_clear",
-            Trouble::Vault(vault::Error::NoDescriptor { .. }) => "no_descriptor",
+            Trouble::Vault(vault::Error::NoDescriptor(_)) => "no_descriptor",
             Trouble::Vault(vault::Error::Aborted) => "called_off",
             Trouble::Vault(
                 vault::Error::Unavailable { .. }

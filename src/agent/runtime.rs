@@ -1,20 +1,17 @@
 //! Threads: one for all that waits for events, and others for what may wait for Vault or for the kernel.
 
-use super::error::Error;
+use crate::system::{self, refused};
 
 /// Threads for what may wait for Vault or for the kernel.
 pub(super) const THREADS_MAX: usize = 32;
 
 /// One thread, and others for what waits.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, system::Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(THREADS_MAX)
         .build()
-        .map_err(|error| Error::System {
-            step: "start a runtime",
-            reason: error.to_string(),
-        })
+        .map_err(refused("start a runtime"))
 }
 
 /// Runs what may wait for the kernel beside everything else.

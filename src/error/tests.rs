@@ -123,7 +123,7 @@ fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
         ("it was waited for in vain", 66, FAILED, Some("is anteroom-agent running"), Error::Token(token::Error::InVain { origin: x(), waited: Duration::ZERO, is_cut: false, reason: "" })),
         ("its directory is not there", 66, FAILED, Some("mount it"), Error::Token(token::Error::Directory { path: x(), reason: x() })),
         ("the agent gives none", 66, FAILED, Some("allow this container"), Error::Token(token::Error::Refused { origin: x(), reason: x() })),
-        ("it cannot be waited for", 71, FAILED, Some("fs.inotify"), Error::Token(token::Error::System { step: "", reason: "" })),
+        ("it cannot be waited for", 71, FAILED, Some("fs.inotify"), Error::Token(token::Error::System(refused()))),
         ("what was handed in is no token", 65, FAILED, Some("the wrapping token alone"), Error::Token(token::Error::Malformed { length: 1, reason: "" })),
 
         ("the wrapping token is not valid", 80, "wrapping_token_not_valid", Some("audit log"), not_valid(None)),
@@ -243,7 +243,7 @@ fn answers() -> Vec<(&'static str, u8, Words, Words, vault::Error)> {
         ("sent elsewhere", 76, Some("`standby_hosts`"), Some("the active node"), Vault::Redirect { request: x(), reason: x() }),
         ("perhaps done", 69, None, None, Vault::Unknown { request: x(), reason: x() }),
         ("nothing sent in clear", 78, Some("`allow_http = true` in [vault]"), Some("https"), Vault::InClear { reason: x() }),
-        ("no connection for want of a descriptor", 71, Some("limit of open files"), Some("limit of open files"), Vault::NoDescriptor { reason: x() }),
+        ("no connection for want of a descriptor", 71, Some("limit of open files"), Some("limit of open files"), Vault::NoDescriptor(refused())),
         ("called off", 70, None, None, Vault::Aborted),
     ]
 }

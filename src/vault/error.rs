@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::system;
+
 /// A failure's meaning for a caller, whatever its details are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -76,10 +78,7 @@ pub enum Error {
         reason: String,
     },
     /// This side has no descriptor left for a connection.
-    NoDescriptor {
-        /// What the system said.
-        reason: String,
-    },
+    NoDescriptor(system::Error),
     /// The start was called off.
     Aborted,
 }
@@ -98,7 +97,7 @@ impl Error {
             | Error::Redirect { .. }
             | Error::Malformed { .. }
             | Error::Unknown { .. } => Class::Away,
-            Error::InClear { .. } | Error::NoDescriptor { .. } => Class::Local,
+            Error::InClear { .. } | Error::NoDescriptor(_) => Class::Local,
             Error::Aborted => Class::CalledOff,
         }
     }
@@ -141,7 +140,7 @@ impl fmt::Display for Error {
                 "no answer to {request} ({reason}), so it may have been done"
             ),
             Error::InClear { reason } => write!(f, "nothing is sent to Vault: {reason}"),
-            Error::NoDescriptor { reason } => write!(f, "cannot connect to Vault: {reason}"),
+            Error::NoDescriptor(error) => error.fmt(f),
             Error::Aborted => f.write_str("called off"),
         }
     }

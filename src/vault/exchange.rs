@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, Response, header, request};
@@ -15,6 +16,7 @@ use super::lookup::not_loopback;
 use super::tls::Tls;
 use super::transport::Progress;
 use crate::log::{Level, Value};
+use crate::system::refused;
 
 /// Largest answer that is read: room for a secret of some MiB, and no more.
 const BODY_MAX: u64 = 8 << 20;
@@ -149,9 +151,11 @@ impl Client {
             other => other.to_string(),
         };
         if let ureq::Error::Io(error) = &error
-            && error.raw_os_error() == Some(nix::libc::EMFILE)
+            && error.raw_os_error() == Some(Errno::EMFILE as i32)
         {
-            return Silence::Final(Error::NoDescriptor { reason });
+            return Silence::Final(Error::NoDescriptor(refused("connect to Vault")(
+                Errno::EMFILE,
+            )));
         }
         let not_sent = match &error {
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,

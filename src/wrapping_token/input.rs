@@ -13,6 +13,7 @@ use super::wait::{Watch, Woken};
 use super::{Error, Limits, socket};
 use crate::log::{Level, Log, Value};
 use crate::secret_file;
+use crate::system::refused;
 use crate::text_file;
 
 /// First pause before somebody who did not answer is asked again; the next is twice as long.
@@ -110,10 +111,7 @@ fn look(path: &Path, kinds: Kinds, until: Instant, limits: &Limits<'_>) -> Resul
             return Err(unusable("it is a symbolic link, which somebody else may have pointed elsewhere; name the file itself".to_owned()));
         }
         Err((Some(errno @ (Errno::EMFILE | Errno::ENFILE)), _)) => {
-            return Err(Error::System {
-                step: "open the token file",
-                reason: errno.desc(),
-            });
+            return Err(Error::System(refused("open the token file")(errno)));
         }
         Err((_, error)) => return Err(unusable(error.to_string())),
     };

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::read::{Found, read_capped};
 use super::wait::{Woken, await_input};
 use super::{Error, Json};
+use crate::system::refused;
 
 /// How long a connect waits for room in the queue before somebody looks whether the start was called off.
 const QUEUE_MS: i64 = 100;
@@ -33,10 +34,8 @@ pub(super) fn ask(
             return Ok(Found::Nothing(errno.desc()));
         }
         Err(errno @ (Errno::EMFILE | Errno::ENFILE)) => {
-            return Err(Error::System {
-                step: "ask the agent for the wrapping token",
-                reason: errno.desc(),
-            });
+            let step = "ask the agent for the wrapping token";
+            return Err(Error::System(refused(step)(errno)));
         }
         Err(errno) => {
             let reason = errno.desc().to_owned();

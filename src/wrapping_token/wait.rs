@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
 use super::Error;
+use crate::system::refused;
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,10 +83,9 @@ impl<'a> Watch<'a> {
             _ => PathBuf::from("."),
         };
         let unwatchable = |errno: Errno| match errno {
-            Errno::EMFILE | Errno::ENFILE | Errno::ENOSPC | Errno::ENOMEM => Error::System {
-                step: "watch the directory of the wrapping token",
-                reason: errno.desc(),
-            },
+            Errno::EMFILE | Errno::ENFILE | Errno::ENOSPC | Errno::ENOMEM => {
+                Error::System(refused("watch the directory of the wrapping token")(errno))
+            }
             errno => Error::Directory {
                 path: path.display().to_string(),
                 reason: format!("the directory {}: {}", directory.display(), errno.desc()),
@@ -131,10 +131,8 @@ impl<'a> Watch<'a> {
         until: Instant,
         called_off: Option<BorrowedFd<'_>>,
     ) -> Result<Woken, Error> {
-        let system = |errno: Errno| Error::System {
-            step: "wait for the wrapping token",
-            reason: errno.desc(),
-        };
+        let step = "wait for the wrapping token";
+        let system = |errno: Errno| Error::System(refused(step)(errno));
         loop {
             match await_input(self.inotify.as_fd(), until, called_off).map_err(system)? {
                 Woken::Input => {}
