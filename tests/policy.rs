@@ -683,10 +683,10 @@ fn in_a_namespace_the_paths_are_those_of_the_namespace() {
 // Documents
 
 #[test]
-fn the_document_shows_what_is_printed_for_the_manifest_of_the_readme() {
+fn printed_policies_of_the_example_are_in_the_document() {
     let read = |name: &str| std::fs::read_to_string(repository().join(name)).expect(name);
-    let readme = read("README.md");
-    let manifest = readme
+    let reference = read("docs/manifest.md");
+    let manifest = reference
         .split_once("```toml\n")
         .and_then(|(_, rest)| rest.split_once("```"))
         .expect("it shows a manifest")

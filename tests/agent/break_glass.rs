@@ -399,17 +399,11 @@ fn an_order_names_somebody() {
     assert!(!agent.path("register.json").exists());
 }
 
-/// The two fenced blocks of README's "When something was taken", as they are to be typed.
+/// The two blocks for a shell in the page about incidents, as they are to be typed.
 fn queries() -> [String; 2] {
-    let readme = fs::read_to_string(repository().join("README.md")).expect("it is there");
-    let (_, rest) = readme
-        .split_once("**When something was taken:**")
-        .expect("README says what to do");
-    let (section, _) = rest.split_once("\n## ").expect("it goes on");
-    let mut blocks = section.split("```").skip(1).step_by(2).map(|block| {
-        let lines = block.strip_prefix("sh\n").expect("a block for a shell");
-        lines.to_owned()
-    });
+    let page = fs::read_to_string(repository().join("docs/incident.md")).expect("the page");
+    let blocks = page.split("```").skip(1).step_by(2);
+    let mut blocks = blocks.filter_map(|block| Some(block.strip_prefix("sh\n")?.to_owned()));
     let queries = [(); 2].map(|()| blocks.next().expect("there are two"));
     assert_eq!(blocks.next(), None, "there are no more than two");
     queries
@@ -431,7 +425,7 @@ fn found(logs: &TempDir, query: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_queries_of_the_readme_find_what_a_token_was_used_for_and_what_nobody_handed_out() {
+fn queries_of_the_incident_page_find_uses_and_strays() {
     if !docker::available() {
         return;
     }
