@@ -1,6 +1,7 @@
 //! The documents say what the code does, and the modules keep to their rules.
 
 mod circles;
+mod ids;
 
 use std::collections::BTreeSet;
 use std::fs;
