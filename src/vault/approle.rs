@@ -1,8 +1,8 @@
 //! `auth/approle`: a login for those who live long and start alone.
 
+use std::collections::BTreeMap;
+
 use serde::de::IgnoredAny;
-use ureq::http::Method;
-use zeroize::Zeroizing;
 
 use super::call::{Call, Repeat};
 use super::client::{Client, Session};
@@ -18,15 +18,11 @@ impl Client {
         secret_id: &Secret,
     ) -> Result<Session, Error> {
         let path = format!("auth/{mount}/login");
-        let body = serde_json::json!({"role_id": role_id, "secret_id": secret_id.expose()});
-        let call = Call {
-            method: Method::POST,
-            path: &path,
-            body: Some(Zeroizing::new(body.to_string().into_bytes())),
-            // A secret id may be good for one login only.
-            repeat: Repeat::Never,
-            wrap_ttl: None,
-        };
+        let body = [("role_id", role_id), ("secret_id", secret_id.expose())];
+        // A secret id may be good for one login only.
+        let call = Call::post(&path)
+            .json(&BTreeMap::from(body))
+            .repeat(Repeat::Never);
         let (envelope, connections) =
             self.call_alone::<IgnoredAny>(&call, "", std::time::Duration::ZERO)?;
         let auth = envelope.auth.ok_or_else(|| Error::Malformed {

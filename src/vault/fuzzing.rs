@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde::de::{DeserializeOwned, IgnoredAny};
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use zeroize::Zeroizing;
 
 use super::call::{Answer, Call, Repeat};
@@ -51,13 +51,7 @@ fn read(input: &[u8]) -> Option<Answer> {
 }
 
 pub(super) fn call(repeat: Repeat) -> Call<'static> {
-    Call {
-        method: Method::POST,
-        path: "x/y",
-        body: None,
-        repeat,
-        wrap_ttl: None,
-    }
+    Call::post("x/y").repeat(repeat)
 }
 
 /// Judges an answer and reads it in the form of each endpoint.

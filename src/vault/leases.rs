@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::IgnoredAny;
-use ureq::http::Method;
-use zeroize::Zeroizing;
 
 use super::answer::Envelope;
 use super::call::{Call, Repeat};
@@ -20,10 +19,22 @@ pub struct Renewed {
     pub renewable: bool,
 }
 
+/// A lease as a request names it.
+#[derive(Serialize)]
+struct Lease<'a> {
+    lease_id: &'a str,
+    /// Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    increment: Option<u64>,
+}
+
 impl Session {
     /// Renews a lease (`sys/leases/renew`).
     pub fn renew_lease(&self, id: &str, increment: Duration) -> Result<Renewed, Error> {
-        let body = serde_json::json!({"lease_id": id, "increment": increment.as_secs()});
+        let body = Lease {
+            lease_id: id,
+            increment: Some(increment.as_secs()),
+        };
         let answer = self.lease("sys/leases/renew", &body)?;
         Ok(Renewed {
             duration: answer.lease_duration,
@@ -33,17 +44,14 @@ impl Session {
 
     /// Ends a lease, and with it its credential (`sys/leases/revoke`).
     pub fn revoke_lease(&self, id: &str) -> Result<(), Error> {
-        let body = serde_json::json!({"lease_id": id});
+        let body = Lease {
+            lease_id: id,
+            increment: None,
+        };
         self.lease("sys/leases/revoke", &body).map(drop)
     }
 
-    fn lease(&self, path: &str, body: &serde_json::Value) -> Result<Envelope<IgnoredAny>, Error> {
-        self.call(&Call {
-            method: Method::POST,
-            path,
-            body: Some(Zeroizing::new(body.to_string().into_bytes())),
-            repeat: Repeat::Freely,
-            wrap_ttl: None,
-        })
+    fn lease(&self, path: &str, body: &Lease<'_>) -> Result<Envelope<IgnoredAny>, Error> {
+        self.call(&Call::post(path).json(body).repeat(Repeat::Freely))
     }
 }

@@ -1,7 +1,6 @@
 //! Any path of any engine: read or write, and what it answers.
 
-use ureq::http::Method;
-use zeroize::Zeroizing;
+use std::collections::BTreeMap;
 
 use super::call::{Call, Repeat};
 use super::client::Session;
@@ -25,32 +24,17 @@ pub struct Reply {
 impl Session {
     /// Reads a path. Engines make users and leases at a read, so it is repeated a few times at most.
     pub fn read(&self, path: &str) -> Result<Reply, Error> {
-        self.ask(Method::GET, path, None)
+        self.ask(Call::get(path))
     }
 
     /// Writes fields to a path.
     pub fn write(&self, path: &str, fields: &[(String, String)]) -> Result<Reply, Error> {
-        let object: serde_json::Map<String, serde_json::Value> = fields
-            .iter()
-            .map(|(name, value)| (name.clone(), value.as_str().into()))
-            .collect();
-        let body = serde_json::Value::Object(object).to_string().into_bytes();
-        self.ask(Method::POST, path, Some(Zeroizing::new(body)))
+        let body: BTreeMap<_, _> = fields.iter().map(|(name, value)| (name, value)).collect();
+        self.ask(Call::post(path).json(&body))
     }
 
-    fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Zeroizing<Vec<u8>>>,
-    ) -> Result<Reply, Error> {
-        let call = Call {
-            method,
-            path,
-            body,
-            repeat: Repeat::AFewTimes,
-            wrap_ttl: None,
-        };
+    fn ask(&self, call: Call<'_>) -> Result<Reply, Error> {
+        let call = call.repeat(Repeat::AFewTimes);
         let mut envelope = self.call::<Value>(&call)?;
         let Value::Object(data) = envelope.take_data(&call)? else {
             return Err(Error::Malformed {

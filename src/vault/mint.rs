@@ -1,10 +1,10 @@
 //! The minting side: wrapped client tokens for others, and their end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::IgnoredAny;
-use ureq::http::Method;
-use zeroize::Zeroizing;
 
 use super::call::{Call, Repeat};
 use super::client::Session;
@@ -25,6 +25,18 @@ pub struct MintRequest<'a> {
     pub ttl: Option<Duration>,
     /// Life of the wrapping token.
     pub wrap_ttl: Duration,
+}
+
+/// The request for a client token, as Vault reads it.
+#[derive(Serialize)]
+struct Creation<'a> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    meta: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    policies: &'a [String],
+    /// Such as `86400s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<String>,
 }
 
 /// What was made: a wrapping token, and names for what is in it.
@@ -59,29 +71,20 @@ impl Session {
             Some(role) => format!("auth/token/create/{role}"),
             None => "auth/token/create".to_owned(),
         };
-        let mut body = serde_json::Map::new();
-        if !request.policies.is_empty() {
-            body.insert("policies".to_owned(), request.policies.into());
-        }
-        if !request.metadata.is_empty() {
-            let mut meta = serde_json::Map::new();
-            for (key, value) in request.metadata {
-                meta.insert(key.clone(), value.as_str().into());
-            }
-            body.insert("meta".to_owned(), meta.into());
-        }
-        if let Some(ttl) = request.ttl {
-            body.insert("ttl".to_owned(), format!("{}s", ttl.as_secs()).into());
-        }
-        let body = serde_json::Value::Object(body).to_string();
-        let call = Call {
-            method: Method::POST,
-            path: &path,
-            body: Some(Zeroizing::new(body.into_bytes())),
-            // Each time leaves a token behind that nobody can use.
-            repeat: Repeat::AFewTimes,
-            wrap_ttl: Some(request.wrap_ttl),
+        let body = Creation {
+            policies: request.policies,
+            meta: request
+                .metadata
+                .iter()
+                .map(|(key, value)| (&**key, &**value))
+                .collect(),
+            ttl: request.ttl.map(|ttl| format!("{}s", ttl.as_secs())),
         };
+        let call = Call::post(&path)
+            .json(&body)
+            // Each time leaves a token behind, wrapped, which no caller has.
+            .repeat(Repeat::AFewTimes)
+            .wrap_ttl(request.wrap_ttl);
         let answer = self.call::<IgnoredAny>(&call)?;
         minted(answer.wrap_info).ok_or_else(|| Error::Malformed {
             request: call.to_string(),
@@ -91,14 +94,10 @@ impl Session {
 
     /// Ends a token that is known by its accessor alone, and all its leases (`auth/token/revoke-accessor`).
     pub fn revoke_accessor(&self, accessor: &str) -> Result<End, Error> {
-        let body = serde_json::json!({"accessor": accessor}).to_string();
-        let answer = self.call::<IgnoredAny>(&Call {
-            method: Method::POST,
-            path: "auth/token/revoke-accessor",
-            body: Some(Zeroizing::new(body.into_bytes())),
-            repeat: Repeat::Freely,
-            wrap_ttl: None,
-        });
+        let call = Call::post("auth/token/revoke-accessor")
+            .json(&BTreeMap::from([("accessor", accessor)]))
+            .repeat(Repeat::Freely);
+        let answer = self.call::<IgnoredAny>(&call);
         end(answer.map(|answer| answer.warnings.unwrap_or_default()))
     }
 }

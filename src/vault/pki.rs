@@ -1,8 +1,6 @@
 //! `pki/sign`: a certificate for a key that never leaves this machine.
 
 use serde::{Deserialize, Serialize};
-use ureq::http::Method;
-use zeroize::Zeroizing;
 
 use super::call::{Call, Repeat};
 use super::client::Session;
@@ -53,18 +51,7 @@ impl Session {
         request: &SignRequest<'_>,
     ) -> Result<Signed, Error> {
         let path = format!("{mount}/sign/{role}");
-        let mut call = Call {
-            method: Method::POST,
-            path: &path,
-            body: None,
-            repeat: Repeat::AFewTimes,
-            wrap_ttl: None,
-        };
-        let body = serde_json::to_vec(request).map_err(|error| Error::Malformed {
-            request: call.to_string(),
-            reason: error.to_string(),
-        })?;
-        call.body = Some(Zeroizing::new(body));
+        let call = Call::post(&path).json(request).repeat(Repeat::AFewTimes);
         let mut envelope = self.call::<Signed>(&call)?;
         Ok(Signed {
             is_leased: !envelope.take_lease_id().is_empty(),

@@ -1,10 +1,9 @@
 //! `auth/token`: what the client token is, and its end.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use ureq::http::Method;
-use zeroize::Zeroizing;
 
 use super::call::{Call, Repeat};
 use super::client::Session;
@@ -49,28 +48,17 @@ pub struct TokenProperties {
 impl Session {
     /// Asks what the token is (`auth/token/lookup-self`).
     pub fn lookup_self(&self) -> Result<TokenProperties, Error> {
-        let call = Call {
-            method: Method::GET,
-            path: "auth/token/lookup-self",
-            body: None,
-            repeat: Repeat::Freely,
-            wrap_ttl: None,
-        };
+        let call = Call::get("auth/token/lookup-self").repeat(Repeat::Freely);
         self.call::<TokenProperties>(&call)?.take_data(&call)
     }
 
     /// Renews the token (`auth/token/renew-self`); returns the seconds that it lives from now on, which may be fewer than
     /// were asked for.
     pub fn renew_self(&self, increment: Duration) -> Result<u64, Error> {
-        let mut call = Call {
-            method: Method::POST,
-            path: "auth/token/renew-self",
-            body: None,
-            repeat: Repeat::Freely,
-            wrap_ttl: None,
-        };
-        let body = format!("{{\"increment\":{}}}", increment.as_secs());
-        call.body = Some(Zeroizing::new(body.into_bytes()));
+        let body = BTreeMap::from([("increment", increment.as_secs())]);
+        let call = Call::post("auth/token/renew-self")
+            .json(&body)
+            .repeat(Repeat::Freely);
         let renewed = self.call::<serde::de::IgnoredAny>(&call)?;
         match renewed.auth {
             Some(auth) => Ok(auth.lease_duration),
@@ -92,13 +80,7 @@ impl Session {
             persistent: true,
         };
         let client = self.client.for_last_words(limits);
-        let call = Call {
-            method: Method::POST,
-            path: "auth/token/revoke-self",
-            body: None,
-            repeat: Repeat::Freely,
-            wrap_ttl: None,
-        };
+        let call = Call::post("auth/token/revoke-self").repeat(Repeat::Freely);
         client
             .call_alone::<serde::de::IgnoredAny>(&call, self.token.expose(), Duration::ZERO)
             .map(drop)

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use ureq::http::Method;
 
 use super::answer::{Auth, Envelope};
 use super::call::{Call, Repeat};
@@ -61,13 +60,7 @@ pub enum Unwrapped {
 impl Client {
     /// Looks a wrapping token up, which does not use it up; none when it is not valid (`sys/wrapping/lookup`).
     pub fn lookup(&self, token: &WrappingToken) -> Result<Option<Wrapping>, Error> {
-        let call = Call {
-            method: Method::POST,
-            path: "sys/wrapping/lookup",
-            body: None,
-            repeat: Repeat::Freely,
-            wrap_ttl: None,
-        };
+        let call = Call::post("sys/wrapping/lookup").repeat(Repeat::Freely);
         match self.call_alone::<Wrapping>(&call, token.expose(), Duration::ZERO) {
             Ok((mut envelope, _)) => envelope.take_data(&call).map(Some),
             Err(error) if is_refusal(&error) => Ok(None),
@@ -101,13 +94,7 @@ impl Client {
         &self,
         token: &WrappingToken,
     ) -> Result<(Envelope<IgnoredAny>, Connections), Error> {
-        let call = Call {
-            method: Method::POST,
-            path: "sys/wrapping/unwrap",
-            body: None,
-            repeat: Repeat::Never,
-            wrap_ttl: None,
-        };
+        let call = Call::post("sys/wrapping/unwrap").repeat(Repeat::Never);
         self.hurried().call_alone(&call, token.expose(), GRACE)
     }
 
