@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::environment::Environment;
-use crate::manifest::Mistake;
+use crate::manifest::{Mistake, Place};
 use crate::system::user::User;
 use crate::template::{self, Template};
 use crate::text::Address;
@@ -63,12 +63,10 @@ pub struct Config {
     pub promise: Promise,
     /// Where the wrapping token comes to.
     pub delivery: Delivery,
-    /// The certificate to ask for.
-    pub certificate: Option<Certificate>,
+    /// Everything to fetch: certificates, then credentials in the order of the manifest.
+    pub specs: Vec<Spec>,
     /// The Java stores to write; only with a certificate.
     pub java: Option<Java>,
-    /// The credentials to fetch, in the order of the manifest.
-    pub dependencies: Vec<Dependency>,
     /// What is added to the application's environment.
     pub variables: Vec<Variable>,
     /// Where the files go; none is a new private directory (dry run only).
@@ -224,9 +222,20 @@ pub struct Promise {
     pub environment: String,
 }
 
-/// The certificate to ask for.
+/// One thing to fetch, as the manifest asks for it.
+#[derive(Debug, Clone)]
+pub enum Spec {
+    /// A certificate, whose key is made here.
+    Certificate(Certificate),
+    /// The credential of a dependency.
+    Credential(Dependency),
+}
+
+/// A certificate to ask for.
 #[derive(Debug, Clone)]
 pub struct Certificate {
+    /// The name in events and in `ANTEROOM_CHANGED`.
+    pub name: String,
     /// Mount of the PKI engine.
     pub mount: String,
     /// Role of the PKI engine.
@@ -327,7 +336,7 @@ pub struct Dependency {
     /// Fields that must be there, and the only ones written; none is all that come.
     pub fields: Option<Vec<String>>,
     /// Extra files.
-    pub templates: Vec<(String, Template)>,
+    pub templates: Vec<FileTemplate>,
     /// What a dry run puts in place of the answer.
     pub sample: Vec<(String, String)>,
 }
@@ -337,6 +346,17 @@ impl Dependency {
     pub fn identifier(&self) -> String {
         template::identifier(&self.name)
     }
+}
+
+/// An extra file of a dependency.
+#[derive(Debug, Clone)]
+pub struct FileTemplate {
+    /// The file's name in the dependency's directory.
+    pub name: String,
+    /// The file's content.
+    pub template: Template,
+    /// The template's place in the manifest.
+    pub place: Place,
 }
 
 /// How a Vault path is asked.
@@ -355,6 +375,8 @@ pub struct Variable {
     pub name: String,
     /// Its value.
     pub template: Template,
+    /// The template's place in the manifest.
+    pub place: Place,
 }
 
 /// Names that the files of every start may have at the top of the secrets directory.
@@ -376,10 +398,26 @@ pub mod file {
 }
 
 impl Config {
+    /// The certificates among what is to be fetched.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.specs.iter().filter_map(|spec| match spec {
+            Spec::Certificate(certificate) => Some(certificate),
+            Spec::Credential(_) => None,
+        })
+    }
+
+    /// The dependencies among what is to be fetched, in the order of the manifest.
+    pub fn dependencies(&self) -> impl Iterator<Item = &Dependency> {
+        self.specs.iter().filter_map(|spec| match spec {
+            Spec::Certificate(_) => None,
+            Spec::Credential(dependency) => Some(dependency),
+        })
+    }
+
     /// The names that will be visible at the top of the secrets directory.
     pub fn visible_names(&self) -> Vec<String> {
         let mut names = vec![file::STATUS.to_owned()];
-        if self.certificate.is_some() {
+        for _ in self.certificates() {
             names.extend(
                 [file::CERTIFICATE, file::PRIVATE_KEY, file::TRUST_ANCHORS].map(str::to_owned),
             );
@@ -389,8 +427,7 @@ impl Config {
             names.extend([file::STORE_PASSWORD, file::JAVA_ARGUMENTS].map(str::to_owned));
         }
         names.extend(
-            self.dependencies
-                .iter()
+            self.dependencies()
                 .map(|dependency| dependency.name.clone()),
         );
         names

@@ -7,16 +7,26 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use crate::certificate::{self, Issued, make_key, params, pkcs8};
-use crate::config::{Certificate, Config, KeyType};
+use crate::config::{Certificate, Config, KeyType, Spec};
 use crate::files::{Material, sample};
 
 /// Makes everything that a start would have fetched.
-pub fn material(config: &Config, now: OffsetDateTime) -> Result<Material, certificate::Error> {
-    let certificate = config.certificate.as_ref();
-    let issued = certificate.map(|asked| issue(asked, now)).transpose()?;
-    let dependencies = config.dependencies.iter();
-    let credentials = dependencies.map(|dependency| sample::credential(dependency, config));
-    Ok(Material::new(config, issued, credentials.collect()))
+pub fn materials(
+    config: &Config,
+    now: OffsetDateTime,
+) -> Result<Vec<Material<'_>>, certificate::Error> {
+    let specs = config.specs.iter();
+    let materials = specs.map(|spec| match spec {
+        Spec::Certificate(asked) => issue(asked, now).map(|issued| Material::Certificate {
+            spec: asked,
+            issued: Box::new(issued),
+        }),
+        Spec::Credential(dependency) => Ok(Material::Credential {
+            spec: dependency,
+            credential: sample::credential(dependency, config),
+        }),
+    });
+    materials.collect()
 }
 
 fn issue(config: &Certificate, now: OffsetDateTime) -> Result<Issued, certificate::Error> {

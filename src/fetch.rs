@@ -4,11 +4,11 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::certificate::{self, Clocks, Issued, Request};
+use crate::certificate::{self, Clocks, Request};
 use crate::clock;
-use crate::config::{self, Config, Dependency};
+use crate::config::{Certificate, Dependency, Spec};
 use crate::dependencies;
-use crate::files::Credential;
+use crate::files::Material;
 use crate::log::Log;
 use crate::renewal::Moment;
 use crate::vault::Session;
@@ -31,77 +31,75 @@ pub enum Error {
     Dependency(dependencies::Error),
 }
 
-/// Everything that a start has fetched.
-pub struct Fetched {
-    /// The certificate, and when it was asked for.
-    pub certificate: Option<(Issued, Moment)>,
-    /// The credentials, in the order of the manifest: the dependency's index there, and when each was asked for.
-    pub credentials: Vec<(usize, Credential, Moment)>,
-    /// How long it was until the certificate was there.
-    pub certificate_took: Duration,
-    /// How long it was until the last credential was there.
-    pub credentials_took: Duration,
+/// One request that is ready to be sent.
+pub enum Job<'a> {
+    /// A certificate, with the request for its new key.
+    Certificate(&'a Certificate, Request),
+    /// The credential of a dependency.
+    Credential(&'a Dependency),
 }
 
-enum Job<'a> {
-    Certificate(Request, &'a config::Certificate),
-    Credential(usize, &'a Dependency),
+impl<'a> Job<'a> {
+    /// Makes ready what can be made without Vault: a key and a request for a certificate.
+    pub fn prepare(spec: &'a Spec) -> Result<Job<'a>, certificate::Error> {
+        Ok(match spec {
+            Spec::Certificate(spec) => Job::Certificate(spec, certificate::prepare(spec)?),
+            Spec::Credential(spec) => Job::Credential(spec),
+        })
+    }
+
+    /// Makes ready what fetches another one in the place of this.
+    pub fn again(material: &Material<'a>) -> Result<Job<'a>, certificate::Error> {
+        Ok(match material {
+            Material::Certificate { spec, .. } => {
+                Job::Certificate(spec, certificate::prepare(spec)?)
+            }
+            Material::Credential { spec, .. } => Job::Credential(spec),
+        })
+    }
 }
 
-enum Product {
-    Certificate(Box<Issued>, Moment),
-    Credential(usize, Credential, Moment),
+/// One thing that was fetched.
+pub struct Fetched<'a> {
+    /// The answer, with the entry of the manifest that it is for.
+    pub material: Material<'a>,
+    /// When it was asked for.
+    pub asked: Moment,
+    /// How long it was from the begin of the fetch until the answer was there.
+    pub took: Duration,
 }
 
-/// Fetches a certificate, if one is requested, and the credentials of these dependencies; the first failure ends it.
-/// `answer_time` is how long the server took for a small answer.
-pub fn fetch(
+/// Does all jobs, and gives what they fetched in their order; the first failure ends it. `answer_time` is how long the
+/// server took for a small answer.
+pub fn fetch<'a>(
     session: &Session,
-    config: &Config,
-    request: Option<Request>,
-    wanted: impl Fn(usize) -> bool,
+    jobs: Vec<Job<'a>>,
     answer_time: Duration,
     clocks: impl Fn() -> Clocks + Sync,
     log: Log,
-) -> Result<Fetched, Error> {
+) -> Result<Vec<Fetched<'a>>, Error> {
     let began = Instant::now();
-    let certificate = request.zip(config.certificate.as_ref());
-    let jobs: Vec<Job<'_>> = certificate
-        .map(|(request, certificate)| Job::Certificate(request, certificate))
-        .into_iter()
-        .chain(
-            (0..)
-                .zip(&config.dependencies)
-                .filter(|(index, _)| wanted(*index))
-                .map(|(index, dependency)| Job::Credential(index, dependency)),
-        )
-        .collect();
-    let workers = jobs.len().min(if answer_time < FAR {
-        WORKERS_NEAR
-    } else {
-        WORKERS_FAR
-    });
-    let jobs = Mutex::new(jobs.into_iter());
-    let done: Mutex<Vec<Result<(Product, Duration), Error>>> = Mutex::default();
+    let near = answer_time < FAR;
+    let workers = jobs
+        .len()
+        .min(if near { WORKERS_NEAR } else { WORKERS_FAR });
+    let jobs = Mutex::new(jobs.into_iter().enumerate());
+    let done: Mutex<Vec<(usize, Result<Fetched<'a>, Error>)>> = Mutex::default();
     let work = || {
         // A statement of its own, so that the lock is not held while the job is done.
-        while let Some(job) = { lock(&jobs).next() } {
+        while let Some((place, job)) = { lock(&jobs).next() } {
             let asked = clock::moment();
-            let product = match job {
-                Job::Certificate(request, certificate) => {
-                    certificate::obtain(request, certificate, session, &clocks)
-                        .map(|issued| Product::Certificate(Box::new(issued), asked))
-                        .map_err(Error::Certificate)
-                }
-                Job::Credential(index, dependency) => dependencies::fetch(session, dependency, log)
-                    .map(|credential| Product::Credential(index, credential, asked))
-                    .map_err(Error::Dependency),
-            };
-            let failed = product.is_err();
+            let material = perform(session, job, &clocks, log);
+            let failed = material.is_err();
+            let fetched = material.map(|material| Fetched {
+                material,
+                asked,
+                took: began.elapsed(),
+            });
             // Before the others learn of it: the first failure is the one that counts.
-            lock(&done).push(product.map(|product| (product, began.elapsed())));
+            lock(&done).push((place, fetched));
             if failed {
-                // Nobody needs the rest, and the token must not live until the slowest of it is there.
+                // The rest is not needed, and the token must not live until the slowest of it is there.
                 lock(&jobs).by_ref().for_each(drop);
                 session.stop();
             }
@@ -116,30 +114,32 @@ pub fn fetch(
         }
         work();
     });
-
-    let mut fetched = Fetched {
-        certificate: None,
-        credentials: Vec::new(),
-        certificate_took: Duration::ZERO,
-        credentials_took: Duration::ZERO,
-    };
-    for product in done
-        .into_inner()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-    {
-        match product? {
-            (Product::Certificate(issued, asked), took) => {
-                fetched.certificate = Some((*issued, asked));
-                fetched.certificate_took = took;
-            }
-            (Product::Credential(index, credential, asked), took) => {
-                fetched.credentials.push((index, credential, asked));
-                fetched.credentials_took = fetched.credentials_took.max(took);
-            }
-        }
+    let done = done.into_inner();
+    let mut fetched = Vec::new();
+    for (place, one) in done.unwrap_or_else(|poisoned| poisoned.into_inner()) {
+        fetched.push((place, one?));
     }
-    fetched.credentials.sort_by_key(|(index, ..)| *index);
-    Ok(fetched)
+    fetched.sort_by_key(|(place, _)| *place);
+    Ok(fetched.into_iter().map(|(_, one)| one).collect())
+}
+
+fn perform<'a>(
+    session: &Session,
+    job: Job<'a>,
+    clocks: impl Fn() -> Clocks,
+    log: Log,
+) -> Result<Material<'a>, Error> {
+    match job {
+        Job::Certificate(spec, request) => certificate::obtain(request, spec, session, clocks)
+            .map(|issued| Material::Certificate {
+                spec,
+                issued: Box::new(issued),
+            })
+            .map_err(Error::Certificate),
+        Job::Credential(spec) => dependencies::fetch(session, spec, log)
+            .map(|credential| Material::Credential { spec, credential })
+            .map_err(Error::Dependency),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

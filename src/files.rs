@@ -10,7 +10,7 @@ pub mod status;
 use std::fmt;
 
 use crate::certificate::Issued;
-use crate::config::{Config, Dependency, file};
+use crate::config::{Certificate, Config, Dependency, FileTemplate, Java, file};
 use crate::pem;
 use crate::secret::Secret;
 use crate::text;
@@ -84,27 +84,30 @@ pub enum OwnEnd {
     At(i64),
 }
 
-/// Everything that was fetched, before it has a form.
-pub struct Material {
-    /// The certificate with its key.
-    pub certificate: Option<Issued>,
-    /// The credentials, in the order of the manifest.
-    pub credentials: Vec<Credential>,
-    /// Opens the Java stores.
-    pub store_password: Option<Secret>,
+/// What was fetched for one entry of the manifest, together with that entry.
+pub enum Material<'a> {
+    /// A certificate with its key.
+    Certificate {
+        /// The entry.
+        spec: &'a Certificate,
+        /// The certificate.
+        issued: Box<Issued>,
+    },
+    /// A credential.
+    Credential {
+        /// The entry.
+        spec: &'a Dependency,
+        /// The credential.
+        credential: Credential,
+    },
 }
 
-impl Material {
-    /// Brings it together, with a password if there are stores to open.
-    pub fn new(
-        config: &Config,
-        certificate: Option<Issued>,
-        credentials: Vec<Credential>,
-    ) -> Material {
-        Material {
-            certificate,
-            credentials,
-            store_password: config.java.as_ref().map(|_| keystore::password()),
+impl Material<'_> {
+    /// The name of the entry, also in events and in `ANTEROOM_CHANGED`.
+    pub fn name(&self) -> &str {
+        match self {
+            Material::Certificate { spec, .. } => &spec.name,
+            Material::Credential { spec, .. } => &spec.name,
         }
     }
 }
@@ -191,49 +194,26 @@ impl std::error::Error for Error {}
 const PUBLIC: u32 = 0o444;
 const PRIVATE: u32 = 0o400;
 
-/// Gives everything its form; `secrets_dir` is the path that readers will use.
-pub fn render(config: &Config, material: &Material, secrets_dir: &str) -> Result<Rendered, Error> {
+/// Gives everything its form; `store_password` opens the Java stores, and `secrets_dir` is the path that readers will use.
+pub fn render(
+    config: &Config,
+    materials: &[&Material<'_>],
+    store_password: Option<&Secret>,
+    secrets_dir: &str,
+) -> Result<Rendered, Error> {
+    let scope = Scope::new(config, materials, secrets_dir);
     let mut files = Vec::new();
-    if let Some(issued) = &material.certificate {
-        files.push(public(file::CERTIFICATE, pem::certificates(&issued.chain)));
-        files.push(private(
-            file::PRIVATE_KEY,
-            pem::private_key(&issued.private_key),
-        ));
-        files.push(public(
-            file::TRUST_ANCHORS,
-            pem::certificates(&issued.trust_anchors),
-        ));
-        if let (Some(java), Some(password)) = (&config.java, &material.store_password) {
-            let stores = keystore::encode(issued, &config.app, password, java.profile)?;
-            files.push(private(&java.keystore, stores.keystore));
-            files.push(private(&java.truststore, stores.truststore));
-            files.push(private(file::STORE_PASSWORD, bytes(password)));
-            files.push(private(
-                file::JAVA_ARGUMENTS,
-                keystore::java_arguments(java, secrets_dir, password),
-            ));
-        }
-    }
-    let scope = Scope::new(config, &material.credentials, secrets_dir);
-    for (dependency, credential) in config.dependencies.iter().zip(&material.credentials) {
-        files.extend(fields(dependency, credential)?);
-        for (name, template) in &dependency.templates {
-            let path = format!("{}/{name}", dependency.name);
-            if files.iter().any(|file| file.path == path) {
-                let reason = "whose name is that of a field in the answer".to_owned();
-                return Err(Error::Template {
-                    target: path,
-                    reason,
-                });
+    for material in materials {
+        match material {
+            Material::Certificate { issued, .. } => {
+                files.extend(of_certificate(issued));
+                if let (Some(java), Some(password)) = (&config.java, store_password) {
+                    files.extend(stores(issued, config, java, password, secrets_dir)?);
+                }
             }
-            let text = template
-                .render(&scope.within(credential))
-                .map_err(|failure| Error::Template {
-                    target: path.clone(),
-                    reason: failure.reason,
-                })?;
-            files.push(private(&path, bytes(&text)));
+            Material::Credential { spec, credential } => {
+                files.extend(of_credential(spec, credential, &scope)?);
+            }
         }
     }
     let mut variables = Vec::new();
@@ -255,6 +235,59 @@ pub fn render(config: &Config, material: &Material, secrets_dir: &str) -> Result
         variables.push((variable.name.clone(), value));
     }
     Ok(Rendered { files, variables })
+}
+
+fn of_certificate(issued: &Issued) -> [File; 3] {
+    [
+        public(file::CERTIFICATE, pem::certificates(&issued.chain)),
+        private(file::PRIVATE_KEY, pem::private_key(&issued.private_key)),
+        public(
+            file::TRUST_ANCHORS,
+            pem::certificates(&issued.trust_anchors),
+        ),
+    ]
+}
+
+fn stores(
+    issued: &Issued,
+    config: &Config,
+    java: &Java,
+    password: &Secret,
+    secrets_dir: &str,
+) -> Result<[File; 4], Error> {
+    let stores = keystore::encode(issued, &config.app, password, java.profile)?;
+    let arguments = keystore::java_arguments(java, secrets_dir, password);
+    Ok([
+        private(&java.keystore, stores.keystore),
+        private(&java.truststore, stores.truststore),
+        private(file::STORE_PASSWORD, bytes(password)),
+        private(file::JAVA_ARGUMENTS, arguments),
+    ])
+}
+
+fn of_credential(
+    dependency: &Dependency,
+    credential: &Credential,
+    scope: &Scope,
+) -> Result<Vec<File>, Error> {
+    let mut files = fields(dependency, credential)?;
+    for FileTemplate { name, template, .. } in &dependency.templates {
+        let path = format!("{}/{name}", dependency.name);
+        if files.iter().any(|file| file.path == path) {
+            return Err(Error::Template {
+                target: path,
+                reason: "whose name is that of a field in the answer".to_owned(),
+            });
+        }
+        let text = template
+            .render(&scope.within(credential))
+            .map_err(|failure| Error::Template {
+                target: path.clone(),
+                reason: failure.reason,
+            })?;
+        files.push(private(&path, bytes(&text)));
+    }
+    Ok(files)
 }
 
 fn public(path: &str, contents: Vec<u8>) -> File {

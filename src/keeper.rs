@@ -3,8 +3,8 @@
 mod application;
 mod error;
 mod freshness;
-mod holdings;
 mod hook;
+mod items;
 mod upkeep;
 
 use std::io;
@@ -17,13 +17,12 @@ use nix::sys::stat::Mode;
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use nix::unistd::Pid;
 
-use crate::certificate;
 use crate::clock;
 use crate::command::{self, Command};
 use crate::config::{Config, Lifecycle, Promise, Vault};
 use crate::dry_run;
-use crate::fetch::{Fetched, fetch};
-use crate::files::{self, Rendered};
+use crate::fetch::{Fetched, Job, fetch};
+use crate::files::{self, Material, Rendered};
 use crate::handover;
 use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
@@ -38,7 +37,7 @@ use crate::wrapping_token::{self, Source};
 pub use error::Error;
 
 use application::{Application, told};
-use holdings::{Holdings, Token};
+use items::{Items, Token};
 use upkeep::Upkeep;
 
 /// How long a revocation may take when a start fails, or at the end.
@@ -147,8 +146,8 @@ impl<'a> Start<'a> {
         source: Source,
         generation: Generation,
     ) -> Result<Ended, Error> {
-        let certificate = self.config.certificate.as_ref();
-        let request = certificate.map(certificate::prepare).transpose()?;
+        let jobs = self.config.specs.iter().map(Job::prepare);
+        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
         let client = self.client(vault)?;
         self.steps.mark("key");
 
@@ -172,16 +171,16 @@ impl<'a> Start<'a> {
         self.steps.mark("unwrap");
 
         let started = self
-            .fetch(&session, &auth, &self.config.promise, request)
+            .fetch(&session, &auth, &self.config.promise, jobs)
             .map_err(|error| self.silenced(error))
-            .and_then(|holdings| {
+            .and_then(|items| {
                 // Now, while a failure still calls the start off.
                 let timer = timer()?;
-                self.publish(&holdings, generation, true)?;
-                Ok((holdings, timer))
+                self.publish(&items, generation, true)?;
+                Ok((items, timer))
             });
         match started {
-            Ok((holdings, timer)) => Ok(self.keep_fresh(session, holdings, timer)),
+            Ok((items, timer)) => Ok(self.keep_fresh(session, items, timer)),
             Err(error) => {
                 revoke(&session, self.log);
                 Err(error)
@@ -191,16 +190,15 @@ impl<'a> Start<'a> {
 
     /// The same without a Vault: everything is invented, and nothing has to be kept fresh.
     fn without_vault(mut self, generation: Generation) -> Result<Ended, Error> {
-        let material = dry_run::material(self.config, clock::calendar())?;
-        let asked = vec![clock::moment(); material.credentials.len()];
-        let holdings = Holdings::new(material, &asked, None, None);
+        let materials = dry_run::materials(self.config, clock::calendar())?;
+        let items = Items::invented(self.config, materials);
         self.steps.mark("samples");
         // In a container the directory ends with it; elsewhere nobody else tidies up.
         let stays = self.directory.is_private()
             && self.config.lifecycle == Lifecycle::Exec
             && self.application.0 != Pid::from_raw(1)
             && self.application.1.is_some();
-        self.publish(&holdings, generation, stays)?;
+        self.publish(&items, generation, stays)?;
         if !stays {
             return Ok(Ended::BeforeTheApplication);
         }
@@ -233,8 +231,8 @@ impl<'a> Start<'a> {
         session: &Session,
         auth: &Auth,
         promise: &Promise,
-        request: Option<certificate::Request>,
-    ) -> Result<Holdings, Error> {
+        jobs: Vec<Job<'a>>,
+    ) -> Result<Items<'a>, Error> {
         self.log.event(
             Level::Info,
             "unwrapped",
@@ -247,56 +245,51 @@ impl<'a> Start<'a> {
         let looked_up = clock::moment();
         let properties = handover::verify(session, auth, promise)?;
         let answer_time = self.steps.mark("verify");
-        let mut fetched = self.fetch_some(session, request, answer_time, |_| true)?;
-        self.steps.mark_parallel(&[
-            ("certificate", fetched.certificate_took),
-            ("dependencies", fetched.credentials_took),
-        ]);
+        let mut fetched = self.perform(session, jobs, answer_time)?;
+        let longest = |is_wanted: fn(&Material<'_>) -> bool| {
+            let wanted = fetched.iter().filter(|one| is_wanted(&one.material));
+            wanted.map(|one| one.took).max().unwrap_or_default()
+        };
+        let took = [
+            (
+                "certificate",
+                longest(|one| matches!(one, Material::Certificate { .. })),
+            ),
+            (
+                "dependencies",
+                longest(|one| matches!(one, Material::Credential { .. })),
+            ),
+        ];
+        self.steps.mark_parallel(&took);
         if self.refresh(session, answer_time, &mut fetched)? {
             self.steps.mark("again");
         }
-        let (credentials, asked): (Vec<_>, Vec<_>) = fetched
-            .credentials
-            .into_iter()
-            .map(|(_, credential, asked)| (credential, asked))
-            .unzip();
-        let certificate = fetched.certificate.map(|(issued, _)| issued);
-        let material = files::Material::new(self.config, certificate, credentials);
         let token = Token::new(looked_up, auth.lease_duration, &properties);
         let skew = session.clock_skew();
-        Ok(Holdings::new(material, &asked, Some(token), skew))
+        Ok(Items::fetched(self.config, fetched, token, skew))
     }
 
-    fn fetch_some(
+    fn perform(
         &self,
         session: &Session,
-        request: Option<certificate::Request>,
+        jobs: Vec<Job<'a>>,
         answer_time: Duration,
-        wanted: impl Fn(usize) -> bool,
-    ) -> Result<Fetched, Error> {
+    ) -> Result<Vec<Fetched<'a>>, Error> {
         let clocks = || clock::clocks(session.clock_skew());
-        Ok(fetch(
-            session,
-            self.config,
-            request,
-            wanted,
-            answer_time,
-            clocks,
-            self.log,
-        )?)
+        Ok(fetch(session, jobs, answer_time, clocks, self.log)?)
     }
 
     /// Writes the files, hands the variables over and waits until the application runs.
     fn publish(
         &mut self,
-        holdings: &Holdings,
+        items: &Items<'_>,
         generation: Generation,
         stays: bool,
     ) -> Result<(), Error> {
         let path = self.directory.path().to_string_lossy().into_owned();
-        let Rendered { files, variables } = files::render(self.config, &holdings.material, &path)?;
+        let Rendered { files, variables } = items.render(self.config, &path)?;
         let is_kept = stays && self.config.vault.is_some();
-        let status = holdings.status(self.config, is_kept, None);
+        let status = items.status(self.config, is_kept, None);
         self.directory.take_over(&generation)?;
         self.directory.write_status(status.to_json())?;
         let shown = self.directory.publish(generation, &files)?;
@@ -358,7 +351,7 @@ impl<'a> Start<'a> {
     }
 
     /// Renews and replaces until the application has ended, then gives everything back.
-    fn keep_fresh(self, session: Session, holdings: Holdings, timer: TimerFd) -> Ended {
+    fn keep_fresh(self, session: Session, items: Items<'a>, timer: TimerFd) -> Ended {
         let (config, log) = (self.config, self.log);
         let (on_rotate, umask) = (self.on_rotate, self.umask);
         let (directory, application) = self.step_aside();
@@ -369,7 +362,7 @@ impl<'a> Start<'a> {
             working_directory: None,
             session: session.within(application.limits()),
             application,
-            holdings,
+            items,
             on_rotate,
             log,
             timer,
@@ -378,7 +371,7 @@ impl<'a> Start<'a> {
         upkeep.working_directory = leave_working_directory(on_rotate.is_some());
         trim_memory();
         upkeep.run();
-        let token = upkeep.holdings.token.as_ref();
+        let token = upkeep.items.token.as_ref();
         if token.is_none_or(|token| token.lost.is_none()) {
             revoke(&upkeep.session, log);
         }

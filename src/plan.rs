@@ -19,7 +19,7 @@ pub fn text(config: &Config) -> String {
     for notice in &config.notices {
         row("note", notice);
     }
-    if let Some(certificate) = &config.certificate {
+    for certificate in config.certificates() {
         let ttl = certificate.ttl.map_or_else(
             || "the role's ttl".to_owned(),
             |ttl| format!("{} s", ttl.as_secs()),
@@ -61,7 +61,7 @@ pub fn text(config: &Config) -> String {
             },
         );
     }
-    for dependency in &config.dependencies {
+    for dependency in config.dependencies() {
         let method = match &dependency.method {
             Method::Read => "read".to_owned(),
             Method::Write(fields) => {
@@ -125,8 +125,7 @@ fn files(config: &Config) -> Vec<(String, u32)> {
     let mut files = Vec::new();
     for name in config.visible_names() {
         let Some(dependency) = config
-            .dependencies
-            .iter()
+            .dependencies()
             .find(|dependency| dependency.name == name)
         else {
             let public =
@@ -146,7 +145,7 @@ fn files(config: &Config) -> Vec<(String, u32)> {
             dependency
                 .templates
                 .iter()
-                .map(|(template, _)| (format!("{name}/{template}"), 0o400)),
+                .map(|file| (format!("{name}/{}", file.name), 0o400)),
         );
     }
     files

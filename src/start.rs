@@ -7,7 +7,7 @@ use std::time::Instant;
 use nix::libc;
 
 use crate::cli::{Cli, Task};
-use crate::config::{self, Certificate, Config, Purpose, Surroundings, TrustAnchors};
+use crate::config::{self, Config, Purpose, Spec, Surroundings, TrustAnchors};
 use crate::environment::{Environment, TOKEN_VARIABLES, Tokens};
 use crate::error::Error;
 use crate::files::rehearsal;
@@ -120,20 +120,20 @@ fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Resul
         uid: nix::unistd::geteuid().as_raw(),
         gid: nix::unistd::getegid().as_raw(),
     };
-    let (mut config, said) = config::resolve(cli, &text, surroundings, purpose)?;
-    let mistakes = rehearsal::mistakes(&config, &said, purpose);
+    let mut config = config::resolve(cli, &text, surroundings, purpose)?;
+    let mistakes = rehearsal::mistakes(&config, purpose);
     if !mistakes.is_empty() {
         let manifest = cli.manifest.clone();
         return Err(config::Error::Mistakes { manifest, mistakes }.into());
     }
-    if let Some(Certificate {
-        trust_anchors: TrustAnchors::File(path),
-        ..
-    }) = &mut config.certificate
-        && let Ok(absolute) = std::path::absolute(&*path)
-    {
-        // The keeper reads it again when it has left this working directory.
-        *path = absolute;
+    for spec in &mut config.specs {
+        if let Spec::Certificate(certificate) = spec
+            && let TrustAnchors::File(path) = &mut certificate.trust_anchors
+            && let Ok(absolute) = std::path::absolute(&*path)
+        {
+            // The keeper reads the file again when the keeper has left this working directory.
+            *path = absolute;
+        }
     }
     Ok(config)
 }

@@ -70,6 +70,7 @@ pub fn certificate(input: &[u8]) {
 fn asked_for(leaf: &X509Certificate<'_>) -> Certificate {
     let common_name = leaf.subject().iter_common_name().next();
     let mut config = Certificate {
+        name: "certificate".to_owned(),
         mount: "pki".to_owned(),
         role: "role".to_owned(),
         common_name: common_name

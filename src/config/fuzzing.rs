@@ -33,8 +33,8 @@ pub fn manifest(input: &[u8]) {
             gid: 0,
         };
         match resolve(cli, text, surroundings, purpose) {
-            Ok((config, said)) => {
-                check_places(&rehearsal::mistakes(&config, &said, purpose), text);
+            Ok(config) => {
+                check_places(&rehearsal::mistakes(&config, purpose), text);
                 let plan = plan::text(&config);
                 assert!(!plan.contains(|c: char| c.is_control() && c != '\n'));
                 is_policy(&policy::service(&config));

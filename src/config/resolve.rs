@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::expand::{Names, expand};
-use super::{Config, Delivery, Error, Purpose, file};
+use super::{Config, Delivery, Error, Purpose, Spec, file};
 use crate::cli::Cli;
 use crate::environment::Environment;
 use crate::manifest::{self, At, Manifest, Mistake};
@@ -41,13 +41,13 @@ const MIN_TTL: Duration = Duration::from_secs(10);
 /// As the Vault CLI has it.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Brings everything together; `text` is the manifest's. What the manifest says is given back as well, for its places.
+/// Brings everything together; `text` is the manifest's.
 pub fn resolve(
     cli: &Cli,
     text: &str,
     surroundings: Surroundings,
     purpose: Purpose,
-) -> Result<(Config, Manifest), Error> {
+) -> Result<Config, Error> {
     let (manifest, mistakes) = manifest::parse(text);
     let mut resolver = Resolver {
         mistakes,
@@ -79,7 +79,7 @@ pub fn resolve(
     if let Some(config) = config
         && mistakes.is_empty()
     {
-        return Ok((config, manifest));
+        return Ok(config);
     }
     mistakes.sort_by_key(|mistake| mistake.place);
     Err(Error::Mistakes {
@@ -254,12 +254,14 @@ impl Resolver<'_> {
             vault: if start { Some(vault?) } else { None },
             promise: promise?,
             delivery,
-            certificate: match certificate {
-                Some(certificate) => Some(certificate?),
-                None => None,
-            },
+            specs: match certificate {
+                Some(certificate) => vec![Spec::Certificate(certificate?)],
+                None => Vec::new(),
+            }
+            .into_iter()
+            .chain(dependencies.into_iter().map(Spec::Credential))
+            .collect(),
             java,
-            dependencies,
             variables,
             secrets_dir,
             allow_disk: manifest.secrets.allow_disk,

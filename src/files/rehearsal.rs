@@ -1,24 +1,26 @@
 //! Every template once with samples, so that what a start would stumble over is found while the token is untouched.
 
-use super::sample;
 use super::scope::Scope;
+use super::{Material, sample};
 use crate::config::{Config, Purpose, SECRETS_DIR};
-use crate::manifest::{Manifest, Mistake, Place};
+use crate::manifest::{Mistake, Place};
 use crate::template::{Template, Values};
 
 /// Names the templates that fail; at a start only those that no other value would put right, since the samples are not
 /// the real values.
-pub fn mistakes(config: &Config, manifest: &Manifest, purpose: Purpose) -> Vec<Mistake> {
+pub fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     if purpose == Purpose::Health {
         return mistakes;
     }
-    let credentials: Vec<_> = config
-        .dependencies
-        .iter()
-        .map(|dependency| sample::credential(dependency, config))
+    let materials: Vec<Material<'_>> = config
+        .dependencies()
+        .map(|spec| Material::Credential {
+            spec,
+            credential: sample::credential(spec, config),
+        })
         .collect();
-    let mut scope = Scope::new(config, &credentials, SECRETS_DIR);
+    let mut scope = Scope::new(config, &materials.iter().collect::<Vec<_>>(), SECRETS_DIR);
     if !purpose.is_here() {
         scope.invent_variables();
     }
@@ -39,18 +41,20 @@ pub fn mistakes(config: &Config, manifest: &Manifest, purpose: Purpose) -> Vec<M
             text: format!("the template of {target}, {}{with}", failure.reason),
         });
     };
-    let dependencies = config.dependencies.iter().zip(&manifest.dependencies);
-    for ((dependency, table), credential) in dependencies.zip(&credentials) {
+    for material in &materials {
+        let Material::Credential { spec, credential } = material else {
+            continue;
+        };
         let values = scope.within(credential);
-        for ((name, template), (_, source)) in dependency.templates.iter().zip(&table.files) {
-            let target = format!("{}/{name}", dependency.name);
-            rehearse(template, &target, &values, source.place);
+        for file in &spec.templates {
+            let target = format!("{}/{}", spec.name, file.name);
+            rehearse(&file.template, &target, &values, file.place);
         }
     }
     let values = scope.all();
-    for (variable, (_, source)) in config.variables.iter().zip(&manifest.environment) {
+    for variable in &config.variables {
         let target = format!("the variable {}", variable.name);
-        rehearse(&variable.template, &target, &values, source.place);
+        rehearse(&variable.template, &target, &values, variable.place);
     }
     mistakes
 }

@@ -34,9 +34,8 @@ fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
     }
     let identifier = dependency.identifier();
     let templates = config
-        .dependencies
-        .iter()
-        .flat_map(|other| other.templates.iter().map(|(_, template)| template))
+        .dependencies()
+        .flat_map(|other| other.templates.iter().map(|file| &file.template))
         .chain(config.variables.iter().map(|variable| &variable.template));
     let mut wanted: BTreeSet<&str> = templates
         .flat_map(|template| template.fields_of(&identifier))
@@ -44,12 +43,8 @@ fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
     let own = dependency
         .templates
         .iter()
-        .flat_map(|(_, template)| template.names());
-    let others: Vec<String> = config
-        .dependencies
-        .iter()
-        .map(Dependency::identifier)
-        .collect();
+        .flat_map(|file| file.template.names());
+    let others: Vec<String> = config.dependencies().map(Dependency::identifier).collect();
     wanted.extend(
         own.filter(|name| !RESERVED.contains(name) && !others.iter().any(|other| other == name)),
     );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minijinja::value::Object;
 
-use super::Credential;
+use super::{Credential, Material};
 use crate::config::Config;
 use crate::environment::TOKEN_VARIABLES;
 use crate::template::{RESERVED, Value, Values, map};
@@ -15,7 +15,7 @@ pub(super) struct Scope(BTreeMap<String, Value>);
 
 impl Scope {
     /// The labels, the environment without tokens, the secrets directory, and each dependency under its identifier.
-    pub(super) fn new(config: &Config, credentials: &[Credential], secrets_dir: &str) -> Scope {
+    pub(super) fn new(config: &Config, materials: &[&Material<'_>], secrets_dir: &str) -> Scope {
         let mut values = BTreeMap::new();
         values.insert("app".to_owned(), Value::from(config.app.as_str()));
         values.insert(
@@ -31,8 +31,10 @@ impl Scope {
             })
             .collect();
         values.insert("env".to_owned(), map(environment));
-        for (dependency, credential) in config.dependencies.iter().zip(credentials) {
-            values.insert(dependency.identifier(), map(fields(credential)));
+        for material in materials {
+            if let Material::Credential { spec, credential } = material {
+                values.insert(spec.identifier(), map(fields(credential)));
+            }
         }
         Scope(values)
     }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::Start;
 use super::error::Error;
-use super::holdings::{Item, Times, credential_end};
+use super::items::{Lifetime, Times};
 use crate::certificate;
 use crate::clock;
 use crate::dependencies;
-use crate::fetch::Fetched;
-use crate::files::OwnEnd;
+use crate::fetch::{Fetched, Job};
+use crate::files::{Material, OwnEnd};
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment};
 use crate::vault::Session;
@@ -24,7 +24,8 @@ const RESERVE: Duration = Duration::from_secs(3);
 /// The life of something that was fetched and ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Life {
-    pub(super) item: Item,
+    /// Which of the things that were fetched.
+    pub(super) place: usize,
     /// As it was when it was new.
     pub(super) whole: Duration,
     pub(super) left: Duration,
@@ -37,9 +38,9 @@ pub(super) struct Life {
 pub(super) enum Next {
     Publish,
     /// Fetch these again after a pause.
-    Again(Vec<Item>, Duration),
+    Again(Vec<usize>, Duration),
     /// This one does not live long enough, however often it is fetched.
-    Ended(Item),
+    Ended(usize),
 }
 
 /// Decides it; `tries` is how often something was fetched again that could be had at once, `time_left` ends at the deadline.
@@ -48,58 +49,51 @@ pub(super) fn next(lives: &[Life], tries: u32, time_left: Duration) -> Next {
         .iter()
         .filter(|life| renewal::is_worn(life.whole, life.left));
     let (rotated, others): (Vec<&Life>, Vec<&Life>) = worn.partition(|life| life.is_rotated);
-    let items = |lives: &[&Life]| lives.iter().map(|life| life.item).collect();
+    let places = |lives: &[&Life]| lives.iter().map(|life| life.place).collect();
     // First, since the others wear out meanwhile.
     if let Some(last) = rotated.iter().map(|life| life.left).max()
         && last + ROTATED + RESERVE <= time_left
     {
-        return Next::Again(items(&rotated), last + ROTATED);
+        return Next::Again(places(&rotated), last + ROTATED);
     }
     if others.is_empty() {
         return Next::Publish;
     }
     if tries < TRIES && RESERVE <= time_left {
-        return Next::Again(items(&others), Duration::ZERO);
+        return Next::Again(places(&others), Duration::ZERO);
     }
     let dead = others.iter().find(|life| life.left.is_zero());
-    dead.map_or(Next::Publish, |life| Next::Ended(life.item))
+    dead.map_or(Next::Publish, |life| Next::Ended(life.place))
 }
 
 /// The lives of what was fetched.
-pub(super) fn lives(fetched: &Fetched, now: Moment, times: Times) -> Vec<Life> {
-    let certificate = fetched.certificate.as_ref().map(|(issued, asked)| {
-        let end = times.certificate_term(issued).end;
-        Life {
-            item: Item::Certificate,
-            whole: end.saturating_sub(*asked),
-            left: end.saturating_sub(now),
-            is_rotated: false,
-        }
-    });
-    let credentials = fetched.credentials.iter();
-    let credentials = credentials.filter_map(|(index, credential, asked)| {
-        let end = credential_end(*asked, credential, times)?;
-        let is_rotated = matches!(credential.end, Some(OwnEnd::Rotation { .. }));
-        Some(Life {
-            item: Item::Credential(*index),
-            whole: match credential.end {
-                Some(OwnEnd::Rotation { whole, .. }) => renewal::life(whole),
-                _ => end.saturating_sub(*asked),
+pub(super) fn lives(fetched: &[Fetched<'_>], now: Moment, times: Times) -> Vec<Life> {
+    let lives = fetched.iter().enumerate().filter_map(|(place, one)| {
+        let end = Lifetime::new(&one.material, one.asked, times).end()?;
+        let rotation = match &one.material {
+            Material::Credential { credential, .. } => match credential.end {
+                Some(OwnEnd::Rotation { whole, .. }) => Some(renewal::life(whole)),
+                _ => None,
             },
+            Material::Certificate { .. } => None,
+        };
+        Some(Life {
+            place,
+            whole: rotation.unwrap_or(end.saturating_sub(one.asked)),
             left: end.saturating_sub(now),
-            is_rotated,
+            is_rotated: rotation.is_some(),
         })
     });
-    certificate.into_iter().chain(credentials).collect()
+    lives.collect()
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
     /// Fetches again what is dead or nearly so; says whether there was any.
     pub(super) fn refresh(
         &self,
         session: &Session,
         answer_time: Duration,
-        fetched: &mut Fetched,
+        fetched: &mut [Fetched<'a>],
     ) -> Result<bool, Error> {
         let mut tries = 0;
         let mut is_first = true;
@@ -107,13 +101,13 @@ impl Start<'_> {
             let times = Times::now(session.clock_skew());
             let lives = lives(fetched, clock::moment(), times);
             let time_left = self.deadline.saturating_duration_since(Instant::now());
-            let (items, pause) = match next(&lives, tries, time_left) {
+            let (places, pause) = match next(&lives, tries, time_left) {
                 Next::Publish => return Ok(!is_first),
-                Next::Ended(item) => return Err(self.ended(item)),
-                Next::Again(items, pause) => (items, pause),
+                Next::Ended(place) => return Err(ended(&fetched[place].material)),
+                Next::Again(places, pause) => (places, pause),
             };
-            for life in lives.iter().filter(|life| items.contains(&life.item)) {
-                self.say_again(life, is_first);
+            for life in lives.iter().filter(|life| places.contains(&life.place)) {
+                self.say_again(fetched[life.place].material.name(), life.left, is_first);
             }
             is_first = false;
             if pause.is_zero() {
@@ -121,49 +115,40 @@ impl Start<'_> {
             } else if !self.link.is_quiet_for(pause) {
                 return Err(Error::CalledOff);
             }
-            let certificate = self.config.certificate.as_ref();
-            let certificate = certificate.filter(|_| items.contains(&Item::Certificate));
-            let request = certificate.map(certificate::prepare).transpose()?;
-            let wanted = |index| items.contains(&Item::Credential(index));
-            let again = self.fetch_some(session, request, answer_time, wanted)?;
-            fetched.certificate = again.certificate.or(fetched.certificate.take());
-            for (index, credential, asked) in again.credentials {
-                fetched.credentials[index] = (index, credential, asked);
+            let jobs = places
+                .iter()
+                .map(|place| Job::again(&fetched[*place].material));
+            let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+            for (place, one) in places
+                .into_iter()
+                .zip(self.perform(session, jobs, answer_time)?)
+            {
+                fetched[place] = one;
             }
         }
     }
 
-    fn say_again(&self, life: &Life, is_first: bool) {
-        let name = self.name(life.item);
+    fn say_again(&self, name: &str, left: Duration, is_first: bool) {
         let text = format!(
             "what was fetched for {name} ends in {} s, too soon for the application: fetching it again",
-            life.left.as_secs()
+            left.as_secs()
         );
         let level = if is_first { Level::Info } else { Level::Debug };
-        let left = Value::Number(life.left.as_secs());
+        let left = Value::Number(left.as_secs());
         let fields = [("name", Value::Text(name)), ("left_s", left)];
         self.log.event(level, "fetched_again", &text, &fields);
     }
+}
 
-    fn name(&self, item: Item) -> &str {
-        match item {
-            Item::Certificate => "certificate",
-            Item::Credential(index) => &self.config.dependencies[index].name,
+/// The error of something that ends before everything else is there.
+fn ended(material: &Material<'_>) -> Error {
+    match material {
+        Material::Certificate { .. } => certificate::Error::Ended.into(),
+        Material::Credential { spec, .. } => dependencies::Error::Ended {
+            dependency: spec.name.clone(),
+            path: spec.path.clone(),
         }
-    }
-
-    fn ended(&self, item: Item) -> Error {
-        match item {
-            Item::Certificate => certificate::Error::Ended.into(),
-            Item::Credential(index) => {
-                let dependency = &self.config.dependencies[index];
-                dependencies::Error::Ended {
-                    dependency: dependency.name.clone(),
-                    path: dependency.path.clone(),
-                }
-                .into()
-            }
-        }
+        .into(),
     }
 }
 
@@ -173,9 +158,8 @@ mod tests {
 
     fn life(index: usize, whole: u64, left: u64, is_rotated: bool) -> Life {
         let (whole, left) = (Duration::from_secs(whole), Duration::from_secs(left));
-        let item = Item::Credential(index);
         Life {
-            item,
+            place: index,
             whole,
             left,
             is_rotated,
@@ -184,10 +168,8 @@ mod tests {
 
     #[test]
     fn worn_things_are_fetched_again_and_rotated_ones_after_their_end() {
-        let again = |indexes: &[usize], pause| {
-            let items = indexes.iter().map(|index| Item::Credential(*index));
-            Next::Again(items.collect(), Duration::from_secs(pause))
-        };
+        let again =
+            |indexes: &[usize], pause| Next::Again(indexes.to_vec(), Duration::from_secs(pause));
         let good = life(0, 3600, 3590, false);
         let (worn, dead) = (life(1, 60, 4, false), life(2, 60, 0, false));
         let (rotating, overdue) = (life(3, 3600, 4, true), life(4, 3600, 0, true));
@@ -197,8 +179,8 @@ mod tests {
             (&[good], 9, 0, Next::Publish),
             (&[good, worn, dead], 0, 25, again(&[1, 2], 0)),
             (&[good, worn, dead], 2, 3, again(&[1, 2], 0)),
-            (&[good, worn, dead], 3, 25, Next::Ended(Item::Credential(2))),
-            (&[good, worn, dead], 0, 2, Next::Ended(Item::Credential(2))),
+            (&[good, worn, dead], 3, 25, Next::Ended(2)),
+            (&[good, worn, dead], 0, 2, Next::Ended(2)),
             (&[good, worn], 3, 25, Next::Publish),
             (&[worn, rotating, overdue], 0, 25, again(&[3, 4], 5)),
             (&[rotating], 9, 8, again(&[3], 5)),

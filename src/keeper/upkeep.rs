@@ -24,11 +24,12 @@ use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
 use time::OffsetDateTime;
 
 use super::application::Application;
-use super::holdings::{Holdings, Item};
 use super::hook::Hook;
-use crate::clock::moment;
+use super::items::{Items, Lifetime, Times};
+use crate::clock::{chance, moment};
 use crate::command::Command;
 use crate::config::Config;
+use crate::files::Material;
 use crate::files::status::Loss;
 use crate::log::Log;
 use crate::renewal::{Moment, Step};
@@ -50,7 +51,7 @@ pub(super) struct Upkeep<'a> {
     pub(super) directory: &'a mut SecretsDir,
     pub(super) session: Session,
     pub(super) application: Application,
-    pub(super) holdings: Holdings,
+    pub(super) items: Items<'a>,
     /// What tells the application of a new generation, when that is a command.
     pub(super) on_rotate: Option<&'a Command>,
     /// With which that command is started.
@@ -89,8 +90,6 @@ pub(super) struct State {
     is_warned: bool,
     farewell: Option<Moment>,
     is_told_of_the_end: bool,
-    /// Everything that was said to have ended.
-    ended: BTreeSet<Item>,
     /// `status.json` says something else than what is.
     status_is_old: bool,
 }
@@ -99,8 +98,8 @@ pub(super) struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Job {
     Token,
-    Lease(usize),
-    Certificate,
+    /// What is due for the item at this place.
+    Item(usize),
     Check,
     Publish,
     Revoke(usize),
@@ -109,7 +108,7 @@ enum Job {
     End,
     StopHook,
     Tell,
-    Ended(Item),
+    Ended(usize),
 }
 
 /// Why the loop went on.
@@ -119,7 +118,7 @@ enum Wake {
     End,
 }
 
-impl Upkeep<'_> {
+impl<'a> Upkeep<'a> {
     /// Keeps everything fresh until the application has ended.
     pub(super) fn run(&mut self) {
         self.heard();
@@ -200,24 +199,17 @@ impl Upkeep<'_> {
                 .map(|(_, until)| (*until, Job::StopHook)),
         );
         jobs.extend(state.waiting.as_ref().map(|(_, due)| (*due, Job::Tell)));
-        let ends = self.holdings.ends();
-        let unsaid = ends.filter(|(_, item)| !state.ended.contains(item));
-        jobs.extend(unsaid.map(|(end, item)| (end, Job::Ended(item))));
-        let token = self.holdings.token.as_ref();
+        let ends = self.items.ends();
+        jobs.extend(ends.map(|(end, place)| (end, Job::Ended(place))));
+        let token = self.items.token.as_ref();
         if let Some(token) = token.filter(|token| token.lost.is_none()) {
             let away_until = state
                 .outage
                 .as_ref()
                 .map_or(Moment::ZERO, |outage| outage.until);
-            let leases = self.holdings.leases.iter().enumerate();
-            let terms = leases
-                .filter_map(|(index, term)| Some((term.as_ref()?, Job::Lease(index))))
-                .chain(
-                    self.holdings
-                        .certificate
-                        .iter()
-                        .map(|term| (term, Job::Certificate)),
-                )
+            let items = self.items.all.iter().enumerate();
+            let terms = items
+                .filter_map(|(place, item)| Some((item.lifetime.term.as_ref()?, Job::Item(place))))
                 .chain([(&token.term, Job::Token)])
                 .filter(|(term, _)| term.step != Step::Nothing)
                 .map(|(term, job)| (term.due, job));
@@ -239,11 +231,38 @@ impl Upkeep<'_> {
         jobs.into_iter().min()
     }
 
+    /// Does what is due for an item.
+    fn keep(&mut self, place: usize) {
+        let item = &self.items.all[place];
+        let Some(term) = item.lifetime.term else {
+            return;
+        };
+        match item.material {
+            Material::Certificate { spec, .. } => self.reissue(place, spec, term),
+            Material::Credential { spec, .. } => self.keep_lease(place, spec, term),
+        }
+    }
+
+    /// Puts what was asked for at a moment in the place of what was there, which comes back.
+    fn take_material(&mut self, place: usize, new: Material<'a>, asked: Moment) -> Material<'a> {
+        let times = Times::now(self.session.clock_skew());
+        let item = &mut self.items.all[place];
+        item.lifetime = Lifetime::new(&new, asked, times);
+        self.state.status_is_old = true;
+        std::mem::replace(&mut item.material, new)
+    }
+
+    /// Has what failed for an item tried again later.
+    fn try_again(&mut self, place: usize) {
+        if let Some(term) = &mut self.items.all[place].lifetime.term {
+            term.failed(moment(), chance());
+        }
+    }
+
     fn perform(&mut self, job: Job) {
         match job {
             Job::Token => self.renew_token(),
-            Job::Lease(index) => self.keep_lease(index),
-            Job::Certificate => self.reissue(),
+            Job::Item(place) => self.keep(place),
             Job::Check => {
                 self.look_up();
             }
@@ -256,7 +275,7 @@ impl Upkeep<'_> {
             }
             Job::End => self.lost(Loss::Expired),
             Job::Tell => self.tell_waiting(),
-            Job::Ended(item) => self.say_ended(item),
+            Job::Ended(place) => self.say_ended(place),
             Job::StopHook => {
                 if let Some((hook, _)) = self.state.hook.take() {
                     let failure = hook.kill(self.config.user.as_ref());

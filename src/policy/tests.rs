@@ -23,9 +23,8 @@ fn service_with(token: &str, others: &str) -> Config {
     };
     let words = ["anteroom", "policy"].map(OsString::from).to_vec();
     let cli = Cli::read(words).unwrap_or_else(|_| panic!("a command line"));
-    let (config, _) = resolve(&cli, &manifest, surroundings, Purpose::Policy)
-        .unwrap_or_else(|error| panic!("{error}\n{manifest}"));
-    config
+    resolve(&cli, &manifest, surroundings, Purpose::Policy)
+        .unwrap_or_else(|error| panic!("{error}\n{manifest}"))
 }
 
 /// A policy's parts: the comment at its top, then a stanza for each path.

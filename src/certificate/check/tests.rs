@@ -18,6 +18,7 @@ const GOOD: Clocks = Clocks {
 
 fn asked() -> Certificate {
     Certificate {
+        name: "certificate".to_owned(),
         mount: "pki".to_owned(),
         role: "app".to_owned(),
         common_name: "app.internal".to_owned(),

@@ -7,6 +7,9 @@ use crate::config::{Certificate, Java, KeyType, Profile, TrustAnchors};
 use crate::manifest::{self, At};
 use crate::text::{file_name, is_host_name, named, positive, vault_path};
 
+/// The name of the certificate of `[certificate]`.
+const NAME: &str = "certificate";
+
 impl Resolver<'_> {
     pub(super) fn certificate(&mut self, table: &manifest::Certificate) -> Option<Certificate> {
         let mount = match &table.mount {
@@ -55,6 +58,7 @@ impl Resolver<'_> {
             (None, None) => Some(TrustAnchors::Answer),
         };
         Some(Certificate {
+            name: NAME.to_owned(),
             mount: mount?,
             role: role?,
             common_name: common_name?,

@@ -2,7 +2,7 @@
 
 use super::Resolver;
 use crate::config::expand::{expand, is_variable_name};
-use crate::config::{Dependency, Java, Method, Variable, file};
+use crate::config::{Dependency, FileTemplate, Java, Method, Variable, file};
 use crate::environment::TOKEN_VARIABLES;
 use crate::manifest::{self, At, Manifest};
 use crate::spelling::meant;
@@ -94,10 +94,12 @@ impl Resolver<'_> {
                 );
             }
             let target = format!("{}/{}", name.value, file.value);
-            templates.extend(
-                self.template(source, &target, &known)
-                    .map(|template| (file.value.clone(), template)),
-            );
+            let template = self.template(source, &target, &known);
+            templates.extend(template.map(|template| FileTemplate {
+                name: file.value.clone(),
+                template,
+                place: source.place,
+            }));
         }
         let sample = table
             .sample
@@ -150,10 +152,13 @@ impl Resolver<'_> {
                     .any(|variable| variable.template.mentions(&[&identifier, field]))
                     || dependencies.iter().any(|dependency| {
                         let is_own = dependency.name == table.name.value;
-                        dependency.templates.iter().any(|(_, template)| {
-                            template.mentions(&[&identifier, field])
-                                || is_own && template.mentions(&[field])
-                        })
+                        dependency
+                            .templates
+                            .iter()
+                            .any(|FileTemplate { template, .. }| {
+                                template.mentions(&[&identifier, field])
+                                    || is_own && template.mentions(&[field])
+                            })
                     })
             };
             for (field, _) in &table.sample {
@@ -248,6 +253,7 @@ impl Resolver<'_> {
             variables.push(Variable {
                 name: name.value.clone(),
                 template,
+                place: source.place,
             });
         }
         variables

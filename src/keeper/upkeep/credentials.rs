@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::Upkeep;
 use super::request::{Asked, Trouble, is_at_its_end};
 use crate::clock::{chance, moment};
+use crate::config::Dependency;
 use crate::dependencies;
-use crate::files::Credential;
-use crate::keeper::holdings::{Item, Times, lease_term};
+use crate::files::{Credential, Material};
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment, Step, Term};
 
@@ -22,55 +22,54 @@ pub(super) struct Retired {
     pub(super) due: Option<Moment>,
 }
 
-impl Upkeep<'_> {
-    pub(super) fn keep_lease(&mut self, index: usize) {
-        let Some(term) = self.holdings.leases[index] else {
-            return;
-        };
+impl<'a> Upkeep<'a> {
+    pub(super) fn keep_lease(&mut self, place: usize, spec: &'a Dependency, term: Term) {
         if term.step == Step::Renew {
-            return self.renew_lease(index, term);
+            return self.renew_lease(place, &spec.name, term);
         }
         if self.token_may_end_with(&term) {
             // It may have a maximum that nobody knows of before it is renewed.
             self.renew_token();
         }
-        let token = self.holdings.token.as_ref();
+        let token = self.items.token.as_ref();
         if token.is_some_and(|token| token.lost.is_some()) {
             return;
         }
         if self.would_outlive(&term) {
-            self.replace(index, term);
-        } else if let Some(term) = &mut self.holdings.leases[index] {
+            self.replace(place, spec, term);
+        } else if let Some(term) = &mut self.items.all[place].lifetime.term {
             term.step = Step::Nothing;
         }
     }
 
     /// As far as is known, no new credential would live longer than this one.
     fn token_may_end_with(&self, term: &Term) -> bool {
-        self.holdings.token.as_ref().is_some_and(|token| {
+        self.items.token.as_ref().is_some_and(|token| {
             token.term.step == Step::Renew && token.term.end <= term.end + term.full / 10
         })
     }
 
-    fn renew_lease(&mut self, index: usize, term: Term) {
-        let dependency = &self.config.dependencies[index];
-        let Some(lease) = self.holdings.material.credentials[index].lease.clone() else {
+    fn renew_lease(&mut self, place: usize, name: &str, term: Term) {
+        let Material::Credential { credential, .. } = &self.items.all[place].material else {
+            return;
+        };
+        let Some(lease) = credential.lease.clone() else {
             return;
         };
         let now = moment();
         let renewed = self.ask(term.left(now), |session| {
             session.renew_lease(&lease.id, term.full)
         });
-        let Some(term) = self.holdings.leases[index].as_mut() else {
+        let lifetime = &mut self.items.all[place].lifetime;
+        let Some(term) = lifetime.term.as_mut() else {
             return;
         };
-        let name = &dependency.name;
         let fields = [("name", Value::Text(name))];
         match renewed {
             Ok(renewed) => {
                 let life = renewal::life(renewed.duration);
                 term.renewed(now, life, renewed.renewable, chance());
-                self.state.ended.remove(&Item::Credential(index));
+                lifetime.is_end_told = false;
                 self.log
                     .event(Level::Debug, "renewed", "renewed a lease", &fields);
             }
@@ -109,51 +108,56 @@ impl Upkeep<'_> {
 
     /// Near the end of the token a new credential would live no longer than the old one.
     fn would_outlive(&self, term: &Term) -> bool {
-        let token = self.holdings.token.as_ref();
+        let token = self.items.token.as_ref();
         let horizon = token
             .filter(|token| token.end_is_certain)
             .and_then(|token| token.horizon);
         horizon.is_none_or(|horizon| horizon.end > term.end + term.full / 10)
     }
 
-    fn replace(&mut self, index: usize, term: Term) {
-        let (config, log) = (self.config, self.log);
-        let dependency = &config.dependencies[index];
+    fn replace(&mut self, place: usize, spec: &'a Dependency, term: Term) {
+        let log = self.log;
         let now = moment();
         let fetched = self.ask(term.left(now), |session| {
-            dependencies::fetch(session, dependency, log).map_err(|error| match error {
+            dependencies::fetch(session, spec, log).map_err(|error| match error {
                 dependencies::Error::Vault { error, .. } => Asked::Vault(error),
                 other => Asked::Other(other.to_string()),
             })
         });
         let reason = match fetched {
-            Ok(credential) => return self.take_credential(index, credential, &term, now),
+            Ok(credential) => return self.take_credential(place, spec, credential, &term, now),
             Err(Trouble::Ending) => return,
             Err(Trouble::Away(_)) => None,
             Err(Trouble::Failed(reason) | Trouble::Denied(reason) | Trouble::Refused(reason)) => {
                 Some(reason)
             }
         };
-        if let Some(term) = &mut self.holdings.leases[index] {
-            term.failed(moment(), chance());
-        }
+        self.try_again(place);
         if let Some(reason) = reason {
-            let what = format!("the credential of {}", dependency.name);
+            let what = format!("the credential of {}", spec.name);
             let first = !term.is_failing();
-            self.failed("not_replaced", &dependency.name, &what, &reason, first);
+            self.failed("not_replaced", &spec.name, &what, &reason, first);
         }
     }
 
-    fn take_credential(&mut self, index: usize, credential: Credential, term: &Term, now: Moment) {
-        let times = Times::now(self.session.clock_skew());
-        let end = credential.end.map(|end| times.end(now, end));
-        self.holdings.leases[index] = lease_term(now, &credential, end);
-        self.holdings.ends[index] = end;
-        self.state.ended.remove(&Item::Credential(index));
-        let old = std::mem::replace(&mut self.holdings.material.credentials[index], credential);
-        self.state.status_is_old = true;
-        if old.fields == self.holdings.material.credentials[index].fields {
-            // An engine may answer with what it answered before; then there is nothing to publish, and who revokes the old
+    fn take_credential(
+        &mut self,
+        place: usize,
+        spec: &'a Dependency,
+        credential: Credential,
+        term: &Term,
+        now: Moment,
+    ) {
+        let new = Material::Credential { spec, credential };
+        let Material::Credential {
+            credential: old, ..
+        } = self.take_material(place, new, now)
+        else {
+            return;
+        };
+        if matches!(&self.items.all[place].material, Material::Credential { credential, .. } if credential.fields == old.fields)
+        {
+            // An engine may answer with what it answered before; then there is nothing to publish, and revoking the old
             // lease may take the account away.
             return;
         }
@@ -162,7 +166,7 @@ impl Upkeep<'_> {
             end: term.end,
             due: None,
         }));
-        self.publish_soon(&self.config.dependencies[index].name, now);
+        self.publish_soon(&spec.name, now);
     }
 
     /// Readers find what took the place of each lease that was replaced: its grace begins.

@@ -7,13 +7,12 @@ use std::time::Duration;
 use super::super::error::Error;
 use super::super::hook::{self, Hook};
 use super::Upkeep;
-use super::certificate::CERTIFICATE;
 use crate::application::environment;
 use crate::clock::{calendar, moment};
 use crate::command;
 use crate::config::OnRotate;
 use crate::files::status::rfc3339;
-use crate::files::{self, File, Rendered};
+use crate::files::{File, Material, Rendered};
 use crate::log::{Level, Value};
 use crate::renewal::{Moment, Step};
 use crate::secret::Secret;
@@ -42,14 +41,11 @@ impl Upkeep<'_> {
 
     /// When to publish what changed: with what is about to change too, but before anything that was replaced ends.
     fn publish_at(&self, now: Moment) -> Moment {
-        let dependencies = &self.config.dependencies;
-        let names = dependencies.iter().map(|dependency| &*dependency.name);
         // What has changed already does not wait for its own successor.
-        let next = names
-            .zip(&self.holdings.leases)
-            .chain([(CERTIFICATE, &self.holdings.certificate)])
-            .filter(|(name, _)| !self.state.changed.contains(*name))
-            .filter_map(|(_, term)| term.as_ref())
+        let others = self.items.all.iter();
+        let next = others
+            .filter(|item| !self.state.changed.contains(item.material.name()))
+            .filter_map(|item| item.lifetime.term.as_ref())
             .filter(|term| term.step == Step::Replace && term.due > now)
             .map(|term| term.due + Duration::from_millis(1))
             .filter(|due| *due <= self.state.changed_since + TOGETHER)
@@ -79,7 +75,9 @@ impl Upkeep<'_> {
         }
         self.state.room_awaited = None;
         let path = self.directory.path().to_string_lossy().into_owned();
-        let published = files::render(self.config, &self.holdings.material, &path)
+        let published = self
+            .items
+            .render(self.config, &path)
             .map_err(Error::from)
             .and_then(|Rendered { files, variables }| {
                 let shown = self.write(&files)?;
@@ -93,7 +91,7 @@ impl Upkeep<'_> {
                 }
                 self.state.publish = None;
                 self.state.unpublished = None;
-                self.holdings.rendered = calendar();
+                self.items.rendered = calendar();
                 self.retire(moment());
                 self.write_status();
                 let changed = std::mem::take(&mut self.state.changed);
@@ -101,10 +99,17 @@ impl Upkeep<'_> {
                 let mut fields = vec![];
                 let names = names.join(" ");
                 fields.push(("changed", Value::Text(&names)));
-                let serial = self.holdings.material.certificate.as_ref();
-                let serial = serial.filter(|_| changed.contains(CERTIFICATE));
+                let issued = self
+                    .items
+                    .all
+                    .iter()
+                    .filter_map(|item| match &item.material {
+                        Material::Certificate { spec, issued } => Some((&spec.name, issued)),
+                        Material::Credential { .. } => None,
+                    });
+                let issued = issued.filter(|(name, _)| changed.contains(*name));
                 fields.extend(
-                    serial.map(|issued| ("serial_number", Value::Text(&issued.serial_number))),
+                    issued.map(|(_, issued)| ("serial_number", Value::Text(&issued.serial_number))),
                 );
                 self.log.event(
                     Level::Info,
@@ -279,7 +284,7 @@ impl Upkeep<'_> {
             .outage
             .as_ref()
             .map(|outage| outage.since_calendar);
-        let mut status = self.holdings.status(self.config, true, away);
+        let mut status = self.items.status(self.config, true, away);
         status.unpublished_since = self.state.unpublished.map(rfc3339);
         if let Err(error) = self.directory.write_status(status.to_json()) {
             self.log

@@ -76,7 +76,7 @@ impl Upkeep<'_> {
 
     /// Looks whether the token is still one.
     pub(super) fn look_up(&mut self) -> Lookup {
-        let token = self.holdings.token.as_ref();
+        let token = self.items.token.as_ref();
         let left = token.map_or(Duration::ZERO, |token| token.term.left(moment()));
         match self.ask_as_it_is(left, Session::lookup_self) {
             Ok(_) => Lookup::Lives,
@@ -98,7 +98,7 @@ impl Upkeep<'_> {
         request: impl FnOnce(&Session) -> Result<T, E>,
     ) -> Result<T, Trouble> {
         // What takes long for one thing must not let another end.
-        let left = left.min(self.holdings.left_of_next(moment()));
+        let left = left.min(self.items.left_of_next(moment()));
         self.session.may_take(renewal::patience(left));
         match request(&self.session).map_err(Into::into) {
             Ok(answer) => {
@@ -145,8 +145,8 @@ impl Upkeep<'_> {
 
     fn away(&mut self, reason: &str) {
         let now = moment();
-        let shortest = self.holdings.shortest();
-        let left = self.holdings.left_of_next(now);
+        let shortest = self.items.shortest();
+        let left = self.items.left_of_next(now);
         if self.state.outage.is_none() {
             let text = format!(
                 "Vault is away ({reason}); the application goes on with what it has, and Vault is asked again from time to time"

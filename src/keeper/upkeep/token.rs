@@ -10,12 +10,12 @@ use crate::renewal::{self, Horizon, Moment, Step};
 
 impl Upkeep<'_> {
     pub(super) fn renew_token(&mut self) {
-        let Some(term) = self.holdings.token.as_ref().map(|token| token.term) else {
+        let Some(term) = self.items.token.as_ref().map(|token| token.term) else {
             return;
         };
         let now = moment();
         let renewed = self.ask(term.left(now), |session| session.renew_self(term.full));
-        let Some(token) = &mut self.holdings.token else {
+        let Some(token) = &mut self.items.token else {
             return;
         };
         match renewed {
@@ -58,7 +58,7 @@ impl Upkeep<'_> {
     /// It cannot be renewed beyond the end that it has now.
     fn ends_for_good(&mut self) {
         self.seems_to_end();
-        let Some(token) = &mut self.holdings.token else {
+        let Some(token) = &mut self.items.token else {
             return;
         };
         token.term.step = Step::Nothing;
@@ -73,7 +73,7 @@ impl Upkeep<'_> {
 
     /// As long as it is not renewed, its end is the end.
     fn seems_to_end(&mut self) {
-        let token = self.holdings.token.as_mut();
+        let token = self.items.token.as_mut();
         let Some(token) = token.filter(|token| token.horizon.is_none()) else {
             return;
         };
@@ -86,7 +86,7 @@ impl Upkeep<'_> {
 
     /// Its end has moved on after all.
     fn goes_on(&mut self) {
-        if let Some(token) = &mut self.holdings.token
+        if let Some(token) = &mut self.items.token
             && !token.end_is_certain
             && token.horizon.take().is_some()
         {
@@ -99,7 +99,7 @@ impl Upkeep<'_> {
     /// Nothing can be renewed any more; what is published stays.
     pub(super) fn lost(&mut self, loss: Loss) {
         let Some(token) = self
-            .holdings
+            .items
             .token
             .as_mut()
             .filter(|token| token.lost.is_none())
@@ -125,10 +125,10 @@ impl Upkeep<'_> {
 
     pub(super) fn warn(&mut self) {
         self.state.is_warned = true;
-        let horizon = self.holdings.token.as_ref().and_then(|token| token.horizon);
+        let horizon = self.items.token.as_ref().and_then(|token| token.horizon);
         let left = horizon.map_or(0, |horizon| horizon.end.saturating_sub(moment()).as_secs());
         let is_certain = self
-            .holdings
+            .items
             .token
             .as_ref()
             .is_some_and(|token| token.end_is_certain);
@@ -145,7 +145,7 @@ impl Upkeep<'_> {
 
     /// When the application is to be told of the end of a token whose end is known.
     pub(super) fn farewell(&self) -> Option<Moment> {
-        let horizon = self.holdings.token.as_ref()?.horizon?;
+        let horizon = self.items.token.as_ref()?.horizon?;
         (self.config.upkeep.on_expiry != OnExpiry::Ignore).then(|| horizon.farewell(chance()))
     }
 

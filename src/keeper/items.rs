@@ -7,25 +7,78 @@ use time::OffsetDateTime;
 use crate::certificate::{Clock, Clocks, Issued};
 use crate::clock;
 use crate::config::Config;
+use crate::fetch::Fetched;
 use crate::files::status::{self, Loss, Status, rfc3339};
-use crate::files::{Credential, Material, OwnEnd};
+use crate::files::{self, Credential, Material, OwnEnd, Rendered, keystore};
 use crate::renewal::{self, Horizon, Moment, Term};
+use crate::secret::Secret;
 use crate::vault::TokenProperties;
 
-/// Everything that was fetched, with its life.
-pub(super) struct Holdings {
-    /// What the files are made of.
-    pub(super) material: Material,
-    /// None in a dry run.
+/// Everything that the keeper holds: what was fetched, and the token that it was fetched with.
+pub(super) struct Items<'a> {
+    /// One for each entry of the manifest, in its order; none comes or goes.
+    pub(super) all: Vec<Item<'a>>,
+    /// The password of the Java stores, where there are any.
+    pub(super) store_password: Option<Secret>,
+    /// The client token; none in a dry run.
     pub(super) token: Option<Token>,
-    /// None without a certificate, and in a dry run.
-    pub(super) certificate: Option<Term>,
-    /// One for each credential; none where it has no lease.
-    pub(super) leases: Vec<Option<Term>>,
-    /// One for each credential; none where the answer names no end of its own.
-    pub(super) ends: Vec<Option<Moment>>,
     /// When the files were rendered.
     pub(super) rendered: OffsetDateTime,
+}
+
+/// What the manifest asks for, what was fetched for it, and how long that lives.
+pub(super) struct Item<'a> {
+    pub(super) material: Material<'a>,
+    pub(super) lifetime: Lifetime,
+}
+
+/// How long something lives.
+#[derive(Default)]
+pub(super) struct Lifetime {
+    /// The life that the keeper prolongs or replaces in time: a certificate's, or a lease's. None in a dry run, and for a
+    /// credential without a lease.
+    pub(super) term: Option<Term>,
+    /// The end that the answer names itself, where the answer does.
+    own_end: Option<Moment>,
+    /// The log says already that the item has ended.
+    pub(super) is_end_told: bool,
+}
+
+impl Lifetime {
+    /// The life of something that was asked for at a moment.
+    pub(super) fn new(material: &Material<'_>, asked: Moment, times: Times) -> Lifetime {
+        let (term, own_end) = match material {
+            Material::Certificate { issued, .. } => (Some(times.certificate_term(issued)), None),
+            Material::Credential { credential, .. } => {
+                let own_end = credential.end.map(|end| times.end(asked, end));
+                (lease_term(asked, credential, own_end), own_end)
+            }
+        };
+        Lifetime {
+            term,
+            own_end,
+            is_end_told: false,
+        }
+    }
+
+    /// The end, as far as there is one: the term's or the answer's own, whichever comes first.
+    pub(super) fn end(&self) -> Option<Moment> {
+        self.term
+            .map(|term| term.end)
+            .into_iter()
+            .chain(self.own_end)
+            .min()
+    }
+}
+
+impl Item<'_> {
+    /// Vault ends the item together with the token that it was fetched with.
+    fn has_end_of_token(&self) -> bool {
+        match &self.material {
+            Material::Certificate { issued, .. } => issued.is_leased,
+            Material::Credential { .. } => self.lifetime.term.is_some(),
+        }
+    }
 }
 
 /// The client token's life.
@@ -64,67 +117,63 @@ impl Token {
     }
 }
 
-/// Something that ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Item {
-    Certificate,
-    /// The one with this index.
-    Credential(usize),
-}
-
-impl Holdings {
-    /// Brings together what was fetched; `asked` says for each credential when it was asked for.
-    pub(super) fn new(
-        material: Material,
-        asked: &[Moment],
-        token: Option<Token>,
+impl<'a> Items<'a> {
+    /// Brings together what was fetched with this token.
+    pub(super) fn fetched(
+        config: &Config,
+        fetched: Vec<Fetched<'a>>,
+        token: Token,
         skew: Option<i64>,
-    ) -> Holdings {
-        let is_fetched = token.is_some();
-        let certificate = material.certificate.as_ref().filter(|_| is_fetched);
+    ) -> Items<'a> {
         let times = Times::now(skew);
-        let ends: Vec<Option<Moment>> = asked
-            .iter()
-            .zip(&material.credentials)
-            .map(|(asked, credential)| Some(times.end(*asked, credential.end?)))
-            .collect();
-        Holdings {
-            token,
-            certificate: certificate.map(|issued| times.certificate_term(issued)),
-            leases: asked
-                .iter()
-                .zip(material.credentials.iter().zip(&ends))
-                .map(|(asked, (credential, end))| lease_term(*asked, credential, *end))
-                .collect(),
-            ends,
-            rendered: clock::calendar(),
+        let items = fetched.into_iter().map(|one| Item {
+            lifetime: Lifetime::new(&one.material, one.asked, times),
+            material: one.material,
+        });
+        Items::new(config, items.collect(), Some(token))
+    }
+
+    /// Brings together what a dry run has invented, and what does not end.
+    pub(super) fn invented(config: &Config, materials: Vec<Material<'a>>) -> Items<'a> {
+        let items = materials.into_iter().map(|material| Item {
             material,
+            lifetime: Lifetime::default(),
+        });
+        Items::new(config, items.collect(), None)
+    }
+
+    fn new(config: &Config, all: Vec<Item<'a>>, token: Option<Token>) -> Items<'a> {
+        Items {
+            all,
+            store_password: config.java.as_ref().map(|_| keystore::password()),
+            token,
+            rendered: clock::calendar(),
         }
     }
 
-    /// When each thing ends that ends by itself, unless it ended with the token.
-    pub(super) fn ends(&self) -> impl Iterator<Item = (Moment, Item)> {
+    /// What the files are made of.
+    pub(super) fn render(&self, config: &Config, path: &str) -> Result<Rendered, files::Error> {
+        let materials: Vec<_> = self.all.iter().map(|item| &item.material).collect();
+        files::render(config, &materials, self.store_password.as_ref(), path)
+    }
+
+    /// When each item ends that ends by itself and of which the log does not say so yet, unless it ended with the token.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (Moment, usize)> {
         let token = self.token.as_ref();
         let is_alone = token.is_none_or(|token| token.lost.is_none());
-        let issued = self.material.certificate.as_ref();
-        let certificate = self
-            .certificate
-            .filter(|_| is_alone || issued.is_none_or(|issued| !issued.is_leased));
-        let credentials = self.leases.iter().zip(&self.ends).enumerate();
-        let credentials = credentials
-            .filter(move |(_, (lease, _))| is_alone || lease.is_none())
-            .filter_map(|(index, (lease, end))| {
-                Some((first_end(lease.as_ref(), *end)?, Item::Credential(index)))
-            });
-        certificate
-            .map(|term| (term.end, Item::Certificate))
-            .into_iter()
-            .chain(credentials)
+        let items = self.all.iter().enumerate();
+        items
+            .filter(move |(_, item)| is_alone || !item.has_end_of_token())
+            .filter(|(_, item)| !item.lifetime.is_end_told)
+            .filter_map(|(place, item)| Some((item.lifetime.end()?, place)))
     }
 
     fn terms(&self) -> impl Iterator<Item = &Term> {
         let token = self.token.iter().map(|token| &token.term);
-        let others = self.leases.iter().chain([&self.certificate]).flatten();
+        let others = self
+            .all
+            .iter()
+            .filter_map(|item| item.lifetime.term.as_ref());
         token.chain(others)
     }
 
@@ -152,7 +201,15 @@ impl Holdings {
         let (now, here) = (clock::moment(), clock::calendar());
         let at = |moment: Moment| calendar_at(here, now, moment).map(rfc3339);
         let token_end = self.token.as_ref().map(|token| token.term.end);
-        let issued = self.material.certificate.as_ref();
+        let end = |item: &Item<'_>| {
+            let with = token_end.filter(|_| item.has_end_of_token());
+            item.lifetime
+                .end()
+                .into_iter()
+                .chain(with)
+                .min()
+                .and_then(at)
+        };
         Status {
             app: config.app.clone(),
             environment: config.environment.clone(),
@@ -168,47 +225,33 @@ impl Holdings {
                 expires_at_last: token.horizon.and_then(|horizon| at(horizon.end)),
                 lost: token.lost,
             }),
-            certificate: issued
-                .zip(config.certificate.as_ref())
-                .map(|(issued, asked)| status::Certificate {
+            certificate: self.all.iter().find_map(|item| match &item.material {
+                Material::Certificate { spec, issued } => Some(status::Certificate {
                     serial_number: issued.serial_number.clone(),
-                    common_name: asked.common_name.clone(),
+                    common_name: spec.common_name.clone(),
                     not_after: rfc3339(issued.not_after),
-                    expires: self
-                        .certificate
-                        .map(|term| term.end)
-                        .map(|end| {
-                            let with = token_end.filter(|_| issued.is_leased);
-                            with.map_or(end, |with| end.min(with))
-                        })
-                        .and_then(at)
-                        .unwrap_or_else(|| rfc3339(issued.not_after)),
+                    expires: end(item).unwrap_or_else(|| rfc3339(issued.not_after)),
                 }),
-            dependencies: config
-                .dependencies
+                Material::Credential { .. } => None,
+            }),
+            dependencies: self
+                .all
                 .iter()
-                .zip(self.material.credentials.iter().zip(&self.leases))
-                .zip(&self.ends)
-                .map(|((dependency, (credential, term)), own_end)| {
+                .filter_map(|item| match &item.material {
+                    Material::Credential { spec, credential } => Some((item, spec, credential)),
+                    Material::Certificate { .. } => None,
+                })
+                .map(|(item, spec, credential)| {
                     let lease = credential.lease.as_ref();
+                    let fields = credential.field_names().into_iter();
                     status::Dependency {
-                        name: dependency.name.clone(),
-                        path: dependency.path.clone(),
-                        fields: credential
-                            .field_names()
-                            .into_iter()
-                            .map(str::to_owned)
-                            .collect(),
+                        name: spec.name.clone(),
+                        path: spec.path.clone(),
+                        fields: fields.map(str::to_owned).collect(),
                         lease_id: lease.map(|lease| lease.id.clone()),
                         lease_duration: lease.map(|lease| lease.duration),
                         renewable: lease.map(|lease| lease.renewable),
-                        // A lease ends with its token.
-                        expires: first_end(term.as_ref(), *own_end)
-                            .map(|end| {
-                                let with = token_end.filter(|_| term.is_some());
-                                with.map_or(end, |with| end.min(with))
-                            })
-                            .and_then(at),
+                        expires: end(item),
                     }
                 })
                 .collect(),
@@ -247,7 +290,7 @@ impl Times {
     }
 
     /// When a credential ends that was asked for at a moment and names its end itself.
-    pub(super) fn end(self, asked: Moment, end: OwnEnd) -> Moment {
+    fn end(self, asked: Moment, end: OwnEnd) -> Moment {
         match end {
             OwnEnd::In { life, .. } | OwnEnd::Rotation { life, .. } => asked + renewal::life(life),
             OwnEnd::At(end) => {
@@ -272,11 +315,7 @@ impl Times {
 }
 
 /// None for a credential without a lease, or with one that does not end; one that ends before its lease is not renewed.
-pub(super) fn lease_term(
-    asked: Moment,
-    credential: &Credential,
-    end: Option<Moment>,
-) -> Option<Term> {
+fn lease_term(asked: Moment, credential: &Credential, end: Option<Moment>) -> Option<Term> {
     let lease = credential.lease.as_ref()?;
     (lease.duration > 0).then(|| {
         let life = renewal::life(lease.duration);
@@ -288,22 +327,6 @@ pub(super) fn lease_term(
             clock::chance(),
         )
     })
-}
-
-/// When a credential ends that was asked for at a moment.
-pub(super) fn credential_end(
-    asked: Moment,
-    credential: &Credential,
-    times: Times,
-) -> Option<Moment> {
-    let own = credential.end.map(|end| times.end(asked, end));
-    let term = lease_term(asked, credential, own);
-    first_end(term.as_ref(), own)
-}
-
-/// The lease's end or the answer's own, whichever comes first.
-fn first_end(lease: Option<&Term>, own: Option<Moment>) -> Option<Moment> {
-    lease.map(|term| term.end).into_iter().chain(own).min()
 }
 
 /// None beyond the calendar.
@@ -320,6 +343,7 @@ fn calendar_at(here: OffsetDateTime, now: Moment, moment: Moment) -> Option<Offs
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Dependency, Method};
     use crate::files::Lease;
     use crate::renewal::Step;
 
@@ -332,6 +356,17 @@ mod tests {
                 renewable,
             }),
             end,
+        }
+    }
+
+    fn dependency() -> Dependency {
+        Dependency {
+            name: "db".to_owned(),
+            path: "database/creds/x".to_owned(),
+            method: Method::Read,
+            fields: None,
+            templates: Vec::new(),
+            sample: Vec::new(),
         }
     }
 
@@ -370,7 +405,13 @@ mod tests {
             (None, Some(OwnEnd::At(4000)), -2000, Some(2000)),
             (None, Some(OwnEnd::At(4000)), 0, Some(1000)),
         ] {
-            let found = credential_end(asked, &credential(lease, end), times(skew));
+            let spec = dependency();
+            let credential = credential(lease, end);
+            let material = Material::Credential {
+                spec: &spec,
+                credential,
+            };
+            let found = Lifetime::new(&material, asked, times(skew)).end();
             assert_eq!(
                 found,
                 expected.map(Moment::from_secs),
