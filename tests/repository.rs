@@ -1,6 +1,7 @@
 //! The documents say what the code does, and the modules keep to their rules.
 
 mod circles;
+mod documents;
 mod ids;
 
 use std::collections::BTreeSet;
@@ -263,7 +264,13 @@ fn documents_describe_each_event_once_and_repeat_no_line() {
         let different: BTreeSet<&(&str, &str)> = events.iter().collect();
         assert_eq!(events.len(), different.len(), "{path}: {events:?}");
     }
-    let top = ["CHANGELOG.md", "README.md", "SECURITY.md"].map(str::to_owned);
+    let top = [
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "README.md",
+        "SECURITY.md",
+    ]
+    .map(str::to_owned);
     for path in documents().chain(top) {
         let document = read(&path);
         let mut seen = BTreeSet::new();
