@@ -130,9 +130,10 @@ pub struct Logging {
 impl Logging {
     /// The log that was asked for.
     pub fn log(&self) -> Log {
-        let format = self.log.unwrap_or(match std::io::stderr().is_terminal() {
-            true => log::Format::Human,
-            false => log::Format::Json,
+        let format = self.log.unwrap_or(if std::io::stderr().is_terminal() {
+            log::Format::Human
+        } else {
+            log::Format::Json
         });
         Log {
             format,
@@ -397,9 +398,10 @@ fn pair(text: &str) -> Result<String, String> {
 
 /// Vault drops an empty name, and then asks for everything.
 fn not_empty(text: &str) -> Result<String, String> {
-    match text.is_empty() {
-        true => Err("it is empty".to_owned()),
-        false => Ok(text.to_owned()),
+    if text.is_empty() {
+        Err("it is empty".to_owned())
+    } else {
+        Ok(text.to_owned())
     }
 }
 

@@ -160,11 +160,10 @@ pub fn sanitised(text: &str, max: usize) -> String {
             clean.push('…');
             break;
         }
-        match is_seen(c) {
-            true => clean.push(c),
-            false => {
-                let _ = write!(clean, "\\u{{{:x}}}", u32::from(c));
-            }
+        if is_seen(c) {
+            clean.push(c);
+        } else {
+            let _ = write!(clean, "\\u{{{:x}}}", u32::from(c));
         }
     }
     clean

@@ -61,9 +61,10 @@ impl Term {
             due: now,
             failures: 0,
         };
-        match is_renewable {
-            true => term.due = renewal(now, term.end, chance),
-            false => term.must_be_replaced(now, chance),
+        if is_renewable {
+            term.due = renewal(now, term.end, chance);
+        } else {
+            term.must_be_replaced(now, chance);
         }
         term
     }
@@ -169,9 +170,10 @@ fn spread(pause: Duration, chance: f64) -> Duration {
 
 /// A pause that does not sleep through the last seconds of something that can still be rescued.
 fn in_time(pause: Duration, left: Duration) -> Duration {
-    match left.is_zero() {
-        true => pause,
-        false => pause.min((left / 8).max(PAUSE_MIN)),
+    if left.is_zero() {
+        pause
+    } else {
+        pause.min((left / 8).max(PAUSE_MIN))
     }
 }
 

@@ -55,16 +55,18 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     }
     if let Some(Task::Health) = cli.task {
         // A dry run publishes where no other process looks, and what it made up does not end.
-        return match cli.dry_run && cli.secrets_dir.is_none() {
-            true => Ok(0),
-            false => health(&published_in(cli, environment)?),
+        return if cli.dry_run && cli.secrets_dir.is_none() {
+            Ok(0)
+        } else {
+            health(&published_in(cli, environment)?)
         };
     }
     let config = configuration(cli, purpose, environment)?;
     if let Some(Task::Policy { minter }) = cli.task {
-        let text = match minter {
-            true => policy::minter(&config),
-            false => policy::service(&config),
+        let text = if minter {
+            policy::minter(&config)
+        } else {
+            policy::service(&config)
         };
         return print(&text).map(|()| 0);
     }

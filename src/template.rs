@@ -50,12 +50,13 @@ impl Template {
             )]);
         }
         let found = audit::audit(&engine, source);
-        match found.mistakes.is_empty() {
-            true => Ok(Template {
+        if found.mistakes.is_empty() {
+            Ok(Template {
                 source: source.to_owned(),
                 paths: found.paths,
-            }),
-            false => Err(found.mistakes),
+            })
+        } else {
+            Err(found.mistakes)
         }
     }
 

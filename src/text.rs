@@ -151,9 +151,10 @@ pub fn vault_path(text: &str) -> Result<String, String> {
 
 /// One part of a Vault path, such as the name of a role.
 pub fn path_segment(text: &str) -> Result<String, String> {
-    match text.contains('/') {
-        true => Err("a role's name holds no `/`".to_owned()),
-        false => vault_path(text),
+    if text.contains('/') {
+        Err("a role's name holds no `/`".to_owned())
+    } else {
+        vault_path(text)
     }
 }
 

@@ -104,9 +104,10 @@ impl Limits<'_> {
 
 /// Reads the token once, and removes the file that it was in, unless what was in it is no token.
 pub fn take(source: Source, limits: &Limits<'_>, log: Log) -> Result<Taken, Error> {
-    let patience = match limits.wait.is_zero() {
-        true => PATIENCE,
-        false => limits.wait,
+    let patience = if limits.wait.is_zero() {
+        PATIENCE
+    } else {
+        limits.wait
     };
     let until = limits.deadline.min(Instant::now() + patience);
     let (input, file) = match source {
@@ -324,9 +325,10 @@ impl fmt::Display for Error {
             } => {
                 // Nobody reads more than milliseconds.
                 let waited = Duration::from_millis(waited.as_millis() as u64).as_secs_f64();
-                let cut = match is_cut {
-                    true => ", which is all that the deadline left",
-                    false => "",
+                let cut = if *is_cut {
+                    ", which is all that the deadline left"
+                } else {
+                    ""
                 };
                 write!(
                     f,

@@ -16,9 +16,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return match error.use_stderr() {
-                true => USAGE.into(),
-                false => ExitCode::SUCCESS,
+            return if error.use_stderr() {
+                USAGE.into()
+            } else {
+                ExitCode::SUCCESS
             };
         }
     };

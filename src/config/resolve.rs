@@ -303,9 +303,10 @@ impl Resolver<'_> {
         let received = &self.surroundings.environment;
         let expects_agent = from_agent && !received.has_token("ANTEROOM_TOKEN");
         let agents = || Some(secrets_dir?.join(file::TOKEN));
-        let default = match from_agent {
-            true => AGENT_WAIT,
-            false => Duration::ZERO,
+        let default = if from_agent {
+            AGENT_WAIT
+        } else {
+            Duration::ZERO
         };
         Delivery {
             path: (cli.token_file.clone()).or_else(|| expects_agent.then(agents).flatten()),

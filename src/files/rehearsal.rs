@@ -32,9 +32,10 @@ pub fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
         if purpose == Purpose::Start && needs_values && !failure.is_certain {
             return;
         }
-        let with = match needs_values && !failure.is_certain {
-            true => "; this is with the values of `sample`, or with invented ones",
-            false => "",
+        let with = if needs_values && !failure.is_certain {
+            "; this is with the values of `sample`, or with invented ones"
+        } else {
+            ""
         };
         mistakes.push(Mistake {
             place: Some(place),

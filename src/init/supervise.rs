@@ -67,9 +67,10 @@ pub(super) fn run(
     keeper.directory.let_go();
     let mut init = Init {
         application,
-        addressee: match supervision.signal_group {
-            true => Pid::from_raw(-application.as_raw()),
-            false => application,
+        addressee: if supervision.signal_group {
+            Pid::from_raw(-application.as_raw())
+        } else {
+            application
         },
         user: config.user.clone(),
         own: getpid(),
@@ -96,9 +97,10 @@ pub(super) fn run(
         return Err(Error::Expired.into());
     }
     let code = exit_code(status);
-    Ok(match supervision.remap_exit.contains(&code) {
-        true => 0,
-        false => code,
+    Ok(if supervision.remap_exit.contains(&code) {
+        0
+    } else {
+        code
     })
 }
 
@@ -432,9 +434,10 @@ fn is_for_application(arrival: &Arrival, own: Pid) -> bool {
 
 /// As a shell gives it.
 fn exit_code(status: libc::c_int) -> u8 {
-    let code = match libc::WIFEXITED(status) {
-        true => libc::WEXITSTATUS(status),
-        false => 128 + libc::WTERMSIG(status),
+    let code = if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        128 + libc::WTERMSIG(status)
     };
     // Both are less than 256 (wait(2)).
     code as u8

@@ -176,9 +176,10 @@ pub fn listen_to_all() -> Result<(SigSet, SignalFd), Errno> {
     all.thread_block()?;
     // pthread_sigmask(3) gives its error back in a way that is easily missed, and a signal that is not blocked would be
     // waited for in vain.
-    match SigSet::thread_get_mask()?.contains(Signal::SIGCHLD) {
-        true => Ok((all, signals)),
-        false => Err(Errno::EPERM),
+    if SigSet::thread_get_mask()?.contains(Signal::SIGCHLD) {
+        Ok((all, signals))
+    } else {
+        Err(Errno::EPERM)
     }
 }
 

@@ -264,9 +264,10 @@ impl Auditor<'_> {
                     return self.arguments(&it.args);
                 }
                 Expr::GetAttr(method) if !self.is_own(&method.expr) => {
-                    let filter = match self.knows_filter(method.name) {
-                        true => format!("; `| {}` is a filter", method.name),
-                        false => String::new(),
+                    let filter = if self.knows_filter(method.name) {
+                        format!("; `| {}` is a filter", method.name)
+                    } else {
+                        String::new()
                     };
                     let text =
                         format!("unknown method `{}`: a value has none{filter}", method.name);

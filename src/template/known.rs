@@ -68,9 +68,10 @@ impl Known {
                 let names = self.names.iter();
                 let names = names.filter(|(_, fields)| !is_read || !matches!(fields, Fields::None));
                 let meant = meant(root, names.map(|(name, _)| name.as_str()));
-                let what = match is_read {
-                    true => "is no dependency",
-                    false => "is not known",
+                let what = if is_read {
+                    "is no dependency"
+                } else {
+                    "is not known"
                 };
                 Some(format!("`{root}` {what}{meant}; known are {}", self.list()))
             }

@@ -79,9 +79,10 @@ pub(super) fn read_path(
             .symlink_metadata()
             .is_ok_and(|it| it.file_type().is_socket())
             && pauses < PAUSES_MAX;
-        let next = match is_asked_again {
-            true => until.min(Instant::now() + PAUSE_FIRST * (1 << pauses)),
-            false => until,
+        let next = if is_asked_again {
+            until.min(Instant::now() + PAUSE_FIRST * (1 << pauses))
+        } else {
+            until
         };
         match watch.await_change(next, limits.called_off)? {
             Woken::Input => pauses = 0,

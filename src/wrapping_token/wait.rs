@@ -32,11 +32,10 @@ pub(super) fn await_input(
     loop {
         let left = until.saturating_duration_since(Instant::now());
         // One more millisecond: a timeout that is rounded down would spin at the end.
-        let timeout = match left.is_zero() {
-            true => PollTimeout::ZERO,
-            false => {
-                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-            }
+        let timeout = if left.is_zero() {
+            PollTimeout::ZERO
+        } else {
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         };
         // Where nobody can call it off, the second stands for the first.
         let mut ready = [fd, called_off.unwrap_or(fd)].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -48,9 +47,10 @@ pub(super) fn await_input(
         }
         let [_, is_called_off] =
             ready.map(|entry| entry.revents().is_some_and(|events| !events.is_empty()));
-        return Ok(match is_called_off && called_off.is_some() {
-            true => Woken::CalledOff,
-            false => Woken::Input,
+        return Ok(if is_called_off && called_off.is_some() {
+            Woken::CalledOff
+        } else {
+            Woken::Input
         });
     }
 }
@@ -110,9 +110,10 @@ impl<'a> Watch<'a> {
                 let flags = AddWatchFlags::IN_DELETE
                     | AddWatchFlags::IN_MOVED_FROM
                     | AddWatchFlags::IN_ONLYDIR;
-                let above = match above == Path::new("") {
-                    true => Path::new("."),
-                    false => above,
+                let above = if above == Path::new("") {
+                    Path::new(".")
+                } else {
+                    above
                 };
                 Some((inotify.add_watch(above, flags).ok()?, name.to_owned()))
             });
@@ -162,9 +163,10 @@ impl<'a> Watch<'a> {
         if let Some((above, name)) = &self.parent
             && event.wd == *above
         {
-            return match event.name.as_ref() == Some(name) {
-                true => News::Gone,
-                false => News::Nothing,
+            return if event.name.as_ref() == Some(name) {
+                News::Gone
+            } else {
+                News::Nothing
             };
         }
         if has(AddWatchFlags::IN_Q_OVERFLOW) {

@@ -149,9 +149,10 @@ fn seconds_or_never(text: &str) -> Result<Duration, String> {
 
 /// A signal by its name, with `SIG` or without.
 fn signal(text: &str) -> Result<Signal, String> {
-    let name = match text.starts_with("SIG") {
-        true => text.to_owned(),
-        false => format!("SIG{text}"),
+    let name = if text.starts_with("SIG") {
+        text.to_owned()
+    } else {
+        format!("SIG{text}")
     };
     match Signal::from_str(&name) {
         Ok(Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGCHLD) => {

@@ -118,9 +118,12 @@ impl Resolver<'_> {
             })
         });
         let tls_server_name = server_name.and_then(|chosen| {
-            self.read(chosen, |text| match is_host_name(text) {
-                true => Ok(text.to_owned()),
-                false => Err("not a host name".to_owned()),
+            self.read(chosen, |text| {
+                if is_host_name(text) {
+                    Ok(text.to_owned())
+                } else {
+                    Err("not a host name".to_owned())
+                }
             })
         });
         let client_timeout = timeout
@@ -134,9 +137,10 @@ impl Resolver<'_> {
             }
         });
         self.notice_ignored();
-        let system_bundle = match pin {
-            true => None,
-            false => self.surroundings.environment.text("SSL_CERT_FILE"),
+        let system_bundle = if pin {
+            None
+        } else {
+            self.surroundings.environment.text("SSL_CERT_FILE")
         };
         Some(Vault {
             address: address?,
