@@ -179,7 +179,7 @@ impl Cli {
                 }
                 (Err(error), None) => error,
                 // Behind a mistake this is the application's, and asks nothing of anteroom.
-                (Err(error), Some(last)) if asks(&error) => {
+                (Err(error), Some(last)) if is_answer(&error) => {
                     let last = tame(last);
                     return Err(Refusal { others, last, hint });
                 }
@@ -247,7 +247,7 @@ fn first_line(error: clap::Error) -> String {
 }
 
 /// Help or version was asked for.
-pub fn asks(error: &clap::Error) -> bool {
+pub fn is_answer(error: &clap::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
@@ -459,26 +459,26 @@ mod tests {
         ] {
             let words = words.split(' ').map(OsString::from).collect();
             let refusal = Cli::read(words).expect_err("a mistake");
-            assert!(!asks(&refusal.last), "{line}");
+            assert!(!is_answer(&refusal.last), "{line}");
             let hint = refusal.hint.expect("a line");
             assert!(hint.contains(line), "{hint}");
         }
         for words in ["anteroom -jar x --help", "anteroom --nonsense --version"] {
             let words = words.split(' ').map(OsString::from).collect();
             let refusal = Cli::read(words).expect_err("a mistake");
-            assert!(!asks(&refusal.last), "{:?}", refusal.last);
+            assert!(!is_answer(&refusal.last), "{:?}", refusal.last);
         }
         for words in ["anteroom check word", "anteroom mint word --help"] {
             let words = words.split(' ').map(OsString::from).collect();
             let refusal = Cli::read(words).expect_err("a mistake");
             assert!(
-                !asks(&refusal.last) && refusal.hint.is_none(),
+                !is_answer(&refusal.last) && refusal.hint.is_none(),
                 "{refusal:?}"
             );
         }
         for words in ["anteroom --help", "anteroom check --help", "anteroom -V"] {
             let words = words.split(' ').map(OsString::from).collect();
-            assert!(asks(&Cli::read(words).expect_err("asked").last));
+            assert!(is_answer(&Cli::read(words).expect_err("asked").last));
         }
     }
 

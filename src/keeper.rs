@@ -304,7 +304,7 @@ impl<'a> Start<'a> {
         // The application may run before this process does again, and what was written is in memory no more by then.
         drop(files);
         self.link
-            .ready(&variables, stays)
+            .send_ready(&variables, stays)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::ArgumentListTooLong => {
                     let sizes = variables

@@ -157,7 +157,7 @@ impl ParentEnd {
     }
 
     /// Has the keeper give back what it has, and end.
-    pub fn end(&mut self) {
+    pub fn call_off(&mut self) {
         // When the keeper is gone already there is nobody to tell.
         let _ = self.stream.write_all(&[END]);
     }
@@ -176,14 +176,14 @@ impl AsFd for KeeperEnd {
 }
 
 impl KeeperEnd {
-    /// Readable or closed when everything is to be given back; not between [`KeeperEnd::ready`] and
+    /// Readable or closed when everything is to be given back; not between [`KeeperEnd::send_ready`] and
     /// [`KeeperEnd::await_release`].
     pub fn ending(&self) -> io::Result<Arc<OwnedFd>> {
         Ok(Arc::new(self.stream.as_fd().try_clone_to_owned()?))
     }
 
     /// Hands the variables over, unless they are too long for any exec.
-    pub fn ready(&mut self, variables: &[(String, Secret)], stays: bool) -> io::Result<()> {
+    pub fn send_ready(&mut self, variables: &[(String, Secret)], stays: bool) -> io::Result<()> {
         let length: usize = variables
             .iter()
             .map(|(name, value)| name.len() + value.expose().len() + 2)
@@ -246,7 +246,7 @@ impl KeeperEnd {
     }
 
     /// Has PID 1 send the application a signal.
-    pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
+    pub fn send_signal(&mut self, signal: Signal) -> io::Result<()> {
         // The numbers of all signals fit in a byte (signal(7)).
         self.stream.write_all(&[SIGNAL, signal as u8])
     }
@@ -274,8 +274,8 @@ mod tests {
             ("A".to_owned(), Secret::new("1=2\n".to_owned())),
             ("B".to_owned(), Secret::new(String::new())),
         ];
-        keeper.ready(&variables, true).expect("sent");
-        keeper.signal(Signal::SIGHUP).expect("sent");
+        keeper.send_ready(&variables, true).expect("sent");
+        keeper.send_signal(Signal::SIGHUP).expect("sent");
         keeper.tell(Signal::SIGUSR1).expect("sent");
         keeper.terminate().expect("sent");
         let Ok(News::Ready(ready)) = parent.read() else {
@@ -303,7 +303,7 @@ mod tests {
         let began = Instant::now();
         assert!(keeper.is_quiet_for(Duration::from_millis(20)));
         assert!(began.elapsed() >= Duration::from_millis(20));
-        parent.end();
+        parent.call_off();
         assert!(!keeper.is_quiet_for(Duration::from_secs(600)));
         assert!(!keeper.is_quiet_for(Duration::ZERO));
     }
@@ -321,7 +321,7 @@ mod tests {
         drop(parent);
         assert!(keeper.await_exec());
         let (mut parent, mut keeper) = pair().expect("sockets");
-        parent.end();
+        parent.call_off();
         assert!(!keeper.await_exec());
     }
 }

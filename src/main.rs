@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anteroom::cli::{Cli, Refusal, asks};
+use anteroom::cli::{Cli, Refusal, is_answer};
 use anteroom::system::{name_lookup, signal};
 use anteroom::{log, start};
 
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             if let Some(hint) = hint {
                 log::write_line(&format!("anteroom: hint: {hint}"));
             }
-            return if asks(&last) {
+            return if is_answer(&last) {
                 ExitCode::SUCCESS
             } else {
                 USAGE.into()

@@ -64,7 +64,7 @@ impl Term {
         if is_renewable {
             term.due = renewal(now, term.end, chance);
         } else {
-            term.must_be_replaced(now, chance);
+            term.schedule_replacement(now, chance);
         }
         term
     }
@@ -89,7 +89,7 @@ impl Term {
     }
 
     /// It was renewed and lives for so long from now on; when that is less than it had at first, its maximum is near.
-    pub fn renewed(&mut self, now: Moment, life: Duration, is_renewable: bool, chance: f64) {
+    pub fn note_renewal(&mut self, now: Moment, life: Duration, is_renewable: bool, chance: f64) {
         let grows = is_renewable && life + ROUNDING.max(self.full / 20) >= self.full;
         self.end = now + life;
         self.failures = 0;
@@ -98,26 +98,26 @@ impl Term {
             self.step = Step::Renew;
             self.due = renewal(now, self.end, chance);
         } else {
-            self.must_be_replaced(now, chance);
+            self.schedule_replacement(now, chance);
         }
     }
 
     /// It cannot be renewed, so another one is fetched while about a third of a whole life is left.
-    pub fn must_be_replaced(&mut self, now: Moment, chance: f64) {
+    pub fn schedule_replacement(&mut self, now: Moment, chance: f64) {
         let ahead = self.full.mul_f64(1.0 - part(chance)).max(spare(self.full));
         self.step = Step::Replace;
         self.due = self.end.saturating_sub(ahead).max(now);
     }
 
     /// It is gone before its time: another one is wanted at once.
-    pub fn is_gone(&mut self, now: Moment) {
+    pub fn mark_gone(&mut self, now: Moment) {
         self.end = self.end.min(now);
         self.step = Step::Replace;
         self.due = now;
     }
 
     /// What was due did not succeed and is tried again later; rarely enough for an engine that makes something at each try.
-    pub fn failed(&mut self, now: Moment, chance: f64) {
+    pub fn retry_later(&mut self, now: Moment, chance: f64) {
         let first = PAUSE_FIRST.max(self.full / 30);
         let pause = first.saturating_mul(1 << self.failures.min(4));
         let pause = pause.min(first.max(self.full / 3));
@@ -274,7 +274,7 @@ mod tests {
                 now = term.due;
                 let left =
                     Duration::from_secs((maximum - now).min(Duration::from_secs(10)).as_secs());
-                term.renewed(now, left, true, chance);
+                term.note_renewal(now, left, true, chance);
                 renewals += 1;
                 assert!(renewals < 10, "{term:?}");
             }
@@ -312,7 +312,7 @@ mod tests {
             assert_eq!((term.end, term.step), (now + hour, Step::Replace));
             let due = (term.due - now).as_secs();
             assert!((2160..=2592).contains(&due), "{term:?}");
-            term.failed(term.end, chance);
+            term.retry_later(term.end, chance);
             assert!(term.due >= term.end + day / 60, "{term:?}");
             assert_eq!(
                 Term::cut_short(now, hour, day, chance),
@@ -346,7 +346,7 @@ mod tests {
                 let mut tries = 0;
                 let until = now + life.max(Duration::from_secs(30));
                 while now < until {
-                    term.failed(now, chance);
+                    term.retry_later(now, chance);
                     assert!(term.due >= now + PAUSE_MIN / 2, "{term:?}");
                     now = term.due;
                     tries += 1;
@@ -393,7 +393,7 @@ mod tests {
     fn what_is_gone_is_replaced_at_once_and_ends_no_later() {
         for (now, end) in [(10, 10), (400, 300)] {
             let mut term = Term::new(Moment::ZERO, SECOND * 300, true, 0.5);
-            term.is_gone(SECOND * now);
+            term.mark_gone(SECOND * now);
             assert_eq!(
                 (term.step, term.due, term.end),
                 (Step::Replace, SECOND * now, SECOND * end)
@@ -408,13 +408,13 @@ mod tests {
         // Its end has passed, so that there is nothing left to be in time for.
         let now = SECOND * 400;
         for pause in [10, 20, 40, 80, 100, 100] {
-            term.failed(now, 0.5);
+            term.retry_later(now, 0.5);
             assert_eq!(term.due, now + SECOND * pause);
             assert!(term.is_failing());
         }
-        term.renewed(now, SECOND * 300, true, 0.5);
+        term.note_renewal(now, SECOND * 300, true, 0.5);
         assert!(!term.is_failing());
-        term.failed(now, 0.5);
+        term.retry_later(now, 0.5);
         assert_eq!(term.due, now + SECOND * 10);
     }
 

@@ -206,7 +206,7 @@ impl SecretsDir {
             )));
         }
         if let Some(owner) = owner
-            && !lets_in(&stat, owner)
+            && !may_enter(&stat, owner)
         {
             return Err(unusable(format!(
                 "the application's user {} cannot enter it: it belongs to {}:{} and has mode {:04o}",
@@ -336,7 +336,7 @@ impl SecretsDir {
         self.is_made_by_us(name) && self.link(name).is_some_and(|link| link == target(name))
     }
 
-    fn leads_to_generation(&self, name: &str) -> bool {
+    fn is_link_to_generation(&self, name: &str) -> bool {
         self.is_made_by_us(name)
             && self
                 .link(name)
@@ -417,7 +417,7 @@ impl SecretsDir {
 }
 
 /// Whether the mode lets this user pass through; a group besides its own may let it in, so that any group counts.
-fn lets_in(stat: &FileStat, owner: Owner) -> bool {
+fn may_enter(stat: &FileStat, owner: Owner) -> bool {
     let passes = |bit: Mode| stat.st_mode & bit.bits() != 0;
     if owner.uid == 0 {
         true

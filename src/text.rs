@@ -65,7 +65,7 @@ impl Address {
                 .ok_or("the port is not a number from 1 to 65535")?,
         };
         // The C library would complete such a number, and no certificate bears it.
-        if host.parse::<IpAddr>().is_err() && ends_in_a_number(host) {
+        if host.parse::<IpAddr>().is_err() && has_numeric_end(host) {
             return Err(format!("{host} is not an IP address in full"));
         }
         if host.parse::<IpAddr>().is_err() && !is_host_name(host) {
@@ -98,7 +98,7 @@ impl Address {
 }
 
 /// No top-level domain is a number, in any of its forms.
-fn ends_in_a_number(host: &str) -> bool {
+fn has_numeric_end(host: &str) -> bool {
     host.rsplit('.').next().is_some_and(|label| {
         let digits = label.strip_prefix("0x").or(label.strip_prefix("0X"));
         match digits {

@@ -329,7 +329,7 @@ impl OwnToken {
                 let increment = term.full;
                 let renewed = self.ask(move |session| session.renew_self(increment)).await;
                 if let Ok(seconds) = renewed {
-                    term.renewed(moment(), life(seconds), true, chance());
+                    term.note_renewal(moment(), life(seconds), true, chance());
                     self.state().end = Some(term.end);
                     if term.step == Step::Replace {
                         self.warn_of_the_end(term);
@@ -349,12 +349,12 @@ impl OwnToken {
                     // What there is goes on for as long as it lives.
                     Ok((session, _)) => {
                         self.give_up(Arc::new(session));
-                        term.failed(now, chance());
+                        term.retry_later(now, chance());
                     }
                     Err(error) => {
                         let text = format!("there is no other token yet: {error}");
                         self.log.event(Level::Error, "own_token_ends", &text, &[]);
-                        term.failed(now, chance());
+                        term.retry_later(now, chance());
                     }
                 }
                 Ok(())
@@ -380,7 +380,7 @@ impl OwnToken {
                         self.log
                             .event(Level::Error, "own_token_not_renewed", &text, &[]);
                     }
-                    term.failed(now, chance());
+                    term.retry_later(now, chance());
                 }
                 match term.step != Step::Nothing && term.left(now).is_zero() {
                     true => Err(format!("its life is over; {trouble}")),
@@ -395,7 +395,7 @@ impl OwnToken {
             let text = "the agent's policy does not let it renew its own token: it needs `update` on auth/token/renew-self";
             self.log
                 .event(Level::Error, "own_token_not_renewed", text, &[]);
-            term.failed(now, chance());
+            term.retry_later(now, chance());
         }
     }
 
@@ -649,7 +649,7 @@ fn term(properties: &TokenProperties) -> Term {
     if properties.ttl == 0 {
         term.step = Step::Nothing;
     } else if !properties.renewable {
-        term.must_be_replaced(now, chance());
+        term.schedule_replacement(now, chance());
     }
     term
 }

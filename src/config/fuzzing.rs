@@ -37,8 +37,8 @@ pub fn manifest(input: &[u8]) {
                 check_places(&rehearsal::mistakes(&config, purpose), text);
                 let plan = plan::text(&config);
                 assert!(!plan.contains(|c: char| c.is_control() && c != '\n'));
-                is_policy(&policy::service(&config));
-                is_policy(&policy::minter(&config));
+                check_policy(&policy::service(&config));
+                check_policy(&policy::minter(&config));
                 let mut names = config.visible_names();
                 assert!(names.iter().all(|name| file_name(name).is_ok()));
                 names.sort_unstable();
@@ -66,7 +66,7 @@ fn check_places(mistakes: &[Mistake], text: &str) {
 }
 
 /// Whatever the manifest holds, a policy is comments, and paths with what may be done there.
-fn is_policy(policy: &str) {
+fn check_policy(policy: &str) {
     let mut is_inside = false;
     for line in policy.lines() {
         let sound = match line {

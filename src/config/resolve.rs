@@ -138,7 +138,7 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn mistake(&mut self, place: Option<manifest::Place>, text: impl Into<String>) {
+    fn report_mistake(&mut self, place: Option<manifest::Place>, text: impl Into<String>) {
         self.mistakes.push(Mistake {
             place,
             text: text.into(),
@@ -168,7 +168,7 @@ impl Resolver<'_> {
         match expand(&value.value, &self.names()).and_then(|text| parse(&text)) {
             Ok(value) => Some(value),
             Err(text) => {
-                self.mistake(Some(value.place), text);
+                self.report_mistake(Some(value.place), text);
                 None
             }
         }
@@ -205,7 +205,7 @@ impl Resolver<'_> {
                     .iter()
                     .any(|known| known.text.starts_with(key))
                 {
-                    self.mistake(None, format!("{key} is missing"));
+                    self.report_mistake(None, format!("{key} is missing"));
                 }
                 None
             }
@@ -239,7 +239,7 @@ impl Resolver<'_> {
             .iter()
             .filter_map(|dependency| self.dependency(dependency, &known))
             .collect();
-        self.distinct_names(manifest, java.as_ref());
+        self.check_distinct_names(manifest, java.as_ref());
         let variables = self.variables(manifest, &known);
         self.samples(manifest, &dependencies, &variables);
         let secrets_dir = self.secrets_dir(cli, manifest);
@@ -333,7 +333,7 @@ impl Resolver<'_> {
             let place = written
                 .filter(|_| cli.secrets_dir.is_none())
                 .map(|at| at.place);
-            self.mistake(
+            self.report_mistake(
                 place,
                 format!(
                     "the secrets directory `{}` must be an absolute path without `..`",
@@ -342,7 +342,7 @@ impl Resolver<'_> {
             );
         }
         if directory == Path::new("/") {
-            self.mistake(None, "the secrets directory cannot be `/`");
+            self.report_mistake(None, "the secrets directory cannot be `/`");
         }
         Some(directory)
     }

@@ -79,7 +79,7 @@ impl Watch {
     /// Ends the keeper, unless it has ended: it gets time to give back what it has. One that did not is named.
     pub(super) fn call_off(&mut self, log: Log) {
         let was_there = self.ended.is_none();
-        self.link.end();
+        self.link.call_off();
         let ended = self.await_end();
         if was_there && !matches!(ended, Ok(WaitStatus::Exited(..))) {
             let text = "the keeper did not end by itself and was killed: a token that was unwrapped and not revoked lives on; revoke the accessor that `unwrapped` names";

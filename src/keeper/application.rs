@@ -71,7 +71,7 @@ impl Application {
             Application::Beside { pid, ended, user } => {
                 process::send(*pid, ended.as_deref(), signal, user.as_ref())
             }
-            Application::Below(link) => link.signal(signal).map_err(told),
+            Application::Below(link) => link.send_signal(signal).map_err(told),
         }
     }
 

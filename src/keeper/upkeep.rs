@@ -255,7 +255,7 @@ impl<'a> Upkeep<'a> {
     /// Has what failed for an item tried again later.
     fn try_again(&mut self, place: usize) {
         if let Some(term) = &mut self.items.all[place].lifetime.term {
-            term.failed(moment(), chance());
+            term.retry_later(moment(), chance());
         }
     }
 

@@ -52,7 +52,7 @@ impl SecretsDir {
             }
         }
         for name in [DATA, DATA_NEXT] {
-            if self.exists(name)? && !self.leads_to_generation(name) {
+            if self.exists(name)? && !self.is_link_to_generation(name) {
                 return Err(self.taken(name));
             }
         }

@@ -19,7 +19,7 @@ impl SecretsDir {
     /// for it.
     pub fn withdraw(&mut self) {
         let has_it = self.hold().is_ok();
-        if has_it && !self.shows_anothers() {
+        if has_it && !self.is_another_start_shown() {
             self.clear(None);
         }
         for name in self.names() {
@@ -45,8 +45,8 @@ impl SecretsDir {
     }
 
     /// Readers see a generation of another start.
-    fn shows_anothers(&self) -> bool {
-        self.leads_to_generation(DATA)
+    fn is_another_start_shown(&self) -> bool {
+        self.is_link_to_generation(DATA)
             && self
                 .link(DATA)
                 .is_some_and(|generation| !self.is_own_generation(&generation))
@@ -60,7 +60,7 @@ impl SecretsDir {
             }
         }
         for name in [DATA, DATA_NEXT] {
-            if self.leads_to_generation(name) {
+            if self.is_link_to_generation(name) {
                 let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
             }
         }

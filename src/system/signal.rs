@@ -95,7 +95,7 @@ pub fn received() -> &'static Received {
             pipe_was_ignored: is_ignored(Signal::SIGPIPE),
             child_was_ignored: is_ignored(Signal::SIGCHLD),
             limits_were_ignored: LIMITS.map(is_ignored),
-            internal_were_ignored: INTERNAL.map(internal_is_ignored),
+            internal_were_ignored: INTERNAL.map(is_internal_ignored),
             ending,
             closed: [0, 1, 2].map(|descriptor| {
                 // SAFETY: with F_GETFD nothing is changed, and a closed descriptor gives an error.
@@ -312,7 +312,7 @@ type KernelAction = [libc::c_ulong; 4];
 /// Bytes of the kernel's set of signals.
 const KERNEL_SET: usize = 8;
 
-fn internal_is_ignored(signal: libc::c_int) -> bool {
+fn is_internal_ignored(signal: libc::c_int) -> bool {
     let mut action: KernelAction = [0; 4];
     let unchanged = ptr::null::<KernelAction>();
     // SAFETY: with a null new action rt_sigaction(2) changes nothing and fills in no more than `action`.

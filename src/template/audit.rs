@@ -240,8 +240,8 @@ impl Auditor<'_> {
                     _ => None,
                 };
                 match named {
-                    Some((true, name)) => self.is_filter(&name, expression.span()),
-                    Some((false, name)) => self.is_test(&name, expression.span()),
+                    Some((true, name)) => self.check_filter(&name, expression.span()),
+                    Some((false, name)) => self.check_test(&name, expression.span()),
                     None => true,
                 };
             }
@@ -260,18 +260,18 @@ impl Auditor<'_> {
                 Expr::Var(name) => {
                     let meant = meant(name.id, FUNCTIONS);
                     let text = format!("unknown function `{}`{meant}", name.id);
-                    self.mistake(expression.span(), &text);
+                    self.report_mistake(expression.span(), &text);
                     return self.arguments(&it.args);
                 }
                 Expr::GetAttr(method) if !self.is_own(&method.expr) => {
-                    let filter = if self.knows_filter(method.name) {
+                    let filter = if self.has_filter(method.name) {
                         format!("; `| {}` is a filter", method.name)
                     } else {
                         String::new()
                     };
                     let text =
                         format!("unknown method `{}`: a value has none{filter}", method.name);
-                    self.mistake(expression.span(), &text);
+                    self.report_mistake(expression.span(), &text);
                     self.expression(&method.expr);
                     return self.arguments(&it.args);
                 }
@@ -296,7 +296,7 @@ impl Auditor<'_> {
     }
 
     fn filter(&mut self, name: &str, span: Span) {
-        if self.is_filter(name, span) {
+        if self.check_filter(name, span) {
             let text = self.text(span);
             self.probe(
                 &format!("{{{{ 'anything' | {text} }}}}"),
@@ -308,7 +308,7 @@ impl Auditor<'_> {
     }
 
     fn test(&mut self, name: &str, span: Span) {
-        if self.is_test(name, span) {
+        if self.check_test(name, span) {
             let text = self.text(span);
             self.probe(
                 &format!("{{{{ 'anything' is {text} }}}}"),
@@ -320,27 +320,27 @@ impl Auditor<'_> {
     }
 
     /// Says so if there is no such filter.
-    fn is_filter(&mut self, name: &str, span: Span) -> bool {
-        let is_known = self.knows_filter(name);
+    fn check_filter(&mut self, name: &str, span: Span) -> bool {
+        let is_known = self.has_filter(name);
         if !is_known {
             let text = format!("unknown filter `{name}`{}", meant(name, FILTERS));
-            self.mistake(span, &text);
+            self.report_mistake(span, &text);
         }
         is_known
     }
 
     /// Says so if there is no such test.
-    fn is_test(&mut self, name: &str, span: Span) -> bool {
+    fn check_test(&mut self, name: &str, span: Span) -> bool {
         let found = self.lenient.empty_state().perform_test(name, &[]);
         let is_known = !matches!(found, Err(error) if error.kind() == ErrorKind::UnknownTest);
         if !is_known {
             let text = format!("unknown test `{name}`{}", meant(name, TESTS));
-            self.mistake(span, &text);
+            self.report_mistake(span, &text);
         }
         is_known
     }
 
-    fn knows_filter(&self, name: &str) -> bool {
+    fn has_filter(&self, name: &str) -> bool {
         let found = self.lenient.empty_state().apply_filter(name, &[]);
         !matches!(found, Err(error) if error.kind() == ErrorKind::UnknownFilter)
     }
@@ -373,7 +373,7 @@ impl Auditor<'_> {
             ErrorKind::TooManyArguments => "has an argument too many",
             _ => return,
         };
-        self.mistake(span, &format!("the {what} `{name}` {text}"));
+        self.report_mistake(span, &format!("the {what} `{name}` {text}"));
     }
 
     fn text(&self, span: Span) -> String {
@@ -381,7 +381,7 @@ impl Auditor<'_> {
         self.source.get(range).unwrap_or_default().to_owned()
     }
 
-    fn mistake(&mut self, span: Span, text: &str) {
+    fn report_mistake(&mut self, span: Span, text: &str) {
         let text = format!("line {}: {text}", line(span));
         if !self.findings.mistakes.contains(&text) {
             self.findings.mistakes.push(text);

@@ -45,7 +45,7 @@ impl Resolver<'_> {
         };
         let trust_anchors = match (&table.ca_file, &table.ca_path) {
             (Some(_), Some(path)) => {
-                self.mistake(
+                self.report_mistake(
                     Some(path.place),
                     "`ca_file` and `ca_path` in [certificate] exclude each other",
                 );
@@ -73,7 +73,7 @@ impl Resolver<'_> {
 
     pub(super) fn java(&mut self, table: &manifest::Java, has_certificate: bool) -> Option<Java> {
         if !has_certificate {
-            self.mistake(None, "[java] needs [certificate]: its stores hold that certificate and its trust anchors");
+            self.report_mistake(None, "[java] needs [certificate]: its stores hold that certificate and its trust anchors");
         }
         let mut name = |value: &Option<At<String>>, default: &str| match value {
             Some(value) => self.parsed(value, |text| file_name(text).map(|()| text.to_owned())),

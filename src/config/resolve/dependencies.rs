@@ -41,7 +41,7 @@ impl Resolver<'_> {
     ) -> Option<Dependency> {
         let name = &table.name;
         if let Err(text) = dependency_name(&name.value) {
-            self.mistake(Some(name.place), text);
+            self.report_mistake(Some(name.place), text);
         }
         let key = format!("`path` in [dependencies.{}]", name.value);
         let path = self.required(table.path.as_ref(), &key, vault_path);
@@ -55,7 +55,7 @@ impl Resolver<'_> {
             None => false,
         };
         if !write && let Some((field, _)) = table.data.first() {
-            self.mistake(
+            self.report_mistake(
                 Some(field.place),
                 "`data` goes with `method = \"write\"` only",
             );
@@ -72,7 +72,7 @@ impl Resolver<'_> {
         for (index, field) in table.fields.iter().flatten().enumerate() {
             let before = table.fields.iter().flatten().take(index);
             if before.into_iter().any(|known| known.value == field.value) {
-                self.mistake(
+                self.report_mistake(
                     Some(field.place),
                     format!("`{}` is listed twice", field.value.escape_default()),
                 );
@@ -82,13 +82,13 @@ impl Resolver<'_> {
         let mut templates = Vec::new();
         for (file, source) in &table.files {
             if let Err(text) = file_name(&file.value) {
-                self.mistake(Some(file.place), text);
+                self.report_mistake(Some(file.place), text);
             }
             if fields
                 .as_ref()
                 .is_some_and(|fields| fields.contains(&file.value))
             {
-                self.mistake(
+                self.report_mistake(
                     Some(file.place),
                     format!("`{}` is already the file of a field", file.value),
                 );
@@ -128,7 +128,7 @@ impl Resolver<'_> {
         };
         for text in mistakes {
             let text = format!("the template of {target}, {text}");
-            self.mistake(Some(source.place), text);
+            self.report_mistake(Some(source.place), text);
         }
         parsed.ok()
     }
@@ -173,13 +173,13 @@ impl Resolver<'_> {
                     table.name.value,
                     fields.join(", ")
                 );
-                self.mistake(Some(field.place), text);
+                self.report_mistake(Some(field.place), text);
             }
         }
     }
 
     /// Two things that would get one file name, or one name in templates.
-    pub(super) fn distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
+    pub(super) fn check_distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
         let mut taken = [file::STATUS, file::TOKEN].map(str::to_owned).to_vec();
         if manifest.certificate.is_some() {
             taken.extend(
@@ -194,7 +194,7 @@ impl Resolver<'_> {
                 .and_then(|table| table.truststore.as_ref().or(table.keystore.as_ref()));
             for name in [&java.keystore, &java.truststore] {
                 if taken.contains(name) {
-                    self.mistake(
+                    self.report_mistake(
                         place.map(|at| at.place),
                         format!("two files would be named `{name}`"),
                     );
@@ -206,14 +206,14 @@ impl Resolver<'_> {
         for dependency in &manifest.dependencies {
             let name = &dependency.name;
             if taken.contains(&name.value) {
-                self.mistake(
+                self.report_mistake(
                     Some(name.place),
                     format!("`{}` is already the name of a file", name.value),
                 );
             }
             let identifier = template::identifier(&name.value);
             if identifiers.contains(&identifier) {
-                self.mistake(
+                self.report_mistake(
                     Some(name.place),
                     format!("`{identifier}` already means something else in templates"),
                 );
@@ -226,7 +226,7 @@ impl Resolver<'_> {
         let mut variables = Vec::new();
         for (name, source) in &manifest.environment {
             if !is_variable_name(&name.value) {
-                self.mistake(
+                self.report_mistake(
                     Some(name.place),
                     format!(
                         "`{}` cannot be the name of a variable",
@@ -234,14 +234,14 @@ impl Resolver<'_> {
                     ),
                 );
             } else if TOKEN_VARIABLES.contains(&name.value.as_str()) {
-                self.mistake(
+                self.report_mistake(
                     Some(name.place),
                     format!("{} never reaches the application", name.value),
                 );
             } else if self.purpose.is_here()
                 && self.surroundings.environment.value(&name.value).is_some()
             {
-                self.mistake(
+                self.report_mistake(
                     Some(name.place),
                     format!("{} is already set in the environment anteroom received; drop one of the two", name.value),
                 );

@@ -73,7 +73,7 @@ impl Resolver<'_> {
                 .map_or(OnRotate::Nothing, OnRotate::Signal),
             Some(Words::List(words)) => {
                 if words.value.is_empty() {
-                    self.mistake(
+                    self.report_mistake(
                         Some(words.place),
                         "`on_rotate` in [process] names no command",
                     );
@@ -98,7 +98,7 @@ impl Resolver<'_> {
         };
         let chosen = self.or_default(Some(written), |text| named(text, &known), OnExpiry::Ignore);
         if chosen == OnExpiry::Terminate && *lifecycle == Lifecycle::Exec {
-            self.mistake(
+            self.report_mistake(
                 Some(written.place),
                 "`on_expiry = \"terminate\"` needs the lifecycle `supervise`: where the application is PID 1, nobody in its container can end it",
             );

@@ -98,7 +98,7 @@ impl Resolver<'_> {
                 _ => None,
             };
             if let Some(text) = text {
-                self.mistake(None, text);
+                self.report_mistake(None, text);
             }
         }
         let way_out = match self.purpose {
@@ -203,9 +203,9 @@ impl Resolver<'_> {
     ) -> Option<T> {
         match (parse(&chosen.text), chosen.from) {
             (Ok(value), _) => return Some(value),
-            (Err(text), Origin::Manifest(place)) => self.mistake(Some(place), text),
+            (Err(text), Origin::Manifest(place)) => self.report_mistake(Some(place), text),
             (Err(text), Origin::Variable(name)) => {
-                self.mistake(None, format!("in the environment, {name}: {text}"));
+                self.report_mistake(None, format!("in the environment, {name}: {text}"));
             }
         }
         None

@@ -68,13 +68,13 @@ impl<'a> Upkeep<'a> {
         match renewed {
             Ok(renewed) => {
                 let life = renewal::life(renewed.duration);
-                term.renewed(now, life, renewed.renewable, chance());
+                term.note_renewal(now, life, renewed.renewable, chance());
                 lifetime.is_end_told = false;
                 self.log
                     .event(Level::Debug, "renewed", "renewed a lease", &fields);
             }
             Err(Trouble::Denied(reason)) => {
-                term.must_be_replaced(now, chance());
+                term.schedule_replacement(now, chance());
                 let text = format!(
                     "the lease of {name} cannot be renewed ({reason}); its credential is replaced instead"
                 );
@@ -82,25 +82,25 @@ impl<'a> Upkeep<'a> {
                     .event(Level::Warn, "lease_not_renewed", &text, &fields);
             }
             Err(Trouble::Refused(reason)) if is_gone(&reason) => {
-                term.is_gone(now);
+                term.mark_gone(now);
                 let text = format!("the lease of {name} is gone ({reason})");
                 self.log.event(Level::Warn, "lease_gone", &text, &fields);
             }
             Err(Trouble::Refused(reason)) if is_at_its_end(&reason) => {
-                term.must_be_replaced(now, chance());
+                term.schedule_replacement(now, chance());
             }
             Err(Trouble::Refused(reason) | Trouble::Failed(reason)) => {
                 let first = !term.is_failing();
-                term.failed(moment(), chance());
+                term.retry_later(moment(), chance());
                 // Whatever is wrong with renewing may not be wrong with making.
                 if term.left(moment()) < term.full / 4 {
-                    term.must_be_replaced(moment(), chance());
+                    term.schedule_replacement(moment(), chance());
                 }
                 let what = format!("the lease of {name}");
                 self.failed("lease_not_renewed", name, &what, &reason, first);
             }
             // The others come first when it is back, if it was this one that had no answer.
-            Err(Trouble::Away(_)) => term.failed(moment(), chance()),
+            Err(Trouble::Away(_)) => term.retry_later(moment(), chance()),
             Err(Trouble::Ending) => return,
         }
         self.state.status_is_old = true;

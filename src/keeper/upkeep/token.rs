@@ -21,7 +21,7 @@ impl Upkeep<'_> {
         match renewed {
             Ok(seconds) => {
                 let life = renewal::life(seconds);
-                token.term.renewed(now, life, true, chance());
+                token.term.note_renewal(now, life, true, chance());
                 let fields = [("ttl_s", Value::Number(seconds))];
                 self.log
                     .event(Level::Debug, "renewed", "renewed the client token", &fields);
@@ -37,7 +37,7 @@ impl Upkeep<'_> {
             }
             Err(Trouble::Refused(reason) | Trouble::Failed(reason)) => {
                 let first = !token.term.is_failing();
-                token.term.failed(moment(), chance());
+                token.term.retry_later(moment(), chance());
                 let what = "the client token";
                 self.failed("token_not_renewed", "token", what, &reason, first);
                 self.seems_to_end();
