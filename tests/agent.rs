@@ -1,15 +1,18 @@
 //! `anteroom-agent` between a real engine and a real OpenBao.
 
 mod break_glass;
-mod deliveries;
-mod door;
+mod delivery;
+mod delivery_failures;
 mod engine_answers;
+mod orchestrators;
 mod outages;
 mod own_token;
 mod refusals;
+mod socket_answers;
+mod socket_starts;
 mod starts;
 
-use crate::container::{ENTRYPOINT, base, image};
+use crate::start::container::{ENTRYPOINT, base, image};
 use crate::support::docker::{Container, Image};
 use crate::support::{Manifest, Service};
 

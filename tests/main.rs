@@ -1,39 +1,56 @@
-//! Black-box tests of the binary against real servers.
+//! Black-box tests of the binary against real servers, in a folder for each part of the programs.
+
+mod support;
+
+/// From the token to the running application.
+mod start {
+    mod config;
+    pub(crate) mod container;
+    mod handover;
+    mod memory;
+    mod name_lookup;
+    mod network;
+    pub(crate) mod process;
+    mod seccomp;
+    mod secrecy;
+    mod token;
+    mod wait;
+    mod whole;
+}
+
+/// What is fetched, and what lies in the secrets directory.
+mod files {
+    pub(crate) mod certificate;
+    mod credentials;
+    mod dry_run;
+    mod java;
+    pub(crate) mod secrets_dir;
+}
+
+/// The process beside a living application, which renews, replaces and warns.
+mod keeper {
+    mod ends;
+    mod occupied;
+    mod rotation;
+    mod steady;
+    mod upkeep;
+}
+
+/// PID 1 above the application: signals, zombies, terminals, exit codes.
+mod supervise {
+    mod lifecycle;
+    mod matrix;
+    mod signals;
+}
+
+/// The commands for the host and the pipeline.
+mod host {
+    mod mint;
+    mod policy;
+}
 
 #[cfg(feature = "agent")]
 mod agent;
-mod certificate;
-mod config;
-mod container;
-mod credentials;
-#[cfg(feature = "agent")]
-mod delivery;
-#[cfg(feature = "agent")]
-mod door;
-mod dry_run;
-mod ends;
-mod files;
-mod handover;
-mod java;
-mod matrix;
-mod memory;
-mod mint;
-mod name_lookup;
-mod network;
-mod occupied;
-#[cfg(feature = "agent")]
-mod orchestrators;
-mod policy;
-mod process;
+
+/// What the documents say, and the rules of the source.
 mod repository;
-mod rotation;
-mod seccomp;
-mod secrecy;
-mod signals;
-mod start;
-mod steady;
-mod supervise;
-mod support;
-mod token;
-mod upkeep;
-mod wait;

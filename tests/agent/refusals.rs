@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{STAY, TMPFS, TOKEN, entered, on_host, plain, small};
-use crate::container::image;
+use crate::start::container::image;
 use crate::support::agent::{Agent, Setup, id, minted};
 use crate::support::docker::{self, Container};
 use crate::support::{OpenBao, Service, TempDir, probe, wait_for};

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::{HARDENED, STAY, TMPFS, TOKEN, entered, on_host, plain, small, token_in};
-use crate::container::{ENTRYPOINT, base, image, java_and_psql};
+use crate::start::container::{ENTRYPOINT, base, image, java_and_psql};
 use crate::support::agent::{Agent, Setup, alive, id, minted};
 use crate::support::docker::{self, Container, docker};
 use crate::support::openbao::text;

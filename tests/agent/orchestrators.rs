@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::container::{base, binary};
+use crate::start::container::{base, binary};
 use crate::support::agent::Setup;
 use crate::support::anteroom::events;
 use crate::support::engine::{Engine, run};

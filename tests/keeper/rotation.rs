@@ -25,8 +25,8 @@ use nix::unistd::Pid;
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 use serde_json::{Value, json};
 
-use crate::files::{PLANTS, Plant, Victim, is_pair};
-use crate::process::LITTLE_ROOT;
+use crate::files::secrets_dir::{PLANTS, Plant, Victim, is_pair};
+use crate::start::process::LITTLE_ROOT;
 use crate::support::anteroom::{entries_in, events, has_ended};
 use crate::support::openbao::text;
 use crate::support::{

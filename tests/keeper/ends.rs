@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::certificate::{Ca, csr_key, leaf};
+use crate::files::certificate::{Ca, csr_key, leaf};
 use crate::support::anteroom::events;
 use crate::support::{
     Anteroom, Fault, FaultProxy, Manifest, Postgres, Reply, Run, Running, Service, TempDir,

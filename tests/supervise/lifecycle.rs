@@ -18,7 +18,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, dup2_stderr, mkfifo, pipe2};
 use serde_json::json;
 
-use crate::container::{base, binary};
+use crate::start::container::{base, binary};
 use crate::support::anteroom::{children, entries_in, files_in, found_in_memory, has_ended};
 use crate::support::docker::{self, Container, Image};
 use crate::support::probe::application;

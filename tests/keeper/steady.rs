@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::container::{base, binary};
+use crate::start::container::{base, binary};
 use crate::support::anteroom::{entries_in, files_in};
 use crate::support::docker::{self, Container, Image, docker};
 use crate::support::{
@@ -85,7 +85,7 @@ impl Scene {
     fn start(service: Service, manifest: &Manifest, options: &[&str], seconds: u64) -> Self {
         let scratch = TempDir::new();
         let manifest = scratch.write("anteroom.toml", manifest.to_string());
-        let application = repository().join("tests/steady.sh");
+        let application = repository().join("tests/keeper/steady.sh");
         let image = Image::build_on(
             &base("java"),
             "steady",

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::container::{ENTRYPOINT, base, image};
+use crate::start::container::{ENTRYPOINT, base, image};
 use crate::support::agent::{Agent, Setup, alive, id, minted};
 use crate::support::docker::{self, Container, Image, Outcome};
 use crate::support::probe::{Built, build};
@@ -27,7 +27,7 @@ const SOCKET: &str = "/run/anteroom/agent.sock";
 
 /// A client of its own, for whoever wants to see the answer itself.
 fn ask() -> &'static Path {
-    static ASK: LazyLock<Built> = LazyLock::new(|| build("door/ask.c"));
+    static ASK: LazyLock<Built> = LazyLock::new(|| build("agent/ask.c"));
     &ASK.1
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::certificate::openssl;
+use crate::files::certificate::openssl;
 use crate::support::anteroom::{Entry, entries_in, events, files_in, has_ended};
 use crate::support::{
     Anteroom, Cut, Fault, FaultProxy, Manifest, OpenBao, Options, Postgres, Reply, Run, Running,

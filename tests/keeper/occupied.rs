@@ -8,7 +8,7 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::container::{ENTRYPOINT, base, image};
+use crate::start::container::{ENTRYPOINT, base, image};
 use crate::support::anteroom::{Entry, entries_in, has_ended};
 use crate::support::docker::{self, Container, docker};
 use crate::support::{Anteroom, Running, Service, TempDir, tmpfs_dir, unique, wait_for};

@@ -26,7 +26,7 @@ const PROC: &str = "/proc";
 
 /// What lives in the containers; what it can do stands at the top of its source.
 fn resident() -> &'static Path {
-    static RESIDENT: LazyLock<Built> = LazyLock::new(|| build("delivery/resident.c"));
+    static RESIDENT: LazyLock<Built> = LazyLock::new(|| build("agent/resident.c"));
     &RESIDENT.1
 }
 
