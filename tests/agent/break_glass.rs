@@ -78,7 +78,7 @@ fn revoke_ends_a_supervised_service_with_75_and_keeps_it_down_until_allow() {
     assert!(container.logs().stdout.ends_with("leaving\n"));
     assert_eq!(agent.metric("blocks"), 1.0);
 
-    // Starting it again does not help whoever took it.
+    // Starting it again does not help the attacker who took it.
     container.start();
     assert_blocked(&agent, &container, 1);
     assert_eq!(container.wait(), 66, "{:#?}", container.logs());
@@ -447,7 +447,7 @@ fn queries_of_the_incident_page_find_uses_and_strays() {
             events.any(|event| event["event"] == "ready").then_some(())
         });
     }
-    // Whoever has the agent's own token can say of a token what an agent says of it.
+    // An attacker with the agent's own token can give a token the metadata that an agent gives it.
     let path = format!("auth/token/create/{}", service.token_role);
     let stray = server
         .api("POST", &path)
