@@ -42,6 +42,7 @@ pub mod revocation;
 mod runtime;
 mod sockets;
 pub mod status;
+pub mod trouble;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;

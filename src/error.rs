@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::secrets_dir::Lack;
 use crate::system::{self, exec};
+use crate::vault::Class;
 use crate::{
     certificate, command, config, dependencies, files, handover, init, keeper, mint, secrets_dir,
     vault, wrapping_token,
@@ -301,19 +302,13 @@ const NEEDS_CAPABILITIES: &str = "`user` in [process] needs the capabilities SET
 const NOT_VAULT: &str = "is it a Vault that answers at this address, and not a proxy?";
 
 fn of_vault(error: &vault::Error) -> u8 {
-    match error {
-        vault::Error::Unavailable { .. } | vault::Error::Unknown { .. } => 69,
-        vault::Error::Tls { .. }
-        | vault::Error::Malformed { .. }
-        | vault::Error::Redirect { .. } => 76,
-        vault::Error::Status { status: 403, .. } => 77,
-        vault::Error::Status {
-            status: 400 | 404, ..
-        } => 78,
-        vault::Error::Status { .. } => 76,
-        vault::Error::InClear { .. } => 78,
-        vault::Error::NoDescriptor(_) => 71,
-        vault::Error::Aborted => 70,
+    match error.class() {
+        Class::Away | Class::Failed => 69,
+        Class::Untrusted | Class::Foreign | Class::Redirected | Class::Unexpected => 76,
+        Class::Denied => 77,
+        Class::Refused | Class::Barred => 78,
+        Class::Local => 71,
+        Class::CalledOff => 70,
     }
 }
 
@@ -366,8 +361,8 @@ fn of_handover(error: &handover::Error) -> Option<String> {
             format!("start again with a new wrapping token, and {}", revoke(wrapped_accessor))
         }
         // A hand-over asks no path that a manifest names.
-        handover::Error::Vault(vault::Error::Status { status: 400 | 404, errors, .. })
-            if !is_about_the_namespace(errors) =>
+        handover::Error::Vault(error)
+            if error.class() == Class::Refused && !error.is_about_the_namespace() =>
         {
             NOT_VAULT.to_owned()
         }
@@ -388,82 +383,76 @@ fn of_mint(error: &mint::Error) -> Option<String> {
         mint::Error::NotPrinted { .. } => {
             "mint another; the wrapping token ends by itself, and the client token can be revoked by its accessor"
         }
-        mint::Error::Vault(vault::Error::Status {
-            status: 403,
-            request,
-            ..
-        }) => {
-            let path = request.split_once(' ').map_or("", |(_, path)| path);
-            return Some(format!(
-                "the issuing token's policy must grant `update` on {path}, and permit a --wrap-ttl as long as this; a token that has expired is refused in the same way. `anteroom policy --minter` prints the policy"
-            ));
-        }
-        mint::Error::Vault(vault::Error::Status {
-            status: 404,
-            errors,
-            ..
-        }) if is_about_the_namespace(errors) => {
-            "is VAULT_NAMESPACE (or BAO_NAMESPACE) one of this Vault's?"
-        }
-        mint::Error::Vault(vault::Error::Status {
-            status: 400 | 404, ..
-        }) => "compare --role, --policy and --ttl with the token role in Vault",
-        mint::Error::Vault(vault::Error::Unavailable { .. }) => {
-            "is Vault up, unsealed and reachable from this host?"
-        }
-        mint::Error::Vault(vault::Error::Tls { .. }) => {
-            "is VAULT_CACERT the CA of this Vault, the address the name on its certificate, and this machine's clock right?"
-        }
-        mint::Error::Vault(vault::Error::Redirect { .. }) => {
-            "VAULT_ADDR must be an address of the active node, or of what leads to it"
-        }
-        mint::Error::Vault(vault::Error::InClear { .. }) => "speak https to it",
-        mint::Error::Vault(vault::Error::NoDescriptor(_)) => {
-            "look at the limit of open files (ulimit -n)"
-        }
-        mint::Error::Vault(error) => return of_answer(error, "[vault]"),
+        mint::Error::Vault(error) => return of_answer_to_mint(error),
     };
     Some(hint.to_owned())
 }
 
-fn is_about_the_namespace(errors: &[String]) -> bool {
-    errors
-        .iter()
-        .any(|error| error.contains("namespace not found"))
+fn of_answer_to_mint(error: &vault::Error) -> Option<String> {
+    let hint = match error.class() {
+        Class::Away if matches!(error, vault::Error::Unknown { .. }) => return None,
+        Class::Away | Class::Failed => "is Vault up, unsealed and reachable from this host?",
+        Class::Untrusted => {
+            "is VAULT_CACERT the CA of this Vault, the address the name on its certificate, and this machine's clock right?"
+        }
+        Class::Denied => {
+            let (_, path) = error.request()?;
+            return Some(format!(
+                "the issuing token's policy must grant `update` on {path}, and permit a --wrap-ttl as long as this; a token that has expired is refused in the same way. `anteroom policy --minter` prints the policy"
+            ));
+        }
+        Class::Refused if error.is_about_the_namespace() => {
+            "is VAULT_NAMESPACE (or BAO_NAMESPACE) one of this Vault's?"
+        }
+        Class::Refused => "compare --role, --policy and --ttl with the token role in Vault",
+        Class::Redirected => {
+            "VAULT_ADDR must be an address of the active node, or of what leads to it"
+        }
+        Class::Foreign | Class::Unexpected => NOT_VAULT,
+        Class::Barred => "speak https to it",
+        Class::Local => "look at the limit of open files (ulimit -n)",
+        Class::CalledOff => return None,
+    };
+    Some(hint.to_owned())
 }
 
 fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
-    Some(match error {
-        vault::Error::Unavailable { .. } => {
-            "is Vault up, unsealed and reachable from this container? Start again with a new wrapping token".to_owned()
+    let hint = match error.class() {
+        // The failure's own text says what is open.
+        Class::Away if matches!(error, vault::Error::Unknown { .. }) => return None,
+        Class::Away | Class::Failed => {
+            "is Vault up, unsealed and reachable from this container? Start again with a new wrapping token"
         }
-        vault::Error::Tls { .. } => {
-            "is `ca_cert` the CA of this Vault, the address the name on its certificate, and this machine's clock right?".to_owned()
+        Class::Untrusted => {
+            "is `ca_cert` the CA of this Vault, the address the name on its certificate, and this machine's clock right?"
         }
-        vault::Error::Status { status: 403, request, .. } => {
-            let (method, path) = request.split_once(' ').unwrap_or(("GET", request));
+        Class::Denied => {
+            let (method, path) = error.request()?;
             let capability = if method == "GET" { "read" } else { "update" };
-            format!("the service's policy must grant `{capability}` on {path}; a token that was revoked is refused in the same way")
+            return Some(format!(
+                "the service's policy must grant `{capability}` on {path}; a token that was revoked is refused in the same way"
+            ));
         }
-        vault::Error::Status { status: 404, errors, .. } if is_about_the_namespace(errors) => {
-            "is `namespace` in [vault] right, or VAULT_NAMESPACE, which wins over it?".to_owned()
+        Class::Refused if error.is_about_the_namespace() => {
+            "is `namespace` in [vault] right, or VAULT_NAMESPACE, which wins over it?"
         }
-        vault::Error::Status { status: 404, .. } => {
-            format!("is the path in {table} right? A secret of KV version 2 has `data/` behind its mount")
+        Class::Refused if error.is_not_found() => {
+            return Some(format!(
+                "is the path in {table} right? A secret of KV version 2 has `data/` behind its mount"
+            ));
         }
-        vault::Error::Status { status: 400, .. } => format!("compare {table} with the role in Vault"),
-        vault::Error::Redirect { .. } => {
-            "a standby may redirect to the address's own host or to one of `standby_hosts`, and an unwrap to the former only".to_owned()
+        Class::Refused => return Some(format!("compare {table} with the role in Vault")),
+        Class::Redirected => {
+            "a standby may redirect to the address's own host or to one of `standby_hosts`, and an unwrap to the former only"
         }
-        vault::Error::Status { .. } | vault::Error::Malformed { .. } => {
-            NOT_VAULT.to_owned()
+        Class::Foreign | Class::Unexpected => NOT_VAULT,
+        Class::Barred => {
+            "speak https to it; or, where that network can be trusted, `allow_http = true` in [vault]"
         }
-        vault::Error::InClear { .. } => {
-            "speak https to it; or, where that network can be trusted, `allow_http = true` in [vault]".to_owned()
-        }
-        vault::Error::NoDescriptor(_) => "look at the container's limit of open files".to_owned(),
-        vault::Error::Unknown { .. } | vault::Error::Aborted => return None,
-    })
+        Class::Local => "look at the container's limit of open files",
+        Class::CalledOff => return None,
+    };
+    Some(hint.to_owned())
 }
 
 fn of_secrets_dir(error: &secrets_dir::Error) -> &'static str {

@@ -5,6 +5,7 @@ mod error;
 mod freshness;
 mod hook;
 mod items;
+pub(crate) mod trouble;
 mod upkeep;
 
 use std::io;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::configuration::{Configuration, Login};
 use super::lock;
+use super::trouble::{Presence, Trouble, presence};
 use crate::clock::{chance, moment};
 use crate::log::{Level, Log, Value};
 use crate::renewal::{Moment, Step, Term, life};
@@ -81,78 +82,13 @@ impl std::error::Error for Error {}
 impl Error {
     /// Vault could not be asked, so that the token may be as good as ever.
     fn is_outage(&self) -> bool {
-        matches!(self, Error::Vault(error) if error.class() == Class::Away)
+        matches!(self, Error::Vault(error) if presence(error) == Presence::Away)
     }
 }
 
 impl From<vault::Error> for Error {
     fn from(error: vault::Error) -> Self {
         Error::Vault(error)
-    }
-}
-
-/// Why Vault was not asked, or did not do it.
-#[derive(Debug)]
-pub enum Trouble {
-    /// The agent has no token.
-    NoToken,
-    /// What Vault said.
-    Vault(vault::Error),
-}
-
-impl Trouble {
-    /// It may be done later: Vault is away, or the agent's token is.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Trouble::NoToken => true,
-            // Vault may fail at it for a moment; a status of its own says the same at each try.
-            Trouble::Vault(vault::Error::Status { .. }) => false,
-            Trouble::Vault(error) => {
-                matches!(error.class(), Class::Away | Class::Local | Class::Failed)
-            }
-        }
-    }
-
-    /// There is nobody to ask, or nobody to ask with, which is said once for all that is asked.
-    pub fn is_outage(&self) -> bool {
-        match self {
-            Trouble::NoToken => true,
-            Trouble::Vault(error) => error.class() == Class::Away,
-        }
-    }
-
-    /// Vault does not permit it.
-    pub fn is_denial(&self) -> bool {
-        matches!(self, Trouble::Vault(error) if error.class() == Class::Denied)
-    }
-
-    /// For machines.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Trouble::NoToken => "own_token_lost",
-            Trouble::Vault(vault::Error::Status { status: 403, .. }) => "vault_denied",
-            Trouble::Vault(vault::Error::Status { .. }) => "vault_refused",
-            Trouble::Vault(vault::Error::Unavailable { by_vault: true, .. }) => "vault_failed",
-            Trouble::Vault(vault::Error::Redirect { .. }) => "vault_redirected",
-            Trouble::Vault(vault::Error::Malformed { .. }) => "vault_malformed",
-            Trouble::Vault(vault::Error::InClear { .. }) => "vault_in_clear",
-            Trouble::Vault(vault::Error::NoDescriptor(_)) => "no_descriptor",
-            Trouble::Vault(vault::Error::Aborted) => "called_off",
-            Trouble::Vault(
-                vault::Error::Unavailable { .. }
-                | vault::Error::Tls { .. }
-                | vault::Error::Unknown { .. },
-            ) => "vault_away",
-        }
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Trouble::NoToken => f.write_str("the agent has no token of its own"),
-            Trouble::Vault(error) => error.fmt(f),
-        }
     }
 }
 
@@ -262,14 +198,12 @@ impl OwnToken {
     /// Whether Vault is there: said once when it goes and once when it comes back.
     fn note<T>(&self, answer: &Result<T, &vault::Error>) {
         let away = match answer {
-            Err(error) => match error.class() {
-                Class::Away => Some(error),
-                // It was not asked.
-                Class::Local | Class::CalledOff => return,
-                // It answers, whatever it says to this one.
-                Class::Denied | Class::Refused | Class::Failed => None,
-            },
             Ok(_) => None,
+            Err(error) => match presence(error) {
+                Presence::Away => Some(error),
+                Presence::There => None,
+                Presence::NotAsked => return,
+            },
         };
         let was_away = std::mem::replace(&mut self.state().is_away, away.is_some());
         match away {

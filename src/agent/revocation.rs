@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use super::own_token::Trouble;
 use super::register::{Entry, Place};
+use super::trouble::Trouble;
 use super::{Agent, lock};
 use crate::clock::chance;
 use crate::log::{Level, Value};

@@ -6,6 +6,8 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::*;
+use crate::keeper::trouble::Trouble;
+use crate::vault::Error as VaultError;
 
 const FAILED: &str = "failed";
 
@@ -220,36 +222,126 @@ fn assert_names(hint: Option<String>, named: Words, sentence: &str) {
     assert!(hint.contains(named), "{sentence}: {hint}");
 }
 
-/// Every answer of Vault that is a failure: a sentence, the exit code, words of the hint of a start and of that of a mint,
-/// and the error.
+/// One failure of a request to Vault, and all that follows from it.
+struct Answer {
+    sentence: &'static str,
+    error: vault::Error,
+    class: Class,
+    /// The exit code of a start or a mint that ends with it.
+    code: u8,
+    /// The keeper's trouble with this text.
+    keeper: fn(String) -> Trouble,
+    agent: AtTheAgent,
+    /// Words of the hint of a start, and of that of a mint.
+    hints: [Words; 2],
+}
+
+/// What the agent makes of a failed request.
+struct AtTheAgent {
+    /// Whether Vault is there; none where that is not known.
+    is_there: Option<bool>,
+    may_pass: bool,
+    reason: &'static str,
+}
+
+const fn at_the_agent(is_there: Option<bool>, may_pass: bool, reason: &'static str) -> AtTheAgent {
+    AtTheAgent {
+        is_there,
+        may_pass,
+        reason,
+    }
+}
+
+const UNREACHABLE: [Words; 2] = [Some("from this container"), Some("from this host")];
+const A_PROXY: [Words; 2] = [Some("not a proxy"), Some("not a proxy")];
+
 #[rustfmt::skip]
-fn answers() -> Vec<(&'static str, u8, Words, Words, vault::Error)> {
+fn answers() -> Vec<Answer> {
     use vault::Error as Vault;
-    let proxy = Some("not a proxy");
+    let ending = |_| Trouble::Ending;
     vec![
-        ("no answer in time", 69, Some("from this container"), Some("from this host"), Vault::Unavailable { request: x(), reason: x(), by_vault: false }),
-        ("a failure of Vault's own in the end", 69, Some("from this container"), Some("from this host"), Vault::Unavailable { request: x(), reason: x(), by_vault: true }),
-        ("no safe connection", 76, Some("`ca_cert`"), Some("VAULT_CACERT"), Vault::Tls { server: x(), reason: x() }),
-        ("denied to be read", 77, Some("`read` on kv/x"), Some("`update` on kv/x"), status(403, "GET kv/x", "")),
-        ("denied to be written", 77, Some("`update` on kv/x"), Some("`update` on kv/x"), status(403, "POST kv/x", "")),
-        ("refused", 78, Some("compare [dependencies.db]"), Some("--role"), status(400, "POST x", "")),
-        ("refused with the words of another status", 78, Some("compare [dependencies.db]"), Some("--role"), status(400, "POST x", "namespace not found")),
-        ("not there", 78, Some("`data/` behind its mount"), Some("--role"), status(404, "GET x", "no handler")),
-        ("in no namespace", 78, Some("`namespace` in [vault]"), Some("VAULT_NAMESPACE"), status(404, "GET x", "1: namespace not found")),
-        ("a method that the path does not know", 76, proxy, proxy, status(405, "GET x", "")),
-        ("too large", 76, proxy, proxy, status(413, "GET x", "")),
-        ("a status without a meaning of its own", 76, proxy, proxy, status(418, "GET x", "")),
-        ("no answer of the API", 76, proxy, proxy, Vault::Malformed { request: x(), reason: x() }),
-        ("sent elsewhere", 76, Some("`standby_hosts`"), Some("the active node"), Vault::Redirect { request: x(), reason: x() }),
-        ("perhaps done", 69, None, None, Vault::Unknown { request: x(), reason: x() }),
-        ("nothing sent in clear", 78, Some("`allow_http = true` in [vault]"), Some("https"), Vault::InClear { reason: x() }),
-        ("no connection for want of a descriptor", 71, Some("limit of open files"), Some("limit of open files"), Vault::NoDescriptor(refused())),
-        ("called off", 70, None, None, Vault::Aborted),
+        Answer { sentence: "no answer in time", error: Vault::Unavailable { request: x(), reason: x(), by_vault: false },
+            class: Class::Away, code: 69, keeper: Trouble::Away, agent: at_the_agent(Some(false), true, "vault_away"), hints: UNREACHABLE },
+        Answer { sentence: "a failure of Vault's own in the end", error: Vault::Unavailable { request: x(), reason: x(), by_vault: true },
+            class: Class::Failed, code: 69, keeper: Trouble::Failed, agent: at_the_agent(Some(true), true, "vault_failed"), hints: UNREACHABLE },
+        Answer { sentence: "perhaps done", error: Vault::Unknown { request: x(), reason: x() },
+            class: Class::Away, code: 69, keeper: Trouble::Away, agent: at_the_agent(Some(false), true, "vault_away"), hints: [None, None] },
+        Answer { sentence: "no safe connection", error: Vault::Tls { server: x(), reason: x() },
+            class: Class::Untrusted, code: 76, keeper: Trouble::Away, agent: at_the_agent(Some(false), true, "vault_away"), hints: [Some("`ca_cert`"), Some("VAULT_CACERT")] },
+        Answer { sentence: "no answer of the API", error: Vault::Malformed { request: x(), reason: x() },
+            class: Class::Foreign, code: 76, keeper: Trouble::Unheard, agent: at_the_agent(Some(false), true, "vault_malformed"), hints: A_PROXY },
+        Answer { sentence: "sent elsewhere", error: Vault::Redirect { request: x(), reason: x() },
+            class: Class::Redirected, code: 76, keeper: Trouble::Unheard, agent: at_the_agent(Some(false), true, "vault_redirected"), hints: [Some("`standby_hosts`"), Some("the active node")] },
+        Answer { sentence: "denied to be read", error: status(403, "GET kv/x", ""),
+            class: Class::Denied, code: 77, keeper: Trouble::Denied, agent: at_the_agent(Some(true), false, "vault_denied"), hints: [Some("`read` on kv/x"), Some("`update` on kv/x")] },
+        Answer { sentence: "denied to be written", error: status(403, "POST kv/x", ""),
+            class: Class::Denied, code: 77, keeper: Trouble::Denied, agent: at_the_agent(Some(true), false, "vault_denied"), hints: [Some("`update` on kv/x"), Some("`update` on kv/x")] },
+        Answer { sentence: "refused", error: status(400, "POST x", ""),
+            class: Class::Refused, code: 78, keeper: Trouble::Refused, agent: at_the_agent(Some(true), false, "vault_refused"), hints: [Some("compare [dependencies.db]"), Some("--role")] },
+        Answer { sentence: "refused with the words of another status", error: status(400, "POST x", "namespace not found"),
+            class: Class::Refused, code: 78, keeper: Trouble::Refused, agent: at_the_agent(Some(true), false, "vault_refused"), hints: [Some("compare [dependencies.db]"), Some("--role")] },
+        Answer { sentence: "not there", error: status(404, "GET x", "no handler"),
+            class: Class::Refused, code: 78, keeper: Trouble::Refused, agent: at_the_agent(Some(true), false, "vault_refused"), hints: [Some("`data/` behind its mount"), Some("--role")] },
+        Answer { sentence: "in no namespace", error: status(404, "GET x", "1: namespace not found"),
+            class: Class::Refused, code: 78, keeper: Trouble::Refused, agent: at_the_agent(Some(true), false, "vault_refused"), hints: [Some("`namespace` in [vault]"), Some("VAULT_NAMESPACE")] },
+        Answer { sentence: "a method that the path does not know", error: status(405, "GET x", ""),
+            class: Class::Unexpected, code: 76, keeper: Trouble::Failed, agent: at_the_agent(Some(true), false, "vault_refused"), hints: A_PROXY },
+        Answer { sentence: "too large", error: status(413, "GET x", ""),
+            class: Class::Unexpected, code: 76, keeper: Trouble::Failed, agent: at_the_agent(Some(true), false, "vault_refused"), hints: A_PROXY },
+        Answer { sentence: "a status without a meaning of its own", error: status(418, "GET x", ""),
+            class: Class::Unexpected, code: 76, keeper: Trouble::Failed, agent: at_the_agent(Some(true), false, "vault_refused"), hints: A_PROXY },
+        Answer { sentence: "nothing sent in clear", error: Vault::InClear { reason: x() },
+            class: Class::Barred, code: 78, keeper: Trouble::Unheard, agent: at_the_agent(None, true, "vault_in_clear"), hints: [Some("`allow_http = true` in [vault]"), Some("https")] },
+        Answer { sentence: "no connection for want of a descriptor", error: Vault::NoDescriptor(refused()),
+            class: Class::Local, code: 71, keeper: Trouble::Unheard, agent: at_the_agent(None, true, "no_descriptor"), hints: [Some("limit of open files"), Some("limit of open files")] },
+        Answer { sentence: "called off", error: Vault::Aborted,
+            class: Class::CalledOff, code: 70, keeper: ending, agent: at_the_agent(None, false, "called_off"), hints: [None, None] },
     ]
 }
 
+/// All variants by their names; another one does not compile before it stands here, and fails before it has a row.
+macro_rules! variants {
+    ($list:ident, $name:ident, $of:ident: $($variant:ident),*) => {
+        const $list: &[&str] = &[$(stringify!($variant)),*];
+
+        fn $name(value: &$of) -> &'static str {
+            match value {
+                $($of::$variant { .. } => stringify!($variant)),*
+            }
+        }
+    };
+}
+
+variants! {
+    ERRORS, error_name, VaultError:
+    Unavailable, Tls, Status, Redirect, Malformed, Unknown, InClear, NoDescriptor, Aborted
+}
+
+variants! {
+    CLASSES, class_name, Class:
+    Away, Untrusted, Foreign, Redirected, Denied, Refused, Unexpected, Failed, Barred, Local, CalledOff
+}
+
 #[test]
-fn answer_of_vault_means_the_same_at_every_stage() {
+fn every_failure_at_vault_has_a_row_and_the_class_of_its_row() {
+    let (mut errors, mut classes) = (BTreeSet::new(), BTreeSet::new());
+    for Answer {
+        sentence,
+        error,
+        class,
+        ..
+    } in answers()
+    {
+        assert_eq!(error.class(), class, "{sentence}");
+        errors.insert(error_name(&error));
+        classes.insert(class_name(&class));
+    }
+    assert_eq!(errors, ERRORS.iter().copied().collect());
+    assert_eq!(classes, CLASSES.iter().copied().collect());
+}
+
+#[test]
+fn failure_at_vault_has_one_exit_code_at_every_stage() {
     type Stage = fn(vault::Error) -> Error;
     let stages: [Stage; 4] = [
         |error| Error::HandOver(handover::Error::Vault(error)),
@@ -258,8 +350,14 @@ fn answer_of_vault_means_the_same_at_every_stage() {
         |error| Error::Mint(mint::Error::Vault(error)),
     ];
     for stage in stages {
-        for (sentence, code, _, _, answer) in answers() {
-            let error = stage(answer);
+        for Answer {
+            sentence,
+            error,
+            code,
+            ..
+        } in answers()
+        {
+            let error = stage(error);
             assert_eq!(error.exit_code(), code, "{sentence}: {error:?}");
             assert_eq!(error.event(), FAILED, "{sentence}: {error:?}");
         }
@@ -267,16 +365,72 @@ fn answer_of_vault_means_the_same_at_every_stage() {
 }
 
 #[test]
+fn failure_at_vault_is_the_keepers_trouble_of_its_row() {
+    for Answer {
+        sentence,
+        error,
+        keeper,
+        ..
+    } in answers()
+    {
+        let text = error.to_string();
+        assert_eq!(Trouble::from(error), keeper(text), "{sentence}");
+    }
+}
+
+#[cfg(feature = "agent")]
+#[test]
+fn failure_at_vault_means_to_the_agent_what_its_row_says() {
+    use crate::agent::trouble::{Presence, Trouble, presence};
+    for Answer {
+        sentence,
+        error,
+        agent,
+        class,
+        ..
+    } in answers()
+    {
+        let expected = match agent.is_there {
+            Some(true) => Presence::There,
+            Some(false) => Presence::Away,
+            None => Presence::NotAsked,
+        };
+        assert_eq!(presence(&error), expected, "{sentence}");
+        let trouble = Trouble::Vault(error);
+        assert_eq!(
+            trouble.is_outage(),
+            agent.is_there == Some(false),
+            "{sentence}"
+        );
+        assert_eq!(trouble.may_pass(), agent.may_pass, "{sentence}");
+        assert_eq!(trouble.is_denial(), class == Class::Denied, "{sentence}");
+        assert_eq!(trouble.reason(), agent.reason, "{sentence}");
+    }
+}
+
+#[test]
 fn hint_of_a_start_names_what_the_manifest_may_have_wrong() {
-    for (sentence, _, named, _, answer) in answers() {
-        assert_names(of_a_dependency(answer).hint(), named, sentence);
+    for Answer {
+        sentence,
+        error,
+        hints: [named, _],
+        ..
+    } in answers()
+    {
+        assert_names(of_a_dependency(error).hint(), named, sentence);
     }
 }
 
 #[test]
 fn hint_of_a_mint_names_neither_a_manifest_nor_a_container() {
-    for (sentence, _, _, named, answer) in answers() {
-        let hint = Error::Mint(mint::Error::Vault(answer)).hint();
+    for Answer {
+        sentence,
+        error,
+        hints: [_, named],
+        ..
+    } in answers()
+    {
+        let hint = Error::Mint(mint::Error::Vault(error)).hint();
         for other in [" in [", "container"] {
             let is_there = hint.as_ref().is_some_and(|hint| hint.contains(other));
             assert!(!is_there, "{sentence}: {hint:?}");

@@ -4,18 +4,28 @@ use std::fmt;
 
 use crate::system;
 
-/// A failure's meaning for a caller, whatever its details are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A failure's meaning: start, keeper and agent decide by it, each of them for every class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Vault cannot be asked now, or something else answers in its place: nothing is known, and a later try may succeed.
+    /// Vault cannot be asked now, or something else refuses in its place: nothing is known, and a later try may succeed.
     Away,
+    /// The connection is not safe: what answers cannot show that it is Vault.
+    Untrusted,
+    /// A success came that is not one of Vault's.
+    Foreign,
+    /// The request was sent to a place that it may not go to.
+    Redirected,
     /// Vault denies it: a right is missing, or the token is none any more.
     Denied,
-    /// Vault says that what was asked for is wrong or not there.
+    /// Vault says that the request is wrong, or that its path is not there.
     Refused,
+    /// Vault answers with a status that has no meaning for this request, and will again.
+    Unexpected,
     /// Vault fails at this request; others may succeed.
     Failed,
-    /// This machine or its configuration prevents it; nothing was sent.
+    /// The configuration forbids it; nothing was sent.
+    Barred,
+    /// This machine lacks what a connection needs; nothing was sent.
     Local,
     /// The request was called off.
     CalledOff,
@@ -84,22 +94,51 @@ pub enum Error {
 }
 
 impl Error {
-    /// The failure's meaning: the one place that start, keeper and agent go by.
+    /// The failure's meaning.
     pub fn class(&self) -> Class {
         match self {
-            Error::Status { status: 403, .. } => Class::Denied,
-            Error::Status {
-                status: 400 | 404, ..
-            } => Class::Refused,
-            Error::Status { .. } | Error::Unavailable { by_vault: true, .. } => Class::Failed,
-            Error::Unavailable { .. }
-            | Error::Tls { .. }
-            | Error::Redirect { .. }
-            | Error::Malformed { .. }
-            | Error::Unknown { .. } => Class::Away,
-            Error::InClear { .. } | Error::NoDescriptor(_) => Class::Local,
+            Error::Unavailable { by_vault: true, .. } => Class::Failed,
+            Error::Unavailable { .. } | Error::Unknown { .. } => Class::Away,
+            Error::Tls { .. } => Class::Untrusted,
+            Error::Malformed { .. } => Class::Foreign,
+            Error::Redirect { .. } => Class::Redirected,
+            Error::Status { status, .. } => match status {
+                403 => Class::Denied,
+                400 | 404 => Class::Refused,
+                _ => Class::Unexpected,
+            },
+            Error::InClear { .. } => Class::Barred,
+            Error::NoDescriptor(_) => Class::Local,
             Error::Aborted => Class::CalledOff,
         }
+    }
+
+    /// Method and path of a request that Vault itself did not grant.
+    pub fn request(&self) -> Option<(&str, &str)> {
+        match self {
+            Error::Status { request, .. } => request.split_once(' '),
+            _ => None,
+        }
+    }
+
+    /// Vault knows no such path.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::Status { status: 404, .. })
+    }
+
+    /// Vault knows no such namespace.
+    pub fn is_about_the_namespace(&self) -> bool {
+        let Error::Status {
+            status: 404,
+            errors,
+            ..
+        } = self
+        else {
+            return false;
+        };
+        errors
+            .iter()
+            .any(|error| error.contains("namespace not found"))
     }
 }
 

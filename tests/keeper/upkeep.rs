@@ -1527,7 +1527,7 @@ type Outage = fn() -> Fault;
 
 #[test]
 fn whoever_is_away_is_asked_seldom_and_afterwards_all_is_caught_up_one_by_one_f35_t19() {
-    let outages: [(&str, Outage); 16] = [
+    let outages: [(&str, Outage); 14] = [
         ("reset", || Fault::CutBefore(Cut::Reset)),
         ("closed", || Fault::CutBefore(Cut::Close)),
         ("answer lost", || Fault::CutAfter(Cut::Reset)),
@@ -1554,15 +1554,16 @@ fn whoever_is_away_is_asked_seldom_and_afterwards_all_is_caught_up_one_by_one_f3
         ("gateway, 404", || {
             gateway(404, &json!({"message": "no route"}))
         }),
-        ("gateway, 200", || gateway(200, &json!({}))),
-        ("gateway, 204", || {
-            Fault::Answer(Reply::text(204, "text/plain", ""))
-        }),
     ];
+    beside_one_another(&outages, overcome);
+}
+
+/// Runs a test for each of these at once, in a thread of its own that bears the row's name.
+fn beside_one_another(rows: &[(&'static str, Outage)], test: fn(&str, Outage)) {
     thread::scope(|scope| {
-        for (name, outage) in outages {
+        for &(name, outage) in rows {
             let row = thread::Builder::new().name(name.to_owned());
-            row.spawn_scoped(scope, move || overcome(name, outage))
+            row.spawn_scoped(scope, move || test(name, outage))
                 .expect("a thread can be started");
         }
     });
@@ -1586,19 +1587,47 @@ fn overcome(name: &str, outage: Outage) {
     away.assert_overcome(name);
 }
 
+// F35, T19
 #[test]
-fn what_vault_fails_at_for_a_moment_is_asked_for_again_and_nothing_is_given_up_f35_t19() {
-    let mut away = Away::begin(|| refused(500, "internal error"));
+fn failure_of_vault_for_a_moment_is_tried_again() {
+    try_again("internal error", || refused(500, "internal error"));
+}
+
+// F35, T19
+#[test]
+fn answer_that_is_not_vaults_is_no_absence_of_vault() {
+    let answers: [(&str, Outage); 3] = [
+        ("200", || gateway(200, &json!({}))),
+        ("204", || Fault::Answer(Reply::text(204, "text/plain", ""))),
+        ("302", || {
+            let reply = Reply::text(302, "text/html", "<a>Please log in</a>");
+            Fault::Answer(reply.header("Location", "http://127.0.0.2/portal"))
+        }),
+    ];
+    beside_one_another(&answers, try_again);
+}
+
+/// Fails unless each request is made again by itself, while Vault counts as present.
+fn try_again(name: &str, answer: Outage) {
+    let mut away = Away::begin(answer);
     for event in ["lease_not_renewed", "token_not_renewed"] {
         away.scene.wait_for_events(event, 1);
     }
+    assert_eq!(
+        away.scene.status()["vault_away_since"],
+        Value::Null,
+        "{name}"
+    );
     let attempts = away.end();
     for path in ["sys/leases/renew", "auth/token/renew-self"] {
         let mut attempts = attempts.clone();
         attempts.retain(|seen| seen.is(path));
         assert_seldom(path, &attempts);
     }
-    away.assert_overcome("internal error");
+    for event in ["vault_away", "vault_back"] {
+        assert_eq!(away.scene.events(event), Vec::<Value>::new(), "{name}");
+    }
+    away.assert_overcome(name);
 }
 
 /// What somebody says who stands before Vault and does not reach it.

@@ -37,7 +37,12 @@ impl<'a> Upkeep<'a> {
                 self.publish_soon(&spec.name, moment());
                 self.state.status_is_old = true;
             }
-            Err(Trouble::Failed(reason) | Trouble::Denied(reason) | Trouble::Refused(reason)) => {
+            Err(
+                Trouble::Failed(reason)
+                | Trouble::Unheard(reason)
+                | Trouble::Denied(reason)
+                | Trouble::Refused(reason),
+            ) => {
                 self.not_reissued(place, &reason, &term);
             }
             Err(Trouble::Away(_)) => self.try_again(place),

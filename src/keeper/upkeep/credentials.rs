@@ -99,6 +99,13 @@ impl<'a> Upkeep<'a> {
                 let what = format!("the lease of {name}");
                 self.failed("lease_not_renewed", name, &what, &reason, first);
             }
+            // It says nothing of the lease, which is renewed once Vault is heard again.
+            Err(Trouble::Unheard(reason)) => {
+                let first = !term.is_failing();
+                term.retry_later(moment(), chance());
+                let what = format!("the lease of {name}");
+                self.failed("lease_not_renewed", name, &what, &reason, first);
+            }
             // The others come first when it is back, if it was this one that had no answer.
             Err(Trouble::Away(_)) => term.retry_later(moment(), chance()),
             Err(Trouble::Ending) => return,
@@ -128,9 +135,12 @@ impl<'a> Upkeep<'a> {
             Ok(credential) => return self.take_credential(place, spec, credential, &term, now),
             Err(Trouble::Ending) => return,
             Err(Trouble::Away(_)) => None,
-            Err(Trouble::Failed(reason) | Trouble::Denied(reason) | Trouble::Refused(reason)) => {
-                Some(reason)
-            }
+            Err(
+                Trouble::Failed(reason)
+                | Trouble::Unheard(reason)
+                | Trouble::Denied(reason)
+                | Trouble::Refused(reason),
+            ) => Some(reason),
         };
         self.try_again(place);
         if let Some(reason) = reason {
@@ -191,7 +201,7 @@ impl<'a> Upkeep<'a> {
                 let text = "revoked a credential that was replaced";
                 self.log.event(Level::Debug, "lease_revoked", text, &fields);
             }
-            Err(Trouble::Away(_)) => self.state.retired.push(Retired {
+            Err(Trouble::Away(_) | Trouble::Unheard(_)) => self.state.retired.push(Retired {
                 due: Some(moment() + REVOKE_AGAIN),
                 ..retired
             }),

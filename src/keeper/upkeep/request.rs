@@ -7,9 +7,10 @@ use time::OffsetDateTime;
 use super::Upkeep;
 use crate::clock::{calendar, chance, moment};
 use crate::files::status::Loss;
+pub(super) use crate::keeper::trouble::Trouble;
 use crate::log::{Level, Value};
 use crate::renewal::{self, Moment};
-use crate::vault::{self, Class, Session};
+use crate::vault::{self, Session};
 
 /// Vault does not answer.
 pub(super) struct Outage {
@@ -18,20 +19,6 @@ pub(super) struct Outage {
     failures: u32,
     /// It is left alone for so long.
     pub(super) until: Moment,
-}
-
-/// Why a request did not succeed, as far as it matters for what comes next.
-pub(super) enum Trouble {
-    /// Nobody answered, or somebody who cannot now.
-    Away(String),
-    /// This request failed; others may succeed.
-    Failed(String),
-    /// 403: a right is missing.
-    Denied(String),
-    /// 400 and 404: what was asked for is not there.
-    Refused(String),
-    /// There is nothing more to ask: the application has ended, or the token is gone.
-    Ending,
 }
 
 /// What a lookup says of the token.
@@ -110,12 +97,14 @@ impl Upkeep<'_> {
                 Err(Trouble::Failed(reason))
             }
             Err(Asked::Vault(error)) => {
-                let trouble = trouble(error);
+                let trouble = Trouble::from(error);
                 match &trouble {
                     Trouble::Away(reason) => self.away(reason),
+                    // Neither an outage nor its end.
+                    Trouble::Unheard(_) => self.plan_check(),
                     Trouble::Ending => {}
                     // A refusal is an answer.
-                    _ => self.heard(),
+                    Trouble::Failed(_) | Trouble::Denied(_) | Trouble::Refused(_) => self.heard(),
                 }
                 Err(trouble)
             }
@@ -170,17 +159,6 @@ impl Upkeep<'_> {
         let text = format!("{what} could not be had anew ({reason}); trying again");
         let fields = [("name", Value::Text(name))];
         self.log.event(level, event, &text, &fields);
-    }
-}
-
-fn trouble(error: vault::Error) -> Trouble {
-    let text = error.to_string();
-    match error.class() {
-        Class::Away | Class::Local => Trouble::Away(text),
-        Class::Denied => Trouble::Denied(text),
-        Class::Refused => Trouble::Refused(text),
-        Class::Failed => Trouble::Failed(text),
-        Class::CalledOff => Trouble::Ending,
     }
 }
 

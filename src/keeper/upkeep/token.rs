@@ -42,6 +42,13 @@ impl Upkeep<'_> {
                 self.failed("token_not_renewed", "token", what, &reason, first);
                 self.seems_to_end();
             }
+            // It says nothing of the token's end.
+            Err(Trouble::Unheard(reason)) => {
+                let first = !token.term.is_failing();
+                token.term.retry_later(moment(), chance());
+                let what = "the client token";
+                self.failed("token_not_renewed", "token", what, &reason, first);
+            }
             Err(Trouble::Away(_) | Trouble::Ending) => return,
         }
         self.state.status_is_old = true;

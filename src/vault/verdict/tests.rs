@@ -256,7 +256,7 @@ fn what_answers_in_vaults_place_is_named() {
     let Verdict::Final(error) = judge(&call(Repeat::Freely), &answer) else {
         panic!("it goes elsewhere");
     };
-    assert_eq!(error.class(), Class::Away);
+    assert_eq!(error.class(), Class::Redirected);
     assert!(
         error
             .to_string()
