@@ -38,9 +38,7 @@ fn assert_blocked(agent: &Agent, container: &Container, count: usize) {
 
 #[test]
 fn revoke_ends_a_supervised_service_with_75_and_keeps_it_down_until_allow() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let manifest = small(&service)
@@ -98,9 +96,7 @@ fn revoke_ends_a_supervised_service_with_75_and_keeps_it_down_until_allow() {
 
 #[test]
 fn revoke_names_an_app_an_environment_a_container_or_all() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let server = OpenBao::shared();
     let [one, two] = [Service::new(), Service::new()];
     let agent = Setup::of(&one, &plain()).allow(&two, &plain()).start();
@@ -158,9 +154,7 @@ fn revoke_names_an_app_an_environment_a_container_or_all() {
 
 #[test]
 fn revoke_works_where_no_agent_runs_and_the_next_one_honours_it() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).start();
@@ -185,9 +179,7 @@ fn revoke_works_where_no_agent_runs_and_the_next_one_honours_it() {
 
 #[test]
 fn what_cannot_be_revoked_now_is_said_and_done_later() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let server = OpenBao::start(Options {
         storage: Storage::Raft,
         ..Options::default()
@@ -209,9 +201,7 @@ fn what_cannot_be_revoked_now_is_said_and_done_later() {
 
 #[test]
 fn token_of_another_vault_stays_until_that_one_revokes_it() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let server = OpenBao::shared();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).start();
@@ -263,9 +253,7 @@ fn token_of_another_vault_stays_until_that_one_revokes_it() {
 
 #[test]
 fn token_that_ended_unseen_stays_as_long_as_its_container() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let server = OpenBao::shared();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).start();
@@ -294,9 +282,7 @@ fn token_that_ended_unseen_stays_as_long_as_its_container() {
 
 #[test]
 fn token_that_was_unknown_for_a_time_ends_with_its_container() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let server = OpenBao::shared();
     let service = Service::new();
     // An older state of this Vault, which is there when the operator asks.
@@ -321,9 +307,7 @@ fn token_that_was_unknown_for_a_time_ends_with_its_container() {
 
 #[test]
 fn agent_that_ends_asks_anew_for_a_revocation_without_answer() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let server = OpenBao::shared();
     let service = Service::new();
     let path = "auth/token/revoke-accessor";
@@ -348,9 +332,7 @@ fn agent_that_ends_asks_anew_for_a_revocation_without_answer() {
 
 #[test]
 fn a_register_has_one_agent() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).start();
     let second = agent.command(&[]);
@@ -426,9 +408,7 @@ fn found(logs: &TempDir, query: &str) -> Vec<String> {
 
 #[test]
 fn queries_of_the_incident_page_find_uses_and_strays() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let server = OpenBao::start(Options {
         hashed_audit: true,
         ..Options::default()

@@ -115,9 +115,7 @@ fn see(container: &Container, line: &str) -> String {
 
 #[test]
 fn a_token_reaches_an_unprivileged_container_with_a_read_only_root_as_its_own_file() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let user = ["--read-only", "--user", "1000:1000"];
     let container = stay(&[&user[..], &["--tmpfs", "/run/secrets"]].concat());
     let process = first(&container);
@@ -140,9 +138,7 @@ fn a_token_reaches_an_unprivileged_container_with_a_read_only_root_as_its_own_fi
 
 #[test]
 fn what_is_in_the_way_is_refused_by_name_and_left_alone() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let container = container(
         &["--tmpfs", "/run/secrets"],
         &format!(
@@ -197,9 +193,7 @@ fn what_is_in_the_way_is_refused_by_name_and_left_alone() {
 
 #[test]
 fn a_token_goes_to_no_disk_no_shared_tmpfs_and_nothing_full_or_read_only() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let (disk, shared) = (TempDir::new(), tmpfs_dir());
     let volume = |from: &TempDir, to: &str| format!("{}:{to}", from.path().display());
     let container = container(
@@ -253,9 +247,7 @@ fn a_token_goes_to_no_disk_no_shared_tmpfs_and_nothing_full_or_read_only() {
 
 #[test]
 fn a_file_system_that_never_answers_does_not_hold_the_agent_up() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     assert!(
         Path::new("/dev/fuse").exists(),
         "no /dev/fuse: modprobe fuse"
@@ -283,9 +275,7 @@ fn a_file_system_that_never_answers_does_not_hold_the_agent_up() {
 
 #[test]
 fn a_root_that_the_container_made_itself_is_not_entered() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let options = [
         "--tmpfs",
         "/run",
@@ -308,9 +298,7 @@ fn a_root_that_the_container_made_itself_is_not_entered() {
 
 #[test]
 fn a_tmpfs_of_a_user_namespace_is_refused_with_the_way_out() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let container = container(
         &[
             "--tmpfs",
@@ -332,9 +320,7 @@ fn a_tmpfs_of_a_user_namespace_is_refused_with_the_way_out() {
 
 #[test]
 fn whatever_a_container_swaps_meanwhile_no_file_appears_outside_its_tmpfs() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let outside = TempDir::new();
     // There in the container too, so that a link to it leads somewhere from within and from without.
     let path = outside.path().to_str().expect("our own paths are text");
@@ -377,9 +363,7 @@ fn whatever_a_container_swaps_meanwhile_no_file_appears_outside_its_tmpfs() {
 
 #[test]
 fn a_process_that_ended_is_gone_for_good() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let container = stay(&["--tmpfs", "/run/secrets"]);
     let process = first(&container);
     let number = pid(&container);
@@ -401,9 +385,7 @@ fn a_process_that_ended_is_gone_for_good() {
 
 #[test]
 fn a_number_that_is_used_again_does_not_lead_to_the_new_process() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     // The container's own procfs, seen from here: in its namespace nobody else takes a number.
     let container = container(
         &["--tmpfs", "/run", "--cap-add", "SYS_ADMIN", "--security-opt", "systempaths=unconfined", "--security-opt", "apparmor=unconfined"],
@@ -439,9 +421,7 @@ fn a_number_that_is_used_again_does_not_lead_to_the_new_process() {
 
 #[test]
 fn a_number_of_another_container_or_of_none_is_refused() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let (one, other) = (stay(&[]), stay(&[]));
     let open = |pid, id: &str| {
         Process::open(Path::new(PROC), pid, id)
@@ -460,9 +440,7 @@ fn a_number_of_another_container_or_of_none_is_refused() {
 
 #[test]
 fn an_agent_can_have_the_hosts_procfs_elsewhere() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let elsewhere = Procfs::mount();
     let container = stay(&["--tmpfs", "/run/secrets"]);
     let process = Process::open(elsewhere.0.path(), pid(&container), &id(&container));
@@ -507,9 +485,7 @@ impl Drop for Procfs {
 
 #[test]
 fn a_token_that_was_given_up_does_not_come_later() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let container = stay(&["--tmpfs", "/run/secrets"]);
     let place = target("/run/secrets/token").expect("sound");
     let late = deliver(&first(&container), &place, TOKEN, Instant::now());
@@ -519,9 +495,7 @@ fn a_token_that_was_given_up_does_not_come_later() {
 
 #[test]
 fn a_caller_on_the_socket_is_known_by_its_container() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let directory = TempDir::new();
     let socket = directory.join("socket");
     let listener = UnixListener::bind(&socket).expect("a socket");
@@ -596,9 +570,7 @@ fn peer(stream: &UnixStream) -> Result<String, &'static str> {
 
 #[test]
 fn a_group_that_is_called_like_a_container_is_not_that_container() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let container = stay(&[]);
     let forged = Cgroup::make(&id(&container));
     let directory = TempDir::new();
@@ -631,9 +603,7 @@ fn a_group_that_is_called_like_a_container_is_not_that_container() {
 
 #[test]
 fn process_in_a_containers_cgroup_from_outside_is_not_of_it() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let container = stay(&[]);
     let directory = TempDir::new();
     let socket = directory.join("socket");

@@ -9,9 +9,7 @@ use crate::support::{OpenBao, Service, wait_for};
 
 #[test]
 fn what_a_container_prepares_is_told_of_its_token_is_revoked_and_others_are_served() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).prepare();
@@ -109,9 +107,7 @@ fn what_a_container_prepares_is_told_of_its_token_is_revoked_and_others_are_serv
 
 #[test]
 fn a_token_that_nobody_took_is_replaced_at_the_next_start_and_revoked() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).start();
@@ -137,9 +133,7 @@ fn a_token_that_nobody_took_is_replaced_at_the_next_start_and_revoked() {
 
 #[test]
 fn a_token_that_cannot_be_registered_is_not_handed_out() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).start();

@@ -40,9 +40,7 @@ fn post(engine: &Engine, path: &str, body: &Value) -> Value {
 
 #[test]
 fn hostile_container_takes_no_token_away_from_others() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let engine = engine(&[]);
     engine.must(["network", "create", "bridged"]);
@@ -145,9 +143,7 @@ fn relay(mut client: UnixStream, engine: &str, fails: &AtomicBool) {
 
 #[test]
 fn look_that_fails_leaves_the_events_and_is_done_again() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let directory = TempDir::new();
     let socket = directory.join("docker.sock");

@@ -240,9 +240,7 @@ impl Drop for Daemon {
 
 #[test]
 fn the_agent_works_with_the_capabilities_of_its_unit_and_needs_each_of_them() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let unit = fs::read_to_string(repository().join("contrib/anteroom-agent.service"));
     let unit = unit.expect("it is there");
     let line = unit
@@ -293,9 +291,7 @@ fn the_agent_works_with_the_capabilities_of_its_unit_and_needs_each_of_them() {
 
 #[test]
 fn docker_run_with_two_labels_is_all_that_a_service_needs_at_each_start_and_restart() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let scene = Scene::new("docker-run");
     scene.build_service();
     let _agent = Daemon::start(&scene);
@@ -325,9 +321,7 @@ fn docker_run_with_two_labels_is_all_that_a_service_needs_at_each_start_and_rest
 
 #[test]
 fn compose_starts_the_agent_and_a_service_and_its_end_leaves_no_token() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let scene = Scene::new("compose");
     scene.build_service();
     scene.build_agent();
@@ -372,9 +366,7 @@ fn compose_starts_the_agent_and_a_service_and_its_end_leaves_no_token() {
 
 #[test]
 fn in_a_swarm_every_new_task_gets_a_token_and_every_ended_ones_is_revoked() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let scene = swarm();
     let engine = &scene.engine;
     scene.must(&[
@@ -431,9 +423,7 @@ fn in_a_swarm_every_new_task_gets_a_token_and_every_ended_ones_is_revoked() {
 #[test]
 fn a_services_swarm_secrets_are_read_only_files_in_a_directory_of_the_image_and_73_names_the_way_out()
  {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let scene = swarm();
     let engine = &scene.engine;
     let vault = format!("VAULT_ADDR={}", scene.server.address());

@@ -31,9 +31,7 @@ fn assert_vault_is_away(agent: &Agent) {
 
 #[test]
 fn while_vault_is_sealed_or_away_a_container_waits_and_both_are_said_once() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let server = durable();
     let service = Service::on(&server);
     let image = entered(&small(&service));
@@ -69,9 +67,7 @@ fn while_vault_is_sealed_or_away_a_container_waits_and_both_are_said_once() {
 
 #[test]
 fn what_could_not_be_revoked_while_vault_was_away_is_revoked_later_also_by_the_next_agent() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let server = durable();
     let service = Service::on(&server);
     let agent = Setup::of(&service, &plain()).start();
@@ -131,9 +127,7 @@ fn readers_that_say_nothing_do_not_shut_health_off() {
 
 #[test]
 fn a_vault_that_is_slow_or_hangs_delays_one_container_and_no_other() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let [slow, other] = [Service::new(), Service::new()];
     let path = format!("auth/token/create/{}", slow.token_role);
     let create = path.clone();
@@ -164,9 +158,7 @@ fn a_vault_that_is_slow_or_hangs_delays_one_container_and_no_other() {
 
 #[test]
 fn a_token_that_vault_fails_to_revoke_holds_up_no_other_and_is_said_once() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     const REVOKE: &str = "auth/token/revoke-accessor";
     let service = Service::new();
     let server = OpenBao::shared();
@@ -213,9 +205,7 @@ fn a_token_that_vault_fails_to_revoke_holds_up_no_other_and_is_said_once() {
 
 #[test]
 fn revocation_that_the_agents_end_calls_off_is_done_before_it() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     const REVOKE: &str = "auth/token/revoke-accessor";
     let service = Service::new();
     let mut is_first = true;
@@ -241,9 +231,7 @@ fn revocation_that_the_agents_end_calls_off_is_done_before_it() {
 
 #[test]
 fn label_of_another_name_ends_no_token_of_what_still_runs() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).start();
     let container = agent.run(&service, &plain(), &TMPFS, &STAY);
@@ -303,9 +291,7 @@ fn assert_docker_is_away(agent: &Agent) {
 
 #[test]
 fn an_engine_that_is_restarted_is_followed_again_and_its_containers_have_what_they_need() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let mut engine = engine(&[]);
@@ -331,9 +317,7 @@ fn an_engine_that_is_restarted_is_followed_again_and_its_containers_have_what_th
 
 #[test]
 fn containers_that_outlive_their_engine_keep_their_tokens_and_those_that_die_meanwhile_do_not() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let mut engine = engine(&["--live-restore"]);

@@ -142,9 +142,7 @@ fn with_wrapping_token(service: &Service, setup: Setup) -> (Agent, Wrapped) {
 
 #[test]
 fn a_lost_own_token_is_loud_and_another_one_in_its_file_is_taken() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).start();
@@ -180,9 +178,7 @@ fn a_lost_own_token_is_loud_and_another_one_in_its_file_is_taken() {
 
 #[test]
 fn an_own_token_of_twenty_seconds_is_renewed_and_one_that_cannot_be_is_told_of_at_its_end() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let proxy = FaultProxy::recording(service.admin.address());
     let agent = Setup::of(&service, &plain())
@@ -202,9 +198,7 @@ fn an_own_token_of_twenty_seconds_is_renewed_and_one_that_cannot_be_is_told_of_a
 
 #[test]
 fn an_own_token_comes_out_of_a_wrapping_token_which_is_good_once() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
     let policies = setup.policies().to_vec();
@@ -231,9 +225,7 @@ fn an_own_token_comes_out_of_a_wrapping_token_which_is_good_once() {
 
 #[test]
 fn an_own_wrapping_token_comes_out_of_a_private_regular_file_alone() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let (agent, token) = with_wrapping_token(&service, Setup::of(&service, "nothing"));
     let path = agent.path("wrapping");
@@ -273,9 +265,7 @@ fn an_own_wrapping_token_comes_out_of_a_private_regular_file_alone() {
 
 #[test]
 fn with_approle_the_agent_logs_in_again_when_its_token_was_revoked() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
     let role = AppRole::new(&setup, Value::Null);
@@ -299,9 +289,7 @@ fn with_approle_the_agent_logs_in_again_when_its_token_was_revoked() {
 
 #[test]
 fn a_token_out_of_a_wrapping_token_is_kept_until_vault_says_how_long_it_lives() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let proxy = at_first(OpenBao::shared(), LOOKUP, 2, || {
         Fault::CutBefore(Cut::Reset)
@@ -316,9 +304,7 @@ fn a_token_out_of_a_wrapping_token_is_kept_until_vault_says_how_long_it_lives() 
 
 #[test]
 fn with_approle_the_agent_logs_in_once_however_often_it_asks_how_long_its_token_lives() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let proxy = at_first(OpenBao::shared(), LOOKUP, 3, || {
         let body = json!({"errors": ["internal error"]});
@@ -335,9 +321,7 @@ fn with_approle_the_agent_logs_in_once_however_often_it_asks_how_long_its_token_
 
 #[test]
 fn a_token_that_is_denied_to_know_how_long_it_lives_is_revoked_before_another_login() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let proxy = at_first(server, LOOKUP, 1, || {
@@ -360,9 +344,7 @@ fn a_token_that_is_denied_to_know_how_long_it_lives_is_revoked_before_another_lo
 
 #[test]
 fn with_approle_a_token_that_is_denied_everything_but_its_end_ends() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let admin = &service.admin;
     let setup = Setup::of(&service, &plain());
@@ -393,9 +375,7 @@ fn with_approle_a_token_that_is_denied_everything_but_its_end_ends() {
 
 #[test]
 fn a_token_that_the_agent_got_for_itself_ends_with_it_and_one_in_a_file_does_not() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let begin_and_end = |agent: &Agent| {
@@ -423,9 +403,7 @@ fn a_token_that_the_agent_got_for_itself_ends_with_it_and_one_in_a_file_does_not
 
 #[test]
 fn an_agent_that_ends_in_the_middle_of_a_login_leaves_no_token() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let proxy = at_first(server, LOOKUP, 1, || Fault::Delay(Duration::from_secs(2)));
@@ -444,9 +422,7 @@ fn an_agent_that_ends_in_the_middle_of_a_login_leaves_no_token() {
 
 #[test]
 fn a_token_ends_when_another_one_replaces_it_and_one_that_lives_no_longer_ends_itself() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
     let life = |seconds: &str| json!({"token_ttl": seconds, "token_max_ttl": "16s"});
@@ -477,9 +453,7 @@ fn a_token_ends_when_another_one_replaces_it_and_one_that_lives_no_longer_ends_i
 
 #[test]
 fn revoke_without_an_agent_ends_the_token_that_it_logged_in_for() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let setup = Setup::of(&service, &plain());
@@ -503,9 +477,7 @@ fn revoke_without_an_agent_ends_the_token_that_it_logged_in_for() {
 
 #[test]
 fn a_policy_that_does_not_let_a_token_end_itself_is_told_of_with_the_accessor() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
     let least = format!("path {LOOKUP:?} {{ capabilities = [\"read\"] }}");
@@ -522,9 +494,7 @@ fn a_policy_that_does_not_let_a_token_end_itself_is_told_of_with_the_accessor() 
 
 #[test]
 fn what_waited_for_a_token_is_revoked_as_soon_as_the_agent_has_one_again() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).start();
     let ends = agent.run(&service, &plain(), &TMPFS, &STAY);
@@ -548,9 +518,7 @@ fn what_waited_for_a_token_is_revoked_as_soon_as_the_agent_has_one_again() {
 
 #[test]
 fn a_vault_that_fails_at_one_request_is_up_and_the_reason_is_what_it_did() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let create = format!("auth/token/create/{}", service.token_role);
     // A server that seals says the second one.
@@ -598,9 +566,7 @@ fn strangers() -> [Stranger; 5] {
 
 #[test]
 fn a_stranger_that_answers_a_mint_is_an_outage_and_then_served() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let create = format!("auth/token/create/{}", service.token_role);
     let strangers = strangers();
@@ -624,9 +590,7 @@ fn a_stranger_that_answers_a_mint_is_an_outage_and_then_served() {
 
 #[test]
 fn an_own_token_is_not_lost_by_what_a_stranger_says_of_it() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let strangers = strangers();
     let count = strangers.len();
@@ -652,9 +616,7 @@ fn an_own_token_is_not_lost_by_what_a_stranger_says_of_it() {
 
 #[test]
 fn an_own_token_is_not_lost_where_vault_is_not_reached() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     // It speaks no TLS; the other has no name.
     let plaintext = FaultProxy::scripted(|_| Fault::Pass).address();
@@ -676,9 +638,7 @@ fn an_own_token_is_not_lost_where_vault_is_not_reached() {
 
 #[test]
 fn an_own_unwrap_that_a_stranger_answers_is_a_lost_token() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let proxy = at_first(OpenBao::shared(), "sys/wrapping/unwrap", 1, || {
         Fault::AnswerAfter(Reply::json(403, &json!({"message": "Forbidden"})))
@@ -700,9 +660,7 @@ fn an_own_unwrap_that_a_stranger_answers_is_a_lost_token() {
 
 #[test]
 fn a_revocation_that_a_stranger_answers_is_made_again() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let path = "auth/token/revoke-accessor";
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
@@ -725,9 +683,7 @@ fn a_revocation_that_a_stranger_answers_is_made_again() {
 
 #[test]
 fn a_renewal_that_vault_fails_at_is_said_and_tried_again() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let path = "auth/token/renew-self";
     let proxy = at_first(OpenBao::shared(), path, 1, || {
@@ -751,9 +707,7 @@ fn a_renewal_that_vault_fails_at_is_said_and_tried_again() {
 
 #[test]
 fn a_login_that_nobody_answers_is_an_outage_which_nonsense_does_not_end() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
     let role = AppRole::new(&setup, Value::Null);
@@ -892,9 +846,7 @@ fn a_configuration_that_is_no_regular_file_ends_with_78() {
 
 #[test]
 fn metrics_and_health_are_on_loopback_too_and_nothing_else_is() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
     let port = free_port();

@@ -24,9 +24,7 @@ fn assert_refused(agent: &Agent, container: &Container, reason: &str) {
 
 #[test]
 fn an_image_that_is_not_on_the_list_gets_nothing_whatever_its_labels_and_everybody_knows() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));
     let agent = Setup::of(&service, "team/timeline").start();
@@ -57,9 +55,7 @@ fn an_image_that_is_not_on_the_list_gets_nothing_whatever_its_labels_and_everybo
 
 #[test]
 fn labels_that_look_like_something_else_are_refused_in_one_line_each() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).start();
     let (app, environment) = (service.app.as_str(), service.environment.as_str());
@@ -113,9 +109,7 @@ fn labels_that_look_like_something_else_are_refused_in_one_line_each() {
 
 #[test]
 fn a_rule_says_which_users_networks_and_digests() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let image = plain();
     let digest = docker::docker(["inspect", "--format", "{{.Id}}", &image]).stdout;
     let digest = digest.trim();
@@ -182,9 +176,7 @@ fn a_rule_says_which_users_networks_and_digests() {
 
 #[test]
 fn container_that_runs_what_its_image_does_not_say_gets_nothing() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     // What runs stays, whatever is changed: the agent looks at a container that lives.
     let lines = [r#"ENTRYPOINT ["sleep"]"#, r#"CMD ["1000"]"#];
@@ -252,9 +244,7 @@ fn container_that_runs_what_its_image_does_not_say_gets_nothing() {
 
 #[test]
 fn container_that_is_a_user_by_a_part_alone_gets_nothing() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let (_directory, program) = probe::build("support/as.c");
     let mount = format!("{}:/as:ro", program.display());
@@ -290,9 +280,7 @@ fn container_that_is_a_user_by_a_part_alone_gets_nothing() {
 
 #[test]
 fn what_vault_does_not_let_the_agent_make_is_refused_and_so_is_what_nobody_could_revoke() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let images = format!("images = [{:?}]\n", plain());
     // The agent's policy names another role.

@@ -106,9 +106,7 @@ fn answer(outcome: &Outcome) -> Value {
 
 #[test]
 fn hardened_containers_of_any_user_have_a_token_each_from_the_socket_and_it_ends_with_them() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = entered(&service);
     let agent = setup(&service, &image, "socket = true\n").start();
@@ -145,9 +143,7 @@ fn hardened_containers_of_any_user_have_a_token_each_from_the_socket_and_it_ends
 
 #[test]
 fn nobody_outside_a_container_and_no_second_caller_gets_a_token_at_the_socket() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = asking();
     let agent = setup(&service, &image, "socket = true\n").start();
@@ -191,9 +187,7 @@ fn nobody_outside_a_container_and_no_second_caller_gets_a_token_at_the_socket() 
 
 #[test]
 fn a_container_whose_token_is_a_file_gets_none_at_the_socket_and_the_reverse() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = asking();
     let agent = setup(&service, &image, "").start();
@@ -218,9 +212,7 @@ fn a_container_whose_token_is_a_file_gets_none_at_the_socket_and_the_reverse() {
 
 #[test]
 fn an_image_that_is_not_on_the_list_is_refused_at_the_socket_too_and_its_start_ends_with_66() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let (allowed, other) = (asking(), entered(&service));
     let agent = setup(&service, &allowed, "socket = true\n").start();
@@ -236,9 +228,7 @@ fn an_image_that_is_not_on_the_list_is_refused_at_the_socket_too_and_its_start_e
 
 #[test]
 fn containers_that_wait_at_the_socket_of_an_agent_that_was_killed_are_served_by_the_next() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = entered(&service);
     let agent = setup(&service, &image, "socket = true\n").start();
@@ -266,9 +256,7 @@ fn below(container: &Container) -> String {
 
 #[test]
 fn container_below_anothers_cgroup_is_itself_at_the_socket() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let (image, other) = (asking(), asking());
     let agent = setup(&service, &image, "socket = true\n").start();
@@ -298,9 +286,7 @@ fn container_below_anothers_cgroup_is_itself_at_the_socket() {
 
 #[test]
 fn caller_in_a_namespace_within_its_container_gets_its_token() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = asking();
     let agent = setup(&service, &image, "socket = true\n").start();
@@ -327,9 +313,7 @@ fn caller_in_a_namespace_within_its_container_gets_its_token() {
 
 #[test]
 fn container_that_calls_without_end_is_refused_and_no_other() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = asking();
     let agent = setup(&service, &image, "socket = true\n").start();
@@ -350,9 +334,7 @@ fn container_that_calls_without_end_is_refused_and_no_other() {
 
 #[test]
 fn socket_that_a_container_removes_or_replaces_is_restored() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = asking();
     let agent = setup(&service, &image, "socket = true\n").start();

@@ -57,9 +57,7 @@ fn wait_for_starts(agent: &Agent, container: &Container, count: usize) {
 
 #[test]
 fn at_the_socket_a_container_gets_the_token_of_each_start_and_its_end_leaves_nothing() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let image = entered(&small(&service));
@@ -93,9 +91,7 @@ fn at_the_socket_a_container_gets_the_token_of_each_start_and_its_end_leaves_not
 
 #[test]
 fn at_the_socket_nobody_gets_a_second_token_or_one_of_somebody_else() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let [service, stranger] = [Service::new(), Service::new()];
     let server = OpenBao::shared();
     let image = entered(&small(&service));
@@ -138,9 +134,7 @@ fn at_the_socket_nobody_gets_a_second_token_or_one_of_somebody_else() {
 
 #[test]
 fn whoever_asks_before_dockers_event_is_looked_at_is_not_refused() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));
     let agent = agent_with_a_door(&service, image.tag());

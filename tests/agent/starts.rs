@@ -38,9 +38,7 @@ fn wait_for_word(agent: &Agent, container: &Container, word: &str, count: usize)
 
 #[test]
 fn two_labels_and_a_tmpfs_start_java_and_psql_again_and_again_and_a_kill_leaves_nothing() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::with_database();
     let server = OpenBao::shared();
     let manifest = java_and_psql(&service).set("token.from", "agent");
@@ -105,9 +103,7 @@ fn two_labels_and_a_tmpfs_start_java_and_psql_again_and_again_and_a_kill_leaves_
 
 #[test]
 fn containers_with_the_same_labels_have_a_token_each_and_one_end_leaves_the_others_alone() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let image = entered(&small(&service));
@@ -141,9 +137,7 @@ fn containers_with_the_same_labels_have_a_token_each_and_one_end_leaves_the_othe
 
 #[test]
 fn twenty_containers_at_once_have_a_token_each() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).start();
@@ -169,9 +163,7 @@ fn twenty_containers_at_once_have_a_token_each() {
 
 #[test]
 fn a_container_that_exits_at_once_leaves_nothing_behind() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).start();
@@ -193,9 +185,7 @@ fn a_container_that_exits_at_once_leaves_nothing_behind() {
 
 #[test]
 fn a_container_that_restarts_in_a_loop_is_told_of_and_gets_no_more_than_its_share() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain())
@@ -227,9 +217,7 @@ fn a_container_that_restarts_in_a_loop_is_told_of_and_gets_no_more_than_its_shar
 
 #[test]
 fn a_container_waits_for_an_agent_that_starts_later() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));
     let agent = Setup::of(&service, image.tag()).prepare();
@@ -245,9 +233,7 @@ fn a_container_waits_for_an_agent_that_starts_later() {
 
 #[test]
 fn without_an_agent_a_container_ends_with_66_and_names_it() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));
     let agent = Setup::of(&service, image.tag()).prepare();
@@ -264,9 +250,7 @@ fn without_an_agent_a_container_ends_with_66_and_names_it() {
 
 #[test]
 fn an_agent_that_is_killed_before_it_delivers_delivers_later_and_forgets_no_token() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let image = entered(&small(&service));
@@ -317,9 +301,7 @@ fn an_agent_that_is_killed_before_it_delivers_delivers_later_and_forgets_no_toke
 
 #[test]
 fn an_agent_that_is_killed_while_it_mints_mints_again() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));
     let path = format!("auth/token/create/{}", service.token_role);
@@ -347,9 +329,7 @@ fn an_agent_that_is_killed_while_it_mints_mints_again() {
 
 #[test]
 fn an_agent_that_was_away_revokes_for_who_died_and_mints_for_who_started() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).start();
@@ -393,9 +373,7 @@ fn an_agent_that_was_away_revokes_for_who_died_and_mints_for_who_started() {
 
 #[test]
 fn an_agent_that_ends_with_a_container_revokes_that_ones_token_and_leaves_the_others_alone() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).start();
@@ -417,9 +395,7 @@ fn an_agent_that_ends_with_a_container_revokes_that_ones_token_and_leaves_the_ot
 
 #[test]
 fn a_container_that_is_paused_keeps_its_token() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let agent = Setup::of(&service, &plain()).start();
@@ -442,9 +418,7 @@ fn a_container_that_is_paused_keeps_its_token() {
 
 #[test]
 fn the_token_says_who_it_is_for_and_a_manifest_of_another_environment_ends_with_81() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
     let other = small(&service)
@@ -499,9 +473,7 @@ fn the_token_says_who_it_is_for_and_a_manifest_of_another_environment_ends_with_
 
 #[test]
 fn a_label_says_where_the_token_goes_unless_the_operator_does() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let operators = Service::new();
     let agent = Setup::of(&service, &plain())
@@ -543,9 +515,7 @@ fn a_label_says_where_the_token_goes_unless_the_operator_does() {
 
 #[test]
 fn neither_a_wrapping_token_nor_the_agents_own_is_anywhere_outside() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).log_level("debug").start();
     let container = agent.run(&service, &plain(), &TMPFS, &STAY);

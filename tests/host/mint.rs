@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support::openbao::text;
 use crate::support::{
     Admin, Anteroom, Cut, Fault, FaultProxy, OpenBao, Options, Reply, Run, Service, TempDir,
-    assert_started, free_port, repository, unique,
+    assert_started, free_port, report, repository, unique,
 };
 
 /// No environment but this, and no manifest.
@@ -355,7 +355,7 @@ fn a_file_that_is_not_private_or_no_file_is_66() {
 
 #[test]
 fn an_issuing_token_in_another_users_file_is_66() {
-    if !nix::unistd::getuid().is_root() {
+    if !report::is_root() {
         return;
     }
     let directory = TempDir::new();

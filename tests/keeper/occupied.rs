@@ -261,9 +261,7 @@ impl Drop for Volume {
 
 #[test]
 fn an_exec_into_a_container_leaves_the_secrets_of_its_service() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = image(&base("alpine-like"), &service.manifest(), &[ENTRYPOINT]);
     let volume = Volume::of_tmpfs();

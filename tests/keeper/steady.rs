@@ -205,9 +205,7 @@ fn wait_until_done(scenes: &[Scene], limit: Duration) {
 
 #[test]
 fn an_application_with_credentials_of_seconds_never_fails_and_leaves_no_old_ones_behind_f37() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let seconds = steady_seconds();
     let lives = Lives {
         token: 20,
@@ -293,9 +291,7 @@ fn answered(server: &OpenBao, scene: &Scene, path: &str) -> impl Iterator<Item =
 /// the server's own start and the wait for the next try.
 #[test]
 fn an_application_never_fails_while_vault_is_away_for_twenty_seconds_and_nobody_storms_it_f35() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     const AWAY: Duration = Duration::from_secs(20);
     let lives = Lives {
         token: 100,
@@ -391,9 +387,7 @@ fn left_at(container: &Container) -> OffsetDateTime {
 
 #[test]
 fn docker_stop_under_supervise_gives_the_applications_code_and_takes_everything_back_f40() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::with_database();
     let manifest = Lives::LONG
         .given_to(&service)
@@ -447,9 +441,7 @@ fn assert_noticed(container: &Container, token: &Wrapped) {
 
 #[test]
 fn a_token_that_was_revoked_from_outside_ends_the_container_with_75_when_told_to_f36() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::with_database();
     let manifest = Lives::LONG
         .given_to(&service)
@@ -489,9 +481,7 @@ fn watched(manifest: &Manifest) -> Image {
 
 #[test]
 fn a_healthcheck_needs_no_manifest_that_a_flag_has_named() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let scratch = TempDir::new();
     let manifest = scratch.write("anteroom.toml", service.manifest().to_string());
@@ -520,9 +510,7 @@ fn a_healthcheck_needs_no_manifest_that_a_flag_has_named() {
 
 #[test]
 fn a_healthcheck_in_an_image_from_scratch_turns_unhealthy_when_the_token_was_revoked_f36() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     for lifecycle in LIFECYCLES {
         let service = Service::new();
         let manifest = service

@@ -153,9 +153,7 @@ pub(crate) fn java_and_psql(service: &Service) -> Manifest {
 
 #[test]
 fn a_container_runs_java_with_mutual_tls_and_logs_in_to_postgresql() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::with_database();
     let image = image(&base("java"), &java_and_psql(&service), &[ENTRYPOINT]);
     let script = format!(
@@ -212,9 +210,7 @@ fn a_container_runs_java_with_mutual_tls_and_logs_in_to_postgresql() {
 
 #[test]
 fn a_restarted_container_is_refused_with_80_and_told_why_f42() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = image(&base("alpine-like"), &service.manifest(), &[ENTRYPOINT]);
     let (container, code) = run(image.tag(), &service.mint(), &TMPFS, &["echo", "started"]);
@@ -234,9 +230,7 @@ fn a_restarted_container_is_refused_with_80_and_told_why_f42() {
 
 #[test]
 fn docker_stop_during_a_slow_fetch_ends_with_143_and_revokes_f28() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::with_database();
     let slow = service.payment_path();
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
@@ -292,9 +286,7 @@ fn docker_stop_during_a_slow_fetch_ends_with_143_and_revokes_f28() {
 
 #[test]
 fn a_container_without_a_tmpfs_is_refused_with_the_option_that_mounts_one_f26() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let token = service.mint();
     for (what, lines) in [
@@ -363,9 +355,7 @@ fn run_in(
 
 #[test]
 fn every_kind_of_image_starts_and_finds_names_in_its_own_hosts_file() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let hardened = ["--user", "1000:1000", "--read-only", "--cap-drop=ALL"];
     for kind in KINDS {
@@ -382,9 +372,7 @@ fn every_kind_of_image_starts_and_finds_names_in_its_own_hosts_file() {
 
 #[test]
 fn a_name_that_nobody_knows_ends_with_69_in_every_kind_of_image_f7() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     // A DNS server that takes questions and never answers.
     let silent = UdpSocket::bind("127.0.0.77:53").expect("only root may be a DNS server");
     let service = Service::new();
@@ -414,9 +402,7 @@ fn a_name_that_nobody_knows_ends_with_69_in_every_kind_of_image_f7() {
 
 #[test]
 fn the_library_of_the_application_keeps_its_own_resolver_options() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::new();
     let image = image(&base("alpine-like"), &service.manifest(), &[ENTRYPOINT]);
     for (given, seen) in [
@@ -434,9 +420,7 @@ fn the_library_of_the_application_keeps_its_own_resolver_options() {
 
 #[test]
 fn a_dry_run_in_a_container_leaves_the_application_alone_in_it() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let manifest = Service::new()
         .manifest()
         .set("environment.SECRETS", "{{ secrets_dir }}");
@@ -473,9 +457,7 @@ fn instructions(dockerfile: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_final_stage_of_the_example_runs_as_it_is_written() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let text = fs::read_to_string(repository().join("Dockerfile.example"))
         .expect("it is in the repository");
     let all = instructions(&text);

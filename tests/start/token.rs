@@ -11,7 +11,7 @@ use nix::unistd::mkfifo;
 
 use crate::support::{
     Anteroom, Cut, Fault, FaultProxy, Reply, Run, Service, TempDir, Wrapped, assert_started,
-    openbao,
+    openbao, report,
 };
 
 static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
@@ -431,7 +431,7 @@ fn a_pipe_that_others_may_touch_is_refused_and_stays_b11() {
 
 #[test]
 fn a_file_that_only_somebody_else_can_read_is_no_token() {
-    if !nix::unistd::getuid().is_root() {
+    if !report::is_root() {
         return;
     }
     let directory = TempDir::new();
@@ -450,7 +450,7 @@ fn a_file_that_only_somebody_else_can_read_is_no_token() {
 
 #[test]
 fn a_token_file_of_another_owner_is_refused_and_stays() {
-    if !nix::unistd::getuid().is_root() {
+    if !report::is_root() {
         return;
     }
     let directory = TempDir::new();
@@ -567,7 +567,7 @@ fn a_token_file_on_a_read_only_mount_is_used_with_a_warning_b13() {
 
 #[test]
 fn a_token_file_in_a_directory_of_somebody_else_is_used_with_a_warning_b13() {
-    if !nix::unistd::getuid().is_root() {
+    if !report::is_root() {
         return;
     }
     let directory = TempDir::new();

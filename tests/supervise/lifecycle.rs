@@ -174,9 +174,7 @@ fn an_application_that_ends_in_its_own_time_has_its_secrets_until_it_has_ended_f
 
 #[test]
 fn docker_stop_ends_a_supervised_container_with_the_applications_code_and_nothing_is_left_f40() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let service = Service::with_database();
     let scratch = TempDir::new();
     let manifest = service.manifest().set("process.lifecycle", "supervise");

@@ -18,7 +18,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 
-use super::{TempDir, lock, tmpfs_dir, wait_for};
+use super::{TempDir, lock, report, tmpfs_dir, wait_for};
 
 /// The name of the file that a manifest is handed in with.
 const MANIFEST: &str = "anteroom.toml";
@@ -55,6 +55,7 @@ impl Default for Anteroom {
 impl Anteroom {
     /// A call without arguments but `--secrets-dir`.
     pub fn new() -> Self {
+        report::measure();
         Self {
             program: env!("CARGO_BIN_EXE_anteroom").into(),
             under: Vec::new(),

@@ -12,22 +12,32 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{TempDir, unique, wait_for};
+use super::{TempDir, report, unique, wait_for};
 
 /// In which the engine does anything that a test asks of it, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(300);
 /// It has not done so: engines that hang do not come back, and no other test shall wait as long.
 static HANGS: AtomicBool = AtomicBool::new(false);
 
-/// Whether the tests that need Docker can run: panics when they should but cannot.
-///
-/// `ANTEROOM_TEST_NO_DOCKER=1` says that they need not; then this prints that they did not run and gives `false`.
-pub fn available() -> bool {
+/// Ends a test here, and says so, when `ANTEROOM_TEST_NO_DOCKER=1` leaves out what needs an engine; panics when there is
+/// none.
+macro_rules! require {
+    () => {
+        if !$crate::support::docker::is_there() {
+            return;
+        }
+    };
+}
+pub(crate) use require;
+
+/// For [`require`]: `false` when the test is left out.
+pub fn is_there() -> bool {
     static VERSION: LazyLock<Outcome> = LazyLock::new(|| docker(["version"]));
     if std::env::var_os("ANTEROOM_TEST_NO_DOCKER").is_some_and(|value| value == "1") {
-        eprintln!("not run: ANTEROOM_TEST_NO_DOCKER is set");
+        report::leave_out("it needs a Docker engine (ANTEROOM_TEST_NO_DOCKER=1)");
         return false;
     }
+    report::measure();
     let hint = "(ANTEROOM_TEST_NO_DOCKER=1 leaves these tests out)";
     assert!(
         VERSION.code == 0,

@@ -19,6 +19,7 @@ pub mod openbao;
 pub mod postgres;
 pub mod probe;
 pub mod proxy;
+pub mod report;
 mod selftest;
 pub mod service;
 pub mod tls;
@@ -42,6 +43,7 @@ use std::time::{Duration, Instant};
 /// A name that no other test, and no other test process on this machine, uses.
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    report::measure();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{prefix}-{}-{number}", std::process::id())
 }
@@ -101,6 +103,7 @@ impl TempDir {
 
     fn below(parent: &Path, mode: u32) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        report::measure();
         let path = parent.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
         fs::create_dir(&path).expect("a temporary directory can be made");
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))

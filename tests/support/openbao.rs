@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::{Postgres, TempDir, free_port, lock, nursery, repository, tls, wait_for};
+use super::{Postgres, TempDir, free_port, lock, nursery, report, repository, tls, wait_for};
 
 /// Where a server keeps its data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,7 @@ impl OpenBao {
     /// The server that all tests share: in memory, plain http.
     pub fn shared() -> &'static OpenBao {
         static SHARED: LazyLock<OpenBao> = LazyLock::new(|| OpenBao::start(Options::default()));
+        report::measure();
         &SHARED
     }
 

@@ -378,9 +378,7 @@ fn harness_runs_a_program_and_sees_its_files() {
 
 #[test]
 fn harness_builds_and_runs_a_container() {
-    if !docker::available() {
-        return;
-    }
+    docker::require!();
     let busybox = Path::new("/bin/busybox");
     let image = Image::build(
         "selftest",
