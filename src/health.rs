@@ -1,11 +1,11 @@
-//! Is everything that was published still good? Answered from `status.json` and the keeper's lock.
+//! Whether everything that was published is still good, by `status.json` and the keeper's lock.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::files::status::{Loss, Status};
 
-/// What is wrong, in the order of what matters, or nothing; `is_kept` says whether a keeper holds the lock.
+/// Fails with everything that is wrong, the most important first; `is_kept` says whether a keeper holds the lock.
 pub fn judge(status: &Status, is_kept: bool, now: OffsetDateTime) -> Result<(), String> {
     let mut stale = Vec::new();
     if status.kept && !is_kept {
@@ -42,7 +42,9 @@ fn ended(what: &str, expires: Option<&str>, now: OffsetDateTime) -> Option<Strin
     match OffsetDateTime::parse(text, &Rfc3339) {
         Ok(expires) if now < expires => None,
         Ok(_) => Some(format!("{what} ended at {text}")),
-        Err(_) => Some(format!("nobody knows when {what} ends")),
+        Err(_) => Some(format!(
+            "it is not known when {what} ends: `{text}` is no time"
+        )),
     }
 }
 

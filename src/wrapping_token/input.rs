@@ -1,4 +1,4 @@
-//! What comes through a descriptor or to a path: read once, capped and in time.
+//! The input through a descriptor or at a path: read once, capped and in time.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
@@ -16,9 +16,9 @@ use crate::secret_file;
 use crate::system::refused;
 use crate::text_file;
 
-/// First pause before somebody who did not answer is asked again; the next is twice as long.
+/// The first pause before a socket that did not answer is asked again; the next is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
-/// After so many pauses there must be news: a socket is there a moment before anybody listens to it.
+/// The pauses after which there must be news: a socket is there a moment before the agent listens to it.
 const PAUSES_MAX: u32 = 7;
 
 /// The kinds of files that may be at the path.
@@ -109,7 +109,7 @@ fn look(path: &Path, kinds: Kinds, until: Instant, limits: &Limits<'_>) -> Resul
         }
         Err((Some(Errno::ENXIO), _)) => return socket::ask(path, until, limits.called_off),
         Err((Some(Errno::ELOOP), _)) => {
-            return Err(unusable("it is a symbolic link, which somebody else may have pointed elsewhere; name the file itself".to_owned()));
+            return Err(unusable("it is a symbolic link, which another user may have pointed elsewhere; name the file itself".to_owned()));
         }
         Err((Some(errno @ (Errno::EMFILE | Errno::ENFILE)), _)) => {
             return Err(Error::System(refused("open the token file")(errno)));

@@ -786,7 +786,7 @@ fn without_root_the_user_of_the_manifest_does_not_apply_and_that_is_said() {
             .run();
         assert_eq!(run.code, Some(0), "{user}\n{run:?}");
         assert_eq!(run.stdout, "1000\n1000\n", "{user}");
-        run.assert_stderr("only root can become somebody else");
+        run.assert_stderr("only root can become another user");
     }
 }
 
@@ -820,7 +820,7 @@ fn a_root_that_may_not_change_its_user_says_so_before_the_token_is_touched() {
     assert_eq!(service.admin.lookup_wrapping(&wrapped.token), 200);
 }
 
-/// Root that may become somebody else and give files away, and nothing more.
+/// Root that may become another user and give files away, and nothing more.
 pub(crate) const LITTLE_ROOT: [&str; 3] = [
     "setpriv",
     "--inh-caps=-all",

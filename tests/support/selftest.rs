@@ -338,7 +338,7 @@ fn harness_runs_a_program_and_sees_its_files() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&program, mode).expect("chmod of our own file");
 
-    // Only root can become somebody else.
+    // Only root can become another user.
     let own = nix::unistd::getuid();
     let uid = if own.is_root() { 1000 } else { own.as_raw() };
     let mut call = Anteroom::new().program(&program).stdin("in\n");

@@ -13,13 +13,13 @@ use crate::system::user::User;
 use crate::text::{duration, named, positive};
 
 const ON_ROTATE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Docker's patience is 10 s, and some of it belongs to the revocation.
+/// The default time from TERM to KILL: Docker waits 10 s, of which the revocation needs some.
 const STOP_TIMEOUT: Duration = Duration::from_secs(7);
 const REVOCATION_CHECK: Duration = Duration::from_secs(60);
 const REVOKE_AFTER: Duration = Duration::from_secs(300);
 
 impl Resolver<'_> {
-    /// A flag or its variable wins over the manifest.
+    /// Chooses the lifecycle: a flag or its variable wins over the manifest.
     pub(super) fn lifecycle(&mut self, cli: &cli::Cli, table: &manifest::Process) -> Lifecycle {
         let known = [
             ("exec", cli::Lifecycle::Exec),
@@ -100,7 +100,7 @@ impl Resolver<'_> {
         if chosen == OnExpiry::Terminate && *lifecycle == Lifecycle::Exec {
             self.report_mistake(
                 Some(written.place),
-                "`on_expiry = \"terminate\"` needs the lifecycle `supervise`: where the application is PID 1, nobody in its container can end it",
+                "`on_expiry = \"terminate\"` needs the lifecycle `supervise`: no process in the container can end an application that is PID 1",
             );
         }
         chosen
@@ -130,7 +130,7 @@ impl Resolver<'_> {
             User::parse(&user, passwd, group).is_ok_and(|user| (user.uid, user.gid) == (uid, gid));
         if self.purpose.is_here() && !is_already {
             self.notices.push(format!(
-                "`user` in [process] does not apply: only root can become somebody else, and this is {uid}:{gid}"
+                "`user` in [process] does not apply: only root can become another user, and anteroom runs as {uid}:{gid}"
             ));
         }
         None
@@ -147,7 +147,7 @@ fn seconds_or_never(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// A signal by its name, with `SIG` or without.
+/// Reads the name of a signal, with `SIG` or without.
 fn signal(text: &str) -> Result<Signal, String> {
     let name = if text.starts_with("SIG") {
         text.to_owned()
