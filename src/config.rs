@@ -1,4 +1,4 @@
-//! What will happen: flags, environment and manifest brought together, resolved and checked.
+//! The configuration: flags, environment and manifest brought together, resolved and checked.
 //!
 //! A flag wins over the environment, the environment over the manifest; `[vault] pin = true` turns that round for the
 //! whole `[vault]` table. Every mistake is collected before the first is reported.
@@ -27,25 +27,25 @@ pub use resolve::{
     DEADLINE, SECRETS_DIR, Surroundings, resolve, vault_alone, vault_from_environment,
 };
 
-/// What the configuration is for; it decides what must be there.
+/// The purpose of the configuration, which decides what must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// A start with a Vault: everything.
+    /// A start with a Vault needs everything.
     Start,
-    /// A dry run: no Vault; variables that are not set are invented.
+    /// A dry run needs no Vault, and invents variables that are not set.
     DryRun,
-    /// A look at the manifest: as a dry run, and no command.
+    /// A check of the manifest is like a dry run, and needs no command.
     Check,
-    /// A look at what was published: as a look at the manifest, whose templates have been filled in.
+    /// A health check is like a check of the manifest, whose templates a start has already filled in.
     Health,
-    /// The manifest's policy: as a look at it, but nothing is invented.
+    /// A policy is like a check of the manifest, but nothing is invented.
     Policy,
-    /// The host side: no manifest, and Vault as the environment has it.
+    /// The host side has no manifest, and finds Vault by the environment.
     Mint,
 }
 
 impl Purpose {
-    /// Whether an application is to run on this machine, as it is.
+    /// Says whether an application is to run on this machine, as it is.
     pub fn is_here(self) -> bool {
         matches!(self, Purpose::Start | Purpose::DryRun)
     }
@@ -55,125 +55,125 @@ impl Purpose {
 pub struct Config {
     /// The service's name; alias of the key in the Java key store.
     pub app: String,
-    /// The environment it runs in.
+    /// The environment that the service runs in.
     pub environment: String,
-    /// Where Vault is; for a start alone.
+    /// The way to Vault, which only a start has.
     pub vault: Option<Vault>,
-    /// What the handed-in token must be.
+    /// The properties that the handed-in token must have.
     pub promise: Promise,
-    /// Where the wrapping token comes to.
+    /// The place where the wrapping token arrives.
     pub delivery: Delivery,
     /// Everything to fetch: certificates, then credentials in the order of the manifest.
     pub specs: Vec<Spec>,
     /// The Java stores to write; only with a certificate.
     pub java: Option<Java>,
-    /// What is added to the application's environment.
+    /// The variables that are added to the application's environment.
     pub variables: Vec<Variable>,
-    /// Where the files go; none is a new private directory (dry run only).
+    /// The directory of the files; without it a dry run makes a new private one.
     pub secrets_dir: Option<PathBuf>,
-    /// The secrets directory may lie on a disk.
+    /// True where the secrets directory may lie on a disk.
     pub allow_disk: bool,
-    /// Whom the application runs as, when that is not who anteroom runs as.
+    /// The application's user, where that is not the user of anteroom.
     pub user: Option<User>,
-    /// How anteroom lives on once the application runs.
+    /// The lifecycle of anteroom once the application runs.
     pub lifecycle: Lifecycle,
-    /// How what was fetched is kept fresh.
+    /// The settings by which fetched items are kept fresh.
     pub upkeep: Upkeep,
-    /// From start to exec, all retries in it.
+    /// The time from start to exec, with all retries.
     pub deadline: Duration,
     /// The application and its arguments.
     pub command: Vec<OsString>,
     /// The environment as received.
     pub received: Environment,
-    /// What was decided that the user may not expect.
+    /// The decisions that the user may not expect.
     pub notices: Vec<String>,
 }
 
-/// How anteroom lives on once the application runs.
+/// The lifecycle of anteroom once the application runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lifecycle {
     /// The application becomes the process that anteroom was.
     Exec,
-    /// Anteroom stays, as the application's init.
+    /// The process of anteroom stays, as the application's init.
     Supervise(Supervision),
 }
 
-/// What anteroom does as an init, where there is a choice.
+/// The choices that anteroom has as an init.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Supervision {
-    /// Signals go to the application's whole process group.
+    /// True where signals go to the application's whole process group.
     pub signal_group: bool,
-    /// Exit codes of the application that become 0.
+    /// The exit codes of the application that become 0.
     pub remap_exit: Vec<u8>,
-    /// Orphans are adopted by a process that is not PID 1 too.
+    /// True where orphans are adopted although this process is not PID 1.
     pub subreaper: bool,
-    /// From TERM to KILL, when anteroom ends the application.
+    /// The time from TERM to KILL, when anteroom ends the application.
     pub stop_timeout: Duration,
 }
 
-/// How what was fetched is kept fresh, and who is told.
+/// The settings by which fetched items are kept fresh, and the application is told.
 #[derive(Debug, Clone)]
 pub struct Upkeep {
-    /// How the application learns of a new generation.
+    /// The way in which the application learns of a new generation.
     pub on_rotate: OnRotate,
-    /// What happens when the token's life is over.
+    /// The action at the end of the token's life.
     pub on_expiry: OnExpiry,
-    /// How often somebody looks whether the token was revoked; none is never.
+    /// The interval between the keeper's checks for a revocation; none turns the check off.
     pub revocation_check: Option<Duration>,
-    /// How long a credential that was replaced may still be used.
+    /// The time for which a credential that was replaced may still be used.
     pub revoke_after: Duration,
 }
 
-/// How the application learns of a new generation.
+/// The way in which the application learns of a new generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnRotate {
-    /// Not at all: it reads the files when it needs them.
+    /// The application is not told: it reads the files when it needs them.
     Nothing,
-    /// By a signal.
+    /// The application gets a signal.
     Signal(Signal),
-    /// By a command.
+    /// The keeper runs a command.
     Command {
         /// The command and its arguments.
         words: Vec<String>,
-        /// How long it may take.
+        /// The time limit of the command.
         timeout: Duration,
     },
 }
 
-/// What happens when the token's life is over.
+/// The action at the end of the token's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnExpiry {
     /// The application goes on with what it has.
     Ignore,
-    /// It is told by a signal.
+    /// The application gets a signal.
     Signal(Signal),
-    /// It is ended, so that it is started again with a new token; only where anteroom is its init.
+    /// The application is ended, so that it is started again with a new token; only where anteroom is its init.
     Terminate,
 }
 
-/// How to reach Vault.
+/// The way to Vault.
 #[derive(Debug, Clone)]
 pub struct Vault {
-    /// Its address.
+    /// Vault's address.
     pub address: Address,
-    /// PEM file of the CA that signed its certificate; none is the system's CAs.
+    /// The PEM file of the CA that signed Vault's certificate; without it the system's CAs are trusted.
     pub ca_cert: Option<PathBuf>,
-    /// PEM bundle named by `SSL_CERT_FILE`, tried before the system's own places.
+    /// The PEM bundle named by `SSL_CERT_FILE`, tried before the system's own places.
     pub system_bundle: Option<PathBuf>,
-    /// The name on its certificate, when that is not the host of the address.
+    /// The name on Vault's certificate, where that is not the host of the address.
     pub tls_server_name: Option<String>,
-    /// Namespace, without slashes around it.
+    /// The namespace, without slashes around it.
     pub namespace: Option<String>,
-    /// Longest wait for one answer.
+    /// The longest wait for one answer.
     pub client_timeout: Duration,
-    /// Other hosts that a standby may redirect to.
+    /// The other hosts that a standby may redirect to.
     pub standby_hosts: Vec<String>,
-    /// Plain http may go to other machines, not to this one alone.
+    /// True where plain http may go to other machines, and not to this one alone.
     pub allow_http: bool,
 }
 
 impl Vault {
-    /// How its client is to speak to it.
+    /// Describes Vault's endpoint for a client.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint {
             url: self.address.url(),
@@ -185,7 +185,7 @@ impl Vault {
         }
     }
 
-    /// Whom its client is to trust.
+    /// Chooses the CAs that a client trusts.
     pub fn roots(&self) -> Roots<'_> {
         match (&self.ca_cert, &self.system_bundle) {
             (Some(file), _) => Roots::File(file),
@@ -194,35 +194,35 @@ impl Vault {
     }
 }
 
-/// Where the wrapping token comes to, and when.
+/// The place where the wrapping token arrives, and the wait for it.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The file, pipe or socket; none is a variable, or nothing.
+    /// The path of a file, pipe or socket; without it the token comes in a variable, or not at all.
     pub path: Option<PathBuf>,
-    /// How long a token that is not there yet is waited for; not at all when it is zero.
+    /// The longest wait for a token that is not there yet; zero does not wait.
     pub wait: Duration,
 }
 
-/// What the handed-in token must be.
+/// The properties that the handed-in token must have.
 #[derive(Debug, Clone)]
 pub struct Promise {
-    /// The path at which it was wrapped, exactly.
+    /// The exact path at which the token was wrapped.
     pub creation_path: String,
-    /// Longest life of the wrapping token, where the manifest says it.
+    /// The longest life of the wrapping token, where the manifest names it.
     pub max_wrap_ttl: Option<Duration>,
-    /// Shortest life of the client token.
+    /// The shortest life of the client token.
     pub min_ttl: Duration,
-    /// Exactly these besides `default`; none is any but `root`.
+    /// The exact policies besides `default`; without them every policy but `root` will do.
     pub policies: Option<Vec<String>>,
-    /// Namespace of the client token, without slashes around it.
+    /// The namespace of the client token, without slashes around it.
     pub namespace: Option<String>,
-    /// `app` in the token's metadata, when it has one.
+    /// The value of `app` in the token's metadata, where the token has one.
     pub app: String,
-    /// `environment` in the token's metadata, when it has one.
+    /// The value of `environment` in the token's metadata, where the token has one.
     pub environment: String,
 }
 
-/// One thing to fetch, as the manifest asks for it.
+/// One item to fetch, as the manifest asks for it.
 #[derive(Debug, Clone)]
 pub enum Spec {
     /// A certificate, whose key is made here.
@@ -236,11 +236,11 @@ pub enum Spec {
 pub struct Certificate {
     /// The name in events and in `ANTEROOM_CHANGED`.
     pub name: String,
-    /// Mount of the PKI engine.
+    /// The mount of the PKI engine.
     pub mount: String,
-    /// Role of the PKI engine.
+    /// The role of the PKI engine.
     pub role: String,
-    /// Subject common name.
+    /// The subject's common name.
     pub common_name: String,
     /// Subject alternative names of type DNS; the common name is among them when it is a host name.
     pub dns_names: Vec<String>,
@@ -248,33 +248,33 @@ pub struct Certificate {
     pub ip_addresses: Vec<IpAddr>,
     /// Subject alternative names of type URI.
     pub uris: Vec<String>,
-    /// Life to ask for; none is the role's.
+    /// The life to ask for; without it the role decides.
     pub ttl: Option<Duration>,
-    /// Kind of key.
+    /// The kind of key.
     pub key_type: KeyType,
-    /// Where the trust anchors come from.
+    /// The source of the trust anchors.
     pub trust_anchors: TrustAnchors,
 }
 
-/// Kinds of key.
+/// The kinds of key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyType {
-    /// `ec-p256`
+    /// An EC key on P-256, `ec-p256` in the manifest.
     EcP256,
-    /// `ec-p384`
+    /// An EC key on P-384, `ec-p384` in the manifest.
     EcP384,
-    /// `ed25519`
+    /// An Ed25519 key, `ed25519` in the manifest.
     Ed25519,
-    /// `rsa-2048`
+    /// An RSA key of 2048 bits, `rsa-2048` in the manifest.
     Rsa2048,
-    /// `rsa-3072`
+    /// An RSA key of 3072 bits, `rsa-3072` in the manifest.
     Rsa3072,
-    /// `rsa-4096`
+    /// An RSA key of 4096 bits, `rsa-4096` in the manifest.
     Rsa4096,
 }
 
 impl KeyType {
-    /// All of them with their names in the manifest.
+    /// The kinds with their names in the manifest.
     pub const NAMES: [(&'static str, KeyType); 6] = [
         ("ec-p256", KeyType::EcP256),
         ("ec-p384", KeyType::EcP384),
@@ -284,7 +284,7 @@ impl KeyType {
         ("rsa-4096", KeyType::Rsa4096),
     ];
 
-    /// The name in the manifest.
+    /// Returns the name in the manifest.
     pub fn name(self) -> &'static str {
         Self::NAMES
             .iter()
@@ -293,7 +293,7 @@ impl KeyType {
     }
 }
 
-/// Where the trust anchors come from.
+/// The source of the trust anchors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrustAnchors {
     /// The self-signed certificates of the answer's chain, else its issuing CA.
@@ -307,11 +307,11 @@ pub enum TrustAnchors {
 /// The Java stores.
 #[derive(Debug, Clone)]
 pub struct Java {
-    /// File name of the key store.
+    /// The file name of the key store.
     pub keystore: String,
-    /// File name of the trust store.
+    /// The file name of the trust store.
     pub truststore: String,
-    /// Which encryption.
+    /// The encoding of both stores.
     pub profile: Profile,
 }
 
@@ -324,25 +324,25 @@ pub enum Profile {
     Java8,
 }
 
-/// One credential.
+/// A dependency, whose credential is fetched.
 #[derive(Debug, Clone)]
 pub struct Dependency {
-    /// Its name, also that of its directory.
+    /// The name of the dependency and of its directory.
     pub name: String,
-    /// Vault path.
+    /// The Vault path of the credential.
     pub path: String,
-    /// How the path is asked.
+    /// The method of the request.
     pub method: Method,
-    /// Fields that must be there, and the only ones written; none is all that come.
+    /// The fields that must be there, and the only ones written; without them every field is written.
     pub fields: Option<Vec<String>>,
-    /// Extra files.
+    /// The extra files.
     pub templates: Vec<FileTemplate>,
-    /// What a dry run puts in place of the answer.
+    /// The fields that a dry run uses in place of an answer.
     pub sample: Vec<(String, String)>,
 }
 
 impl Dependency {
-    /// Its name in templates, where a dash would be a minus.
+    /// Returns the name in templates, where a dash would be a minus.
     pub fn identifier(&self) -> String {
         template::identifier(&self.name)
     }
@@ -359,21 +359,21 @@ pub struct FileTemplate {
     pub place: Place,
 }
 
-/// How a Vault path is asked.
+/// The method by which a Vault path is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
-    /// GET.
+    /// The request is a GET.
     Read,
-    /// POST with these fields.
+    /// The request is a POST with these fields.
     Write(Vec<(String, String)>),
 }
 
 /// One variable of the application's environment.
 #[derive(Debug, Clone)]
 pub struct Variable {
-    /// Its name.
+    /// The variable's name.
     pub name: String,
-    /// Its value.
+    /// The template of the variable's value.
     pub template: Template,
     /// The template's place in the manifest.
     pub place: Place,
@@ -381,24 +381,24 @@ pub struct Variable {
 
 /// Names that the files of every start may have at the top of the secrets directory.
 pub mod file {
-    /// Leaf first, then intermediates, no root.
+    /// The certificate: the leaf, then intermediates, without the root.
     pub const CERTIFICATE: &str = "tls.crt";
-    /// PKCS#8.
+    /// The private key, as PKCS#8.
     pub const PRIVATE_KEY: &str = "tls.key";
-    /// Trust anchors.
+    /// The trust anchors.
     pub const TRUST_ANCHORS: &str = "ca.crt";
-    /// Opens both Java stores.
+    /// The password of both Java stores.
     pub const STORE_PASSWORD: &str = "keystore.password";
-    /// Options for `JDK_JAVA_OPTIONS`.
+    /// The options for `JDK_JAVA_OPTIONS`.
     pub const JAVA_ARGUMENTS: &str = "java.args";
-    /// What was fetched, without any secret.
+    /// The names and lives of fetched items, without any secret.
     pub const STATUS: &str = "status.json";
-    /// Where an agent puts the wrapping token; removed once it was read.
+    /// The wrapping token that an agent delivers, removed once it was read.
     pub const TOKEN: &str = ".anteroom-token";
 }
 
 impl Config {
-    /// The certificates among what is to be fetched.
+    /// Iterates over the certificates to fetch.
     pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
         self.specs.iter().filter_map(|spec| match spec {
             Spec::Certificate(certificate) => Some(certificate),
@@ -406,7 +406,7 @@ impl Config {
         })
     }
 
-    /// The dependencies among what is to be fetched, in the order of the manifest.
+    /// Iterates over the dependencies, in the order of the manifest.
     pub fn dependencies(&self) -> impl Iterator<Item = &Dependency> {
         self.specs.iter().filter_map(|spec| match spec {
             Spec::Certificate(_) => None,
@@ -414,7 +414,7 @@ impl Config {
         })
     }
 
-    /// The names that will be visible at the top of the secrets directory.
+    /// Lists the names that will be visible at the top of the secrets directory.
     pub fn visible_names(&self) -> Vec<String> {
         let mut names = vec![file::STATUS.to_owned()];
         for _ in self.certificates() {
@@ -434,26 +434,26 @@ impl Config {
     }
 }
 
-/// The configuration is wrong.
+/// Every reason against a configuration.
 #[derive(Debug)]
 pub enum Error {
     /// The manifest could not be read.
     Unreadable {
-        /// Its path.
+        /// The manifest's path.
         manifest: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         reason: String,
     },
-    /// It was read, and these things are wrong.
+    /// The manifest was read, and these things are wrong.
     Mistakes {
         /// The manifest's path.
         manifest: PathBuf,
-        /// All of them, in the order of the file.
+        /// The mistakes, in the order of the file.
         mistakes: Vec<Mistake>,
     },
     /// There is no manifest, and these things are wrong with the environment.
     Environment {
-        /// All of them.
+        /// The mistakes.
         mistakes: Vec<Mistake>,
     },
 }

@@ -13,11 +13,10 @@ pub const TOKEN_VARIABLES: [&str; 4] = [
     "BAO_TOKEN",
 ];
 
-/// The one of them that holds no secret.
+/// The only token variable that holds no secret.
 const PATH_VARIABLE: &str = "ANTEROOM_TOKEN_FILE";
 
-/// Names and values, bytes as they came, each name once: of duplicates the last one counts. Of a token the name alone is
-/// kept.
+/// Names and values, bytes as they came, each name once: the last duplicate counts. Of a token only the name is kept.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: Vec<(OsString, OsString)>,
@@ -25,7 +24,7 @@ pub struct Environment {
     withheld: Vec<&'static str>,
 }
 
-/// The tokens of an environment, each until its use.
+/// The tokens of an environment, each kept until its use.
 #[derive(Default)]
 pub struct Tokens(Vec<(&'static str, Secret<Vec<u8>>)>);
 
@@ -56,7 +55,7 @@ impl Environment {
         (environment, tokens)
     }
 
-    /// The value of a variable; none for those of a token.
+    /// Returns the value of a variable; none for a token's.
     pub fn value(&self, name: &str) -> Option<&OsStr> {
         self.variables
             .iter()
@@ -64,19 +63,19 @@ impl Environment {
             .map(|(_, value)| value.as_os_str())
     }
 
-    /// The value of a variable that is set, not empty and UTF-8.
+    /// Returns the value of a variable that is set, not empty and UTF-8.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.value(name)
             .and_then(OsStr::to_str)
             .filter(|value| !value.is_empty())
     }
 
-    /// Whether this variable was set, which holds a token.
+    /// Says whether this variable, which holds a token, was set.
     pub fn has_token(&self, name: &str) -> bool {
         self.withheld.contains(&name)
     }
 
-    /// What the application gets of it.
+    /// Iterates over the variables that the application gets.
     pub fn without_tokens(&self) -> impl Iterator<Item = &(OsString, OsString)> {
         self.variables
             .iter()
@@ -90,7 +89,7 @@ impl Tokens {
         self.0.push((name, value));
     }
 
-    /// The value of this variable, for its one use.
+    /// Takes the value of this variable, for its one use.
     pub fn take(&mut self, name: &str) -> Option<Secret<Vec<u8>>> {
         let at = self.0.iter().position(|(known, _)| *known == name)?;
         Some(self.0.swap_remove(at).1)

@@ -1,4 +1,4 @@
-//! What the image says it needs: `anteroom.toml`, read as written.
+//! The manifest, `anteroom.toml`: the needs of the image, read as written.
 //!
 //! Every value keeps its place, and every mistake is collected, so that one run names them all. Nothing is resolved
 //! here: `${NAME}` and templates are text until [`config`](crate::config) looks at them.
@@ -11,30 +11,30 @@ pub use table::Words;
 
 use table::Table;
 
-/// Where in the manifest something stands, from 1.
+/// A place in the manifest, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Line.
+    /// The line.
     pub line: usize,
-    /// Column, in characters.
+    /// The column, in characters.
     pub column: usize,
 }
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Debug, Clone)]
 pub struct At<T> {
     /// The value.
     pub value: T,
-    /// Its place.
+    /// The value's place.
     pub place: Place,
 }
 
-/// One thing that is wrong with the configuration, and where.
+/// One mistake in the configuration, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// The place in the manifest, or none for the environment and the command line.
     pub place: Option<Place>,
-    /// What is wrong and what would be right.
+    /// The mistake, and what would be right.
     pub text: String,
 }
 
@@ -54,23 +54,23 @@ impl fmt::Display for Mistake {
 /// The whole manifest.
 #[derive(Debug, Default)]
 pub struct Manifest {
-    /// `[service]`
+    /// The table `[service]`.
     pub service: Service,
-    /// `[vault]`
+    /// The table `[vault]`.
     pub vault: Vault,
-    /// `[token]`
+    /// The table `[token]`.
     pub token: Token,
-    /// `[certificate]`
+    /// The table `[certificate]`.
     pub certificate: Option<Certificate>,
-    /// `[java]`
+    /// The table `[java]`.
     pub java: Option<Java>,
-    /// `[dependencies.NAME]`, in the order of the file.
+    /// The tables `[dependencies.NAME]`, in the order of the file.
     pub dependencies: Vec<Dependency>,
-    /// `[environment]`: name and template.
+    /// The table `[environment]`: name and template of each variable.
     pub environment: Vec<(At<String>, At<String>)>,
-    /// `[secrets]`
+    /// The table `[secrets]`.
     pub secrets: Secrets,
-    /// `[process]`
+    /// The table `[process]`.
     pub process: Process,
 }
 
@@ -79,58 +79,58 @@ pub struct Manifest {
 pub struct Service {
     /// The service's name.
     pub app: Option<At<String>>,
-    /// The environment it runs in.
+    /// The environment that the service runs in.
     pub environment: Option<At<String>>,
 }
 
-/// Where Vault is.
+/// The way to Vault.
 #[derive(Debug, Default)]
 pub struct Vault {
-    /// Its URL.
+    /// Vault's URL.
     pub address: Option<At<String>>,
-    /// PEM file of the CA that signed its certificate.
+    /// The PEM file of the CA that signed Vault's certificate.
     pub ca_cert: Option<At<String>>,
-    /// The name on its certificate, when that is not the host of the address.
+    /// The name on Vault's certificate, where that is not the host of the address.
     pub tls_server_name: Option<At<String>>,
-    /// Vault Enterprise or OpenBao namespace.
+    /// The namespace of Vault Enterprise or OpenBao.
     pub namespace: Option<At<String>>,
-    /// From start to exec.
+    /// The time from start to exec.
     pub deadline: Option<At<String>>,
-    /// Longest wait for one answer.
+    /// The longest wait for one answer.
     pub client_timeout: Option<At<String>>,
-    /// Other hosts that a standby may redirect to.
+    /// The other hosts that a standby may redirect to.
     pub standby_hosts: Vec<At<String>>,
-    /// Plain http to another machine is all right.
+    /// True where plain http may go to other machines.
     pub allow_http: bool,
-    /// This table wins over the environment.
+    /// True where this table wins over the environment.
     pub pin: bool,
 }
 
-/// What the handed-in token must be.
+/// The properties that the handed-in token must have.
 #[derive(Debug, Default)]
 pub struct Token {
-    /// The path at which it was wrapped.
+    /// The path at which the token was wrapped.
     pub creation_path: Option<At<String>>,
-    /// Longest life of the wrapping token.
+    /// The longest life of the wrapping token.
     pub max_wrap_ttl: Option<At<String>>,
-    /// Shortest life of the client token.
+    /// The shortest life of the client token.
     pub min_ttl: Option<At<String>>,
-    /// Exactly these besides `default`.
+    /// The exact policies besides `default`.
     pub policies: Option<Vec<At<String>>>,
-    /// Who hands it in.
+    /// The program that hands the token in.
     pub from: Option<At<String>>,
-    /// How often somebody looks whether the client token was revoked.
+    /// The interval between the keeper's checks for a revocation.
     pub revocation_check: Option<At<String>>,
 }
 
 /// The certificate to ask for.
 #[derive(Debug, Default)]
 pub struct Certificate {
-    /// Mount of the PKI engine.
+    /// The mount of the PKI engine.
     pub mount: Option<At<String>>,
-    /// Role of the PKI engine.
+    /// The role of the PKI engine.
     pub role: Option<At<String>>,
-    /// Subject common name.
+    /// The subject's common name.
     pub common_name: Option<At<String>>,
     /// Subject alternative names of type DNS.
     pub dns_names: Vec<At<String>>,
@@ -138,79 +138,79 @@ pub struct Certificate {
     pub ip_addresses: Vec<At<String>>,
     /// Subject alternative names of type URI.
     pub uris: Vec<At<String>>,
-    /// Life to ask for.
+    /// The life to ask for.
     pub ttl: Option<At<String>>,
-    /// Kind of key.
+    /// The kind of key.
     pub key_type: Option<At<String>>,
-    /// File with the trust anchors.
+    /// The file with the trust anchors.
     pub ca_file: Option<At<String>>,
-    /// Vault path that answers the trust anchors.
+    /// The Vault path that answers the trust anchors.
     pub ca_path: Option<At<String>>,
 }
 
 /// The Java stores.
 #[derive(Debug, Default)]
 pub struct Java {
-    /// File name of the key store.
+    /// The file name of the key store.
     pub keystore: Option<At<String>>,
-    /// File name of the trust store.
+    /// The file name of the trust store.
     pub truststore: Option<At<String>>,
-    /// Which encryption.
+    /// The encoding of both stores.
     pub profile: Option<At<String>>,
 }
 
-/// One credential.
+/// A dependency, whose credential is fetched.
 #[derive(Debug)]
 pub struct Dependency {
-    /// Its name, also that of its directory.
+    /// The name of the dependency and of its directory.
     pub name: At<String>,
-    /// Vault path.
+    /// The Vault path of the credential.
     pub path: Option<At<String>>,
-    /// `read` or `write`.
+    /// The method, `read` or `write`.
     pub method: Option<At<String>>,
-    /// What a `write` sends.
+    /// The fields that a `write` sends.
     pub data: Vec<(At<String>, At<String>)>,
-    /// Fields that must be there; others are not written.
+    /// The fields that must be there; others are not written.
     pub fields: Option<Vec<At<String>>>,
-    /// Extra files: name and template.
+    /// The extra files: name and template.
     pub files: Vec<(At<String>, At<String>)>,
-    /// What a dry run puts in place of the answer.
+    /// The fields that a dry run uses in place of an answer.
     pub sample: Vec<(At<String>, At<String>)>,
 }
 
 /// The secrets directory.
 #[derive(Debug, Default)]
 pub struct Secrets {
-    /// Its path.
+    /// The directory's path.
     pub directory: Option<At<String>>,
-    /// It may lie on a disk.
+    /// True where the directory may lie on a disk.
     pub allow_disk: bool,
-    /// How long a credential that was replaced may still be used.
+    /// The time for which a credential that was replaced may still be used.
     pub revoke_after: Option<At<String>>,
 }
 
 /// The application's process.
 #[derive(Debug, Default)]
 pub struct Process {
-    /// How anteroom lives on.
+    /// The lifecycle of anteroom once the application runs.
     pub lifecycle: Option<At<String>>,
-    /// Whom the application runs as.
+    /// The application's user.
     pub user: Option<At<String>>,
-    /// How the application learns of a new generation: a signal, or a command.
+    /// The way in which the application learns of a new generation: a signal, or a command.
     pub on_rotate: Option<Words>,
-    /// How long that command may take.
+    /// The time limit of that command.
     pub on_rotate_timeout: Option<At<String>>,
-    /// What happens when the token's life is over.
+    /// The action at the end of the token's life.
     pub on_expiry: Option<At<String>>,
-    /// The signal that tells the application so.
+    /// The signal that tells the application of that end.
     pub expiry_signal: Option<At<String>>,
-    /// From TERM to KILL, when anteroom ends the application.
+    /// The time from TERM to KILL, when anteroom ends the application.
     pub stop_timeout: Option<At<String>>,
-    /// Signals go to the application's whole process group.
+    /// True where signals go to the application's whole process group.
     pub signal_group: bool,
-    /// Exit codes of the application that become 0.
+    /// The exit codes of the application that become 0.
     pub remap_exit: Vec<At<String>>,
-    /// Orphans are adopted by a process that is not PID 1 too.
+    /// True where orphans are adopted although this process is not PID 1.
     pub subreaper: bool,
 }
 
@@ -304,7 +304,7 @@ pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
     (manifest, mistakes)
 }
 
-/// `[vault]`, which the agent's configuration has too.
+/// Reads `[vault]`, which the agent's configuration has too.
 pub(crate) fn read_vault(t: &mut Table<'_>) -> Vault {
     Vault {
         address: t.text("address"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::{Config, Lifecycle, Method, OnExpiry, OnRotate, TrustAnchors, file};
 use crate::log::sanitised;
 
-/// Writes the plan for people.
+/// Formats the plan for people.
 pub fn text(config: &Config) -> String {
     let mut plan = String::new();
     let mut row = |name: &str, value: &str| {

@@ -1,4 +1,4 @@
-//! The least Vault policies: that of the service's own token, and that of its minter.
+//! The least Vault policies: one for the service's own token, and one for its minter.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,15 +7,15 @@ use std::time::Duration;
 use crate::config::{Config, Dependency, Method, TrustAnchors};
 use crate::log::sanitised;
 
-/// Life of a wrapping token, where the manifest says no other.
+/// The life of a wrapping token, where the manifest names no other.
 const WRAP_TTL: Duration = Duration::from_secs(30);
-/// Where the tokens of a token role are made.
+/// The path below which the tokens of a token role are made.
 const CREATE: &str = "auth/token/create/";
 
 const READ: &str = "read";
 const UPDATE: &str = "update";
 
-/// The policy of the service's token, for all that this asks from its start to its end.
+/// Writes the policy of the service's token, for every request from its start to its end.
 pub fn service(config: &Config) -> String {
     let mut policy = Policy::default();
     for certificate in config.certificates() {
@@ -71,7 +71,7 @@ pub fn service(config: &Config) -> String {
     policy.write(text)
 }
 
-/// The policy of the token that mints for the service: that of `anteroom mint`, or of an agent.
+/// Writes the policy of the token that mints for the service, in `anteroom mint` or an agent.
 pub fn minter(config: &Config) -> String {
     let path = &config.promise.creation_path;
     let longest = config.promise.max_wrap_ttl.unwrap_or(WRAP_TTL).as_secs();
@@ -133,12 +133,12 @@ pub fn minter(config: &Config) -> String {
     policy.write(text)
 }
 
-/// An engine other than KV version 2 may lease what it answers.
+/// Says whether an engine may lease its answers, as every engine other than KV version 2 may.
 fn may_lease(dependency: &Dependency) -> bool {
     !dependency.path.contains("/data/")
 }
 
-/// The names of the service's policies: as promised, else that of its token role.
+/// Lists the names of the service's policies: as promised, else that of its token role.
 fn policies(config: &Config) -> Vec<String> {
     let promise = &config.promise;
     let promised = promise.policies.iter().flatten();
@@ -155,7 +155,7 @@ fn policies(config: &Config) -> Vec<String> {
     names
 }
 
-/// The variable in front of a command, where the service has a namespace.
+/// Writes the variable in front of a command, where the service has a namespace.
 fn within(config: &Config) -> String {
     match &config.promise.namespace {
         Some(namespace) => format!("VAULT_NAMESPACE={} ", quoted(namespace)),
@@ -163,8 +163,8 @@ fn within(config: &Config) -> String {
     }
 }
 
-/// A word of a shell's command, which no shell reads as anything else: names come from the manifest, and an operator may
-/// copy the command.
+/// Quotes a word of a shell's command, so that no shell reads it as anything else: names come from the manifest, and
+/// an operator may copy the command.
 fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:+@".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -198,7 +198,8 @@ impl Stanza {
 }
 
 impl Policy {
-    /// Grants this at the path; the stanza is the path's own, also where the path was granted something before.
+    /// Grants a capability at the path; the stanza is the path's own, also where the path was granted something
+    /// before.
     fn grant(&mut self, path: &str, capability: &'static str, why: &str) -> &mut Stanza {
         let known = self.0.iter().position(|stanza| stanza.path == path);
         let at = known.unwrap_or(self.0.len());
@@ -264,7 +265,7 @@ impl Policy {
         revocation.limits = parameters(&[format!("\"lease_id\" = [{ids}]")]);
     }
 
-    /// As HCL, behind this text.
+    /// Writes the policy as HCL, behind this text.
     fn write(&self, mut text: String) -> String {
         for stanza in &self.0 {
             text.push('\n');
@@ -286,7 +287,7 @@ impl Policy {
     }
 }
 
-/// A line of its own, whatever the words hold.
+/// Writes a comment of one line, whatever the words hold.
 fn comment(text: &mut String, words: &str) {
     let _ = writeln!(text, "# {}", sanitised(words, 2048));
 }

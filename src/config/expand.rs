@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 
 use crate::environment::Environment;
 
-/// What a name in `${…}` may stand for.
+/// The values that a name in `${…}` may stand for.
 pub(super) struct Names<'a> {
-    /// `${app}`, once it is known.
+    /// The value of `${app}`, once it is known.
     pub(super) app: Option<&'a str>,
-    /// `${environment}`, once it is known.
+    /// The value of `${environment}`, once it is known.
     pub(super) environment: Option<&'a str>,
-    /// Every other name.
+    /// The variables, for every other name.
     pub(super) variables: &'a Environment,
-    /// A variable that is not set becomes its own name in lower case instead of a mistake, and is noted here.
+    /// The variables that were invented: one that is not set becomes its own name in lower case instead of a mistake.
     pub(super) invented: Option<&'a RefCell<BTreeSet<String>>>,
 }
 
-/// Puts the values in; `$${` stands for `${` itself.
+/// Expands `${…}`; `$${` stands for `${` itself.
 pub(super) fn expand(text: &str, names: &Names<'_>) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
@@ -82,7 +82,7 @@ fn value(reference: &str, names: &Names<'_>) -> Result<String, String> {
     }
 }
 
-/// POSIX: letters, digits and underscores, no digit first.
+/// Says whether POSIX allows a variable's name: letters, digits and underscores, no digit first.
 pub(super) fn is_variable_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())

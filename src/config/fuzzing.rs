@@ -56,7 +56,7 @@ pub fn manifest(input: &[u8]) {
     }
 }
 
-/// Each mistake is somewhere in the manifest.
+/// Checks that each mistake is somewhere in the manifest.
 fn check_places(mistakes: &[Mistake], text: &str) {
     let lines = text.lines().count() + 1;
     for place in mistakes.iter().filter_map(|mistake| mistake.place) {
@@ -65,7 +65,7 @@ fn check_places(mistakes: &[Mistake], text: &str) {
     }
 }
 
-/// Whatever the manifest holds, a policy is comments, and paths with what may be done there.
+/// Checks that a policy is comments, and paths with what may be done there, whatever the manifest holds.
 fn check_policy(policy: &str) {
     let mut is_inside = false;
     for line in policy.lines() {

@@ -17,7 +17,7 @@ use crate::environment::Environment;
 use crate::manifest::{self, At, Manifest, Mistake};
 use crate::text::{label, named, positive};
 
-/// What the process found around it, as plain values.
+/// The surroundings of the process, as plain values.
 pub struct Surroundings {
     /// The environment as received.
     pub environment: Environment,
@@ -25,23 +25,23 @@ pub struct Surroundings {
     pub passwd: String,
     /// The text of `/etc/group`, empty when there is none.
     pub group: String,
-    /// Effective user id.
+    /// The effective user id.
     pub uid: u32,
-    /// Effective group id.
+    /// The effective group id.
     pub gid: u32,
 }
 
-/// Where the files go unless something else is said.
+/// The default directory of the files.
 pub const SECRETS_DIR: &str = "/run/secrets";
-/// The time from start to exec, unless something else is said.
+/// The default time from start to exec.
 pub const DEADLINE: Duration = Duration::from_secs(25);
-/// How long an agent's token is waited for.
+/// The default wait for an agent's token.
 const AGENT_WAIT: Duration = Duration::from_secs(20);
 const MIN_TTL: Duration = Duration::from_secs(10);
-/// As the Vault CLI has it.
+/// The default wait for one answer, as in the Vault CLI.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Brings everything together; `text` is the manifest's.
+/// Brings flags, environment and manifest together; `text` is the manifest's.
 pub fn resolve(
     cli: &Cli,
     text: &str,
@@ -88,7 +88,7 @@ pub fn resolve(
     })
 }
 
-/// Where Vault is when there is no manifest, and what its user may not expect.
+/// Reads from the environment where Vault is, with notices for its user.
 pub fn vault_from_environment(
     environment: &Environment,
 ) -> Result<(super::Vault, Vec<String>), Error> {
@@ -98,7 +98,7 @@ pub fn vault_from_environment(
     }
 }
 
-/// Where Vault is, by `[vault]` and the environment; what is wrong with them, and what their user may not expect.
+/// Reads from `[vault]` and the environment where Vault is, with the mistakes in them and notices for their user.
 pub fn vault_alone(
     table: &manifest::Vault,
     environment: &Environment,
@@ -145,7 +145,7 @@ impl Resolver<'_> {
         });
     }
 
-    /// The values that `${…}` may stand for.
+    /// Collects the values that `${…}` may stand for.
     fn names(&self) -> Names<'_> {
         let invents = matches!(
             self.purpose,
@@ -159,7 +159,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Puts `${…}` in, then reads the text with `parse`; what goes wrong becomes a mistake at its place.
+    /// Expands `${…}`, then reads the text with `parse`; a failure becomes a mistake at its place.
     fn parsed<T>(
         &mut self,
         value: &At<String>,
@@ -189,7 +189,7 @@ impl Resolver<'_> {
             .collect()
     }
 
-    /// A value that must be written in the manifest.
+    /// Takes a value that the manifest must contain.
     fn required<T>(
         &mut self,
         value: Option<&At<String>>,
@@ -288,7 +288,7 @@ impl Resolver<'_> {
         Some(chosen.unwrap_or(DEADLINE))
     }
 
-    /// A token that is handed in some other way wins over the agent's.
+    /// Chooses where the token arrives: one that is handed in another way wins over the agent's.
     fn delivery(
         &mut self,
         cli: &Cli,

@@ -31,7 +31,7 @@ impl Document<'_> {
     }
 }
 
-/// What may be one string or several.
+/// One string, or a list of strings.
 #[derive(Debug, Clone)]
 pub enum Words {
     /// A string.
@@ -43,7 +43,7 @@ pub enum Words {
 /// One table of the document.
 pub(crate) struct Table<'a> {
     document: Rc<Document<'a>>,
-    /// As written between brackets; empty for the document itself.
+    /// The name as written between brackets; empty for the document itself.
     name: String,
     entries: Vec<(Spanned<DeString<'a>>, Spanned<DeValue<'a>>)>,
     known: Vec<&'static str>,
@@ -97,7 +97,7 @@ impl<'a> Table<'a> {
         self.document.mistake(value.span(), text);
     }
 
-    /// A string.
+    /// Takes a string.
     pub(crate) fn text(&mut self, key: &'static str) -> Option<At<String>> {
         let value = self.take(key)?;
         let text = self.as_text(&value);
@@ -117,7 +117,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A boolean; false when it is not there.
+    /// Takes a boolean; false when the key is missing.
     pub(crate) fn flag(&mut self, key: &'static str) -> bool {
         match self.take(key) {
             None => false,
@@ -131,7 +131,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A number from 0 to 4294967295.
+    /// Takes a number from 0 to 4294967295.
     #[cfg(feature = "agent")]
     pub(crate) fn number(&mut self, key: &'static str) -> Option<u32> {
         let value = self.take(key)?;
@@ -145,7 +145,7 @@ impl<'a> Table<'a> {
         number
     }
 
-    /// A list of strings.
+    /// Takes a list of strings.
     pub(crate) fn texts(&mut self, key: &'static str) -> Option<Vec<At<String>>> {
         let value = self.take(key)?;
         let texts = self.as_texts(key, &value);
@@ -155,7 +155,7 @@ impl<'a> Table<'a> {
         texts
     }
 
-    /// A string or a list of strings.
+    /// Takes a string or a list of strings.
     pub(crate) fn words(&mut self, key: &'static str) -> Option<Words> {
         let value = self.take(key)?;
         let place = self.document.place(value.span());
@@ -195,7 +195,7 @@ impl<'a> Table<'a> {
         Some(texts)
     }
 
-    /// An inner table.
+    /// Takes an inner table.
     pub(crate) fn table(&mut self, key: &'static str) -> Option<Table<'a>> {
         let value = self.take(key)?;
         self.inner(key, value)
@@ -236,7 +236,7 @@ impl<'a> Table<'a> {
         rest
     }
 
-    /// A list of inner tables, as in `[[key]]`, each with its place.
+    /// Takes a list of inner tables, as in `[[key]]`, each with its place.
     #[cfg(feature = "agent")]
     pub(crate) fn list(&mut self, key: &'static str) -> Vec<(Place, Table<'a>)> {
         let Some(value) = self.take(key) else {
@@ -262,7 +262,7 @@ impl<'a> Table<'a> {
             .collect()
     }
 
-    /// All inner tables, whatever their names.
+    /// Takes all inner tables, whatever their names.
     pub(crate) fn tables(&mut self) -> Vec<(At<String>, Table<'a>)> {
         self.rest()
             .into_iter()
@@ -273,7 +273,7 @@ impl<'a> Table<'a> {
             .collect()
     }
 
-    /// All entries, whatever their names: strings, and numbers and booleans in their own text.
+    /// Takes all entries, whatever their names: strings, and numbers and booleans in their own text.
     pub(crate) fn entries(&mut self) -> Vec<(At<String>, At<String>)> {
         self.rest()
             .into_iter()

@@ -10,7 +10,7 @@ use crate::template::{self, Known, Template};
 use crate::text::{file_name, named, vault_path};
 
 impl Resolver<'_> {
-    /// The names that templates may use, as far as they are known before there is a value.
+    /// Collects the names that templates may use, as far as they are known before there is a value.
     pub(super) fn known(&self, manifest: &Manifest) -> Known {
         let received = &self.surroundings.environment;
         let variables = self.purpose.is_here().then(|| {
@@ -25,7 +25,7 @@ impl Resolver<'_> {
         known
     }
 
-    /// The declared fields, without a word on what is wrong with them.
+    /// Collects the declared fields, without reporting what is wrong with them.
     fn declared(&self, table: &manifest::Dependency) -> Option<Vec<String>> {
         let fields = table.fields.as_ref()?.iter();
         let text = |field: &At<String>| {
@@ -178,7 +178,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Two things that would get one file name, or one name in templates.
+    /// Reports two things that would get one file name, or one name in templates.
     pub(super) fn check_distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
         let mut taken = [file::STATUS, file::TOKEN].map(str::to_owned).to_vec();
         if manifest.certificate.is_some() {

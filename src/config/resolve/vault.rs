@@ -7,7 +7,7 @@ use crate::config::{Promise, Purpose, Vault};
 use crate::manifest::{self, At, Place};
 use crate::text::{Address, duration, is_host_name, namespace, positive, vault_path};
 
-/// Variables that other clients of Vault go by, and why this one does not.
+/// The variables that other clients of Vault go by, and why this one does not.
 const IGNORED: [(&[&str], &str); 4] = [
     (
         &["VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"],
@@ -43,7 +43,7 @@ const IGNORED: [(&[&str], &str); 4] = [
     ),
 ];
 
-/// A value of `[vault]`, and where it comes from.
+/// A value of `[vault]`, and its source.
 struct Chosen {
     text: String,
     from: Origin,
@@ -154,7 +154,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// Says which variables other clients would go by, once for each kind.
+    /// Notes which variables other clients would go by, once for each kind.
     fn notice_ignored(&mut self) {
         for (names, why) in IGNORED {
             let set: Vec<&str> = names
@@ -172,7 +172,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// The first of these variables that is set, unless the manifest is pinned, else what the manifest says.
+    /// Chooses the first of these variables that is set, unless the manifest is pinned; else the manifest's value.
     fn chosen(
         &mut self,
         pin: bool,
