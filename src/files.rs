@@ -1,5 +1,5 @@
-//! From secrets to the bytes of files: the same for a dry run and a start, and with no part of the world in it but chance
-//! for the Java stores.
+//! From secrets to the bytes of files: the same for a dry run and a start, and a function of its arguments but for the
+//! random bytes of the Java stores.
 
 pub mod keystore;
 pub mod rehearsal;
@@ -19,31 +19,31 @@ use scope::Scope;
 
 /// One file of a generation.
 pub struct File {
-    /// Path below the secrets directory: a name, or a dependency's name and a name.
+    /// The path below the secrets directory: a name, or a dependency's name and a name.
     pub path: String,
-    /// Permission bits.
+    /// The permission bits.
     pub mode: u32,
-    /// What is in it.
+    /// The content of the file.
     pub contents: Secret<Vec<u8>>,
 }
 
 /// The answer for one dependency, whatever engine gave it.
 pub struct Credential {
-    /// Field names and values.
+    /// The names and values of the fields.
     pub fields: Vec<(String, Secret)>,
-    /// The lease it lives under, when it has one.
+    /// The credential's lease, where it has one.
     pub lease: Option<Lease>,
-    /// The end that the answer names itself, when it does.
+    /// The end that the answer itself names, where it does.
     pub end: Option<OwnEnd>,
 }
 
 impl Credential {
-    /// The names of its fields.
+    /// Lists the names of the fields.
     pub fn field_names(&self) -> Vec<&str> {
         self.fields.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The value of a field.
+    /// Returns the value of a field.
     pub fn field(&self, name: &str) -> Option<&Secret> {
         self.fields
             .iter()
@@ -55,47 +55,47 @@ impl Credential {
 /// A lease, as Vault names it.
 #[derive(Debug, Clone)]
 pub struct Lease {
-    /// Its id.
+    /// The lease's id.
     pub id: String,
-    /// Seconds from the answer on.
+    /// The life in seconds, counted from the answer.
     pub duration: u64,
-    /// It can be renewed.
+    /// True where the lease can be renewed.
     pub renewable: bool,
 }
 
 /// An end that an answer names beside its lease, or without one; lives are seconds from the answer on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnEnd {
-    /// The answer lives so long.
+    /// The answer lives for this time.
     In {
         /// The life that is left.
         life: u64,
-        /// The life that it had when it was new.
+        /// The life that a new answer has.
         whole: u64,
     },
-    /// The engine puts another value in its place then, and gives this one until then.
+    /// The engine puts another value in the place of this one then, and answers this one until then.
     Rotation {
         /// The life that is left.
         life: u64,
-        /// The life that it had when it was new, as far as the answer says.
+        /// The life that a new answer has, as far as the answer says.
         whole: u64,
     },
-    /// At this time of the server's clock, in seconds of Unix.
+    /// The answer ends at this time of the server's clock, in seconds of Unix time.
     At(i64),
 }
 
-/// What was fetched for one entry of the manifest, together with that entry.
+/// The answer for one entry of the manifest, together with that entry.
 pub enum Material<'a> {
     /// A certificate with its key.
     Certificate {
-        /// The entry.
+        /// The entry of the manifest.
         spec: &'a Certificate,
         /// The certificate.
         issued: Box<Issued>,
     },
     /// A credential.
     Credential {
-        /// The entry.
+        /// The entry of the manifest.
         spec: &'a Dependency,
         /// The credential.
         credential: Credential,
@@ -103,7 +103,7 @@ pub enum Material<'a> {
 }
 
 impl Material<'_> {
-    /// The name of the entry, also in events and in `ANTEROOM_CHANGED`.
+    /// Returns the name of the entry, also in events and in `ANTEROOM_CHANGED`.
     pub fn name(&self) -> &str {
         match self {
             Material::Certificate { spec, .. } => &spec.name,
@@ -112,47 +112,47 @@ impl Material<'_> {
     }
 }
 
-/// What a start hands out: files for the secrets directory and variables for the application.
+/// The output of a start: files for the secrets directory and variables for the application.
 pub struct Rendered {
     /// The files of one generation.
     pub files: Vec<File>,
-    /// What is added to the application's environment.
+    /// The variables that are added to the application's environment.
     pub variables: Vec<(String, Secret)>,
 }
 
-/// Something could not be given its form.
+/// Every way in which rendering fails.
 #[derive(Debug)]
 pub enum Error {
-    /// A field that the manifest wants is not in the answer.
+    /// A field that the manifest wants is missing from the answer.
     MissingField {
-        /// The dependency.
+        /// The dependency's name.
         dependency: String,
-        /// Its Vault path.
+        /// The dependency's Vault path.
         path: String,
-        /// The field.
+        /// The missing field.
         field: String,
         /// The fields that are there.
         present: Vec<String>,
     },
     /// A field's name cannot be the name of a file.
     FieldName {
-        /// The dependency.
+        /// The dependency's name.
         dependency: String,
-        /// The field.
+        /// The field's name.
         field: String,
-        /// Why not.
+        /// The reason against the name.
         reason: String,
     },
-    /// A template asks for something that is not there, or does something that cannot be done.
+    /// A template asks for a value that is missing, or does something that cannot be done.
     Template {
-        /// The file or variable that it makes.
+        /// The file or variable that the template makes.
         target: String,
-        /// What is wrong, without any value.
+        /// The mistake, without any value.
         reason: String,
     },
-    /// The stores could not be written.
+    /// The Java stores could not be written.
     KeyStore {
-        /// What the library said.
+        /// The library's reason.
         reason: String,
     },
 }
@@ -194,7 +194,8 @@ impl std::error::Error for Error {}
 const PUBLIC: u32 = 0o444;
 const PRIVATE: u32 = 0o400;
 
-/// Gives everything its form; `store_password` opens the Java stores, and `secrets_dir` is the path that readers will use.
+/// Renders all files and variables; `store_password` opens the Java stores, and `secrets_dir` is the path that readers
+/// will use.
 pub fn render(
     config: &Config,
     materials: &[&Material<'_>],

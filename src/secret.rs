@@ -16,7 +16,7 @@ impl<T: Zeroize> Secret<T> {
         Secret(value)
     }
 
-    /// The value itself; every use of a secret is found by searching for this name.
+    /// Returns the value itself; every use of a secret is found by searching for this name.
     pub fn expose(&self) -> &T {
         &self.0
     }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 use crate::text_file;
 
-/// Longest token that is sent anywhere.
+/// The longest token that is sent anywhere.
 const TOKEN_MAX: u64 = 4096;
 
 /// Another user than this process's own can read the file, or can put another secret into it.
@@ -25,7 +25,7 @@ pub enum Exposed {
     Owner {
         /// The user.
         owner: u32,
-        /// Who this process is.
+        /// The user of this process.
         process: u32,
     },
 }
@@ -51,7 +51,8 @@ impl fmt::Display for Exposed {
 
 impl std::error::Error for Exposed {}
 
-/// Opens the file itself: ELOOP for a symbolic link, and a pipe without a writer does not hold the open up.
+/// Opens the file itself: a symbolic link is refused with ELOOP, and a pipe without a writer does not hold the open
+/// up.
 pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -75,7 +76,7 @@ fn check_for(mode: u32, owner: u32, process: u32) -> Result<(), Exposed> {
     Ok(())
 }
 
-/// The file of a token, or of another secret in one line, cannot be used.
+/// Every reason against the file of a token, or of another secret in one line.
 #[derive(Debug)]
 pub enum Unusable {
     /// The file cannot be read, or not only by its owner.
@@ -139,7 +140,7 @@ pub fn read(path: &Path) -> Result<Option<Secret>, Unusable> {
     }
 }
 
-/// Takes what may be a token, or says why it is none.
+/// Accepts a text that may be a token, or says why it is none.
 pub fn checked(token: &[u8]) -> Result<Secret, &'static str> {
     if token.is_empty() {
         return Err("it is empty");

@@ -33,58 +33,58 @@ use lock::Lock;
 
 /// The link that is swung.
 const DATA: &str = "..data";
-/// Its successor, before it takes the name.
+/// The next `..data`, before it takes the name.
 const DATA_NEXT: &str = "..data.next";
-/// Hidden directories of generations begin with this.
+/// The beginning of the names of generations, which are hidden directories.
 const GENERATION: &str = "..generation-";
-/// What `status.json` leads to: it changes while a generation stays.
+/// The target of `status.json`, which changes while a generation stays.
 const STATUS: &str = "..status";
-/// Its successor, before it takes the name.
+/// The next `..status`, before it takes the name.
 const STATUS_NEXT: &str = "..status.next";
-/// Locked by the start that has the directory, for as long as it keeps the files fresh.
+/// The file that a start has locked for as long as it has the directory, or keeps the files fresh.
 const KEEPER: &str = "..keeper";
 /// `RAMFS_MAGIC`, which nix does not name (statfs(2)).
 const RAMFS: i64 = 0x8584_58f6;
-/// Room that a start needs at the least.
+/// The least room that a start needs.
 const ROOM_MIN: u64 = 256 << 10;
-/// Most bytes of a status: a manifest's worth of names.
+/// The most bytes of a status: a manifest's worth of names.
 const STATUS_MAX: u64 = 16 << 20;
 
-/// The directory cannot be used or written.
+/// Every way in which the directory cannot be used or written.
 #[derive(Debug)]
 pub enum Error {
-    /// It is missing, no directory, or out of reach.
+    /// The path leads nowhere, to no directory, or to one that is out of reach.
     Unusable {
-        /// The path.
+        /// The directory's path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the directory.
         reason: String,
     },
-    /// It is on a disk.
+    /// The directory is on a disk.
     NotTmpfs {
-        /// The path.
+        /// The directory's path.
         path: PathBuf,
     },
-    /// It is mounted read-only.
+    /// The directory is mounted read-only.
     ReadOnly {
-        /// The path.
+        /// The directory's path.
         path: PathBuf,
     },
-    /// Another start has it.
+    /// Another start has the directory.
     Kept {
-        /// The path.
+        /// The directory's path.
         path: PathBuf,
     },
-    /// A name that is wanted belongs to somebody else.
+    /// A wanted name belongs to something that anteroom did not make.
     Taken {
-        /// The path.
+        /// The directory's path.
         path: PathBuf,
-        /// The name.
+        /// The name that is taken.
         name: String,
     },
-    /// Nothing can be made in it.
+    /// Nothing can be made in the directory.
     Unwritable {
-        /// The path.
+        /// The directory's path.
         path: PathBuf,
         /// The system's complaint.
         reason: String,
@@ -157,12 +157,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Whom the files shall belong to, when that is not who writes them.
+/// The owner of the files, where that is not the process that writes them.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner {
-    /// User id.
+    /// The user id.
     pub uid: u32,
-    /// Group id.
+    /// The group id.
     pub gid: u32,
 }
 
@@ -171,13 +171,13 @@ pub struct SecretsDir {
     path: PathBuf,
     directory: OwnedFd,
     owner: Option<Owner>,
-    /// Made for this run, and removed with it.
+    /// True where the directory was made for this run, and is removed with it.
     is_private: bool,
-    /// Tells this start's generations from others'.
+    /// The number that tells this start's generations from others'.
     id: u32,
-    /// Held while the directory is this start's, and this process has to do with it.
+    /// The lock, held while the directory is this start's, and this process has to do with it.
     lock: Option<Lock>,
-    /// The lock was lost, and is there again.
+    /// True where the lock was lost, and is there again.
     lock_is_new: bool,
 }
 
@@ -253,12 +253,12 @@ impl SecretsDir {
         })
     }
 
-    /// Made for this run, and removed with it.
+    /// Says whether the directory was made for this run, and is removed with it.
     pub fn is_private(&self) -> bool {
         self.is_private
     }
 
-    /// The path.
+    /// Returns the directory's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -292,7 +292,7 @@ impl SecretsDir {
         text_file::read(&directory.join(file::STATUS), STATUS_MAX)
     }
 
-    /// Things about the file system that somebody should look at, from the texts of `/proc/self/mountinfo` and
+    /// Warns of what the operator should look at in the file system, by the texts of `/proc/self/mountinfo` and
     /// `/proc/swaps`.
     pub fn swap_warning(&self, mountinfo: &str, swaps: &str) -> Option<String> {
         let path = self.path.to_str()?;
@@ -343,7 +343,8 @@ impl SecretsDir {
                 .is_some_and(|link| link.starts_with(GENERATION))
     }
 
-    /// By an earlier start, that is: in a directory that everybody may write, others can plant the same names.
+    /// Says whether an earlier start has made this: in a directory that all users may write, others can plant the same
+    /// names.
     fn is_made_by_us(&self, name: &str) -> bool {
         let euid = geteuid().as_raw();
         let owner = self.owner.map_or(euid, |owner| owner.uid);
@@ -370,7 +371,7 @@ impl SecretsDir {
         Ok(!self.exists(name)? || self.is_ours(name))
     }
 
-    /// A name that is wanted belongs to something else.
+    /// Makes the error for a wanted name that belongs to something else.
     pub fn taken(&self, name: &str) -> Error {
         Error::Taken {
             path: self.path.clone(),
@@ -378,7 +379,7 @@ impl SecretsDir {
         }
     }
 
-    /// Nothing can be made in it.
+    /// Makes the error for a directory in which nothing can be made.
     fn unwritable(&self, errno: Errno) -> Error {
         Error::Unwritable {
             path: self.path.clone(),
@@ -399,7 +400,7 @@ impl SecretsDir {
         self.list().unwrap_or_default()
     }
 
-    /// All names; the first error ends it, since a listing that fails does so for ever.
+    /// Lists all names; the first error ends the listing, since one that fails does so for ever.
     fn list(&self) -> Result<Vec<String>, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut listing = Dir::openat(&self.directory, ".", flags, Mode::empty())?;
@@ -416,7 +417,7 @@ impl SecretsDir {
     }
 }
 
-/// Whether the mode lets this user pass through; a group besides its own may let it in, so that any group counts.
+/// Says whether the mode lets this user pass through; a group besides its own may let it in, so that any group counts.
 fn may_enter(stat: &FileStat, owner: Owner) -> bool {
     let passes = |bit: Mode| stat.st_mode & bit.bits() != 0;
     if owner.uid == 0 {
@@ -430,7 +431,7 @@ fn may_enter(stat: &FileStat, owner: Owner) -> bool {
     }
 }
 
-/// Where a visible name points.
+/// Returns the target of a visible name.
 fn target(name: &str) -> String {
     match name {
         file::STATUS => STATUS.to_owned(),

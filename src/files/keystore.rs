@@ -82,7 +82,7 @@ pub fn encode(
     })
 }
 
-/// System properties for `JDK_JAVA_OPTIONS=@file`: Java prints that variable, but not what the file holds.
+/// Builds the system properties for `JDK_JAVA_OPTIONS=@file`: Java prints that variable, but not what the file holds.
 pub fn java_arguments(java: &Java, secrets_dir: &str, password: &Secret) -> Secret<Vec<u8>> {
     let mut text = String::with_capacity(1024 + 2 * secrets_dir.len());
     for (property, file) in [
@@ -100,7 +100,8 @@ pub fn java_arguments(java: &Java, secrets_dir: &str, password: &Secret) -> Secr
     Secret::new(text.into_bytes())
 }
 
-/// As the java launcher reads its argument files: quotes around what holds a blank, a backslash before a backslash.
+/// Quotes an argument as the java launcher reads its argument files: quotes around what holds a blank, a backslash
+/// before a backslash.
 fn quoted(argument: &str) -> String {
     if argument.contains([' ', '\t', '#', '\'', '"', '\\']) {
         format!(
@@ -112,7 +113,7 @@ fn quoted(argument: &str) -> String {
     }
 }
 
-/// 192 random bits, as text that needs no quoting anywhere.
+/// Makes 192 random bits, as text that needs no quoting anywhere.
 pub fn password() -> Secret {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);

@@ -1,4 +1,4 @@
-//! Every template once with samples, so that what a start would stumble over is found while the token is untouched.
+//! The rehearsal: every template is rendered with samples, so that mistakes are found while the token is untouched.
 
 use super::scope::Scope;
 use super::{Material, sample};

@@ -1,4 +1,4 @@
-//! A credential as the manifest lets one expect it, before there is an answer.
+//! The sample of a credential, made from the manifest before there is an answer.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,8 @@ use crate::config::{Config, Dependency};
 use crate::secret::Secret;
 use crate::template::RESERVED;
 
-/// Takes the samples of the manifest, and an invented value for every other field that it names.
+/// Makes a credential of the manifest's samples, and of an invented value for every other field that the manifest
+/// names.
 pub fn credential(dependency: &Dependency, config: &Config) -> Credential {
     let mut fields: Vec<(String, Secret)> = dependency
         .sample
@@ -27,7 +28,8 @@ pub fn credential(dependency: &Dependency, config: &Config) -> Credential {
     }
 }
 
-/// The declared fields; where none are, those that templates name, and engines that make users answer these two.
+/// Collects the declared fields; where none are declared, those that templates name, and the two that engines with
+/// users answer.
 fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
     if let Some(fields) = &dependency.fields {
         return fields.iter().cloned().collect();

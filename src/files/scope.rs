@@ -1,4 +1,4 @@
-//! What the templates of a start may use: labels, variables, the directory and the credentials.
+//! The values that the templates of a start may use: labels, variables, the directory and the credentials.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,12 @@ use crate::config::Config;
 use crate::environment::TOKEN_VARIABLES;
 use crate::template::{RESERVED, Value, Values, map};
 
-/// What all templates of a start may use.
+/// The values that all templates of a start may use.
 pub(super) struct Scope(BTreeMap<String, Value>);
 
 impl Scope {
-    /// The labels, the environment without tokens, the secrets directory, and each dependency under its identifier.
+    /// Collects the labels, the environment without tokens, the secrets directory, and each dependency under its
+    /// identifier.
     pub(super) fn new(config: &Config, materials: &[&Material<'_>], secrets_dir: &str) -> Scope {
         let mut values = BTreeMap::new();
         values.insert("app".to_owned(), Value::from(config.app.as_str()));
@@ -39,23 +40,23 @@ impl Scope {
         Scope(values)
     }
 
-    /// The name is the same in every start of this container, unlike a credential.
+    /// Says whether the value of a name is the same in every start of this container, unlike a credential's.
     pub(super) fn is_plain(&self, name: &str) -> bool {
         RESERVED.contains(&name)
     }
 
-    /// Has every variable set, for a look at templates where those of the container are not known.
+    /// Sets every variable, for a look at templates where those of the container are not known.
     pub(super) fn invent_variables(&mut self) {
         let any = Value::from_object(AnyVariable);
         self.0.insert("env".to_owned(), any);
     }
 
-    /// For a variable: everything.
+    /// Returns everything, for a variable.
     pub(super) fn all(&self) -> Values {
         Values(self.0.clone())
     }
 
-    /// For a file of one dependency: everything, and its own fields without the dependency's name before them.
+    /// Returns everything for a file of one dependency, its own fields also without the dependency's name before them.
     pub(super) fn within(&self, credential: &Credential) -> Values {
         let mut values = self.0.clone();
         values.extend(fields(credential));

@@ -9,19 +9,19 @@ use time::format_description::well_known::Rfc3339;
 pub struct Status {
     /// The service's name.
     pub app: String,
-    /// The environment it runs in.
+    /// The environment that the service runs in.
     pub environment: String,
-    /// Nothing here came from a Vault.
+    /// True where nothing came from a Vault.
     pub dry_run: bool,
-    /// Somebody keeps all this fresh.
+    /// True where a keeper keeps the files fresh.
     pub kept: bool,
-    /// When the files were rendered.
+    /// The time when the files were rendered.
     pub rendered: String,
-    /// When this was written.
+    /// The time when this status was written.
     pub written: String,
-    /// Since when Vault has not answered.
+    /// The time since which Vault has not answered.
     pub vault_away_since: Option<String>,
-    /// Since when what follows could not be written to the files: they hold what was before.
+    /// The time since which a change could not be written to the files: they hold what was before.
     pub unpublished_since: Option<String>,
     /// The client token.
     pub token: Option<Token>,
@@ -31,63 +31,63 @@ pub struct Status {
     pub dependencies: Vec<Dependency>,
 }
 
-/// What is known of the client token.
+/// The life of the client token.
 #[derive(Serialize, Deserialize)]
 pub struct Token {
-    /// Seconds it lives whenever it is renewed.
+    /// The seconds that the token lives whenever it is renewed.
     pub lease_duration: u64,
-    /// Its end unless it is renewed; none beyond the calendar.
+    /// The end of the token unless it is renewed; none beyond the calendar.
     pub expires: Option<String>,
-    /// Its end in any case, when that is known.
+    /// The end of the token in any case, where that is known.
     pub expires_at_last: Option<String>,
-    /// Why it is of no use any more.
+    /// The reason why the token is of no use any more.
     pub lost: Option<Loss>,
 }
 
-/// How a token was lost.
+/// The ways in which a token is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Loss {
-    /// Somebody revoked it.
+    /// The token was revoked.
     Revoked,
-    /// Its life is over.
+    /// The token's life is over.
     Expired,
 }
 
-/// What is known of the certificate.
+/// The identity and the life of the certificate.
 #[derive(Serialize, Deserialize)]
 pub struct Certificate {
-    /// Colon-separated hexadecimal, as Vault writes it.
+    /// The serial number in colon-separated hexadecimal, as Vault writes it.
     pub serial_number: String,
-    /// Subject common name.
+    /// The subject's common name.
     pub common_name: String,
-    /// Its end by itself.
+    /// The end of the certificate's validity.
     pub not_after: String,
-    /// Its end in any case: one with a lease is revoked with the token.
+    /// The end in any case: a certificate with a lease is revoked with the token.
     pub expires: String,
 }
 
-/// What is known of a credential.
+/// The identity and the life of a credential.
 #[derive(Serialize, Deserialize)]
 pub struct Dependency {
-    /// Its name.
+    /// The dependency's name.
     pub name: String,
-    /// Its Vault path.
+    /// The dependency's Vault path.
     pub path: String,
-    /// The names of its fields.
+    /// The names of the fields.
     pub fields: Vec<String>,
-    /// The lease it lives under.
+    /// The id of the credential's lease.
     pub lease_id: Option<String>,
-    /// Seconds that the lease lives whenever it is renewed.
+    /// The seconds that the lease lives whenever it is renewed.
     pub lease_duration: Option<u64>,
-    /// The lease can be renewed.
+    /// True where the lease can be renewed.
     pub renewable: Option<bool>,
-    /// Its end unless it is renewed: the lease's, or the token's at last.
+    /// The end unless the lease is renewed: the lease's, or the token's at last.
     pub expires: Option<String>,
 }
 
 impl Status {
-    /// The file's bytes.
+    /// Encodes the file.
     pub fn to_json(&self) -> Vec<u8> {
         let mut json = serde_json::to_vec_pretty(self).unwrap_or_default();
         json.push(b'\n');
@@ -95,7 +95,7 @@ impl Status {
     }
 }
 
-/// A time as the file has it.
+/// Formats a time as the file has it.
 pub fn rfc3339(time: OffsetDateTime) -> String {
     time.replace_nanosecond(0)
         .unwrap_or(time)

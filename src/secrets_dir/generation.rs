@@ -1,4 +1,4 @@
-//! One consistent set of files: written whole where nobody looks, then shown at once.
+//! A generation, one consistent set of files: written whole out of its readers' sight, then shown at once.
 
 use std::fs::File as Descriptor;
 use std::io::Write;
@@ -16,7 +16,7 @@ use crate::files::File;
 use crate::random;
 use crate::secret::Secret;
 
-/// A generation that nobody sees yet.
+/// A generation that readers do not see yet.
 pub struct Generation {
     name: String,
     directory: OwnedFd,
@@ -31,9 +31,9 @@ impl Generation {
 /// The visible names after a publication.
 #[derive(Debug, Default)]
 pub struct Shown {
-    /// Names that were missing; at a first publication that is all of them.
+    /// The names that were missing; at a first publication that is all of them.
     pub made: Vec<String>,
-    /// Names that something else has, which is left alone.
+    /// The names that something else has, which is left alone.
     pub taken: Vec<String>,
 }
 
@@ -74,17 +74,17 @@ impl SecretsDir {
         let directory = self
             .open_directory(&self.directory, &name)
             .inspect_err(|_| {
-                // Without a descriptor to spare nobody else could remove it either.
+                // Later code could not remove it either, without a descriptor to spare.
                 let _ = unlinkat(&self.directory, name.as_str(), UnlinkatFlags::RemoveDir);
             })
             .map_err(|errno| self.unwritable(errno))?;
         Ok(Generation { name, directory })
     }
 
-    /// Writes the files of a generation, makes it the one that readers see, removes those before the last, and makes the
-    /// visible names that are missing; after a failure to write readers see what they saw before.
+    /// Writes the files of a generation, makes it the one that readers see, removes those before the last, and makes
+    /// the visible names that are missing; after a failure to write readers see what they saw before.
     ///
-    /// An error where another start has the directory by now.
+    /// Fails where another start has the directory by now.
     pub fn publish(&mut self, generation: Generation, files: &[File]) -> Result<Shown, Error> {
         let last = self.link(DATA);
         self.hold()
@@ -163,7 +163,7 @@ impl SecretsDir {
         Ok(shown)
     }
 
-    /// Writes the status anew; a reader finds the old one or the new one. It fails when another start has the directory
+    /// Writes the status anew; a reader finds the old one or the new one. Fails when another start has the directory
     /// by now.
     pub fn write_status(&mut self, json: Vec<u8>) -> Result<(), Error> {
         self.hold()?;
@@ -199,8 +199,8 @@ impl SecretsDir {
         written
             .write_all(file.contents.expose())
             .map_err(|error| errno(Errno::from_raw(error.raw_os_error().unwrap_or_default())))?;
-        // On the descriptor and after the last byte: whoever may read it finds it whole. What was given away only root
-        // with CAP_FOWNER may change.
+        // On the descriptor and after the last byte, so that a reader with the right finds the file whole. And before the
+        // file is given away: from then on only root with CAP_FOWNER may change the mode.
         fchmod(&written, Mode::from_bits_truncate(file.mode)).map_err(errno)?;
         self.give(&written).map_err(errno)
     }
@@ -225,7 +225,7 @@ impl SecretsDir {
     }
 }
 
-/// The directories that files lie in, below the generation's own.
+/// Lists the directories that files lie in, below the generation's own.
 fn parents(files: &[File]) -> Vec<&str> {
     let mut parents: Vec<&str> = files
         .iter()

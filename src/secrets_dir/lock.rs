@@ -1,4 +1,4 @@
-//! Whose the directory is: a lock that ends with its holders, however they end.
+//! The lock of a directory, which ends with its holders, however they end.
 //!
 //! A start takes it before anything else, and has the directory to itself then. PID 1 and the keeper hold it together,
 //! until the application runs; from then on the keeper alone, for as long as it keeps the files fresh.
@@ -14,15 +14,15 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{Error, KEEPER, SecretsDir};
 
-/// How long the keeper of an earlier start may take to give everything back.
+/// The time for the keeper of an earlier start to give everything back.
 pub const LAST_KEEPER: Duration = Duration::from_secs(3);
 
-/// Held by all processes that have this file open (flock(2)): closing it takes it from no other one, and so it is never
-/// unlocked.
+/// A lock that all processes with this file open hold (flock(2)): closing the file takes it from no other one, and so
+/// it is never unlocked.
 pub(super) struct Lock(File);
 
 impl SecretsDir {
-    /// Tries to have the directory for this start alone; false while another one has it.
+    /// Claims the directory for this start alone; false while another one has it.
     pub fn claim(&mut self) -> Result<bool, Error> {
         if self.exists(KEEPER)? && !self.is_our_file(KEEPER) {
             return Err(self.taken(KEEPER));
@@ -64,7 +64,7 @@ impl SecretsDir {
         Ok(self.lock.is_some())
     }
 
-    /// Makes sure that the directory is this start's, though the lock was removed or replaced meanwhile; an error when
+    /// Makes sure that the directory is this start's, though the lock was removed or replaced meanwhile; fails when
     /// another start has it.
     pub(super) fn hold(&mut self) -> Result<(), Error> {
         if self
@@ -86,14 +86,14 @@ impl SecretsDir {
         self.lock = None;
     }
 
-    /// Another start has it.
+    /// Makes the error for a directory that another start has.
     pub fn kept(&self) -> Error {
         Error::Kept {
             path: self.path.clone(),
         }
     }
 
-    /// None while another holds it.
+    /// Locks the file; none while another process holds it.
     fn lock(&self, file: File) -> Result<Option<Lock>, Error> {
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),
@@ -105,7 +105,7 @@ impl SecretsDir {
         }
     }
 
-    /// The name leads to the very file that is locked.
+    /// Says whether the name leads to the very file that is locked.
     fn is_in_place(&self, lock: &Lock) -> bool {
         match (self.stat(KEEPER), fstat(&lock.0)) {
             (Ok(Some(named)), Ok(held)) => {
@@ -116,7 +116,7 @@ impl SecretsDir {
     }
 }
 
-/// Some keeper keeps the files of this directory fresh.
+/// Says whether a keeper keeps the files of this directory fresh.
 pub fn is_kept(directory: &Path) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     open(&directory.join(KEEPER), flags, Mode::empty()).is_ok_and(|file| {

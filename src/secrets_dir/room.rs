@@ -6,16 +6,16 @@ use nix::sys::statfs::fstatfs;
 use super::{Error, SecretsDir};
 use crate::files::File;
 
-/// How much a file system takes, or files need.
+/// An amount of room that a file system takes, or that files need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes of contents, whole pages each.
+    /// The bytes of contents, whole pages each.
     pub bytes: u64,
-    /// Files, directories and links.
+    /// The number of files, directories and links.
     pub inodes: u64,
 }
 
-/// Why nothing could be written.
+/// The reasons why nothing could be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lack {
     /// No page is left.
@@ -26,19 +26,19 @@ pub enum Lack {
     Descriptors,
     /// This process may write no file of this size.
     FileSize,
-    /// Something else.
+    /// Another reason.
     Other,
 }
 
 impl Room {
-    /// Is there room for this?
+    /// Says whether there is room for this.
     pub fn holds(self, needed: Room) -> bool {
         self.bytes >= needed.bytes && self.inodes >= needed.inodes
     }
 }
 
 impl Error {
-    /// The room that was missing, when something could not be written.
+    /// Returns the room that was missing, when something could not be written.
     pub fn lack(&self) -> Option<Lack> {
         match self {
             Error::Write { lack, .. } | Error::Unwritable { lack, .. } => Some(*lack),
@@ -46,14 +46,14 @@ impl Error {
         }
     }
 
-    /// Another try may succeed once something was removed.
+    /// Says whether another try may succeed once something was removed.
     pub fn is_for_want_of_room(&self) -> bool {
         matches!(self.lack(), Some(Lack::Bytes | Lack::Inodes))
     }
 }
 
 impl SecretsDir {
-    /// The room that is left in the file system; one without bounds has more than anything needs.
+    /// Measures the room that is left in the file system; one without bounds has more than anything needs.
     pub fn room(&self) -> Room {
         let unbounded = Room {
             bytes: u64::MAX,
@@ -75,7 +75,8 @@ impl SecretsDir {
         }
     }
 
-    /// The room that a generation of these files needs beside those that are there, with the status that goes with it.
+    /// Computes the room that a generation of these files needs beside those that are there, with the status that goes
+    /// with it.
     pub fn needed(&self, files: &[File]) -> Room {
         let block = fstatfs(&self.directory)
             .ok()

@@ -1,4 +1,4 @@
-//! The end of what a start has put into the directory.
+//! The withdrawal of what a start has put into the directory.
 
 use std::os::fd::OwnedFd;
 
@@ -12,11 +12,11 @@ use super::{
 };
 
 impl SecretsDir {
-    /// Removes what this start has made, a private directory with it, and leaves the rest alone; what cannot be removed
-    /// stays.
+    /// Removes what this start has made, a private directory with it, and leaves the rest alone; a file that cannot be
+    /// removed stays.
     ///
-    /// Where another start has the directory by now, only this one's generations go: all else is the other's, or makes way
-    /// for it.
+    /// Where another start has the directory by now, only this one's generations go: all else is the other's, or makes
+    /// way for it.
     pub fn withdraw(&mut self) {
         let has_it = self.hold().is_ok();
         if has_it && !self.is_another_start_shown() {
@@ -44,7 +44,7 @@ impl SecretsDir {
         Ok(())
     }
 
-    /// Readers see a generation of another start.
+    /// Says whether readers see a generation of another start.
     fn is_another_start_shown(&self) -> bool {
         self.is_link_to_generation(DATA)
             && self
@@ -78,7 +78,7 @@ impl SecretsDir {
     }
 }
 
-/// A generation holds files and one more level of directories.
+/// The depth of a generation, which holds files and one more level of directories.
 pub(super) const TREE_DEPTH: u32 = 2;
 
 /// Removes a directory of ours.
