@@ -23,53 +23,53 @@ pub use check::{Clock, Clocks};
 
 /// A certificate with its key, checked.
 pub struct Issued {
-    /// PKCS#8, DER.
+    /// The private key, as PKCS#8 in DER.
     pub private_key: Secret<Vec<u8>>,
-    /// Leaf first, then intermediates, no root.
+    /// The leaf, then intermediates, without the root.
     pub chain: Vec<CertificateDer<'static>>,
     /// The CAs that the service trusts, each once, none that has expired.
     pub trust_anchors: Vec<CertificateDer<'static>>,
-    /// Colon-separated hexadecimal.
+    /// The serial number, in colon-separated hexadecimal.
     pub serial_number: String,
-    /// End of the leaf's validity.
+    /// The end of the leaf's validity.
     pub not_after: OffsetDateTime,
-    /// When the first certificate of the path ends that leads from the leaf to an anchor, in seconds of Unix.
+    /// The end of the certificate that expires first on the path from the leaf to an anchor, in seconds of Unix time.
     pub end: i64,
-    /// The CA of that end, where that is not the leaf's own.
+    /// The CA with that end; none where it is the leaf's own.
     pub ends_with: Option<String>,
     /// The clock by which that end counts.
     pub clock: Clock,
-    /// Vault revokes it with the token.
+    /// True where Vault revokes the certificate together with the token.
     pub is_leased: bool,
 }
 
 /// A key and the request for its certificate, made before any token is used.
 pub struct Request {
-    /// PKCS#8, DER.
+    /// The private key, as PKCS#8 in DER.
     private_key: Secret<Vec<u8>>,
-    /// SubjectPublicKeyInfo, DER.
+    /// The public key, as SubjectPublicKeyInfo in DER.
     public_key: Vec<u8>,
     csr: String,
     anchors: Option<Vec<CertificateDer<'static>>>,
 }
 
-/// The certificate could not be had.
+/// Every way in which obtaining a certificate fails.
 #[derive(Debug)]
 pub enum Error {
     /// Making the key or the request failed.
     Request {
-        /// What the library said.
+        /// The library's reason.
         reason: String,
     },
     /// The file with the trust anchors cannot be used.
     AnchorFile(vault::TrustError),
-    /// Vault did not sign it, or did not answer the trust anchors.
+    /// Vault did not sign the request, or did not answer the trust anchors.
     Vault(vault::Error),
-    /// The certificate ended each time before everything else was there.
+    /// Each certificate ended before everything else was there.
     Ended,
     /// The certificate is not what was asked for.
     Check {
-        /// What is wrong with it.
+        /// The fault of the certificate.
         reason: String,
     },
 }
@@ -112,7 +112,7 @@ pub fn make_key(kind: KeyType) -> Result<KeyPair, rcgen::Error> {
     }
 }
 
-/// The key as PKCS#8 version 1, which every reader knows.
+/// Encodes the key as PKCS#8 version 1, which every reader knows.
 pub fn pkcs8(key: &KeyPair, kind: KeyType) -> Secret<Vec<u8>> {
     let der = Secret::new(key.serialize_der());
     if kind != KeyType::Ed25519 {
@@ -127,7 +127,7 @@ pub fn pkcs8(key: &KeyPair, kind: KeyType) -> Secret<Vec<u8>> {
     Secret::new(version_1)
 }
 
-/// Subject and alternative names, for a request or a certificate.
+/// Builds subject and alternative names, for a request or a certificate.
 pub fn params(config: &Certificate) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

@@ -9,44 +9,44 @@ use crate::files::{Credential, Lease};
 use crate::log::{self, Level, Log};
 use crate::vault::{self, Session, Value};
 
-/// A credential could not be had.
+/// Every way in which fetching a credential fails.
 #[derive(Debug)]
 pub enum Error {
-    /// Vault did not give it.
+    /// Vault did not give the credential.
     Vault {
-        /// The dependency.
+        /// The dependency's name.
         dependency: String,
-        /// Why not.
+        /// Vault's error.
         error: vault::Error,
     },
     /// The secret's version was deleted.
     Deleted {
-        /// The dependency.
+        /// The dependency's name.
         dependency: String,
-        /// The Vault path.
+        /// The Vault path of the secret.
         path: String,
     },
-    /// A field is `null`.
+    /// A field of the answer is `null`.
     Null {
-        /// The dependency.
+        /// The dependency's name.
         dependency: String,
-        /// The Vault path.
+        /// The Vault path of the secret.
         path: String,
-        /// The field.
+        /// The field's name.
         field: String,
     },
-    /// The answer ended each time before everything else was there.
+    /// Each answer ended before everything else was there.
     Ended {
-        /// The dependency.
+        /// The dependency's name.
         dependency: String,
-        /// The Vault path.
+        /// The Vault path of the credential.
         path: String,
     },
-    /// There is no field at all.
+    /// The answer has no field at all.
     Empty {
-        /// The dependency.
+        /// The dependency's name.
         dependency: String,
-        /// The Vault path.
+        /// The Vault path of the credential.
         path: String,
     },
 }
@@ -134,7 +134,7 @@ pub fn fetch(session: &Session, dependency: &Dependency, log: Log) -> Result<Cre
     for (field, value) in data {
         match value.into_text() {
             Some(text) => fields.push((field, text)),
-            // Nobody asked for it, so nobody misses it.
+            // The manifest does not ask for this field, so a `null` does no harm.
             None if dependency
                 .fields
                 .as_ref()
@@ -168,8 +168,8 @@ enum Inner {
     Deleted,
 }
 
-/// KV version 2 answers `data` within `data`, beside `metadata`; a secret of version 1 may have a field of that name, so
-/// path and shape must both speak for version 2.
+/// Finds the fields of KV version 2, which answers `data` within `data`, beside `metadata`. A secret of version 1 may
+/// have a field of that name, so path and shape must both speak for version 2.
 fn inner_data(mut data: Vec<(String, Value)>, path: &str) -> Inner {
     let is_version_2 = path.split('/').skip(1).any(|part| part == "data")
         && data.len() == 2

@@ -1,5 +1,4 @@
-//! Certificate and credentials, several at once: over a network each answer takes its way, and database engines take
-//! their time.
+//! Certificates and credentials, several at once, because networks and database engines are slow.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -13,21 +12,21 @@ use crate::log::Log;
 use crate::renewal::Moment;
 use crate::vault::Session;
 
-/// Requests under way at once. Each of them needs a connection of its own, which costs more than it gains where the
-/// server is near; measured with `scripts/bench`.
+/// The requests under way at once where the server is near. Each needs a connection of its own, which costs more than
+/// it gains there; measured with `scripts/bench`.
 const WORKERS_NEAR: usize = 2;
 const WORKERS_FAR: usize = 4;
-/// From this time of an answer on a server is far.
+/// The answer time from which a server counts as far.
 const FAR: Duration = Duration::from_millis(4);
-/// The work is a request and a signature check.
+/// The stack of a worker, whose work is a request and a signature check.
 const STACK: usize = 256 << 10;
 
-/// Something that the application needs could not be had.
+/// Every way in which a fetch fails.
 #[derive(Debug)]
 pub enum Error {
-    /// The certificate.
+    /// A certificate could not be obtained.
     Certificate(certificate::Error),
-    /// A credential.
+    /// A credential could not be fetched.
     Dependency(dependencies::Error),
 }
 
@@ -40,7 +39,7 @@ pub enum Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Makes ready what can be made without Vault: a key and a request for a certificate.
+    /// Prepares what needs no Vault: the key and the request of a certificate.
     pub fn prepare(spec: &'a Spec) -> Result<Job<'a>, certificate::Error> {
         Ok(match spec {
             Spec::Certificate(spec) => Job::Certificate(spec, certificate::prepare(spec)?),
@@ -48,7 +47,7 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// Makes ready what fetches another one in the place of this.
+    /// Prepares the job that fetches another one in the place of this.
     pub fn again(material: &Material<'a>) -> Result<Job<'a>, certificate::Error> {
         Ok(match material {
             Material::Certificate { spec, .. } => {
@@ -59,18 +58,18 @@ impl<'a> Job<'a> {
     }
 }
 
-/// One thing that was fetched.
+/// One fetched item.
 pub struct Fetched<'a> {
     /// The answer, with the entry of the manifest that it is for.
     pub material: Material<'a>,
-    /// When it was asked for.
+    /// The time of the request.
     pub asked: Moment,
-    /// How long it was from the begin of the fetch until the answer was there.
+    /// The time from the begin of the fetch until the answer was there.
     pub took: Duration,
 }
 
-/// Does all jobs, and gives what they fetched in their order; the first failure ends it. `answer_time` is how long the
-/// server took for a small answer.
+/// Does all jobs, and returns what they fetched in their order; the first failure ends the fetch. `answer_time` is how
+/// long the server took for a small answer.
 pub fn fetch<'a>(
     session: &Session,
     jobs: Vec<Job<'a>>,

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// Certificates, one after another.
+/// Encodes certificates, one after another.
 pub fn certificates(chain: &[CertificateDer<'static>]) -> Vec<u8> {
     let mut pem = Vec::new();
     for certificate in chain {
@@ -18,16 +18,16 @@ pub fn certificates(chain: &[CertificateDer<'static>]) -> Vec<u8> {
     pem
 }
 
-/// A PKCS#8 private key.
+/// Encodes a private key that is PKCS#8.
 pub fn private_key(pkcs8: &Secret<Vec<u8>>) -> Secret<Vec<u8>> {
     Secret::new(encoded("PRIVATE KEY", pkcs8.expose()).as_bytes().to_vec())
 }
 
-/// What a text that should hold certificates holds.
+/// The contents of a text that should hold certificates.
 pub struct Found {
-    /// Its certificates, in their order; text around them, line ends and a missing last newline do not matter.
+    /// The certificates, in their order; text around them, line ends and a missing last newline do not matter.
     pub certificates: Vec<CertificateDer<'static>>,
-    /// It also holds a private key.
+    /// True where the text also holds a private key.
     pub has_private_key: bool,
 }
 
@@ -51,7 +51,8 @@ pub fn read(text: &[u8]) -> Result<Found, String> {
     Ok(found)
 }
 
-/// Names what is wrong with a PEM text. The library's own words hold its lines, and a key that has lost its line breaks is one.
+/// Names the fault of a PEM text. The library's own words quote a line, and a key that has lost its line breaks is one
+/// line.
 fn fault(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => {

@@ -24,9 +24,9 @@ pub(super) struct Path {
 /// When a CA ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct End {
-    /// In seconds of Unix.
+    /// The end, in seconds of Unix time.
     pub(super) at: i64,
-    /// The subject.
+    /// The subject of the CA.
     pub(super) of: String,
 }
 
@@ -41,21 +41,21 @@ struct Authority {
     is_self_signed: bool,
 }
 
-/// What came as CAs.
+/// The CAs that came.
 #[derive(Default)]
 struct Found {
-    /// The ones valid now, each once, in an order of their own: what lives longest first.
+    /// The CAs that are valid now, each once, the longest-lived first whatever the order they came in.
     valid: Vec<Authority>,
-    /// A self-signed one came, valid or not.
+    /// True where a self-signed CA came, valid or not.
     has_root: bool,
-    /// One cannot be read.
+    /// True where a CA could not be read.
     has_unreadable: bool,
-    /// Names those that have had their time.
+    /// The names of CAs that have expired.
     expired: String,
 }
 
-/// Finds the path that holds at `now`; without configured anchors those are the self-signed issuers that the leaf leads to,
-/// and where none came at all the leaf's own issuer.
+/// Finds the path that holds at `now`. Without configured anchors these are the self-signed issuers that the leaf
+/// leads to, and where none came at all, the leaf's own issuer.
 pub(super) fn find(
     leaf: &CertificateDer<'_>,
     issuers: &[CertificateDer<'static>],
@@ -132,7 +132,7 @@ pub(super) fn find(
     })
 }
 
-/// The CAs between a leaf and one of these ends, from the leaf upwards.
+/// Finds the CAs between a leaf and one of these ends, from the leaf upwards.
 fn lead<'a>(
     leaf: &CertificateDer<'_>,
     between: &[&'a Authority],
@@ -152,7 +152,7 @@ fn lead<'a>(
 }
 
 impl Found {
-    /// Sorts out what came; `what` stands before the name of one that has expired.
+    /// Sorts the CAs that came; `what` stands before the name of one that has expired.
     fn among(ders: &[CertificateDer<'static>], now: i64, what: &str) -> Found {
         let mut found = Found::default();
         for der in ders {
@@ -183,7 +183,7 @@ impl Found {
     }
 }
 
-/// A CA, and since when it is valid.
+/// Reads a CA, and since when it is valid.
 fn read(der: &CertificateDer<'static>) -> Option<(Authority, i64)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let (subject, issuer) = (certificate.subject(), certificate.issuer());
@@ -223,7 +223,7 @@ fn authority_key(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
         })
 }
 
-/// Client, server or both: that is the role's choice.
+/// Any extended key usage: whether a certificate is for clients, servers or both is the role's choice.
 struct AnyUsage;
 
 impl ExtendedKeyUsageValidator for AnyUsage {

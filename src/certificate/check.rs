@@ -1,4 +1,5 @@
-//! Is the certificate the one that was asked for? Vault's roles may change names, dates and chain without an error.
+//! Whether the certificate is the one that was asked for: Vault's roles may change names, dates and chain without an
+//! error.
 
 use std::net::IpAddr;
 
@@ -11,50 +12,50 @@ use super::chain;
 use crate::config::Certificate;
 use crate::pem;
 
-/// Most certificates that an answer may hold besides the leaf.
+/// The most certificates that an answer may hold besides the leaf.
 const ISSUERS_MAX: usize = 64;
 
-/// What came back, as PEM texts.
+/// Vault's answer, as PEM texts.
 pub(super) struct Answer<'a> {
-    /// The leaf; what stands behind it counts among the issuers.
+    /// The leaf; certificates behind it count among the issuers.
     pub(super) certificate: &'a str,
     /// Chain and issuing CA, in any order.
     pub(super) issuers: &'a [String],
-    /// Configured trust anchors; none takes them from the issuers.
+    /// The configured trust anchors; without them the issuers provide the anchors.
     pub(super) anchors: Option<Vec<CertificateDer<'static>>>,
 }
 
-/// This machine's time and Vault's, in seconds of Unix: a certificate is good now if it is by either of them.
+/// The time of this machine and of Vault, in seconds of Unix time: a certificate is good now if either clock says so.
 #[derive(Debug, Clone, Copy)]
 pub struct Clocks {
-    /// This machine's.
+    /// The time of this machine.
     pub here: i64,
-    /// The server's, as its answers say.
+    /// The time of the server, from its answers.
     pub vault: i64,
 }
 
-/// One of the two.
+/// One of the two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// This machine's.
+    /// The clock of this machine.
     Here,
-    /// The server's.
+    /// The clock of the server.
     Vault,
 }
 
-/// What was found good.
+/// The parts of an answer that was found good.
 pub(super) struct Checked {
-    /// Leaf first, then intermediates, no root.
+    /// The leaf, then intermediates, without the root.
     pub(super) chain: Vec<CertificateDer<'static>>,
-    /// Whom to trust.
+    /// The CAs to trust, each once.
     pub(super) trust_anchors: Vec<CertificateDer<'static>>,
-    /// Colon-separated hexadecimal.
+    /// The serial number, in colon-separated hexadecimal.
     pub(super) serial_number: String,
-    /// End of the leaf's validity.
+    /// The end of the leaf's validity.
     pub(super) not_after: OffsetDateTime,
-    /// When the first certificate of the path ends that leads from the leaf to an anchor, in seconds of Unix.
+    /// The end of the certificate that expires first on the path from the leaf to an anchor, in seconds of Unix time.
     pub(super) end: i64,
-    /// The CA of that end, where that is not the leaf's own.
+    /// The CA with that end; none where it is the leaf's own.
     pub(super) ends_with: Option<String>,
     /// The clock by which all of it is valid now.
     pub(super) clock: Clock,
@@ -110,7 +111,7 @@ pub(super) fn check(
 }
 
 impl Clocks {
-    /// This clock's time.
+    /// Returns the time of this clock.
     pub fn at(self, clock: Clock) -> i64 {
         match clock {
             Clock::Here => self.here,
@@ -118,9 +119,9 @@ impl Clocks {
         }
     }
 
-    /// The clocks by which something is valid that runs from one time until another, in the order in which they count: the
-    /// one first by which it ends first. But a clock that leaves it less than a tenth of what the other one leaves is plainly
-    /// wrong; who went by it would ask for another one without end.
+    /// Lists the clocks by which a validity from one time until another holds, in the order in which they count: the
+    /// clock by which it ends first comes first. A clock that leaves less than a tenth of what the other one leaves is
+    /// plainly wrong: trusting it would mean asking for another certificate without end.
     pub fn accepting(self, from: i64, until: i64) -> Vec<Clock> {
         let mut clocks = vec![Clock::Here, Clock::Vault];
         clocks.retain(|clock| (from..=until).contains(&self.at(*clock)));
@@ -230,8 +231,8 @@ fn out_of_date(validity: &Validity, now: i64) -> String {
     )
 }
 
-/// A serial number as Vault writes it: without the zero octet that DER puts before a number whose first bit is set (X.690,
-/// 8.3), and under which Vault would not know the certificate.
+/// Formats a serial number as Vault writes it: without the zero octet that DER puts before a number whose first bit is
+/// set (X.690, 8.3), and with which Vault would not know the certificate.
 fn serial_number(der: &[u8]) -> String {
     let zeros = der.iter().take_while(|octet| **octet == 0).count();
     let octets = &der[zeros.min(der.len().saturating_sub(1))..];

@@ -1,4 +1,4 @@
-//! When an answer ends that says so itself, beside its lease or without one.
+//! The end that an answer itself names, beside its lease or without one.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -7,17 +7,18 @@ use crate::files::OwnEnd;
 use crate::text;
 use crate::vault::Value;
 
-/// Fields that stand beside the `ttl` of a password that the engine exchanges by itself.
+/// The fields that stand beside the `ttl` of a password that the engine exchanges by itself.
 const ROTATION: [&str; 3] = [
     "rotation_period",
     "rotation_schedule",
     "last_vault_rotation",
 ];
 
-/// No answer ended before this time (2001); a smaller number is a life, or whatever else an engine counts.
+/// The earliest time that counts as an end (2001); a smaller number is a life, or whatever else an engine counts.
 const FIRST_END: i64 = 1_000_000_000;
 
-/// The end that an answer names; `lease_duration` is in seconds. Fields of KV version 2 are the user's own and are none of this.
+/// Reads the end that an answer names; `lease_duration` is in seconds. Fields of KV version 2 belong to the user and
+/// name no end.
 pub(super) fn own_end(
     data: &[(String, Value)],
     has_lease: bool,
@@ -49,7 +50,7 @@ pub(super) fn own_end(
     }
 }
 
-/// Seconds, or a duration as Vault takes it.
+/// Reads seconds, or a duration as Vault takes it.
 fn seconds(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
@@ -65,7 +66,7 @@ fn whole(seconds: f64) -> Option<u64> {
     Some(seconds.as_secs())
 }
 
-/// Seconds of Unix, or RFC 3339.
+/// Reads seconds of Unix time, or RFC 3339.
 fn time_of(value: &Value) -> Option<i64> {
     let time = match value {
         Value::Number(number) => number.as_i64(),

@@ -2,7 +2,7 @@
 
 use super::{certificates, read};
 
-/// Reads a text, and what is written of it.
+/// Reads a text, and reads again what is written of it.
 pub fn pem(input: &[u8]) {
     let Ok(found) = read(input) else {
         return;

@@ -5,7 +5,7 @@ use rcgen::{
 
 use super::*;
 
-/// 2030-01-01.
+/// 2030-01-01, in seconds of Unix time.
 const NOW: i64 = 1_893_456_000;
 
 struct Ca {
@@ -25,7 +25,7 @@ fn ca(name: &str) -> Ca {
 }
 
 impl Ca {
-    /// A certificate of it until the first day of this year, signed by this one or by itself.
+    /// Issues a certificate of this CA until the first day of the year, signed by the given CA or by itself.
     fn until(&self, year: i32, by: Option<&Ca>) -> CertificateDer<'static> {
         let mut params = self.params.clone();
         params.not_after = date_time_ymd(year, 1, 1);
@@ -59,7 +59,7 @@ fn owned(ders: Ders<'_>) -> Vec<CertificateDer<'static>> {
     ders.iter().map(|der| (*der).clone()).collect()
 }
 
-/// Each order of the same.
+/// Lists the same certificates in each order.
 fn orders(ders: Ders<'_>) -> Vec<Vec<CertificateDer<'static>>> {
     let Some((first, rest)) = ders.split_first() else {
         return vec![Vec::new()];
@@ -74,7 +74,7 @@ fn orders(ders: Ders<'_>) -> Vec<Vec<CertificateDer<'static>>> {
     orders(rest).into_iter().flat_map(with).collect()
 }
 
-/// Whatever the order and however often each comes, these are the intermediates and the anchors.
+/// Checks the intermediates and the anchors, whatever the order of the CAs and however often each comes.
 #[track_caller]
 fn assert_found(
     leaf: &CertificateDer<'_>,

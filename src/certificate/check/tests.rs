@@ -8,7 +8,7 @@ use super::super::params;
 use super::*;
 use crate::config::{KeyType, TrustAnchors};
 
-/// 2030-01-01.
+/// 2030-01-01, in seconds of Unix time.
 const BEGIN: i64 = 1_893_456_000;
 const END: i64 = BEGIN + 3600;
 const GOOD: Clocks = Clocks {
@@ -175,7 +175,7 @@ fn leaf_with_other_names_than_were_asked_for_is_refused() {
 
 #[test]
 fn leaf_with_names_of_other_kinds_is_refused() {
-    /// Alternative names in an extension of their own.
+    /// Adds alternative names in an extension of their own.
     fn add_names(leaf: &mut CertificateParams, der: &[u8]) {
         leaf.custom_extensions
             .push(CustomExtension::from_oid_content(
@@ -183,7 +183,7 @@ fn leaf_with_names_of_other_kinds_is_refused() {
                 der.to_vec(),
             ));
     }
-    /// Another type to the library, the same one to a reader.
+    /// Builds a common name of another string type, which is the same one to a reader.
     fn common_name() -> DnType {
         DnType::CustomDnType(vec![2, 5, 4, 3])
     }
