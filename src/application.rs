@@ -1,4 +1,4 @@
-//! What the application gets besides its files: its environment, and descriptors that were handed in for it.
+//! The application's share besides its files: the environment, and descriptors that were handed in for it.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use crate::command;
 use crate::config::Config;
 use crate::secret::Secret;
 
-/// What the application gets: what was received without tokens, then what the keeper added.
+/// Builds the application's environment: what was received without tokens, then what the keeper added.
 pub fn environment(
     config: &Config,
     variables: &[Secret<Vec<u8>>],
@@ -43,7 +43,7 @@ pub fn environment(
         .collect()
 }
 
-/// Descriptors behind standard error that were handed in for the application (sd_listen_fds(3)).
+/// Counts the descriptors behind standard error that were handed in for the application (sd_listen_fds(3)).
 pub fn passed_descriptors(config: &Config) -> u32 {
     let number = |name| {
         config

@@ -12,40 +12,40 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
 
-/// Longest chain of interpreters that the kernel follows (`exec_binprm` in Linux).
+/// The longest chain of interpreters that the kernel follows (`exec_binprm` in Linux).
 const INTERPRETERS_MAX: u32 = 5;
-/// Longest single argument or variable (`MAX_ARG_STRLEN`, execve(2)).
+/// The longest single argument or variable (`MAX_ARG_STRLEN`, execve(2)).
 const STRING_MAX: usize = 128 << 10;
-/// Where commands are looked for without PATH, as execvp(3) does.
+/// The directories that are searched for a command without PATH, as in execvp(3).
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
 
-/// The command cannot become the application.
+/// Every reason why the command cannot become the application.
 #[derive(Debug)]
 pub enum Error {
-    /// It is nowhere.
+    /// The command was not found.
     NotFound {
-        /// As typed.
+        /// The command as typed.
         command: PathBuf,
     },
-    /// Its interpreter or loader is nowhere.
+    /// The command's interpreter or loader was not found.
     InterpreterNotFound {
-        /// As resolved.
+        /// The command as resolved.
         command: PathBuf,
-        /// What its first line or its ELF header names.
+        /// The interpreter that the first line or the ELF header names.
         interpreter: PathBuf,
     },
-    /// It is there and cannot be run.
+    /// The command was found and cannot be run.
     NotExecutable {
-        /// As resolved.
+        /// The command as resolved.
         command: PathBuf,
-        /// Why not.
+        /// The obstacle, such as a missing right.
         reason: String,
     },
     /// The variables of `[environment]` are longer than any process may have.
     TooLong {
-        /// The longest of them.
+        /// The longest argument or variable.
         longest: String,
-        /// The bytes of that one.
+        /// The size of the longest one in bytes.
         bytes: usize,
     },
     /// An argument or variable holds a NUL byte.
@@ -90,9 +90,9 @@ impl std::error::Error for Error {}
 /// A command that can be run.
 #[derive(Debug)]
 pub struct Command {
-    /// The file, resolved once: a directory that comes to be early in PATH later does not matter.
+    /// The file, resolved once: a directory that is added early in PATH later does not matter.
     pub path: PathBuf,
-    /// The arguments, the name as typed first.
+    /// The arguments, of which the first is the name as typed.
     pub arguments: Vec<CString>,
 }
 
@@ -110,7 +110,7 @@ impl Command {
         Ok(command)
     }
 
-    /// Is it still there, and still fit?
+    /// Checks that the file is still there, and still fit to run.
     pub fn check(&self) -> Result<(), Error> {
         executable(&self.path).map_err(|errno| match errno {
             Errno::ENOENT | Errno::ENOTDIR => Error::NotFound {
@@ -121,7 +121,7 @@ impl Command {
         check_format(&self.path, &self.path, 0)
     }
 
-    /// Do the arguments and this environment fit into an exec, given the limit of the stack in bytes?
+    /// Checks that the arguments and this environment fit into an exec, given the limit of the stack in bytes.
     pub fn check_size(&self, environment: &[CString], stack: u64) -> Result<(), Error> {
         let too_long = |reason: String| Err(not_executable(&self.path, &reason));
         let strings = || self.arguments.iter().chain(environment);
@@ -192,7 +192,7 @@ fn find(name: &OsStr, search_path: &OsStr) -> Result<PathBuf, Error> {
     }))
 }
 
-/// With the effective ids, as execve asks.
+/// Checks the right to execute a file by the effective ids, as execve does.
 fn executable(path: &Path) -> Result<(), Errno> {
     let stat = nix::sys::stat::stat(path)?;
     if stat.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
@@ -212,7 +212,7 @@ fn executable(path: &Path) -> Result<(), Errno> {
 }
 
 fn check_format(command: &Path, file: &Path, depth: u32) -> Result<(), Error> {
-    // Whoever may run a file need not be allowed to read it.
+    // A user who may run a file need not be allowed to read it.
     let Ok(mut opened) = File::open(file) else {
         return Ok(());
     };
@@ -268,7 +268,7 @@ fn check_format(command: &Path, file: &Path, depth: u32) -> Result<(), Error> {
     }
 }
 
-/// The interpreter that the rest of a `#!` line names.
+/// Reads the interpreter from the rest of a `#!` line.
 fn shebang(line: &[u8]) -> Option<PathBuf> {
     let line = line.split(|byte| *byte == b'\n').next()?;
     let word = line
@@ -278,13 +278,13 @@ fn shebang(line: &[u8]) -> Option<PathBuf> {
     (!word.is_empty()).then(|| OsStr::from_bytes(word).into())
 }
 
-/// `e_machine` of this build (elf(5)), and that of the 32-bit programs that its kernel may run too.
+/// The values of `e_machine` (elf(5)) of this build, and of 32-bit programs that its kernel may run too.
 #[cfg(target_arch = "x86_64")]
 const MACHINES: [u16; 2] = [62, 3];
 #[cfg(target_arch = "aarch64")]
 const MACHINES: [u16; 2] = [183, 40];
 
-/// `PT_INTERP` of a 64-bit ELF program; the rest of a 32-bit one is left to the kernel.
+/// Reads `PT_INTERP` of a 64-bit ELF program; a 32-bit one is left to the kernel.
 fn elf_interpreter(file: &File, head: &[u8]) -> Result<Option<PathBuf>, &'static str> {
     const CLASS_64: u8 = 2;
     const EXECUTABLE_OR_SHARED: [u64; 2] = [2, 3];

@@ -1,5 +1,5 @@
-//! PID 1: it looks at command and directory, forks the keeper, waits for it and for signals, then becomes the
-//! application, or stays as its init.
+//! PID 1: checks command and directory, forks the keeper, waits for it and for signals, then becomes the application,
+//! or stays as its init.
 //!
 //! This process opens no socket to the network and reads no secret but the variables that the application gets.
 
@@ -38,13 +38,13 @@ pub use error::{Error, Failure};
 
 use watch::Watch;
 
-/// How long the keeper may take to give back what it has, once a start is called off: what is under way, then the
+/// The time for the keeper to give back what it has, once a start is called off: the request under way, then the
 /// revocation, and a little for itself.
 const LAST_WORDS: Duration = vault::GRACE
     .saturating_add(keeper::REVOCATION)
     .saturating_add(Duration::from_millis(200));
 
-/// How often a directory that another start has is looked at, in milliseconds.
+/// The pause between two looks at a directory that another start has, in milliseconds.
 const LOOK: u8 = 10;
 
 /// Starts the application. It returns in PID 1 when there is none or, with the exit code, when it has ended; and in the
@@ -126,8 +126,8 @@ pub fn run(config: &Config, origin: Origin<'_>, log: Log, began: Instant) -> Res
     ended
 }
 
-/// Has the directory for this start alone, before anything is made in it and before the token is touched; the keeper of an
-/// earlier start may need a moment to give everything back.
+/// Claims the directory for this start alone, before anything is made in it and before the token is touched; the
+/// keeper of an earlier start may need a moment to give everything back.
 fn claim(directory: &mut SecretsDir, signals: &SignalFd) -> Result<(), Failure> {
     let until = Instant::now() + secrets_dir::LAST_KEEPER;
     while !directory.claim()? {
@@ -162,7 +162,7 @@ fn settle(config: &Config) -> Result<Mode, system::Error> {
     Ok(received)
 }
 
-/// The command that tells the application of a new generation, if there is one.
+/// Resolves the command that tells the application of a new generation, if there is one.
 fn on_rotate(config: &Config) -> Result<Option<Command>, Failure> {
     let OnRotate::Command { words, .. } = &config.upkeep.on_rotate else {
         return Ok(None);

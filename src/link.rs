@@ -1,7 +1,8 @@
-//! Between PID 1 and the keeper: few and short messages, and an end that either side notices.
+//! The link between PID 1 and the keeper: few and short messages, and an end that either side notices.
 //!
-//! Up: the variables for the application, which are all that PID 1 ever learns; where PID 1 stays, then what the
-//! application is to be told. Down: leave to go on, and the order to give everything back. An exec closes PID 1's end.
+//! Up go the variables for the application, which are all that PID 1 ever learns; where PID 1 stays, also what the
+//! application is to be told. Down go the leave to go on, and the order to give everything back. An exec closes PID
+//! 1's end.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +21,7 @@ const END: u8 = b'e';
 const SIGNAL: u8 = b's';
 const TELL: u8 = b'h';
 const TERMINATE: u8 = b't';
-/// More than an exec takes.
+/// The most bytes of a message: more than an exec takes.
 const MESSAGE_MAX: usize = 16 << 20;
 
 /// PID 1's end.
@@ -35,9 +36,9 @@ pub struct KeeperEnd {
     stream: UnixStream,
 }
 
-/// What came from the keeper.
+/// A message from the keeper.
 pub enum News {
-    /// Not all of it yet.
+    /// The message is not complete yet.
     Nothing,
     /// Everything is published.
     Ready(Ready),
@@ -55,11 +56,11 @@ pub enum News {
 pub struct Ready {
     /// The variables, each as `NAME=value`.
     pub variables: Vec<Secret<Vec<u8>>>,
-    /// The keeper has something to keep fresh, or to tidy up.
+    /// True where the keeper has something to keep fresh, or to tidy up.
     pub stays: bool,
 }
 
-/// Both ends, closed by an exec.
+/// Makes both ends, which an exec closes.
 pub fn pair() -> io::Result<(ParentEnd, KeeperEnd)> {
     let (parent, keeper) = UnixStream::pair()?;
     parent.set_nonblocking(true)?;
@@ -74,7 +75,7 @@ pub fn pair() -> io::Result<(ParentEnd, KeeperEnd)> {
 }
 
 impl ParentEnd {
-    /// Takes what has arrived: one message.
+    /// Takes one message, if it has arrived.
     pub fn read(&mut self) -> io::Result<News> {
         let ended = self.receive()?;
         let news = if self.is_ready {
@@ -156,9 +157,9 @@ impl ParentEnd {
         self.stream.write_all(&[RELEASE])
     }
 
-    /// Has the keeper give back what it has, and end.
+    /// Orders the keeper to give back what it has, and to end.
     pub fn call_off(&mut self) {
-        // When the keeper is gone already there is nobody to tell.
+        // A keeper that is gone already needs no order.
         let _ = self.stream.write_all(&[END]);
     }
 }
@@ -176,8 +177,8 @@ impl AsFd for KeeperEnd {
 }
 
 impl KeeperEnd {
-    /// Readable or closed when everything is to be given back; not between [`KeeperEnd::send_ready`] and
-    /// [`KeeperEnd::await_release`].
+    /// Returns a descriptor that is readable or closed when everything is to be given back; not between
+    /// [`KeeperEnd::send_ready`] and [`KeeperEnd::await_release`].
     pub fn ending(&self) -> io::Result<Arc<OwnedFd>> {
         Ok(Arc::new(self.stream.as_fd().try_clone_to_owned()?))
     }
@@ -205,7 +206,7 @@ impl KeeperEnd {
         self.stream.write_all(&message)
     }
 
-    /// Everything is to be given back.
+    /// Says whether everything is to be given back.
     pub fn is_ending(&self) -> bool {
         let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut ready, PollTimeout::ZERO), Ok(n) if n > 0)

@@ -1,4 +1,4 @@
-//! The entrypoint: parse, run, say once why not, exit code.
+//! The entrypoint: parses the command line, runs, and reports a failure once, with its exit code.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -7,10 +7,10 @@ use anteroom::cli::{Cli, Refusal, is_answer};
 use anteroom::system::{name_lookup, signal};
 use anteroom::{log, start};
 
-/// The command line is wrong (sysexits(3)).
+/// The exit code for a wrong command line (`EX_USAGE` of sysexits(3)).
 const USAGE: u8 = 64;
 
-/// The first instruction that is ours.
+/// The first instruction that is anteroom's own.
 #[expect(
     unsafe_code,
     reason = "a function that is called before main has to be named to the linker"

@@ -23,9 +23,9 @@ use crate::system::{exec, refused};
 use crate::text_file::{self, CONFIGURATION_MAX, read_text};
 use crate::wrapping_token::Source;
 
-/// What HEALTHCHECK knows besides 0.
+/// The exit code of a health check that finds a fault.
 const UNHEALTHY: u8 = 1;
-/// Most bytes of `/etc/passwd` and `/etc/group`.
+/// The most bytes of `/etc/passwd` and `/etc/group`.
 const USERS_MAX: u64 = 4 << 20;
 
 /// Does what was typed, and returns the exit code. A start returns only when there is no application, when the
@@ -96,7 +96,7 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     Ok(init::run(&config, origin, log, began)?)
 }
 
-/// The environment, and the tokens in it, whose only copies these are from then on.
+/// Receives the environment, and the tokens in it, of which these are the only copies from then on.
 fn receive() -> (Environment, Tokens) {
     let received = Environment::with_tokens(std::env::vars_os());
     exec::wipe_variables(&TOKEN_VARIABLES);
@@ -140,8 +140,8 @@ fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Resul
     Ok(config)
 }
 
-/// Where a start has published. The manifest is asked last: a start may have been given it by a flag, which this process
-/// does not know.
+/// Finds where a start has published. The manifest is asked last: a start may have been given it by a flag, which this
+/// process does not know.
 fn published_in(cli: &Cli, environment: Environment) -> Result<PathBuf, Error> {
     if let Some(directory) = &cli.secrets_dir {
         return Ok(directory.clone());
@@ -158,7 +158,7 @@ fn published_in(cli: &Cli, environment: Environment) -> Result<PathBuf, Error> {
     }
 }
 
-/// 0 while all is well, else 1 and a line that says what is not.
+/// Returns 0 while all is well; else 1, after a line that says what is not.
 fn health(directory: &Path) -> Result<u8, Error> {
     let status = SecretsDir::read_status(directory)
         .map_err(|error| format!("nothing is published in {}: {error}", directory.display()))
@@ -190,7 +190,7 @@ fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Says why it failed, once.
+/// Reports the error, once.
 pub fn report(error: &Error, log: Log) {
     if error.is_told() {
         return;

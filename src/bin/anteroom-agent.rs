@@ -1,4 +1,4 @@
-//! The agent on Docker's host: parse, run, say once why not, exit code.
+//! The agent on Docker's host: parses the command line, runs, and reports a failure once, with its exit code.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use anteroom::agent::cli::{self, Cli};
 use anteroom::system::name_lookup;
 use clap::Parser;
 
-/// The command line is wrong (sysexits(3)).
+/// The exit code for a wrong command line (`EX_USAGE` of sysexits(3)).
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! Why PID 1 has no application, or no longer.
+//! The reasons why PID 1 has no application, or no longer.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! PID 1 as the application's init: it forwards, reaps, and leaves nobody behind.
+//! PID 1 as the application's init: forwards signals, reaps children, and leaves no process behind.
 
 mod stragglers;
 mod terminal;
@@ -36,10 +36,10 @@ use crate::system::{self, exec, refused};
 use stragglers::Stragglers;
 use terminal::Terminal;
 
-/// How long an exec mostly takes at the most, in milliseconds.
+/// The time that an exec mostly takes at the most, in milliseconds.
 const STOPPED: u8 = 20;
 
-/// Runs the application and gives its exit code, when it and all that it has started have ended.
+/// Runs the application, and returns its exit code when it and all processes that it has started have ended.
 pub(super) fn run(
     keeper: &mut Watch,
     stays: bool,
@@ -161,7 +161,7 @@ fn start(
     }
 }
 
-/// In the child: its own process group, which gets the terminal, and its own user.
+/// Detaches the child: its own process group, which gets the terminal, and its own user.
 fn detach(
     parent_group: Pid,
     terminal: Option<&Terminal>,
@@ -175,7 +175,7 @@ fn detach(
     user.map_or(Ok(()), exec::become_user)
 }
 
-/// Descriptors that were handed in are the child's, and say so by its number (sd_listen_fds(3)).
+/// Makes descriptors that were handed in the child's, by its number (sd_listen_fds(3)).
 fn readdress(environment: &mut Vec<CString>, from: Pid, to: Pid) {
     let ours = format!("LISTEN_PID={from}");
     let theirs = format!("LISTEN_PID={to}");
@@ -200,14 +200,14 @@ fn report_failure(reporter: OwnedFd, error: &exec::Error) {
     let _ = File::from(reporter).write_all(&[&errno, step.as_bytes()].concat());
 }
 
-/// Waits for the exec; why there was none, if there was none.
+/// Waits for the exec, and returns why there was none, if there was none.
 fn read_failure(failure: OwnedFd, child: Pid) -> Result<Option<exec::Error>, Errno> {
     while poll(
         &mut [PollFd::new(failure.as_fd(), PollFlags::POLLIN)],
         STOPPED,
     ) == Ok(0)
     {
-        // The terminal may stop it in the moment before its exec, when nobody would see a job that stands still.
+        // The terminal may stop the child in the moment before its exec, when no shell would see a stopped job.
         let stopped = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
         if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(child), stopped) {
             let _ = killpg(child, Signal::SIGCONT);
@@ -232,7 +232,8 @@ fn read_failure(failure: OwnedFd, child: Pid) -> Result<Option<exec::Error>, Err
     }))
 }
 
-/// Has this process hold nothing that the application holds: its end alone is to end that. Standard error is ours too.
+/// Lets go of what the application holds, so that the application's end alone closes it; standard error stays, since
+/// this process writes to it too.
 fn let_go() {
     if let Ok(null) = open_null() {
         let _ = dup2_stdin(&null);
@@ -243,29 +244,29 @@ fn let_go() {
     trim_memory();
 }
 
-/// The application while it runs, and who is to be told what.
+/// The application while it runs, and the processes that are told of its end.
 struct Init {
     application: Pid,
-    /// To whom signals for the application go: to it, or to its group.
+    /// The addressee of signals for the application: the application, or its group.
     addressee: Pid,
-    /// Whom it runs as, when that is not who this process runs as.
+    /// The application's user, where that is not the user of this process.
     user: Option<User>,
     own: Pid,
-    /// All signals that are forwarded, and the two that tell of the application and of the keeper.
+    /// The signals that are forwarded, and the two that tell of the application and of the keeper.
     listened: SigSet,
     terminal: Option<Terminal>,
     log: Log,
     stop_timeout: Duration,
-    /// When patience with it is over, once it was told to end.
+    /// The time of the KILL, once the application was told to end.
     kill_at: Option<Instant>,
-    /// A signal for which it has no handler yet, and when to look again.
+    /// A signal for which the application has no handler yet, and the time of the next look.
     waiting: Option<(Waiting, Instant)>,
-    /// It was told to end because the token's life is over.
+    /// True once the application was told to end because the token's life is over.
     is_expired: bool,
 }
 
 impl Init {
-    /// Forwards and reaps until the application has ended; gives its status.
+    /// Forwards and reaps until the application has ended, and returns its status.
     fn look_after(
         &mut self,
         keeper: &mut Watch,
@@ -273,7 +274,7 @@ impl Init {
         on_expiry: OnExpiry,
     ) -> libc::c_int {
         let mut link_is_ready = true;
-        // It may have ended before anybody listened.
+        // The application may have ended before this process listened.
         if let Some(status) = self.reap() {
             return status;
         }
@@ -306,7 +307,7 @@ impl Init {
         }
     }
 
-    /// Does what the keeper says; false when it is gone.
+    /// Does what the keeper says; false when the keeper is gone.
     fn hear(&mut self, keeper: &mut Watch) -> bool {
         loop {
             match keeper.link.read() {
@@ -323,7 +324,7 @@ impl Init {
         }
     }
 
-    /// Says that the keeper is gone, which it should not be.
+    /// Reports that the keeper is gone, which it should not be.
     fn report_loss(&self, keeper: &mut Watch) {
         let how = match keeper.reap() {
             Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
@@ -334,7 +335,7 @@ impl Init {
         self.log.event(Level::Warn, "keeper_lost", &text, &[]);
     }
 
-    /// Sends the application a signal. One that has ended and was not reaped yet does not hear it.
+    /// Sends the application a signal. An application that has ended and was not reaped yet does not get it.
     fn tell(&self, number: i32) {
         let user = self.user.as_ref();
         let _ = with_their_rights(user, || signal::send(self.addressee, number));
@@ -378,14 +379,14 @@ impl Init {
         }
     }
 
-    /// How long nothing is due; for ever, mostly.
+    /// Returns how long nothing is due, which is mostly for ever.
     fn patience(&self) -> Option<Duration> {
         let waiting = self.waiting.as_ref().map(|(_, due)| *due);
         let due = self.kill_at.into_iter().chain(waiting).min();
         due.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
-    /// Takes every child that has ended; the status of the application, if it is among them.
+    /// Reaps every child that has ended, and returns the status of the application if it is among them.
     fn reap(&self) -> Option<libc::c_int> {
         while let Ok(Some((child, status))) = wait_any() {
             if child != self.application {
@@ -399,8 +400,8 @@ impl Init {
         None
     }
 
-    /// The terminal has stopped the application: whoever started anteroom is to see the whole job stopped, and continues
-    /// it as a whole. Where nobody would, the key that stops stops nobody.
+    /// Stops the whole job after the terminal has stopped the application: the shell that started anteroom is to see
+    /// that, and continues the job as a whole. Without such a shell, the key that stops has no effect.
     fn stop_with_it(&self, number: i32) {
         let Some(terminal) = &self.terminal else {
             return;
@@ -412,7 +413,7 @@ impl Init {
                 true
             }
             Ok(Signal::SIGTTIN | Signal::SIGTTOU) => give() || signal::stop_group(),
-            // Whoever stops it in another way continues it too.
+            // A process that stops the application in another way continues it too.
             _ => false,
         };
         if goes_on {
@@ -422,17 +423,17 @@ impl Init {
     }
 }
 
-/// Is it to be handed on: what the kernel and others send, but not what this process brings upon itself (SIGPIPE, when
-/// nobody reads its log).
+/// Says whether a signal is handed on: what the kernel and others send, but not what this process brings upon itself
+/// (SIGPIPE, when its log has no reader).
 fn is_for_application(arrival: &Arrival, own: Pid) -> bool {
     match Signal::try_from(arrival.number) {
-        // The terminal sends them to whom it stops. Anybody else who stops an application sends them to it.
+        // The terminal sends these to every process that it stops. Any other sender stops the application itself.
         Ok(Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) => arrival.code == libc::SI_KERNEL,
         _ => arrival.code != libc::SI_USER || arrival.sender != own,
     }
 }
 
-/// As a shell gives it.
+/// Computes the exit code as a shell does.
 fn exit_code(status: libc::c_int) -> u8 {
     let code = if libc::WIFEXITED(status) {
         libc::WEXITSTATUS(status)

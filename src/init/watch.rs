@@ -1,4 +1,4 @@
-//! PID 1's side of a start: it waits for the keeper and for signals, and for neither without an end.
+//! PID 1's side of a start: waits for the keeper and for signals, and for neither without an end.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -17,19 +17,19 @@ use crate::secrets_dir::SecretsDir;
 use crate::system::process::pidfd;
 use crate::system::{refused, signal};
 
-/// The keeper and what can be heard while it works.
+/// The keeper, and all that can be heard while it works.
 pub(super) struct Watch {
-    /// The link to it.
+    /// The link to the keeper.
     pub(super) link: ParentEnd,
-    /// Those that end a start.
+    /// The signals that end a start.
     pub(super) signals: SignalFd,
-    /// Its process.
+    /// The keeper's process.
     pub(super) child: Pid,
-    /// The secrets directory, which both have together until the application runs.
+    /// The secrets directory, which both processes hold until the application runs.
     pub(super) directory: SecretsDir,
-    /// When it must be done, whatever happens.
+    /// The time by which the keeper must be done, whatever happens.
     pub(super) until: Instant,
-    /// How it ended, once it was waited for: its number may be another's by now.
+    /// The keeper's status, once it was waited for: its number may be another process's by now.
     pub(super) ended: Option<WaitStatus>,
 }
 
@@ -52,7 +52,7 @@ impl Watch {
         }
     }
 
-    /// Has a signal come that ends the start?
+    /// Fails if a signal has come that ends the start.
     pub(super) fn check_signals(&self) -> Result<(), Error> {
         match signal::pending(&self.signals) {
             Some(signal) => Err(Error::Interrupted { signal }),
@@ -60,7 +60,7 @@ impl Watch {
         }
     }
 
-    /// Waits for news of the keeper, and for signals if they count; false when it is too late.
+    /// Waits for news of the keeper, and for signals if they count; false when the time is over.
     fn poll(&self, until: Instant, with_signals: bool) -> Result<bool, Failure> {
         let left = until.saturating_duration_since(Instant::now());
         let left =
@@ -76,7 +76,8 @@ impl Watch {
         }
     }
 
-    /// Ends the keeper, unless it has ended: it gets time to give back what it has. One that did not is named.
+    /// Ends the keeper, unless it has ended, with time to give back what it has. A keeper that needs more is named in
+    /// the log.
     pub(super) fn call_off(&mut self, log: Log) {
         let was_there = self.ended.is_none();
         self.link.call_off();
@@ -87,7 +88,7 @@ impl Watch {
         }
     }
 
-    /// Lets the keeper go on; one that does not stay is waited for.
+    /// Lets the keeper go on, and waits for one that does not stay.
     pub(super) fn release(&mut self, stays: bool) -> Result<(), Failure> {
         match (self.link.release(), stays) {
             (Ok(()), true) => Ok(()),
@@ -115,7 +116,7 @@ impl Watch {
         self.reap()
     }
 
-    /// Learns how the keeper ended; one that does not end is killed.
+    /// Learns how the keeper ended, and kills one that does not end.
     pub(super) fn reap(&mut self) -> Result<WaitStatus, Failure> {
         if let Some(status) = self.ended {
             return Ok(status);

@@ -1,4 +1,4 @@
-//! Those whom the application leaves behind: they end soon, in their own way or by force.
+//! Processes that the application leaves behind: they end soon, in their own way or by force.
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,30 +16,30 @@ use crate::system::process::{as_user, with_their_rights};
 use crate::system::signal;
 use crate::system::user::User;
 
-/// How long they may take to end in their own way.
+/// The time for stragglers to end in their own way.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the kernel may take to end them.
+/// The time for the kernel to end stragglers.
 const KILLED: Duration = Duration::from_millis(100);
-/// How often somebody looks: the end of another's child is no event.
+/// The pause between two looks, in milliseconds: the end of another process's child is no event.
 const LOOK: u8 = 10;
 
-/// All that this process may signal (kill(2)).
-const EVERYBODY: Pid = Pid::from_raw(-1);
+/// All processes that this one may signal (kill(2)).
+const ALL: Pid = Pid::from_raw(-1);
 
-/// Where to find them.
+/// The places where stragglers are found.
 pub(super) struct Stragglers<'a> {
-    /// Its process group is one of the places.
+    /// The application, whose process group is one of the places.
     pub(super) application: Pid,
-    /// Orphans of other groups were adopted.
+    /// True where orphans of other groups were adopted.
     pub(super) adopted: bool,
-    /// A child of this process that is none of them.
+    /// The keeper, a child of this process that is no straggler.
     pub(super) keeper: Pid,
-    /// Whom the application ran as, when that is not who this process runs as.
+    /// The application's user, where that is not the user of this process.
     pub(super) user: Option<&'a User>,
 }
 
 impl Stragglers<'_> {
-    /// Has them end; who asks this process to end meanwhile does not wait for them.
+    /// Ends the stragglers; a signal that asks this process to end cuts their time short.
     pub(super) fn end(&self, signals: &SignalFd) {
         self.tell_and_wait(Signal::SIGTERM, PATIENCE, signals);
         if !is_first() {
@@ -57,9 +57,9 @@ impl Stragglers<'_> {
                     self.send(straggler, signal);
                 }
             }
-            let is_anybody_left = self.reap_and_look();
+            let is_any_left = self.reap_and_look();
             let is_hurried = is_hurried(signals);
-            if !is_anybody_left || is_hurried || Instant::now() >= until {
+            if !is_any_left || is_hurried || Instant::now() >= until {
                 return;
             }
             let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
@@ -69,8 +69,8 @@ impl Stragglers<'_> {
 
     fn send(&self, straggler: Pid, signal: Signal) {
         let send = || signal::send(straggler, signal as i32);
-        // The keeper hears what is sent to everybody, so that this succeeds although nobody else may hear it.
-        if straggler == EVERYBODY && self.user.is_some() && !may_signal_others() {
+        // The keeper gets what is sent to all, so that this succeeds even if no straggler gets it.
+        if straggler == ALL && self.user.is_some() && !may_signal_others() {
             let _ = as_user(self.user, send);
         }
         let _ = with_their_rights(self.user, send);
@@ -78,9 +78,9 @@ impl Stragglers<'_> {
 
     fn addressees(&self) -> Vec<Pid> {
         if is_first() {
-            // Everybody; the keeper, which has blocked what can be blocked, does not mind. Whoever does not hear it
+            // The keeper has blocked what can be blocked, and does not mind. A straggler that does not get the signal
             // ends with this process.
-            return vec![EVERYBODY];
+            return vec![ALL];
         }
         let mut addressees = vec![self.group()];
         if self.adopted {
@@ -108,7 +108,7 @@ impl Stragglers<'_> {
         if is_first() {
             return has_children;
         }
-        // No signal, but an error when there is nobody (kill(2)).
+        // Signal 0 only tells whether there is a process (kill(2)).
         (self.adopted && has_children) || signal::send(self.group(), 0) != Err(Errno::ESRCH)
     }
 
@@ -117,7 +117,7 @@ impl Stragglers<'_> {
     }
 }
 
-/// This process has CAP_KILL (capabilities(7), `CapEff` in `/proc/PID/status`).
+/// Says whether this process has CAP_KILL (capabilities(7), `CapEff` in `/proc/PID/status`).
 fn may_signal_others() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -130,7 +130,7 @@ fn is_first() -> bool {
     getpid() == Pid::from_raw(1)
 }
 
-/// Takes what has come, which nobody is left to hear.
+/// Says whether a signal asks this process to end; all that have come are taken, since there is no other reader left.
 fn is_hurried(signals: &SignalFd) -> bool {
     let mut hurried = false;
     while let Ok(Some(info)) = signals.read_signal() {

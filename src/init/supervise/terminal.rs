@@ -1,4 +1,4 @@
-//! The terminal: whose keys reach whom.
+//! The terminal, and the processes that its keys reach.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,7 +8,7 @@ use nix::unistd::{Pid, tcgetpgrp, tcsetpgrp};
 /// The terminal of this session, if a standard descriptor leads to it.
 pub(super) struct Terminal {
     descriptor: OwnedFd,
-    /// Standard input and output are this terminal: nobody else of the group reads from it.
+    /// True where standard input and output are this terminal: no other process of the group reads from it.
     pub(super) is_whole: bool,
 }
 
