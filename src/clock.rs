@@ -9,22 +9,22 @@ use crate::certificate::Clocks;
 use crate::random;
 use crate::renewal::Moment;
 
-/// The calendar's time on this machine.
+/// Reads the calendar time of this machine.
 #[expect(
     clippy::disallowed_methods,
-    reason = "whoever works for a long time reads the clock here and hands the time on"
+    reason = "code that works for a long time reads the clock here and hands the time on"
 )]
 pub fn calendar() -> OffsetDateTime {
     SystemTime::now().into()
 }
 
-/// The time since this machine was started, its sleep included.
+/// Reads the time since this machine was started, including its sleep.
 pub fn moment() -> Moment {
     // The call fails for clocks alone that the kernel does not know.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
-/// This machine's clock and Vault's.
+/// Reads this machine's clock, and derives Vault's from the skew.
 pub fn clocks(skew: Option<i64>) -> Clocks {
     let here = calendar().unix_timestamp();
     Clocks {
@@ -33,7 +33,7 @@ pub fn clocks(skew: Option<i64>) -> Clocks {
     }
 }
 
-/// A number from 0 to 1, another one each time and in each container.
+/// Draws a number from 0 to 1, another one each time and in each container.
 pub fn chance() -> f64 {
     random::fraction()
 }

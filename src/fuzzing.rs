@@ -57,7 +57,7 @@ mod tests {
     /// How often each kept input is changed; fuzzers do that millions of times.
     const CHANGES: usize = 300;
 
-    /// Numbers without a pattern that matters (xorshift), the same ones each time.
+    /// Draws numbers without a pattern that matters (xorshift), the same ones each time.
     fn numbers() -> impl FnMut(usize) -> usize {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         move |below| {
@@ -91,7 +91,7 @@ mod tests {
         changed
     }
 
-    /// Says which input it was when a promise is broken.
+    /// Runs a target, and names the input when a promise is broken.
     fn run(target: Target, path: &Path, input: &[u8]) {
         let verdict = std::panic::catch_unwind(|| target(input));
         let (path, input) = (path.display(), input.escape_ascii());

@@ -1,4 +1,4 @@
-//! One event a line on standard error, for people or for machines.
+//! The log: one event a line on standard error, for people or for machines.
 //!
 //! Values pass through [`sanitised`], so that nothing a server, an environment or a file says can forge a line or
 //! drive a terminal (CWE-117, CWE-150). There is no way to hand a [`Secret`](crate::secret::Secret) to this module.
@@ -16,25 +16,25 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// How lines look: `human` or one JSON object a line.
+/// The form of a line: `human`, or `json` for one JSON object a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For a terminal.
+    /// The form for a terminal.
     Human,
-    /// For a log collector.
+    /// The form for a log collector.
     Json,
 }
 
-/// How much is said; each level includes those before it.
+/// The amount that is logged; each level includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Level {
-    /// Why it failed.
+    /// Failures, with their reason.
     Error,
-    /// What should be looked at although it went on.
+    /// Faults that an operator should look at although the work went on.
     Warn,
     /// The steps of a start.
     Info,
-    /// Each request.
+    /// Each request to Vault.
     Debug,
 }
 
@@ -61,16 +61,17 @@ pub enum Value<'a> {
 /// The log: a format and a level.
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
-    /// How lines look.
+    /// The form of a line.
     pub format: Format,
     /// The last level that is written.
     pub level: Level,
 }
 
-/// A line is written whole or not at all: a pipe takes this much in one piece (`PIPE_BUF`, pipe(7)).
+/// The longest line: a pipe takes this much in one piece (`PIPE_BUF`, pipe(7)), so that a line is written whole or not
+/// at all.
 const LINE_MAX: usize = 4096;
 
-/// How long a full pipe may hold the start up for one line before that line is dropped.
+/// The time that a full pipe may hold the start up for one line before that line is dropped, in milliseconds.
 const PATIENCE_MS: u16 = 50;
 
 impl Log {
@@ -110,7 +111,7 @@ fn human(level: Level, text: &str, fields: &[(&str, Value<'_>)]) -> String {
     line
 }
 
-/// JSON escapes in its turn: what would be cut off would be no JSON any more.
+/// Builds a line of JSON that fits: escaping makes values longer, and JSON that was cut off would be no JSON any more.
 fn line_of_json(
     level: Level,
     name: &str,
@@ -169,7 +170,7 @@ pub fn sanitised(text: &str, max: usize) -> String {
     clean
 }
 
-/// Whether a character shows what it is.
+/// Says whether a character shows what it is.
 fn is_seen(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
@@ -184,7 +185,7 @@ fn is_seen(c: char) -> bool {
     !is_ignorable && behind_a_letter.escape_debug().skip(1).eq([c])
 }
 
-/// Writes a line to standard error, unless nobody reads it: a full pipe must not hold up a start.
+/// Writes a line to standard error, unless its reader does not take it: a full pipe must not hold up a start.
 pub fn write_line(line: &str) {
     let mut bytes = line.as_bytes().to_vec();
     bytes.truncate(LINE_MAX - 1);
@@ -192,15 +193,15 @@ pub fn write_line(line: &str) {
     let stderr = io::stderr();
     let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     if matches!(poll(&mut ready, PollTimeout::from(PATIENCE_MS)), Ok(n) if n > 0) {
-        // Past the buffer of std, so that the line is one write; a closed standard error is nobody's concern.
+        // Past the buffer of std, so that the line is one write; a closed standard error is no reason to stop.
         let _ = nix::unistd::write(stderr.as_fd(), &bytes);
     }
 }
 
-/// A defect of ours (sysexits(3)).
+/// The exit code of a defect in anteroom (`EX_SOFTWARE` of sysexits(3)).
 const INTERNAL: i32 = 70;
 
-/// Ends the process and says where, and nothing of what: a panic's message may hold anything.
+/// Ends the process and says where it panicked, but not why: a panic's message may hold anything.
 pub fn report_panic(panic: &PanicHookInfo<'_>) {
     let place = panic
         .location()

@@ -1,58 +1,58 @@
-//! When to renew what: functions of time and chance alone.
+//! The schedule of renewals: functions of time and chance alone.
 //!
-//! Times are counted on a clock that goes on while the machine sleeps, as Vault's does. `chance` is a number from 0 to 1,
-//! anew for each call: many containers that were started together must not come back together.
+//! Times are counted on a clock that goes on while the machine sleeps, as Vault's does. `chance` is a number from 0 to
+//! 1, anew for each call: many containers that were started together must not come back together.
 
 use std::time::Duration;
 
 /// A time, as the duration since the machine was started (`CLOCK_BOOTTIME`, clock_gettime(2)).
 pub type Moment = Duration;
 
-/// Nothing is done more often.
+/// The shortest pause before anything is done.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// The first pause after a failure, and a server that is away is asked at least so often.
+/// The first pause after a failure.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LAST: Duration = Duration::from_secs(60);
-/// Whatever lives so short, this much of it is left when something is done for it, or half.
+/// The life that is left when something is done for an item that lives short, or half of it if that is less.
 const SPARE: Duration = Duration::from_secs(5);
-/// How much shorter an answer may be than what was asked for, since servers count in whole seconds.
+/// The tolerance for an answer that is shorter than what was asked for, since servers count in whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
 
-/// Whoever says more than a hundred years means that it does not end.
+/// A hundred years: a longer life means that the item does not end.
 pub const ENDLESS: Duration = Duration::from_secs(100 * 366 * 86_400);
 
-/// A life as Vault gives it, in seconds.
+/// Converts a life from Vault's seconds.
 pub fn life(seconds: u64) -> Duration {
     Duration::from_secs(seconds).min(ENDLESS)
 }
 
-/// What is due next for something that ends.
+/// The next step for an item that ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// It goes on living when it is renewed.
+    /// The item lives on when it is renewed.
     Renew,
-    /// It cannot be renewed, or not for much longer: another one takes its place.
+    /// The item cannot be renewed, or not for much longer: another one takes its place.
     Replace,
-    /// It ends, and nothing can be done about it.
+    /// The item ends, and nothing can be done about it.
     Nothing,
 }
 
 /// The life of a token, a lease or a certificate, and what is due for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Term {
-    /// The life it had when it was new.
+    /// The life that the item had when it was new.
     pub full: Duration,
-    /// Its end, unless it is renewed.
+    /// The end of the item, unless it is renewed.
     pub end: Moment,
-    /// What to do next.
+    /// The next step.
     pub step: Step,
-    /// When to do it.
+    /// The time of the next step.
     pub due: Moment,
     failures: u32,
 }
 
 impl Term {
-    /// Something new that lives for so long.
+    /// Begins the term of a new item that lives for so long.
     pub fn new(now: Moment, life: Duration, is_renewable: bool, chance: f64) -> Term {
         let mut term = Term {
             full: life,
@@ -69,7 +69,8 @@ impl Term {
         term
     }
 
-    /// Something that cannot be renewed and would live for so long, but of which only this is left: what it needs ends before.
+    /// Begins the term of an item that cannot be renewed and would live for `life`, but of which only `left` remains
+    /// because something that it needs ends before.
     pub fn cut_short(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
         Term {
             // What fails goes by the whole life, else the tries would become ever more.
@@ -78,7 +79,7 @@ impl Term {
         }
     }
 
-    /// Something renewable that was new before: so much of its life is left.
+    /// Begins the term of a renewable item that is not new: `left` of its life remains.
     pub fn begun(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
         let end = now + left;
         Term {
@@ -88,7 +89,8 @@ impl Term {
         }
     }
 
-    /// It was renewed and lives for so long from now on; when that is less than it had at first, its maximum is near.
+    /// Notes that the item was renewed and lives for `life` from now on; when that is less than at first, its maximum
+    /// is near.
     pub fn note_renewal(&mut self, now: Moment, life: Duration, is_renewable: bool, chance: f64) {
         let grows = is_renewable && life + ROUNDING.max(self.full / 20) >= self.full;
         self.end = now + life;
@@ -102,21 +104,21 @@ impl Term {
         }
     }
 
-    /// It cannot be renewed, so another one is fetched while about a third of a whole life is left.
+    /// Schedules a replacement, while about a third of a whole life is left, for an item that cannot be renewed.
     pub fn schedule_replacement(&mut self, now: Moment, chance: f64) {
         let ahead = self.full.mul_f64(1.0 - part(chance)).max(spare(self.full));
         self.step = Step::Replace;
         self.due = self.end.saturating_sub(ahead).max(now);
     }
 
-    /// It is gone before its time: another one is wanted at once.
+    /// Marks the item as gone before its time: another one is wanted at once.
     pub fn mark_gone(&mut self, now: Moment) {
         self.end = self.end.min(now);
         self.step = Step::Replace;
         self.due = now;
     }
 
-    /// What was due did not succeed and is tried again later; rarely enough for an engine that makes something at each try.
+    /// Schedules another try of a step that failed, rarely enough for an engine that makes something at each try.
     pub fn retry_later(&mut self, now: Moment, chance: f64) {
         let first = PAUSE_FIRST.max(self.full / 30);
         let pause = first.saturating_mul(1 << self.failures.min(4));
@@ -125,50 +127,52 @@ impl Term {
         self.due = now + spread(in_time(pause, self.left(now)), chance);
     }
 
-    /// How long it lives unless it is renewed.
+    /// Returns the life that is left unless the item is renewed.
     pub fn left(&self, now: Moment) -> Duration {
         self.end.saturating_sub(now)
     }
 
-    /// Another one in its place would live longer, by more than what rounding makes of it.
+    /// Says whether another item in this place would live longer, by more than rounding.
     pub fn is_outlived_by(&self, other: &Term) -> bool {
         other.end > self.end + ROUNDING
     }
 
-    /// It failed and has not succeeded since.
+    /// Says whether a step failed and has not succeeded since.
     pub fn is_failing(&self) -> bool {
         self.failures > 0
     }
 }
 
-/// About two thirds of what is left.
+/// Computes the time of a renewal: after about two thirds of what is left.
 fn renewal(now: Moment, end: Moment, chance: f64) -> Moment {
     let left = end.saturating_sub(now);
     let wait = left.mul_f64(part(chance)).min(left - spare(left));
     now + wait.max(PAUSE_MIN.min(left))
 }
 
-/// Of lives of seconds more than a third is left: an answer of a busy server takes as long as for others.
+/// Computes the least life that is left when something is done. For lives of seconds that is more than a third: a busy
+/// server answers no faster for them.
 fn spare(life: Duration) -> Duration {
     SPARE.min(life / 2)
 }
 
-/// So little is left of a life that nothing should begin with it: less than what is left when something is done for it.
+/// Says whether so little is left of a life that nothing should begin with it: less than what is left when something
+/// is done for it.
 pub fn is_worn(whole: Duration, left: Duration) -> bool {
     left.is_zero() || left < spare(whole)
 }
 
-/// The part of a life after which something is done: 0.60 to 0.72.
+/// Computes the part of a life after which something is done: 0.60 to 0.72.
 fn part(chance: f64) -> f64 {
     0.60 + 0.12 * chance.clamp(0.0, 1.0)
 }
 
-/// Half as long to half as long again.
+/// Spreads a pause: half as long to half as long again.
 fn spread(pause: Duration, chance: f64) -> Duration {
     pause.mul_f64(0.5 + chance.clamp(0.0, 1.0))
 }
 
-/// A pause that does not sleep through the last seconds of something that can still be rescued.
+/// Shortens a pause that would sleep through the last seconds of an item that can still be rescued.
 fn in_time(pause: Duration, left: Duration) -> Duration {
     if left.is_zero() {
         pause
@@ -177,15 +181,15 @@ fn in_time(pause: Duration, left: Duration) -> Duration {
     }
 }
 
-/// How long a server that is away is left alone after so many failures. `shortest` is the shortest of all lives when they
-/// were new, `left` what is left of the one that ends next.
+/// Computes how long a server that is away is left alone after so many failures. `shortest` is the shortest of all
+/// lives when they were new, `left` what is left of the one that ends next.
 pub fn pause(failures: u32, shortest: Duration, left: Duration, chance: f64) -> Duration {
     let last = (shortest / 10).clamp(PAUSE_FIRST, PAUSE_LAST);
     let pause = PAUSE_FIRST.saturating_mul(1 << failures.min(6));
     spread(in_time(pause.min(last), left), chance)
 }
 
-/// How long an answer is worth waiting for when so much time is left.
+/// Computes how long an answer is worth waiting for when so much time is left.
 pub fn patience(left: Duration) -> Duration {
     (left / 4).clamp(Duration::from_secs(2), Duration::from_secs(15))
 }
@@ -193,19 +197,20 @@ pub fn patience(left: Duration) -> Duration {
 /// The life of a token that cannot be renewed beyond a certain end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Horizon {
-    /// When it began.
+    /// The begin of the token's life.
     pub begin: Moment,
-    /// When it is over, whatever is renewed.
+    /// The end of the token's life, whatever is renewed.
     pub end: Moment,
 }
 
 impl Horizon {
-    /// When to warn: after three quarters.
+    /// Returns the time of the warning: after three quarters.
     pub fn warning(&self) -> Moment {
         self.begin + self.life() * 3 / 4
     }
 
-    /// When the application must know: while there is time for it to end well, and not for all containers at once.
+    /// Returns the time at which the application must know: while there is time for it to end well, and not for all
+    /// containers at once.
     pub fn farewell(&self, chance: f64) -> Moment {
         self.begin + self.life().mul_f64(0.85 + 0.10 * chance.clamp(0.0, 1.0))
     }
@@ -221,7 +226,7 @@ mod tests {
 
     const LIVES: [u64; 12] = [1, 2, 3, 5, 10, 20, 30, 60, 600, 3600, 86_400, 31_536_000];
 
-    /// Numbers from 0 to 1 without a pattern that matters (xorshift).
+    /// Draws numbers from 0 to 1 without a pattern that matters (xorshift).
     fn chances() -> impl Iterator<Item = f64> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let any = std::iter::repeat_with(move || {
@@ -351,7 +356,7 @@ mod tests {
                     now = term.due;
                     tries += 1;
                 }
-                // A budget for each life: nobody makes 600 users a minute.
+                // Each life has a budget: an engine must not be asked for 600 users a minute.
                 assert!(tries <= 400, "{tries} tries in {life:?}");
             }
         }

@@ -39,7 +39,7 @@ pub fn log(input: &[u8]) {
     }
 }
 
-/// Nothing in it drives a terminal, begins a line or turns text round.
+/// Says whether a text is clean: nothing in it drives a terminal, begins a line or turns text round.
 fn is_clean(text: &str) -> bool {
     !text.contains(|c: char| {
         c.is_control()

@@ -1,4 +1,4 @@
-//! The kernel refused a step.
+//! The error of a step that the kernel refused.
 
 use std::{fmt, io};
 
@@ -31,7 +31,7 @@ pub fn refused<R: Reason>(step: &'static str) -> impl Fn(R) -> Error {
 
 /// The two forms in which a library hands on the kernel's reason.
 pub trait Reason {
-    /// The number behind it.
+    /// Returns the kernel's number of the reason.
     fn errno(&self) -> Errno;
 }
 

@@ -22,10 +22,10 @@ use super::signal::Received;
 use super::user::User;
 use crate::system::{self, refused};
 
-/// No descriptor has a higher number where the administrator has not raised that limit (`fs.nr_open`, proc(5)).
+/// The number that no descriptor exceeds where the administrator has not raised that limit (`fs.nr_open`, proc(5)).
 const NUMBERS_MAX: u64 = 1 << 20;
 
-/// There is no application.
+/// Every reason why there is no application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
     /// A step before the exec failed.
@@ -35,7 +35,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code, as a shell gives it (EX_OSERR of sysexits(3) for a step).
+    /// Returns the exit code, as a shell gives it (EX_OSERR of sysexits(3) for a step).
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Refused(Errno::ENOENT) => 127,
@@ -64,7 +64,7 @@ impl From<system::Error> for Error {
 
 /// Makes this process readable by root alone: no core, no debugger, no `/proc/PID/environ` (prctl(2)).
 ///
-/// It is kept over fork and undone by exec, so that the application is as it would be without anteroom.
+/// A fork keeps this state and an exec undoes it, so that the application is as it would be without anteroom.
 pub fn make_non_dumpable() -> Result<(), system::Error> {
     // SAFETY: PR_SET_DUMPABLE takes one integer and touches no memory of ours.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
@@ -172,7 +172,7 @@ pub fn close_inherited() {
     }
 }
 
-/// At least the open descriptors from `first` on; where `/proc` cannot be read, every number that one may have.
+/// Lists at least the open descriptors from `first` on; where `/proc` cannot be read, every number that one may have.
 fn open_descriptors(first: RawFd) -> Vec<RawFd> {
     if let Some(open) = listed_descriptors() {
         return open.into_iter().filter(|open| *open >= first).collect();
@@ -182,7 +182,7 @@ fn open_descriptors(first: RawFd) -> Vec<RawFd> {
     (first..limit.min(NUMBERS_MAX) as RawFd).collect()
 }
 
-/// The open descriptors, all read before one of them is changed; none when they cannot be listed to the end.
+/// Lists the open descriptors, all read before one of them is changed; none when they cannot be listed to the end.
 fn listed_descriptors() -> Option<Vec<RawFd>> {
     let mut open = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd").ok()? {

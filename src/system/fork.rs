@@ -1,4 +1,4 @@
-//! Processes of this program's own: how one begins, how its end is learned, how it ends without a trace.
+//! The begin and the end of this program's own processes.
 
 #![expect(
     unsafe_code,
@@ -11,9 +11,9 @@ use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid, fork};
 
-/// fork(2), but the child has no exit signal: the application that this process becomes finds with no wait(2) a child
-/// that it did not start (clone(2), `__WALL`). Should the keeper die before it, it gets one SIGCHLD all the same, as the
-/// kernel does after an exec.
+/// Forks like fork(2), but the child has no exit signal: the application that this process becomes finds with no
+/// wait(2) a child that it did not start (clone(2), `__WALL`). Should the keeper die before it, it gets one SIGCHLD
+/// all the same, as the kernel does after an exec.
 ///
 /// Only while there is one thread.
 pub fn fork_unseen() -> Result<ForkResult, Errno> {
@@ -29,7 +29,7 @@ pub fn fork_unseen() -> Result<ForkResult, Errno> {
     })
 }
 
-/// A child of this process, like any other.
+/// Forks a child like any other.
 ///
 /// Only while there is one thread.
 pub fn fork_child() -> Result<ForkResult, Errno> {
@@ -37,8 +37,8 @@ pub fn fork_child() -> Result<ForkResult, Errno> {
     unsafe { fork() }
 }
 
-/// A child that has ended or stopped, and its status, which may hold a signal without a name (waitpid(2)); none when
-/// none has, an error when there are none.
+/// Takes a child that has ended or stopped, and its status, which may hold a signal without a name (waitpid(2)); none
+/// when none has, an error when there are none.
 pub fn wait_any() -> Result<Option<(Pid, libc::c_int)>, Errno> {
     let mut status = 0;
     // SAFETY: the call writes the status where it is told to, and nothing else.
@@ -49,7 +49,7 @@ pub fn wait_any() -> Result<Option<(Pid, libc::c_int)>, Errno> {
     })
 }
 
-/// umask(2), which only a seccomp filter lets fail.
+/// Sets the umask (umask(2)), which only a seccomp filter lets fail.
 pub fn set_umask(mask: Mode) -> Result<Mode, Errno> {
     // SAFETY: the call takes an integer and changes nothing but the mask.
     let before = unsafe { libc::umask(mask.bits()) };

@@ -1,4 +1,4 @@
-//! How a program here turns a name into addresses: by `/etc/hosts` and DNS, and by no code but its own.
+//! Name lookups: from a name to addresses by `/etc/hosts` and DNS, and by no code but this program's own.
 
 #![cfg_attr(
     target_env = "gnu",

@@ -56,7 +56,7 @@ pub fn as_user<T>(user: Option<&User>, look: impl FnOnce() -> T) -> Result<T, Er
     Ok(seen)
 }
 
-/// A descriptor that becomes readable when the process ends, which need not be a child (pidfd_open(2)).
+/// Opens a descriptor that becomes readable when the process ends, which need not be a child (pidfd_open(2)).
 pub fn pidfd(process: Pid) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two integers and returns a new descriptor or an error.
     let descriptor =
@@ -83,7 +83,7 @@ pub fn send(
     })
 }
 
-/// pidfd_send_signal(2).
+/// Sends a signal by pidfd_send_signal(2).
 fn send_by_descriptor(process: &OwnedFd, signal: Signal) -> Result<(), Errno> {
     // SAFETY: the call takes integers and a null pointer, which stands for no further information.
     Errno::result(unsafe {

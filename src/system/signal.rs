@@ -1,4 +1,5 @@
-//! Signals: what anteroom received, what it listens to while it waits, and how the application gets it all back.
+//! Signals: those that anteroom received, those that it listens to while it waits, and how the application gets them
+//! all back.
 //!
 //! Signals are blocked, not handled: nothing but the mask has to be put back, a signal that comes early is kept, and
 //! PID 1, which is deaf to every signal without a handler, still gets those it has blocked.
@@ -34,7 +35,7 @@ const ENDING: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
-/// Those that say that a process is broken: an init that blocked them could not be ended by its own.
+/// Signals that say that a process is broken: an init that blocked them could not be ended by its own.
 const FAULTS: [Signal; 7] = [
     Signal::SIGSEGV,
     Signal::SIGBUS,
@@ -45,11 +46,11 @@ const FAULTS: [Signal; 7] = [
     Signal::SIGABRT,
 ];
 
-/// Limits on CPU time and file size come as these.
+/// Signals by which limits on CPU time and file size come.
 const LIMITS: [Signal; 2] = [Signal::SIGXCPU, Signal::SIGXFSZ];
 
-/// The C library's own, for threads (nptl(7)). Its functions refuse to tell of them or to set them, and its first thread
-/// gives the last one a handler, so that an exec leaves it at the default.
+/// Signals of the C library itself, for threads (nptl(7)). Its functions refuse to tell of them or to set them, and
+/// its first thread gives the last one a handler, so that an exec leaves it at the default.
 const INTERNAL: [libc::c_int; 2] = [32, 33];
 
 /// `F_SETSIG`, which the C library's bindings do not name (fcntl(2)).
@@ -64,19 +65,20 @@ pub struct Received {
     limits_were_ignored: [bool; 2],
     internal_were_ignored: [bool; 2],
     ending: SigSet,
-    /// Standard descriptors that were closed: Rust's runtime opens `/dev/null` in their place.
+    /// The standard descriptors that were closed: Rust's runtime opens `/dev/null` in their place.
     closed: [bool; 3],
 }
 
 static RECEIVED: OnceLock<Received> = OnceLock::new();
 
-/// For the binary's `.init_array`, which runs before Rust's runtime sets SIGPIPE to ignore: nobody could tell later how
-/// it came. Not in the library's: whatever links that would find its own signals blocked.
+/// Reads what was received, for the binary's `.init_array`, which runs before Rust's runtime sets SIGPIPE to ignore:
+/// no later look could tell how it came. Not for the library's: a program that links that would find its own signals
+/// blocked.
 pub extern "C" fn receive() {
     received();
 }
 
-/// What was received; the first call blocks what is listened to, and SIGCHLD can be waited for from then on.
+/// Returns what was received; the first call blocks what is listened to, and SIGCHLD can be waited for from then on.
 pub fn received() -> &'static Received {
     RECEIVED.get_or_init(|| {
         let mut listened = SigSet::empty();
@@ -103,7 +105,7 @@ pub fn received() -> &'static Received {
             }),
         };
         if received.child_was_ignored {
-            // Else the kernel would reap the keeper, and nobody would learn how it ended.
+            // Else the kernel would reap the keeper, and PID 1 would not learn how it ended.
             set(Signal::SIGCHLD, SigHandler::SigDfl);
         }
         received
@@ -111,7 +113,7 @@ pub fn received() -> &'static Received {
 }
 
 impl Received {
-    /// A descriptor that is readable when a signal has come that ends the start.
+    /// Opens a descriptor that is readable when a signal has come that ends the start.
     pub fn listen(&self) -> Result<SignalFd, Errno> {
         SignalFd::with_flags(&self.ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
     }
@@ -136,7 +138,7 @@ impl Received {
         }
         for (descriptor, closed) in (0..).zip(self.closed) {
             if closed {
-                // SAFETY: only a flag is set; this descriptor is the runtime's `/dev/null`, which nobody owns.
+                // SAFETY: only a flag is set; this descriptor is the runtime's `/dev/null`, which has no owner.
                 unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
             }
         }
@@ -160,13 +162,13 @@ pub fn ignore_limits() {
     }
 }
 
-/// Has nothing that can be blocked disturb this process.
+/// Blocks every signal that can be blocked, so that none disturbs this process.
 pub fn block_all() {
     let _ = SigSet::all().thread_block();
 }
 
-/// All signals but those of a fault, and a descriptor that is readable when one has come; they disturb this process no
-/// more.
+/// Blocks all signals but those of a fault, so that they disturb this process no more, and opens a descriptor that is
+/// readable when one has come.
 pub fn listen_to_all() -> Result<(SigSet, SignalFd), Errno> {
     let mut all = SigSet::all();
     for fault in FAULTS {
@@ -183,7 +185,8 @@ pub fn listen_to_all() -> Result<(SigSet, SignalFd), Errno> {
     }
 }
 
-/// A descriptor that is readable when a child of this process has ended, in a process that has blocked every signal.
+/// Opens a descriptor that is readable when a child of this process has ended, in a process that has blocked every
+/// signal.
 pub fn child_ended() -> Result<OwnedFd, Errno> {
     let mut child = SigSet::empty();
     child.add(Signal::SIGCHLD);
@@ -205,14 +208,14 @@ pub fn check_wait() -> Result<(), Errno> {
     }
 }
 
-/// A signal that has come, and where from (sigaction(2), `si_code` and `si_pid`).
+/// A signal that has come, and its source (sigaction(2), `si_code` and `si_pid`).
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// Its number.
+    /// The signal's number.
     pub number: i32,
-    /// How it was sent.
+    /// The code that tells how the signal was sent.
     pub code: i32,
-    /// By whom, if a process sent it.
+    /// The sender, if a process sent the signal.
     pub sender: Pid,
 }
 
@@ -231,7 +234,7 @@ pub fn next(listened: &SigSet, patience: Option<Duration>) -> Option<Arrival> {
         Arrival {
             number,
             code: info.si_code,
-            // SAFETY: of a signal that no process sent it is some other number, which nobody asks for.
+            // SAFETY: of a signal that no process sent this is some other number, and no caller reads it.
             sender: Pid::from_raw(unsafe { info.si_pid() }),
         }
     })
@@ -259,8 +262,8 @@ pub fn send(process: Pid, number: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::kill(process.as_raw(), number) }).map(drop)
 }
 
-/// Stops this process and its group as the terminal does it, until somebody continues them; false when the kernel has not
-/// let them stop, since nobody would (an orphaned process group), as nobody would PID 1.
+/// Stops this process and its group as the terminal does it, until the shell continues them; false when the kernel has
+/// not let them stop, since no shell would continue them (an orphaned process group, or PID 1).
 pub fn stop_group() -> bool {
     if getpid() == Pid::from_raw(1) {
         return false;
@@ -289,7 +292,7 @@ fn discard(signal: Signal) -> bool {
     found
 }
 
-/// The signal that has come, if one has.
+/// Takes the signal that has come, if one has.
 pub fn pending(signals: &SignalFd) -> Option<Signal> {
     let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     match poll(&mut ready, PollTimeout::ZERO) {
@@ -309,7 +312,7 @@ fn set(number: Signal, handler: SigHandler) {
 /// The kernel's form of a disposition: its first word is the handler, and the rest is nothing for a signal that is ignored.
 type KernelAction = [libc::c_ulong; 4];
 
-/// Bytes of the kernel's set of signals.
+/// The size of the kernel's set of signals, in bytes.
 const KERNEL_SET: usize = 8;
 
 fn is_internal_ignored(signal: libc::c_int) -> bool {

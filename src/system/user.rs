@@ -1,17 +1,17 @@
-//! Whom the application runs as, looked up in `/etc/passwd` and `/etc/group` without libc.
+//! The user that the application runs as, looked up in `/etc/passwd` and `/etc/group` without libc.
 //!
 //! A static glibc would load the image's name service modules, which crash when they were built for another glibc.
 
 /// A user with its groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// User id.
+    /// The user id.
     pub uid: u32,
-    /// Group id.
+    /// The group id.
     pub gid: u32,
-    /// Supplementary groups.
+    /// The supplementary groups.
     pub groups: Vec<u32>,
-    /// Home directory, when the user has an entry.
+    /// The home directory, where the user has an entry.
     pub home: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl User {
     }
 }
 
-/// A number that can be a user's or a group's: the highest one means "leave it" to setuid(2).
+/// Reads a number that can be a user's or a group's: the highest one means "leave it" to setuid(2).
 fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|number| *number != u32::MAX)
 }
@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn unknown_names_are_refused_b25() {
         assert!(
-            User::parse("nobody", PASSWD, GROUP)
+            User::parse("ghost", PASSWD, GROUP)
                 .expect_err("unknown")
-                .contains("nobody")
+                .contains("ghost")
         );
         assert!(
             User::parse("app:wheel", PASSWD, GROUP)

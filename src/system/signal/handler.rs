@@ -1,4 +1,5 @@
-//! Has a process a handler for a signal? One that has none yet would be ended by it, or would never know of it.
+//! Whether a process has a handler for a signal: a process that has none yet would be ended by the signal, or would
+//! never know of it.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub enum Disposition {
 }
 
 impl Disposition {
-    /// Looks at a process.
+    /// Looks up what a signal does to a process.
     pub fn of(process: Pid, signal: Signal) -> Disposition {
         let status = std::fs::read_to_string(format!("/proc/{process}/status"));
         status.map_or(Disposition::Unknown, |status| {
@@ -33,7 +34,7 @@ impl Disposition {
         })
     }
 
-    /// Reads it from the text of `/proc/PID/status` (proc_pid_status(5)).
+    /// Reads the disposition from the text of `/proc/PID/status` (proc_pid_status(5)).
     fn read(status: &str, signal: Signal) -> Disposition {
         let has = |set: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(set))?;
@@ -69,7 +70,7 @@ pub enum Next {
 }
 
 impl Waiting {
-    /// A signal for which nothing was looked at yet.
+    /// Makes a signal wait, before the first look.
     pub fn new(signal: Signal) -> Waiting {
         Waiting {
             signal,
@@ -94,7 +95,7 @@ impl Waiting {
         }
     }
 
-    /// The words to say of it, after the first look alone.
+    /// Words the notice about the wait, after the first look alone.
     pub fn notice(&self) -> Option<String> {
         (self.looks == 1).then(|| {
             format!(
