@@ -5,7 +5,7 @@ pub fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String
     nearest(name, known).map_or_else(String::new, |near| format!("; is `{near}` meant?"))
 }
 
-/// The known name that this one was most probably meant to be.
+/// Finds the known name that this one was most probably meant to be.
 fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -13,7 +13,8 @@ fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&
         .min_by_key(|known| strsim::osa_distance(name, known))
 }
 
-/// One may be the other with a typing error: another case, or a letter or two that are wrong, missing or too many.
+/// Says whether one name may be the other with a typing error: another case, or a letter or two that are wrong,
+/// missing or too many.
 ///
 /// Names that differ in a number alone are two names, and so are short ones: `db-1` and `db-2`, `eu` and `us`.
 pub fn is_slip(one: &str, other: &str) -> bool {

@@ -25,7 +25,7 @@ pub use minijinja::Value;
 /// Names that every template knows besides the dependencies.
 pub const RESERVED: [&str; 4] = ["app", "env", "environment", "secrets_dir"];
 
-/// The name of a dependency in templates, where a dash would be a minus.
+/// Returns the name of a dependency in templates, where a dash would be a minus.
 pub fn identifier(dependency: &str) -> String {
     dependency.replace(['-', '.'], "_")
 }
@@ -60,13 +60,13 @@ impl Template {
         }
     }
 
-    /// The outermost names that must be there.
+    /// Lists the outermost names that must be there.
     pub fn names(&self) -> BTreeSet<&str> {
         let needed = self.paths.iter().filter(|path| !path.may_be_missing);
         needed.map(|path| path.root.as_str()).collect()
     }
 
-    /// The fields of this name that must be there.
+    /// Lists the fields of this name that must be there.
     pub fn fields_of(&self, name: &str) -> BTreeSet<&str> {
         let needed = self.paths.iter().filter(|path| !path.may_be_missing);
         needed
@@ -75,7 +75,7 @@ impl Template {
             .collect()
     }
 
-    /// The template names this value, one name behind the other.
+    /// Says whether the template names this value, one name behind the other.
     pub fn mentions(&self, names: &[&str]) -> bool {
         self.paths.iter().any(|path| {
             let whole = std::iter::once(&path.root).chain(&path.fields);
@@ -83,7 +83,7 @@ impl Template {
         })
     }
 
-    /// Names that are not there, whatever the values will be; each begins with its line.
+    /// Lists names that are not there, whatever the values will be; each begins with its line.
     pub fn unknown(&self, known: &Known) -> Vec<String> {
         let mut unknown = Vec::new();
         for path in &self.paths {
@@ -97,7 +97,7 @@ impl Template {
         unknown
     }
 
-    /// Fills it in; an error never quotes a value.
+    /// Renders the template; an error never quotes a value.
     pub fn render(&self, values: &Values) -> Result<Secret, Failure> {
         engine()
             .render_str(&self.source, &values.0)
@@ -111,7 +111,7 @@ impl Template {
 pub struct Failure {
     /// The line, then the mistake, without any value.
     pub reason: String,
-    /// No other value would help.
+    /// True where no other value would help.
     pub is_certain: bool,
 }
 
@@ -275,7 +275,8 @@ mod tests {
         assert!(template.mentions(&["port"]) && !template.mentions(&["username"]));
     }
 
-    /// The mistakes that are found before there is a value, in a file of a dependency `db` with declared fields beside one without.
+    /// Audits a template, in a file of a dependency `db` with declared fields beside one without, before there is a
+    /// value.
     fn audited(source: &str) -> Vec<String> {
         let fields = ["username", "password"].map(str::to_owned);
         let mut known = Known::new(Some(BTreeSet::from(["HOME".to_owned()])));

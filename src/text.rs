@@ -1,14 +1,14 @@
-//! Which texts may become a URL, a Vault path, a file name or a duration.
+//! The texts that may become a URL, a Vault path, a file name or a duration.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Where Vault answers: scheme, host and port, and nothing else.
+/// The address at which Vault answers: scheme, host and port, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// TLS or not.
+    /// True for TLS.
     pub https: bool,
-    /// A name or an IP address, without brackets.
+    /// The host: a name or an IP address, without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
@@ -78,7 +78,7 @@ impl Address {
         })
     }
 
-    /// It can only be this machine.
+    /// Says whether the address can only be this machine.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(ip) => ip.is_loopback(),
@@ -86,7 +86,7 @@ impl Address {
         }
     }
 
-    /// As a URL without a trailing slash.
+    /// Formats the URL, without a trailing slash.
     pub fn url(&self) -> String {
         let scheme = if self.https { "https" } else { "http" };
         if self.host.contains(':') {
@@ -97,7 +97,7 @@ impl Address {
     }
 }
 
-/// No top-level domain is a number, in any of its forms.
+/// Says whether a host name ends in a number, in any of its forms, which no top-level domain does.
 fn has_numeric_end(host: &str) -> bool {
     host.rsplit('.').next().is_some_and(|label| {
         let digits = label.strip_prefix("0x").or(label.strip_prefix("0X"));
@@ -108,7 +108,7 @@ fn has_numeric_end(host: &str) -> bool {
     })
 }
 
-/// A DNS name (RFC 1123, and `_`); a leading `*.` is the caller's.
+/// Says whether a text is a DNS name (RFC 1123, and `_`); a leading `*.` is the caller's.
 pub fn is_host_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
@@ -123,12 +123,12 @@ pub fn is_host_name(name: &str) -> bool {
         })
 }
 
-/// A Vault path without `/v1/`, such as `database/creds/timeline`.
+/// Reads a Vault path without `/v1/`, such as `database/creds/timeline`.
 pub fn vault_path(text: &str) -> Result<String, String> {
     if text.starts_with('/') || text.starts_with("v1/") {
         return Err("a Vault path begins with its mount, without `/` or `/v1/`".to_owned());
     }
-    // Vault answers such paths with a redirect to another one, or with somebody else's secret.
+    // Vault answers such paths with a redirect to another one, or with the secret of another service.
     if text
         .split('/')
         .any(|segment| segment.is_empty() || segment == ".." || segment == ".")
@@ -149,7 +149,7 @@ pub fn vault_path(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// One part of a Vault path, such as the name of a role.
+/// Reads one part of a Vault path, such as the name of a role.
 pub fn path_segment(text: &str) -> Result<String, String> {
     if text.contains('/') {
         Err("a role's name holds no `/`".to_owned())
@@ -158,7 +158,7 @@ pub fn path_segment(text: &str) -> Result<String, String> {
     }
 }
 
-/// A namespace, without the slashes around it; none for the root namespace.
+/// Reads a namespace, without the slashes around it; none for the root namespace.
 pub fn namespace(text: &str) -> Result<Option<String>, String> {
     let text = text.trim_matches('/');
     if text.is_empty() || text == "root" {
@@ -169,7 +169,7 @@ pub fn namespace(text: &str) -> Result<Option<String>, String> {
         .map_err(|error| error.replace("Vault path", "namespace"))
 }
 
-/// The name of one file or directory.
+/// Checks the name of one file or directory.
 pub fn file_name(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("a file name must not be empty".to_owned());
@@ -186,10 +186,10 @@ pub fn file_name(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Ten years: nothing here lives longer, and sums of it do not overflow.
+/// The longest duration, ten years: nothing here lives longer, and sums of it do not overflow.
 const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 86400);
 
-/// A duration as Vault's users write them: `25s`, `1h30m`, `500ms`; a bare number is seconds.
+/// Reads a duration as Vault's users write it: `25s`, `1h30m`, `500ms`; a bare number is seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
@@ -249,7 +249,7 @@ pub fn named<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
         })
 }
 
-/// A duration of more than nothing.
+/// Reads a duration of more than nothing.
 pub fn positive(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|duration| {
         if duration.is_zero() {
@@ -260,7 +260,7 @@ pub fn positive(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// A life that Vault can be asked for: it counts in seconds.
+/// Reads a life that Vault can be asked for, which counts in seconds.
 pub fn whole_seconds(text: &str) -> Result<Duration, String> {
     positive(text).and_then(|duration| match duration.subsec_nanos() {
         0 => Ok(duration),
@@ -268,7 +268,7 @@ pub fn whole_seconds(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// An identity label: it becomes part of names and paths.
+/// Reads an identity label, which becomes part of names and paths.
 pub fn label(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 128 {
         return Err("a label has 1 to 128 characters".to_owned());

@@ -8,22 +8,22 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-/// Most bytes of a manifest or of the agent's configuration.
+/// The most bytes of a manifest or of the agent's configuration.
 pub const CONFIGURATION_MAX: u64 = 1 << 20;
 
-/// The file cannot be read.
+/// Every reason why a file cannot be read.
 #[derive(Debug)]
 pub enum Error {
-    /// The system says why not.
+    /// The system refused the file.
     System(io::Error),
     /// The path leads to something that may never end, or may do more than be read.
     NoFile {
         /// The kind of thing there.
         found: &'static str,
     },
-    /// There is more in it than fits.
+    /// The file is larger than the limit.
     TooLarge {
-        /// Most bytes that do.
+        /// The limit in bytes.
         most: u64,
     },
     /// The text is not UTF-8.

@@ -1,4 +1,4 @@
-//! Every name in every branch of a template, looked at before there is any value.
+//! The audit: every name in every branch of a template is looked at before there is any value.
 //!
 //! The tree comes from the template library's own parser, whose types have no semver.
 
@@ -107,14 +107,14 @@ pub(super) struct Path {
     pub(super) fields: Vec<String>,
     /// The line in the template.
     pub(super) line: usize,
-    /// The template says what happens if the value is not there.
+    /// True where the template says what happens if the value is not there.
     pub(super) may_be_missing: bool,
 }
 
 /// The values that a template names, and its mistakes.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// The values that it names.
+    /// The values that the template names.
     pub(super) paths: Vec<Path>,
     /// Filters, tests, functions and methods that are not there, or are not given what they need.
     pub(super) mistakes: Vec<String>,
@@ -141,11 +141,11 @@ pub(super) fn audit(engine: &Environment<'_>, source: &str) -> Findings {
 
 struct Auditor<'a> {
     source: &'a str,
-    /// Asked about filters, tests and functions.
+    /// The engine that is asked about filters, tests and functions.
     lenient: Environment<'a>,
-    /// Names that the template gives: anywhere, so that one that is used too early is left to the rehearsal.
+    /// The names that the template gives: anywhere, so that one that is used too early is left to the rehearsal.
     own: BTreeSet<String>,
-    /// Values with a default, or whose presence is tested.
+    /// The values with a default, or whose presence is tested.
     guarded: BTreeSet<(String, Vec<String>)>,
     findings: Findings,
 }
@@ -319,7 +319,7 @@ impl Auditor<'_> {
         }
     }
 
-    /// Says so if there is no such filter.
+    /// Checks a filter's name, and reports a mistake if there is no such filter.
     fn check_filter(&mut self, name: &str, span: Span) -> bool {
         let is_known = self.has_filter(name);
         if !is_known {
@@ -329,7 +329,7 @@ impl Auditor<'_> {
         is_known
     }
 
-    /// Says so if there is no such test.
+    /// Checks a test's name, and reports a mistake if there is no such test.
     fn check_test(&mut self, name: &str, span: Span) -> bool {
         let found = self.lenient.empty_state().perform_test(name, &[]);
         let is_known = !matches!(found, Err(error) if error.kind() == ErrorKind::UnknownTest);
@@ -349,7 +349,7 @@ impl Auditor<'_> {
         self.lenient.globals().any(|(known, _)| known == name)
     }
 
-    /// The value comes from a name that the template gives, or from a call, and may have methods.
+    /// Says whether the value comes from a name that the template gives, or from a call, and may have methods.
     fn is_own(&self, expression: &Expr<'_>) -> bool {
         match expression {
             Expr::Var(name) => self.own.contains(name.id),
@@ -360,8 +360,8 @@ impl Auditor<'_> {
         }
     }
 
-    /// Does a filter, test or function with something in the place of every value, as it may stand in a branch that no
-    /// sample leads to: too few and too many arguments are mistakes, and all else is left to the values.
+    /// Tries a filter, test or function with something in the place of every value, as it may stand in a branch that
+    /// no sample leads to: too few and too many arguments are mistakes, and all else is left to the values.
     fn probe(&mut self, template: &str, name: &str, what: &str, span: Span) {
         let globals = self.lenient.globals().map(|(name, _)| name.to_owned());
         let anything = Value::from_object(Anywhere(globals.collect()));

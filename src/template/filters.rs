@@ -22,7 +22,7 @@ pub(super) fn add(engine: &mut Environment<'_>) {
     engine.add_filter("urlencode", urlencode);
 }
 
-/// A field of PostgreSQL's password file: `:` and `\` are escaped, and a line is one entry.
+/// Writes a field of PostgreSQL's password file: `:` and `\` are escaped, and a line is one entry.
 fn pgpass(value: String) -> Result<String, Error> {
     if value.contains(['\r', '\n', '\0']) {
         let reason = "a value for `pgpass` holds a line end or a NUL byte, which the file cannot";
@@ -31,7 +31,7 @@ fn pgpass(value: String) -> Result<String, Error> {
     Ok(value.replace('\\', r"\\").replace(':', r"\:"))
 }
 
-/// Any part of a URL: the library's own filter takes its value for a path, and leaves `/` alone.
+/// Encodes any part of a URL: the library's own filter takes its value for a path, and leaves `/` alone.
 fn urlencode(value: &Value) -> Result<String, Error> {
     Ok(filters::urlencode(value)?.replace('/', "%2F"))
 }

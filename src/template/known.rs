@@ -10,11 +10,11 @@ use crate::spelling::meant;
 /// The fields of a name, as far as they are known before there is a value.
 #[derive(Debug, Clone)]
 enum Fields {
-    /// A text has none.
+    /// The name is a text, which has no fields.
     None,
-    /// These and no others.
+    /// The name has these fields and no others.
     These(BTreeSet<String>),
-    /// Any may come.
+    /// The name may have any field.
     Any,
 }
 
@@ -22,13 +22,13 @@ enum Fields {
 #[derive(Debug, Clone)]
 pub struct Known {
     names: BTreeMap<String, Fields>,
-    /// Any other name may be a field that comes.
+    /// True where any other name may be a field that comes.
     is_open: bool,
 }
 
 impl Known {
-    /// The names that every template knows; `variables` are those of the environment, unless any may be set where the
-    /// template is used.
+    /// Begins with the names that every template knows; `variables` are those of the environment, unless any may be
+    /// set where the template is used.
     pub fn new(variables: Option<BTreeSet<String>>) -> Known {
         let variables = variables.map_or(Fields::Any, Fields::These);
         let names = RESERVED.map(|name| match name {
@@ -48,7 +48,7 @@ impl Known {
         self.names.insert(identifier, fields);
     }
 
-    /// For a file of one dependency: its own fields too, without the dependency's name before them.
+    /// Adds, for a file of one dependency, its own fields without the dependency's name before them.
     pub fn within(&self, fields: Option<&[String]>) -> Known {
         let mut known = self.clone();
         known.is_open = fields.is_none();
@@ -102,7 +102,7 @@ impl Known {
         }
     }
 
-    /// The names, those of variables left out.
+    /// Lists the names, those of variables left out.
     fn list(&self) -> String {
         let mut names = Vec::new();
         for (name, fields) in &self.names {

@@ -2,7 +2,7 @@
 
 use minijinja::machinery::ast::{CallArg, Expr, Stmt};
 
-/// A name and constant fields behind it.
+/// Reads a name and the constant fields behind it.
 pub(super) fn path(expression: &Expr<'_>) -> Option<(String, Vec<String>)> {
     match expression {
         Expr::Var(name) => Some((name.id.to_owned(), Vec::new())),
@@ -21,7 +21,7 @@ pub(super) fn path(expression: &Expr<'_>) -> Option<(String, Vec<String>)> {
     }
 }
 
-/// The constant text of an argument.
+/// Returns the constant text of an argument.
 pub(super) fn constant(arguments: &[CallArg<'_>], index: usize) -> Option<String> {
     match arguments.get(index)? {
         CallArg::Pos(expression) => Some(expression.as_const()?.as_str()?.to_owned()),
@@ -29,7 +29,7 @@ pub(super) fn constant(arguments: &[CallArg<'_>], index: usize) -> Option<String
     }
 }
 
-/// The expression of an argument.
+/// Returns the expression of an argument.
 pub(super) fn value<'t, 's>(argument: &'t CallArg<'s>) -> &'t Expr<'s> {
     match argument {
         CallArg::Pos(it)
@@ -39,7 +39,7 @@ pub(super) fn value<'t, 's>(argument: &'t CallArg<'s>) -> &'t Expr<'s> {
     }
 }
 
-/// The expression that is called.
+/// Returns the expression that is called.
 pub(super) fn callee<'t, 's>(expression: &'t Expr<'s>) -> &'t Expr<'s> {
     match expression {
         Expr::Call(it) => &it.expr,
@@ -47,7 +47,7 @@ pub(super) fn callee<'t, 's>(expression: &'t Expr<'s>) -> &'t Expr<'s> {
     }
 }
 
-/// The expressions of a statement, and the statements in it.
+/// Lists the expressions of a statement, and the statements in it.
 pub(super) fn parts<'t, 's>(statement: &'t Stmt<'s>) -> (Vec<&'t Expr<'s>>, Vec<&'t [Stmt<'s>]>) {
     match statement {
         Stmt::Template(it) => (vec![], vec![&it.children]),
@@ -75,7 +75,7 @@ pub(super) fn parts<'t, 's>(statement: &'t Stmt<'s>) -> (Vec<&'t Expr<'s>>, Vec<
     }
 }
 
-/// The expressions within an expression.
+/// Lists the expressions within an expression.
 pub(super) fn inner<'t, 's>(expression: &'t Expr<'s>) -> Vec<&'t Expr<'s>> {
     match expression {
         Expr::Var(_) | Expr::Const(_) => vec![],
