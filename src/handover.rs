@@ -1,4 +1,4 @@
-//! The hand-over: is this the token that was promised, and is what comes out of it the promised identity?
+//! The hand-over: whether this is the promised token, and whether the promised identity comes out of it.
 //!
 //! The order is that of Vault's documentation on response wrapping: look up, compare, unwrap once, compare again.
 
@@ -11,16 +11,16 @@ use crate::spelling::is_slip;
 use crate::vault::{self, Auth, Client, Session, TokenProperties, Unwrapped, Wrapping};
 use crate::wrapping_token::WrappingToken;
 
-/// Longest life of a wrapping token for which the manifest names none.
+/// The longest life of a wrapping token for which the manifest names none.
 const MAX_WRAP_TTL: Duration = Duration::from_secs(60);
 const CREATION_PATH: &str = "`creation_path` in [token]";
 
-/// The hand-over failed.
+/// Every way in which the hand-over fails.
 #[derive(Debug)]
 pub enum Error {
     /// The wrapping token does not exist, or does not exist any more.
     NotValid {
-        /// Vault still knew it when it was looked up a moment before.
+        /// True where Vault still knew the token a moment before, when it was looked up.
         after_lookup: bool,
         /// The accessor that revokes the client token, when it was handed in.
         wrapped_accessor: Option<String>,

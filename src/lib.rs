@@ -4,37 +4,37 @@
 //!
 //! | stage | module |
 //! |---|---|
-//! | what was typed | [`cli`] |
+//! | the command line | [`cli`] |
 //! | from the command line to a plan or a start | [`start`] |
-//! | what the image says it needs | [`manifest`] |
-//! | what will happen, everything resolved and checked | [`config`] |
+//! | the needs of the image, as written | [`manifest`] |
+//! | the configuration, everything resolved and checked | [`config`] |
 //! | PID 1: fork the keeper, wait, become the application | [`init`], with [`command`] and [`application`] |
 //! | the message between the two processes | [`link`] |
 //! | the keeper: the story of a start, then the upkeep | [`keeper`] |
 //! | the wrapping token, taken once | [`wrapping_token`] |
-//! | is it the promised one? | [`handover`] |
+//! | whether the token is the promised one | [`handover`] |
 //! | Vault's HTTP API | [`vault`] |
 //! | key, request, check of the answer | [`certificate`], with [`pem`] |
 //! | one credential for each dependency | [`dependencies`] |
 //! | certificate and credentials at once | [`fetch`] |
 //! | secrets to bytes | [`files`] |
 //! | bytes to the tmpfs, a generation at a time | [`secrets_dir`] |
-//! | when to renew what | [`renewal`], by the [`clock`] |
-//! | is it all still good? | [`health`] |
-//! | all of it without a Vault | [`dry_run`] |
-//! | the host side: who mints the wrapping token and hands it in | [`agent`], a binary of its own |
-//! | what a start would do | [`plan`] |
-//! | what a start and the upkeep may do in Vault | [`policy`] |
-//! | the host side: a wrapping token for somebody else | [`mint`] |
+//! | the schedule of renewals | [`renewal`], by the [`clock`] |
+//! | whether everything published is still good | [`health`] |
+//! | a start without a Vault | [`dry_run`] |
+//! | the host side: mints wrapping tokens and hands them in | [`agent`], a binary of its own |
+//! | the plan of a start | [`plan`] |
+//! | the policy for a start and the upkeep | [`policy`] |
+//! | the host side: a wrapping token for a service | [`mint`] |
 //! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
 //! | the environment as received, and the tokens in it | [`environment`] |
 //! | random bytes, and waits that differ from one container to the next | [`random`] |
 //! | texts that become durations, paths, addresses and names | [`text`], with [`spelling`] |
 //! | templates, before and with their values | [`template`] |
-//! | why it failed | [`error`] |
+//! | the sum of all errors | [`error`] |
 //! | the floor: processes, signals, exec, users, name lookups, memory | [`system`] |
-//! | what must hold whatever comes in, for fuzzers and tests alone | `fuzzing` |
-//! | what is said meanwhile, and what must not be | [`log`], [`secret`] |
+//! | promises about every input, for fuzzers and tests alone | `fuzzing` |
+//! | the log, and values that must not be shown | [`log`], [`secret`] |
 //!
 //! Rules that hold it together: [`config`], [`manifest`], [`files`], [`plan`] and the checks of [`handover`] and
 //! [`certificate`] are functions of their arguments, with chance for the key stores alone; only [`secrets_dir`] writes

@@ -23,18 +23,18 @@ use crate::system;
 use input::{Kinds, read_path};
 use read::read_capped;
 
-/// Longest token that is sent anywhere.
+/// The longest token that is sent anywhere.
 const TOKEN_MAX: usize = 4096;
 /// The beginnings of tokens: service, batch and recovery tokens of Vault and OpenBao, old and new.
 const BEGINNINGS: [&[u8]; 6] = [b"hvs.", b"hvb.", b"hvr.", b"s.", b"b.", b"r."];
-/// Shortest token without such a beginning: fewer characters could be guessed.
+/// The shortest token without such a beginning: fewer characters could be guessed.
 const TOKEN_MIN: usize = 20;
-/// How long a pipe or a socket may stay silent, where nobody said how long to wait.
+/// The longest silence of a pipe or a socket, where no wait was configured.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where the token comes from; exactly one.
+/// The source of the token; there is exactly one.
 pub enum Source {
-    /// `ANTEROOM_TOKEN`.
+    /// The variable `ANTEROOM_TOKEN`.
     Variable(Secret<Vec<u8>>),
     /// A file or FIFO, removed once it was read, or an agent's socket.
     File(PathBuf),
@@ -59,40 +59,40 @@ impl Source {
 
 /// The one-use token that was handed in, with what the hand-over says about it.
 ///
-/// It is moved into the unwrap: there is no second use.
+/// The unwrap takes the token over, so that there is no second use.
 pub struct WrappingToken {
     text: Secret,
-    /// By which the minting side can revoke the client token; known from the JSON form only.
+    /// The accessor by which the minting side can revoke the client token; known from the JSON form only.
     pub wrapped_accessor: Option<String>,
 }
 
 impl WrappingToken {
-    /// The token itself, for the header of a request.
+    /// Returns the token itself, for the header of a request.
     pub fn expose(&self) -> &str {
         self.text.expose()
     }
 }
 
-/// A token was taken, and what should be said about it.
+/// A token that was taken, and a warning about it.
 pub struct Taken {
     /// The token.
     pub token: WrappingToken,
-    /// The file could not be removed.
+    /// The warning that the file could not be removed.
     pub warning: Option<String>,
 }
 
-/// How long a token may take to come.
+/// The limits of the time that a token may take to come.
 pub struct Limits<'a> {
-    /// The end of everything.
+    /// The deadline of the whole start.
     pub deadline: Instant,
-    /// How long a token that is not there yet is waited for; not at all when it is zero.
+    /// The longest wait for a token that is not there yet; zero does not wait.
     pub wait: Duration,
-    /// Readable or closed when the start is called off, if it can be.
+    /// A descriptor that is readable or closed when the start is called off, if it can be.
     pub called_off: Option<BorrowedFd<'a>>,
 }
 
 impl Limits<'_> {
-    /// What is not there now does not count.
+    /// Sets a deadline alone: a token that is not there now does not count.
     pub fn until(deadline: Instant) -> Self {
         Limits {
             deadline,
@@ -102,7 +102,7 @@ impl Limits<'_> {
     }
 }
 
-/// Reads the token once, and removes the file that it was in, unless what was in it is no token.
+/// Reads the token once, and removes the file that it was in, unless the content is no token.
 pub fn take(source: Source, limits: &Limits<'_>, log: Log) -> Result<Taken, Error> {
     let patience = if limits.wait.is_zero() {
         PATIENCE
@@ -129,7 +129,7 @@ pub fn take(source: Source, limits: &Limits<'_>, log: Log) -> Result<Taken, Erro
     };
     // First, so that a file that was named by mistake is not lost.
     let token = parse(&input)?;
-    // Before the token is used: whoever finds the file later must not find a token that still works.
+    // Before the token is used, so that a file that is found later never holds a token that still works.
     let warning = file.and_then(|path| {
         let error = std::fs::remove_file(&path).err()?;
         Some(format!(
@@ -147,7 +147,7 @@ struct Json {
     token: Option<String>,
     wrapped_accessor: Option<String>,
     auth: Option<serde::de::IgnoredAny>,
-    /// Why an agent gave none.
+    /// The agent's reason for a refusal.
     error: Option<String>,
 }
 
@@ -323,7 +323,7 @@ impl fmt::Display for Error {
                 is_cut,
                 reason,
             } => {
-                // Nobody reads more than milliseconds.
+                // A reader needs no more than milliseconds.
                 let waited = Duration::from_millis(waited.as_millis() as u64).as_secs_f64();
                 let cut = if *is_cut {
                     ", which is all that the deadline left"

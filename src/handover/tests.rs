@@ -1,4 +1,4 @@
-//! Which tokens are the promised one, and what is said of each that is not.
+//! Tests of which tokens are the promised one, and of the message about each that is not.
 
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ fn promised_auth() -> Auth {
     serde_json::from_value(auth).expect("an answer's auth")
 }
 
-/// The same token, as Vault describes it when it is asked.
+/// The same token, as Vault describes it in a lookup.
 fn promised_properties() -> TokenProperties {
     let properties = json!({
         "path": "auth/token/create/shop",
@@ -60,7 +60,7 @@ fn refusal(result: Result<(), Error>) -> Option<String> {
     }
 }
 
-/// A token in a few words, what it has otherwise than the promised one, and what comes of that.
+/// A token in a few words, its difference from the promised one, and the expected refusal.
 type Row<T> = (&'static str, fn(&mut T), Option<&'static str>);
 
 fn wrapping(creation_path: &str, creation_ttl: u64) -> Wrapping {

@@ -23,7 +23,7 @@ pub fn token(input: &[u8]) {
     }
 }
 
-/// Reads what an agent's socket said.
+/// Reads an answer of an agent's socket.
 pub fn agent_answer(input: &[u8]) {
     match read_answer(Zeroizing::new(input.to_vec()), "a socket") {
         Ok(Found::Answer(answer)) => {

@@ -9,14 +9,14 @@ use zeroize::Zeroizing;
 use super::Error;
 use super::wait::{Woken, await_input};
 
-/// Longest input that is read: a token in its JSON with room for what else the CLI prints.
+/// The longest input that is read: a token in its JSON with room for what else the CLI prints.
 const INPUT_MAX: usize = 16 * 1024;
 
-/// What was at the path.
+/// The input at the path.
 pub(super) enum Found {
-    /// What was in the file or came through the pipe.
+    /// The bytes of the file or pipe.
     File(Zeroizing<Vec<u8>>),
-    /// What a socket answered.
+    /// The answer of a socket.
     Answer(Zeroizing<Vec<u8>>),
     /// Nothing yet, for this reason.
     Nothing(&'static str),

@@ -1,4 +1,4 @@
-//! The agent's socket: whoever connects is told its token, and says nothing.
+//! The agent's socket: a caller connects, says nothing, and is told its token.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,9 +16,10 @@ use super::wait::{Woken, await_input};
 use super::{Error, Json};
 use crate::system::refused;
 
-/// How long a connect waits for room in the queue before somebody looks whether the start was called off.
+/// The time that a connect waits for room in the queue before it looks whether the start was called off, in
+/// milliseconds.
 const QUEUE_MS: i64 = 100;
-/// More than any reason needs.
+/// The longest reason that is read: more than any needs.
 const REASON_MAX: usize = 256;
 
 /// Connects and reads to the end; a refusal is an error.

@@ -1,4 +1,4 @@
-//! A token that is not there yet: its directory is watched, and nobody looks without a reason.
+//! The wait for a token that is not there yet: its directory is watched, so that every look has a reason.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,12 +12,12 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use super::Error;
 use crate::system::refused;
 
-/// How a wait ended.
+/// The outcome of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Woken {
     /// There is something to read.
     Input,
-    /// It is too late.
+    /// The time is over.
     Late,
     /// The start was called off.
     CalledOff,
@@ -37,7 +37,7 @@ pub(super) fn await_input(
         } else {
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         };
-        // Where nobody can call it off, the second stands for the first.
+        // Where the start cannot be called off, the second stands for the first.
         let mut ready = [fd, called_off.unwrap_or(fd)].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut ready, timeout) {
             Ok(0) if left.is_zero() => return Ok(Woken::Late),
@@ -55,17 +55,17 @@ pub(super) fn await_input(
     }
 }
 
-/// What is told of the directory that the token comes to.
+/// The watch on the directory that the token comes to.
 pub(super) struct Watch<'a> {
     inotify: Inotify,
     path: &'a Path,
     name: &'a OsStr,
     directory: PathBuf,
-    /// The directory's own, where it can be watched.
+    /// The watch on the parent, with the directory's name there, where the parent can be watched.
     parent: Option<(WatchDescriptor, OsString)>,
 }
 
-/// What has happened in the directory.
+/// An event in the directory.
 enum News {
     /// Nothing that concerns the token.
     Nothing,
@@ -76,7 +76,7 @@ enum News {
 }
 
 impl<'a> Watch<'a> {
-    /// Begins to listen: whatever comes after this is noticed.
+    /// Begins to watch: whatever comes after this is noticed.
     pub(super) fn of(path: &'a Path) -> Result<Watch<'a>, Error> {
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -102,7 +102,7 @@ impl<'a> Watch<'a> {
         let goes = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
         let flags = comes | goes | AddWatchFlags::IN_ONLYDIR;
         inotify.add_watch(&directory, flags).map_err(unwatchable)?;
-        // A directory that somebody has open, as we have the secrets directory, does not tell of its own removal.
+        // A directory that a process has open, as anteroom has the secrets directory, does not tell of its own removal.
         let parent = directory
             .parent()
             .zip(directory.file_name())
