@@ -39,7 +39,7 @@ pub use error::Error;
 
 use application::{Application, told};
 use items::{Items, Token};
-use upkeep::Upkeep;
+use upkeep::{Beginning, Upkeep};
 
 /// How long a revocation may take when a start fails, or at the end.
 pub const REVOCATION: Duration = Duration::from_millis(1500);
@@ -356,25 +356,20 @@ impl<'a> Start<'a> {
         let (config, log) = (self.config, self.log);
         let (on_rotate, umask) = (self.on_rotate, self.umask);
         let (directory, application) = self.step_aside();
-        let mut upkeep = Upkeep {
+        let upkeep = Upkeep::new(Beginning {
             config,
             directory,
-            umask,
-            working_directory: None,
-            session: session.within(application.limits()),
+            session,
             application,
             items,
             on_rotate,
+            umask,
             log,
             timer,
-            state: upkeep::State::default(),
-        };
-        upkeep.working_directory = leave_working_directory(on_rotate.is_some());
+        });
         trim_memory();
-        upkeep.run();
-        let token = upkeep.items.token.as_ref();
-        if token.is_none_or(|token| token.lost.is_none()) {
-            revoke(&upkeep.session, log);
+        if let Some(session) = upkeep.run() {
+            revoke(&session, log);
         }
         Ended::AfterTheApplication
     }

@@ -6,11 +6,12 @@
 mod certificate;
 mod credentials;
 mod ends;
+mod notice;
+mod outage;
 mod publication;
 mod request;
 mod token;
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,11 +22,8 @@ use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
 
-use time::OffsetDateTime;
-
 use super::application::Application;
-use super::hook::Hook;
-use super::items::{Items, Lifetime, Times};
+use super::items::{Items, Lifetime, Times, Token};
 use crate::clock::{chance, moment};
 use crate::command::Command;
 use crate::config::Config;
@@ -33,20 +31,50 @@ use crate::files::Material;
 use crate::files::status::Loss;
 use crate::log::Log;
 use crate::renewal::{Moment, Step};
-use crate::secret::Secret;
-use crate::secrets_dir::{Room, SecretsDir};
+use crate::secrets_dir::SecretsDir;
 use crate::system::memory::forget_code;
-use crate::system::signal::Waiting;
+use crate::system::process::leave_working_directory;
 use crate::vault::Session;
 
 use credentials::Retired;
-use request::Outage;
+use notice::Notice;
+use outage::Outage;
+use publication::Publication;
+use token::TokenEnd;
 
 /// How often somebody looks where nothing tells of an end.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The loop and all that it goes by.
 pub(super) struct Upkeep<'a> {
+    config: &'a Config,
+    directory: &'a mut SecretsDir,
+    session: Session,
+    application: Application,
+    items: Items<'a>,
+    /// What tells the application of a new generation, when that is a command.
+    on_rotate: Option<&'a Command>,
+    /// The umask that this command is started with.
+    umask: Mode,
+    /// Where this command is started, when that is not where the keeper is.
+    working_directory: Option<PathBuf>,
+    log: Log,
+    /// A timer of the clock that goes on while the machine sleeps.
+    timer: TimerFd,
+    /// When to look whether the token was revoked.
+    check: Option<Moment>,
+    outage: Option<Outage>,
+    /// Leases that were replaced, and when to revoke them.
+    retired: Vec<Retired>,
+    publication: Publication,
+    notice: Notice,
+    token_end: TokenEnd,
+    /// `status.json` says something else than what is.
+    status_is_old: bool,
+}
+
+/// What a start hands over to the upkeep.
+pub(super) struct Beginning<'a> {
     pub(super) config: &'a Config,
     pub(super) directory: &'a mut SecretsDir,
     pub(super) session: Session,
@@ -54,44 +82,9 @@ pub(super) struct Upkeep<'a> {
     pub(super) items: Items<'a>,
     /// What tells the application of a new generation, when that is a command.
     pub(super) on_rotate: Option<&'a Command>,
-    /// With which that command is started.
     pub(super) umask: Mode,
-    /// Where that command is started, when that is not where the keeper is.
-    pub(super) working_directory: Option<PathBuf>,
     pub(super) log: Log,
-    /// Of the clock that goes on while the machine sleeps.
     pub(super) timer: TimerFd,
-    pub(super) state: State,
-}
-
-/// What changes while it goes on.
-#[derive(Default)]
-pub(super) struct State {
-    /// When to look whether the token was revoked.
-    check: Option<Moment>,
-    outage: Option<Outage>,
-    /// Leases that were replaced, and when to revoke them.
-    retired: Vec<Retired>,
-    /// What changed and was not published yet, and when to publish it.
-    changed: BTreeSet<String>,
-    changed_since: Moment,
-    publish: Option<Moment>,
-    /// Room that is waited for, and until when.
-    room_awaited: Option<(Room, Moment)>,
-    /// Since when new files could not be written.
-    unpublished: Option<OffsetDateTime>,
-    /// The variables of the last generation, for a command.
-    variables: Vec<(String, Secret)>,
-    hook: Option<(Hook, Moment)>,
-    /// A signal for which the application has no handler yet, and when to look again.
-    waiting: Option<(Waiting, Moment)>,
-    /// What changed since the command was started.
-    untold: BTreeSet<String>,
-    is_warned: bool,
-    farewell: Option<Moment>,
-    is_told_of_the_end: bool,
-    /// `status.json` says something else than what is.
-    status_is_old: bool,
 }
 
 /// One thing to do.
@@ -104,7 +97,7 @@ enum Job {
     Publish,
     Revoke(usize),
     Warn,
-    Farewell,
+    TellOfTheEnd,
     End,
     StopHook,
     Tell,
@@ -119,10 +112,45 @@ enum Wake {
 }
 
 impl<'a> Upkeep<'a> {
-    /// Keeps everything fresh until the application has ended.
-    pub(super) fn run(&mut self) {
+    /// Begins with what a start has made.
+    pub(super) fn new(beginning: Beginning<'a>) -> Upkeep<'a> {
+        let Beginning {
+            config,
+            directory,
+            session,
+            application,
+            items,
+            on_rotate,
+            umask,
+            log,
+            timer,
+        } = beginning;
+        Upkeep {
+            working_directory: leave_working_directory(on_rotate.is_some()),
+            config,
+            directory,
+            session: session.within(application.limits()),
+            application,
+            items,
+            on_rotate,
+            umask,
+            log,
+            timer,
+            check: None,
+            outage: None,
+            retired: Vec::new(),
+            publication: Publication::default(),
+            notice: Notice::default(),
+            token_end: TokenEnd::default(),
+            status_is_old: false,
+        }
+    }
+
+    /// Keeps everything fresh until the application has ended; gives the session whose token is then to be revoked, unless
+    /// the token is lost.
+    pub(super) fn run(mut self) -> Option<Session> {
         self.heard();
-        self.state.farewell = self.farewell();
+        self.plan_notice();
         loop {
             let next = self.next();
             match self.wait(next.map(|(due, _)| due)) {
@@ -135,13 +163,13 @@ impl<'a> Upkeep<'a> {
                 }
                 Wake::Hook => self.hook_ended(),
                 Wake::End => {
-                    if let Some((hook, _)) = self.state.hook.take() {
-                        hook.kill(self.config.user.as_ref());
-                    }
-                    return;
+                    self.kill_hook();
+                    let is_lost = |token: &Token| token.lost.is_some();
+                    let token = self.items.token.as_ref();
+                    return (!token.is_some_and(is_lost)).then_some(self.session);
                 }
             }
-            if std::mem::take(&mut self.state.status_is_old) {
+            if std::mem::take(&mut self.status_is_old) {
                 self.write_status();
             }
         }
@@ -160,7 +188,7 @@ impl<'a> Upkeep<'a> {
             ),
             None => self.timer.unset(),
         };
-        let hook = self.state.hook.as_ref().map(|(hook, _)| hook.as_fd());
+        let hook = self.notice.hook_end();
         let mut ready = vec![PollFd::new(self.timer.as_fd(), PollFlags::POLLIN)];
         ready.extend(ended.map(|ended| PollFd::new(ended, PollFlags::POLLIN)));
         ready.extend(hook.map(|hook| PollFd::new(hook, PollFlags::POLLIN)));
@@ -189,44 +217,35 @@ impl<'a> Upkeep<'a> {
 
     /// What is due first.
     fn next(&self) -> Option<(Moment, Job)> {
-        let state = &self.state;
         let mut jobs: Vec<(Moment, Job)> = Vec::new();
-        jobs.extend(state.publish.map(|due| (due, Job::Publish)));
-        jobs.extend(
-            state
-                .hook
-                .as_ref()
-                .map(|(_, until)| (*until, Job::StopHook)),
-        );
-        jobs.extend(state.waiting.as_ref().map(|(_, due)| (*due, Job::Tell)));
+        jobs.extend(self.publication.due().map(|due| (due, Job::Publish)));
+        jobs.extend(self.notice.hook_until().map(|until| (until, Job::StopHook)));
+        jobs.extend(self.notice.signal_due().map(|due| (due, Job::Tell)));
         let ends = self.items.ends();
         jobs.extend(ends.map(|(end, place)| (end, Job::Ended(place))));
         let token = self.items.token.as_ref();
         if let Some(token) = token.filter(|token| token.lost.is_none()) {
-            let away_until = state
-                .outage
-                .as_ref()
-                .map_or(Moment::ZERO, |outage| outage.until);
+            let away_until = self.outage.as_ref().map_or(Moment::ZERO, Outage::until);
             let items = self.items.all.iter().enumerate();
             let terms = items
                 .filter_map(|(place, item)| Some((item.lifetime.term.as_ref()?, Job::Item(place))))
                 .chain([(&token.term, Job::Token)])
                 .filter(|(term, _)| term.step != Step::Nothing)
                 .map(|(term, job)| (term.due, job));
-            let retired = state.retired.iter().enumerate();
+            let retired = self.retired.iter().enumerate();
             let asks = terms
                 .chain(
                     retired.filter_map(|(index, retired)| Some((retired.due?, Job::Revoke(index)))),
                 )
-                .chain(state.check.map(|due| (due, Job::Check)));
+                .chain(self.check.map(|due| (due, Job::Check)));
             jobs.extend(asks.map(|(due, job)| (due.max(away_until), job)));
             if let Some(horizon) = token.horizon {
-                if !state.is_warned {
+                if !self.token_end.is_warned() {
                     jobs.push((horizon.warning(), Job::Warn));
                 }
                 jobs.push((horizon.end + Duration::from_secs(1), Job::End));
             }
-            jobs.extend(state.farewell.map(|due| (due, Job::Farewell)));
+            jobs.extend(self.token_end.notice().map(|due| (due, Job::TellOfTheEnd)));
         }
         jobs.into_iter().min()
     }
@@ -248,7 +267,7 @@ impl<'a> Upkeep<'a> {
         let times = Times::now(self.session.clock_skew());
         let item = &mut self.items.all[place];
         item.lifetime = Lifetime::new(&new, asked, times);
-        self.state.status_is_old = true;
+        self.status_is_old = true;
         std::mem::replace(&mut item.material, new)
     }
 
@@ -269,20 +288,11 @@ impl<'a> Upkeep<'a> {
             Job::Publish => self.publish(),
             Job::Revoke(index) => self.revoke_retired(index),
             Job::Warn => self.warn(),
-            Job::Farewell => {
-                self.state.farewell = None;
-                self.tell_of_the_end();
-            }
+            Job::TellOfTheEnd => self.tell_of_the_end(),
             Job::End => self.lost(Loss::Expired),
             Job::Tell => self.tell_waiting(),
             Job::Ended(place) => self.say_ended(place),
-            Job::StopHook => {
-                if let Some((hook, _)) = self.state.hook.take() {
-                    let failure = hook.kill(self.config.user.as_ref());
-                    self.hook_failed(&failure);
-                    self.start_hook();
-                }
-            }
+            Job::StopHook => self.stop_hook(),
         }
     }
 }

@@ -35,7 +35,7 @@ impl<'a> Upkeep<'a> {
                 let issued = Box::new(issued);
                 self.take_material(place, Material::Certificate { spec, issued }, moment());
                 self.publish_soon(&spec.name, moment());
-                self.state.status_is_old = true;
+                self.status_is_old = true;
             }
             Err(
                 Trouble::Failed(reason)

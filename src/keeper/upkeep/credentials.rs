@@ -110,7 +110,7 @@ impl<'a> Upkeep<'a> {
             Err(Trouble::Away(_)) => term.retry_later(moment(), chance()),
             Err(Trouble::Ending) => return,
         }
-        self.state.status_is_old = true;
+        self.status_is_old = true;
     }
 
     /// Near the end of the token a new credential would live no longer than the old one.
@@ -171,7 +171,7 @@ impl<'a> Upkeep<'a> {
             // lease may take the account away.
             return;
         }
-        self.state.retired.extend(old.lease.map(|lease| Retired {
+        self.retired.extend(old.lease.map(|lease| Retired {
             lease: lease.id,
             end: term.end,
             due: None,
@@ -182,13 +182,13 @@ impl<'a> Upkeep<'a> {
     /// Readers find what took the place of each lease that was replaced: its grace begins.
     pub(super) fn retire(&mut self, now: Moment) {
         let due = now + self.config.upkeep.revoke_after;
-        for retired in &mut self.state.retired {
+        for retired in &mut self.retired {
             retired.due.get_or_insert(due);
         }
     }
 
     pub(super) fn revoke_retired(&mut self, index: usize) {
-        let retired = self.state.retired.swap_remove(index);
+        let retired = self.retired.swap_remove(index);
         let now = moment();
         if retired.end <= now {
             return;
@@ -201,7 +201,7 @@ impl<'a> Upkeep<'a> {
                 let text = "revoked a credential that was replaced";
                 self.log.event(Level::Debug, "lease_revoked", text, &fields);
             }
-            Err(Trouble::Away(_) | Trouble::Unheard(_)) => self.state.retired.push(Retired {
+            Err(Trouble::Away(_) | Trouble::Unheard(_)) => self.retired.push(Retired {
                 due: Some(moment() + REVOKE_AGAIN),
                 ..retired
             }),

@@ -7,7 +7,7 @@ use crate::renewal::Step;
 
 impl Upkeep<'_> {
     pub(super) fn say_ended(&mut self, place: usize) {
-        self.state.status_is_old = true;
+        self.status_is_old = true;
         let item = &mut self.items.all[place];
         item.lifetime.is_end_told = true;
         let name = item.material.name();

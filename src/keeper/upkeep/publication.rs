@@ -1,27 +1,20 @@
-//! A new generation of files, and who is told of it.
+//! A new generation of files.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::super::error::Error;
-use super::super::hook::{self, Hook};
 use super::Upkeep;
-use crate::application::environment;
+use super::outage::Outage;
 use crate::clock::{calendar, moment};
-use crate::command;
-use crate::config::OnRotate;
 use crate::files::status::rfc3339;
 use crate::files::{File, Material, Rendered};
 use crate::log::{Level, Value};
 use crate::renewal::{Moment, Step};
-use crate::secret::Secret;
-use crate::secrets_dir::{self, Shown};
-use crate::system;
-use crate::system::signal::Next;
+use crate::secrets_dir::{self, Room, Shown};
 
-/// Names what changed to the command of `on_rotate`.
-const CHANGED: &str = "ANTEROOM_CHANGED";
 /// What is replaced within this time of one another is published together: a generation that was replaced stays until
 /// the next one, and readers in the middle of it need that time.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -30,13 +23,85 @@ const WRITE_AGAIN: Duration = Duration::from_secs(5);
 /// Pauses between looks whether there is room for them: when there is, they are written at once.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
 
+/// What changed since the last generation, and when the next one is written.
+#[derive(Default)]
+pub(super) struct Publication {
+    /// The names of items, as the application is told of them.
+    changed: BTreeSet<String>,
+    changed_since: Moment,
+    due: Option<Moment>,
+    /// The room that was missing, and when to try all the same.
+    room_awaited: Option<(Room, Moment)>,
+    failing_since: Option<OffsetDateTime>,
+}
+
+impl Publication {
+    fn add(&mut self, name: &str, now: Moment) {
+        if self.changed.is_empty() {
+            self.changed_since = now;
+        }
+        self.changed.insert(name.to_owned());
+        self.due = Some(now);
+    }
+
+    /// When the next generation is to be written, if something changed.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.due
+    }
+
+    /// Since when what changed could not be written.
+    pub(super) fn failing_since(&self) -> Option<OffsetDateTime> {
+        self.failing_since
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.changed.contains(name)
+    }
+
+    /// Whether what changed so far may wait for this moment.
+    fn may_wait_until(&self, moment: Moment) -> bool {
+        moment <= self.changed_since + TOGETHER
+    }
+
+    fn put_off(&mut self, until: Moment) {
+        self.due = Some(until);
+    }
+
+    /// The room that is waited for, unless it was waited for long enough.
+    fn room_awaited(&self, now: Moment) -> Option<Room> {
+        let (needed, until) = self.room_awaited?;
+        (now < until).then_some(needed)
+    }
+
+    fn await_room(&mut self, needed: Room, now: Moment) {
+        self.room_awaited = Some((needed, now + WRITE_AGAIN));
+    }
+
+    fn forget_room(&mut self) {
+        self.room_awaited = None;
+    }
+
+    /// Plans another try; says whether this is the first failure since the last generation.
+    fn fail(&mut self, now: Moment, calendar: OffsetDateTime) -> bool {
+        let pause = match self.room_awaited {
+            Some(_) => LOOK_FOR_ROOM,
+            None => WRITE_AGAIN,
+        };
+        self.due = Some(now + pause);
+        let first = self.failing_since.is_none();
+        self.failing_since.get_or_insert(calendar);
+        first
+    }
+
+    /// Gives the names of what is published now.
+    fn complete(&mut self) -> BTreeSet<String> {
+        std::mem::take(self).changed
+    }
+}
+
 impl Upkeep<'_> {
     pub(super) fn publish_soon(&mut self, name: &str, now: Moment) {
-        if self.state.changed.is_empty() {
-            self.state.changed_since = now;
-        }
-        self.state.changed.insert(name.to_owned());
-        self.state.publish = Some(now);
+        self.publication.add(name, now);
     }
 
     /// When to publish what changed: with what is about to change too, but before anything that was replaced ends.
@@ -44,14 +109,13 @@ impl Upkeep<'_> {
         // What has changed already does not wait for its own successor.
         let others = self.items.all.iter();
         let next = others
-            .filter(|item| !self.state.changed.contains(item.material.name()))
+            .filter(|item| !self.publication.has(item.material.name()))
             .filter_map(|item| item.lifetime.term.as_ref())
             .filter(|term| term.step == Step::Replace && term.due > now)
             .map(|term| term.due + Duration::from_millis(1))
-            .filter(|due| *due <= self.state.changed_since + TOGETHER)
+            .filter(|due| self.publication.may_wait_until(*due))
             .max();
         let ends_soon = self
-            .state
             .retired
             .iter()
             .any(|retired| retired.due.is_none() && retired.end < now + TOGETHER * 2);
@@ -63,17 +127,16 @@ impl Upkeep<'_> {
         let now = moment();
         let due = self.publish_at(now);
         if due > now {
-            self.state.publish = Some(due);
+            self.publication.put_off(due);
             return;
         }
-        if let Some((needed, until)) = self.state.room_awaited
-            && now < until
+        if let Some(needed) = self.publication.room_awaited(now)
             && !self.directory.room().holds(needed)
         {
-            self.state.publish = Some(now + LOOK_FOR_ROOM);
+            self.publication.put_off(now + LOOK_FOR_ROOM);
             return;
         }
-        self.state.room_awaited = None;
+        self.publication.forget_room();
         let path = self.directory.path().to_string_lossy().into_owned();
         let published = self
             .items
@@ -87,14 +150,12 @@ impl Upkeep<'_> {
             Ok((variables, shown)) => {
                 self.report_names(&shown);
                 if self.on_rotate.is_some() {
-                    self.state.variables = variables;
+                    self.notice.set_variables(variables);
                 }
-                self.state.publish = None;
-                self.state.unpublished = None;
+                let changed = self.publication.complete();
                 self.items.rendered = calendar();
                 self.retire(moment());
                 self.write_status();
-                let changed = std::mem::take(&mut self.state.changed);
                 let names: Vec<&str> = changed.iter().map(String::as_str).collect();
                 let mut fields = vec![];
                 let names = names.join(" ");
@@ -120,14 +181,8 @@ impl Upkeep<'_> {
                 self.tell(changed);
             }
             Err(error) => {
-                let now = moment();
-                self.state.publish = Some(match self.state.room_awaited {
-                    Some(_) => now + LOOK_FOR_ROOM,
-                    None => now + WRITE_AGAIN,
-                });
-                let first = self.state.unpublished.is_none();
-                self.state.unpublished.get_or_insert_with(calendar);
-                self.state.status_is_old = true;
+                let first = self.publication.fail(moment(), calendar());
+                self.status_is_old = true;
                 let text = format!("cannot publish a new generation: {error}");
                 let level = if first { Level::Warn } else { Level::Debug };
                 self.log.event(level, "not_published", &text, &[]);
@@ -146,7 +201,7 @@ impl Upkeep<'_> {
             let needed = self.directory.needed(files);
             // Where it looks as if there were room, looking does not help.
             if !self.directory.room().holds(needed) {
-                self.state.room_awaited = Some((needed, moment() + WRITE_AGAIN));
+                self.publication.await_room(needed, moment());
             }
         }
         written
@@ -173,119 +228,11 @@ impl Upkeep<'_> {
         }
     }
 
-    fn tell(&mut self, changed: BTreeSet<String>) {
-        match &self.config.upkeep.on_rotate {
-            OnRotate::Nothing => {}
-            OnRotate::Signal(signal) => match self.application.tell(*signal) {
-                Ok(Some(waiting)) => {
-                    // Of several generations it is told once.
-                    self.state.waiting.get_or_insert((waiting, moment()));
-                }
-                Ok(None) => {}
-                Err(error) => self.not_told(&error),
-            },
-            OnRotate::Command { .. } => {
-                self.state.untold.extend(changed);
-                if self.state.hook.is_none() {
-                    self.start_hook();
-                }
-            }
-        }
-    }
-
-    /// Sends the signal that waits, if the application has a handler for it by now.
-    pub(super) fn tell_waiting(&mut self) {
-        let Some((waiting, due)) = &mut self.state.waiting else {
-            return;
-        };
-        let signal = waiting.signal;
-        match waiting.decide(self.application.disposition(signal)) {
-            Next::Look(pause) => {
-                *due = moment() + pause;
-                if let Some(text) = waiting.notice() {
-                    self.log.event(Level::Warn, "on_rotate_waits", &text, &[]);
-                }
-            }
-            Next::Send => {
-                self.state.waiting = None;
-                if let Err(error) = self.application.signal(signal) {
-                    self.not_told(&error);
-                }
-            }
-        }
-    }
-
-    fn not_told(&self, error: &system::Error) {
-        self.log
-            .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
-    }
-
-    pub(super) fn start_hook(&mut self) {
-        let (OnRotate::Command { timeout, .. }, Some(command)) =
-            (&self.config.upkeep.on_rotate, self.on_rotate)
-        else {
-            return;
-        };
-        if self.state.untold.is_empty() {
-            return;
-        }
-        let untold = std::mem::take(&mut self.state.untold);
-        let names: Vec<String> = untold.into_iter().collect();
-        let started = self
-            .hook_environment(&names.join(" "))
-            .map_err(Error::from)
-            .and_then(|environment| {
-                let user = self.config.user.as_ref();
-                let place = self.working_directory.as_deref();
-                Ok(Hook::start(command, environment, user, self.umask, place)?)
-            });
-        match started {
-            Ok(hook) => self.state.hook = Some((hook, moment() + *timeout)),
-            Err(error) => {
-                self.log
-                    .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
-            }
-        }
-    }
-
-    /// The application's environment, with the values of the last generation, and what changed.
-    fn hook_environment(&self, changed: &str) -> Result<Vec<CString>, command::Error> {
-        let variables = self.state.variables.iter();
-        let mut variables: Vec<Secret<Vec<u8>>> = variables
-            .map(|(name, value)| Secret::new(format!("{name}={}", value.expose()).into_bytes()))
-            .collect();
-        variables.push(Secret::new(format!("{CHANGED}={changed}").into_bytes()));
-        environment(self.config, &variables)
-    }
-
-    pub(super) fn hook_ended(&mut self) {
-        let outcome = self
-            .state
-            .hook
-            .as_ref()
-            .and_then(|(hook, _)| hook.outcome());
-        let Some(outcome) = outcome else { return };
-        self.state.hook = None;
-        if let Err(failure) = outcome {
-            self.hook_failed(&failure);
-        }
-        self.start_hook();
-    }
-
-    pub(super) fn hook_failed(&self, failure: &hook::Failure) {
-        let text = format!("the command of `on_rotate` failed: {failure}");
-        self.log.event(Level::Warn, "on_rotate_failed", &text, &[]);
-    }
-
     pub(super) fn write_status(&mut self) {
-        self.state.status_is_old = false;
-        let away = self
-            .state
-            .outage
-            .as_ref()
-            .map(|outage| outage.since_calendar);
+        self.status_is_old = false;
+        let away = self.outage.as_ref().map(Outage::since);
         let mut status = self.items.status(self.config, true, away);
-        status.unpublished_since = self.state.unpublished.map(rfc3339);
+        status.unpublished_since = self.publication.failing_since().map(rfc3339);
         if let Err(error) = self.directory.write_status(status.to_json()) {
             self.log
                 .event(Level::Debug, "status_not_written", &error.to_string(), &[]);

@@ -2,24 +2,14 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
 use super::Upkeep;
+use super::outage::Outage;
 use crate::clock::{calendar, chance, moment};
 use crate::files::status::Loss;
 pub(super) use crate::keeper::trouble::Trouble;
 use crate::log::{Level, Value};
-use crate::renewal::{self, Moment};
+use crate::renewal;
 use crate::vault::{self, Session};
-
-/// Vault does not answer.
-pub(super) struct Outage {
-    since: Moment,
-    pub(super) since_calendar: OffsetDateTime,
-    failures: u32,
-    /// It is left alone for so long.
-    pub(super) until: Moment,
-}
 
 /// What a lookup says of the token.
 pub(super) enum Lookup {
@@ -114,43 +104,38 @@ impl Upkeep<'_> {
     /// Vault has answered.
     pub(super) fn heard(&mut self) {
         self.plan_check();
-        if let Some(outage) = self.state.outage.take() {
-            let seconds = moment().saturating_sub(outage.since).as_secs();
+        if let Some(outage) = self.outage.take() {
+            let (seconds, failures) = outage.end(moment());
             let fields = [
                 ("seconds", Value::Number(seconds)),
-                ("failures", Value::Number(outage.failures.into())),
+                ("failures", Value::Number(failures.into())),
             ];
             self.log
                 .event(Level::Info, "vault_back", "Vault answers again", &fields);
-            self.state.status_is_old = true;
+            self.status_is_old = true;
         }
     }
 
     fn plan_check(&mut self) {
         let interval = self.config.upkeep.revocation_check;
-        self.state.check =
-            interval.map(|interval| moment() + interval.mul_f64(0.9 + 0.1 * chance()));
+        self.check = interval.map(|interval| moment() + interval.mul_f64(0.9 + 0.1 * chance()));
     }
 
     fn away(&mut self, reason: &str) {
         let now = moment();
         let shortest = self.items.shortest();
         let left = self.items.left_of_next(now);
-        if self.state.outage.is_none() {
+        if self.outage.is_none() {
             let text = format!(
                 "Vault is away ({reason}); the application goes on with what it has, and Vault is asked again from time to time"
             );
             self.log.event(Level::Warn, "vault_away", &text, &[]);
-            self.state.status_is_old = true;
+            self.status_is_old = true;
         }
-        let outage = self.state.outage.get_or_insert_with(|| Outage {
-            since: now,
-            since_calendar: calendar(),
-            failures: 0,
-            until: now,
-        });
-        outage.until = now + renewal::pause(outage.failures, shortest, left, chance());
-        outage.failures = outage.failures.saturating_add(1);
+        let outage = self
+            .outage
+            .get_or_insert_with(|| Outage::begin(now, calendar()));
+        outage.add_failure(now, shortest, left, chance());
     }
 
     /// Says once that something failed that is tried again; `name` is what the manifest calls it.

@@ -8,6 +8,29 @@ use crate::files::status::Loss;
 use crate::log::{Level, Value};
 use crate::renewal::{self, Horizon, Moment, Step};
 
+/// What was said of the end of the token, and what is still to be said.
+#[derive(Default)]
+pub(super) struct TokenEnd {
+    /// The log says that the token ends.
+    is_warned: bool,
+    /// When the application is told, unless the end moves on.
+    notice: Option<Moment>,
+    /// The application was told.
+    is_told: bool,
+}
+
+impl TokenEnd {
+    /// Whether the log says already that the token ends.
+    pub(super) fn is_warned(&self) -> bool {
+        self.is_warned
+    }
+
+    /// When the application is to be told.
+    pub(super) fn notice(&self) -> Option<Moment> {
+        self.notice
+    }
+}
+
 impl Upkeep<'_> {
     pub(super) fn renew_token(&mut self) {
         let Some(term) = self.items.token.as_ref().map(|token| token.term) else {
@@ -51,7 +74,7 @@ impl Upkeep<'_> {
             }
             Err(Trouble::Away(_) | Trouble::Ending) => return,
         }
-        self.state.status_is_old = true;
+        self.status_is_old = true;
     }
 
     fn is_not_renewable(&mut self, reason: &str) {
@@ -74,7 +97,7 @@ impl Upkeep<'_> {
             && token.term.end < horizon.end
         {
             horizon.end = token.term.end;
-            self.state.farewell = self.farewell();
+            self.plan_notice();
         }
     }
 
@@ -88,7 +111,7 @@ impl Upkeep<'_> {
             begin: token.term.end.saturating_sub(token.term.full),
             end: token.term.end,
         });
-        self.state.farewell = self.farewell();
+        self.plan_notice();
     }
 
     /// Its end has moved on after all.
@@ -97,9 +120,7 @@ impl Upkeep<'_> {
             && !token.end_is_certain
             && token.horizon.take().is_some()
         {
-            self.state.is_warned = false;
-            self.state.farewell = None;
-            self.state.is_told_of_the_end = false;
+            self.token_end = TokenEnd::default();
         }
     }
 
@@ -114,7 +135,7 @@ impl Upkeep<'_> {
             return;
         };
         token.lost = Some(loss);
-        self.state.status_is_old = true;
+        self.status_is_old = true;
         let (event, text) = match loss {
             Loss::Revoked => (
                 "token_revoked",
@@ -131,7 +152,7 @@ impl Upkeep<'_> {
     }
 
     pub(super) fn warn(&mut self) {
-        self.state.is_warned = true;
+        self.token_end.is_warned = true;
         let horizon = self.items.token.as_ref().and_then(|token| token.horizon);
         let left = horizon.map_or(0, |horizon| horizon.end.saturating_sub(moment()).as_secs());
         let is_certain = self
@@ -150,14 +171,18 @@ impl Upkeep<'_> {
         self.log.event(Level::Warn, "token_ends", &text, &fields);
     }
 
-    /// When the application is to be told of the end of a token whose end is known.
-    pub(super) fn farewell(&self) -> Option<Moment> {
-        let horizon = self.items.token.as_ref()?.horizon?;
-        (self.config.upkeep.on_expiry != OnExpiry::Ignore).then(|| horizon.farewell(chance()))
+    /// Plans when the application is told of the end of a token whose end is known.
+    pub(super) fn plan_notice(&mut self) {
+        let token = self.items.token.as_ref();
+        let horizon = token.and_then(|token| token.horizon);
+        let is_wanted = self.config.upkeep.on_expiry != OnExpiry::Ignore;
+        let notice = horizon.filter(|_| is_wanted);
+        self.token_end.notice = notice.map(|horizon| horizon.farewell(chance()));
     }
 
     pub(super) fn tell_of_the_end(&mut self) {
-        if std::mem::replace(&mut self.state.is_told_of_the_end, true) {
+        self.token_end.notice = None;
+        if std::mem::replace(&mut self.token_end.is_told, true) {
             return;
         }
         let (text, told) = match self.config.upkeep.on_expiry {

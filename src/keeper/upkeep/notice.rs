@@ -1,0 +1,175 @@
+//! The application is told of a new generation, by a signal or by a command.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::super::error::Error;
+use super::super::hook::{self, Hook};
+use super::Upkeep;
+use crate::application::environment;
+use crate::clock::moment;
+use crate::command;
+use crate::config::OnRotate;
+use crate::log::Level;
+use crate::renewal::Moment;
+use crate::secret::Secret;
+use crate::system;
+use crate::system::signal::{Next, Waiting};
+
+/// Names what changed to the command of `on_rotate`.
+const CHANGED: &str = "ANTEROOM_CHANGED";
+
+/// What the application is still to be told.
+#[derive(Default)]
+pub(super) struct Notice {
+    /// The variables of the last generation, for a command.
+    variables: Vec<(String, Secret)>,
+    /// The command that runs, and how long it may.
+    hook: Option<(Hook, Moment)>,
+    /// A signal for which the application has no handler yet, and when to look again.
+    waiting: Option<(Waiting, Moment)>,
+    /// The names of what changed since the command was started.
+    untold: BTreeSet<String>,
+}
+
+impl Notice {
+    pub(super) fn set_variables(&mut self, variables: Vec<(String, Secret)>) {
+        self.variables = variables;
+    }
+
+    /// How long the command may run that runs.
+    pub(super) fn hook_until(&self) -> Option<Moment> {
+        self.hook.as_ref().map(|(_, until)| *until)
+    }
+
+    /// Readable when the command has ended that runs.
+    pub(super) fn hook_end(&self) -> Option<BorrowedFd<'_>> {
+        self.hook.as_ref().map(|(hook, _)| hook.as_fd())
+    }
+
+    /// When to look again whether the application has a handler for the signal that waits.
+    pub(super) fn signal_due(&self) -> Option<Moment> {
+        self.waiting.as_ref().map(|(_, due)| *due)
+    }
+}
+
+impl Upkeep<'_> {
+    pub(super) fn tell(&mut self, changed: BTreeSet<String>) {
+        match &self.config.upkeep.on_rotate {
+            OnRotate::Nothing => {}
+            OnRotate::Signal(signal) => match self.application.tell(*signal) {
+                Ok(Some(waiting)) => {
+                    // Of several generations it is told once.
+                    self.notice.waiting.get_or_insert((waiting, moment()));
+                }
+                Ok(None) => {}
+                Err(error) => self.not_told(&error),
+            },
+            OnRotate::Command { .. } => {
+                self.notice.untold.extend(changed);
+                if self.notice.hook.is_none() {
+                    self.start_hook();
+                }
+            }
+        }
+    }
+
+    /// Sends the signal that waits, if the application has a handler for it by now.
+    pub(super) fn tell_waiting(&mut self) {
+        let Some((waiting, due)) = &mut self.notice.waiting else {
+            return;
+        };
+        let signal = waiting.signal;
+        match waiting.decide(self.application.disposition(signal)) {
+            Next::Look(pause) => {
+                *due = moment() + pause;
+                if let Some(text) = waiting.notice() {
+                    self.log.event(Level::Warn, "on_rotate_waits", &text, &[]);
+                }
+            }
+            Next::Send => {
+                self.notice.waiting = None;
+                if let Err(error) = self.application.signal(signal) {
+                    self.not_told(&error);
+                }
+            }
+        }
+    }
+
+    fn not_told(&self, error: &system::Error) {
+        self.log
+            .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
+    }
+
+    pub(super) fn start_hook(&mut self) {
+        let (OnRotate::Command { timeout, .. }, Some(command)) =
+            (&self.config.upkeep.on_rotate, self.on_rotate)
+        else {
+            return;
+        };
+        if self.notice.untold.is_empty() {
+            return;
+        }
+        let untold = std::mem::take(&mut self.notice.untold);
+        let names: Vec<String> = untold.into_iter().collect();
+        let started = self
+            .hook_environment(&names.join(" "))
+            .map_err(Error::from)
+            .and_then(|environment| {
+                let user = self.config.user.as_ref();
+                let place = self.working_directory.as_deref();
+                Ok(Hook::start(command, environment, user, self.umask, place)?)
+            });
+        match started {
+            Ok(hook) => self.notice.hook = Some((hook, moment() + *timeout)),
+            Err(error) => {
+                self.log
+                    .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
+            }
+        }
+    }
+
+    /// The application's environment, with the values of the last generation, and what changed.
+    fn hook_environment(&self, changed: &str) -> Result<Vec<CString>, command::Error> {
+        let variables = self.notice.variables.iter();
+        let mut variables: Vec<Secret<Vec<u8>>> = variables
+            .map(|(name, value)| Secret::new(format!("{name}={}", value.expose()).into_bytes()))
+            .collect();
+        variables.push(Secret::new(format!("{CHANGED}={changed}").into_bytes()));
+        environment(self.config, &variables)
+    }
+
+    pub(super) fn hook_ended(&mut self) {
+        let outcome = self
+            .notice
+            .hook
+            .as_ref()
+            .and_then(|(hook, _)| hook.outcome());
+        let Some(outcome) = outcome else { return };
+        self.notice.hook = None;
+        if let Err(failure) = outcome {
+            self.hook_failed(&failure);
+        }
+        self.start_hook();
+    }
+
+    pub(super) fn hook_failed(&self, failure: &hook::Failure) {
+        let text = format!("the command of `on_rotate` failed: {failure}");
+        self.log.event(Level::Warn, "on_rotate_failed", &text, &[]);
+    }
+
+    /// Kills the command that has run for too long, and starts the next one.
+    pub(super) fn stop_hook(&mut self) {
+        if let Some(failure) = self.kill_hook() {
+            self.hook_failed(&failure);
+            self.start_hook();
+        }
+    }
+
+    /// Kills the command that runs, if one runs.
+    pub(super) fn kill_hook(&mut self) -> Option<hook::Failure> {
+        let (hook, _) = self.notice.hook.take()?;
+        Some(hook.kill(self.config.user.as_ref()))
+    }
+}

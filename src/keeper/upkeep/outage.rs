@@ -1,0 +1,53 @@
+//! The times when Vault does not answer.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::renewal::{self, Moment};
+
+/// Vault does not answer, and is left alone for a while.
+pub(super) struct Outage {
+    since: Moment,
+    since_calendar: OffsetDateTime,
+    failures: u32,
+    until: Moment,
+}
+
+impl Outage {
+    pub(super) fn begin(now: Moment, calendar: OffsetDateTime) -> Outage {
+        Outage {
+            since: now,
+            since_calendar: calendar,
+            failures: 0,
+            until: now,
+        }
+    }
+
+    /// Since when Vault does not answer.
+    pub(super) fn since(&self) -> OffsetDateTime {
+        self.since_calendar
+    }
+
+    /// How long Vault is left alone.
+    pub(super) fn until(&self) -> Moment {
+        self.until
+    }
+
+    /// Leaves Vault alone for longer; `shortest` and `left` are those of [`renewal::pause`].
+    pub(super) fn add_failure(
+        &mut self,
+        now: Moment,
+        shortest: Duration,
+        left: Duration,
+        chance: f64,
+    ) {
+        self.until = now + renewal::pause(self.failures, shortest, left, chance);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// The seconds that the outage has lasted, and the requests that failed meanwhile.
+    pub(super) fn end(self, now: Moment) -> (u64, u32) {
+        (now.saturating_sub(self.since).as_secs(), self.failures)
+    }
+}
