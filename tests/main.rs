@@ -23,6 +23,7 @@ mod files {
     pub(crate) mod certificate;
     mod credentials;
     mod dry_run;
+    mod dry_run_beside_a_start;
     mod java;
     pub(crate) mod secrets_dir;
 }

@@ -1,4 +1,4 @@
-//! A dry run: everything that a start does, without a Vault; and the plan.
+//! A dry run: everything that a start does, without a Vault; and the plan. No test here needs a server.
 #![expect(
     clippy::disallowed_methods,
     reason = "a test starts the programs that read the files"
@@ -14,14 +14,12 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::openbao::text;
-use crate::support::{
-    Anteroom, Manifest, Service, TempDir, probe, repository, tmpfs_dir, wait_for,
-};
+use crate::support::{Anteroom, Manifest, TempDir, probe, tmpfs_dir, wait_for};
 
 const SAMPLE: &str = "canary-sample-1234";
 const COMMON_NAME: &str = "timeline.test.example.io";
 
-fn manifest() -> Manifest {
+pub(super) fn manifest() -> Manifest {
     Manifest::empty()
         .set("service.app", "timeline")
         .set("service.environment", "test")
@@ -39,7 +37,7 @@ fn manifest() -> Manifest {
         .set("environment.SECRETS", "{{ secrets_dir }}")
 }
 
-fn dry_run() -> Anteroom {
+pub(super) fn dry_run() -> Anteroom {
     Anteroom::new().arg("--dry-run")
 }
 
@@ -83,58 +81,6 @@ fn a_dry_run_needs_no_network_and_no_token() {
     // The loopback device alone.
     assert_eq!(run.stdout, "1\ndev\n");
     assert_eq!(run.file("db/password").text(), SAMPLE);
-}
-
-#[test]
-fn a_dry_run_writes_the_files_that_a_start_writes() {
-    let service = Service::with_database();
-    let manifest = service.manifest().set("java", json!({})).set(
-        "dependencies.payment.files",
-        json!({"conf": "{{ api_key }}\n"}),
-    );
-    let files = |call: Anteroom| {
-        let call = call.manifest(manifest.clone()).command(["/bin/true"]);
-        let run = call.keep_files().run();
-        run.assert_code(0);
-        run.files()
-    };
-    let real = files(Anteroom::new().token(service.mint()));
-    let dry = files(dry_run());
-    let names = |files: &std::collections::BTreeMap<String, crate::support::Entry>| {
-        files
-            .iter()
-            .map(|(name, entry)| format!("{:04o} {name}", entry.mode))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(names(&dry), names(&real));
-    for name in ["tls.crt", "tls.key", "ca.crt"] {
-        let first = |entry: &crate::support::Entry| entry.text().lines().next().map(str::to_owned);
-        assert_eq!(first(&dry[name]), first(&real[name]), "{name}");
-    }
-    let properties = |entry: &crate::support::Entry| {
-        let lines = entry.text().lines();
-        lines
-            .filter_map(|line| line.split('=').next().map(str::to_owned))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        properties(&dry["java.args"]),
-        properties(&real["java.args"])
-    );
-    let status = |entry: &crate::support::Entry| -> Value {
-        serde_json::from_slice(&entry.bytes).expect("it is JSON")
-    };
-    let (dry, real) = (status(&dry["status.json"]), status(&real["status.json"]));
-    let keys = |value: &Value| {
-        value
-            .as_object()
-            .map(|object| object.keys().cloned().collect::<Vec<_>>())
-    };
-    assert_eq!(keys(&dry), keys(&real));
-    assert_eq!(
-        (&dry["dry_run"], &real["dry_run"]),
-        (&json!(true), &json!(false))
-    );
 }
 
 fn openssl(arguments: &[&str]) -> String {
@@ -423,52 +369,6 @@ fn the_application_of_a_dry_run_reads_its_files_as_its_own_user() {
 }
 
 #[test]
-fn a_token_that_is_there_is_neither_used_nor_handed_on() {
-    let service = Service::new();
-    let token = service.mint();
-    let scratch = TempDir::new();
-    let file = scratch.write("token", &token.token);
-    for call in [
-        dry_run().token(&token),
-        dry_run().args(["--token-file", file.to_str().expect("text")]),
-    ] {
-        let run = call.manifest(service.manifest()).shell("env").run();
-        run.assert_code(0).assert_no([&token.token]);
-        assert_eq!(service.admin.lookup_wrapping(&token.token), 200);
-        assert!(file.exists());
-    }
-}
-
-#[test]
-fn a_dry_run_warns_that_it_is_one_and_that_it_leaves_the_token() {
-    let service = Service::new();
-    let token = service.mint();
-    for with_token in [false, true] {
-        let mut call = Anteroom::new().env("ANTEROOM_DRY_RUN", "1");
-        if with_token {
-            call = call.token(&token);
-        }
-        let run = call
-            .manifest(service.manifest())
-            .shell("echo started")
-            .run();
-        run.assert_code(0);
-        let warnings: Vec<Value> = run
-            .events()
-            .into_iter()
-            .filter(|event| event["event"] == "dry_run")
-            .collect();
-        assert_eq!(warnings.len(), 1, "{run:?}");
-        assert_eq!(warnings[0]["level"], "warn");
-        let message = text(&warnings[0]["message"]);
-        assert!(message.contains("this is a dry run"), "{message}");
-        let token_is_named = message.contains("wrapping token is not touched");
-        assert_eq!(token_is_named, with_token, "{message}");
-    }
-    assert_eq!(service.admin.lookup_wrapping(&token.token), 200);
-}
-
-#[test]
 fn a_variable_asks_for_a_dry_run_too() {
     for value in ["1", "true", "yes"] {
         let run = Anteroom::new()
@@ -573,40 +473,5 @@ fn a_manifest_with_mistakes_is_refused_with_all_of_them_f4() {
             assert!(run.stderr.contains(mistake), "{what}: {mistake}\n{run:?}");
         }
         run.assert_no([SAMPLE]);
-    }
-}
-
-#[test]
-fn keytool_reads_the_stores_of_a_dry_run() {
-    let keytool = repository().join(".cache/jre/17/keytool");
-    assert!(
-        keytool.exists(),
-        "there is no Java: run scripts/install java"
-    );
-    for profile in ["modern", "java8"] {
-        let run = dry_run()
-            .manifest(manifest().set("java.profile", profile))
-            .command(["/bin/true"])
-            .run();
-        run.assert_code(0);
-        for (store, entry) in [
-            ("keystore.p12", "timeline, "),
-            ("truststore.p12", "trustedCertEntry"),
-        ] {
-            let output = Command::new(&keytool)
-                .args(["-list", "-storetype", "PKCS12", "-storepass:file"])
-                .arg(run.secrets_dir.join("keystore.password"))
-                .arg("-keystore")
-                .arg(run.secrets_dir.join(store))
-                .output()
-                .expect("keytool can be started");
-            let listing = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success(), "{profile} {store}: {listing}");
-            assert!(
-                listing.contains("contains 1 entry"),
-                "{profile} {store}: {listing}"
-            );
-            assert!(listing.contains(entry), "{profile} {store}: {listing}");
-        }
     }
 }

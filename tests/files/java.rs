@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use super::dry_run::{dry_run, manifest as dry_manifest};
 use crate::support::{
     Anteroom, Authority, Manifest, Running, Service, TempDir, repository, tmpfs_dir,
 };
@@ -339,5 +340,40 @@ fn argument_files_survive_a_directory_with_blanks_and_quotes() {
         let stdout = String::from_utf8_lossy(&output.stdout);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {stdout}{stderr}", jre.version);
+    }
+}
+
+#[test]
+fn keytool_reads_the_stores_of_a_dry_run() {
+    let keytool = repository().join(".cache/jre/17/keytool");
+    assert!(
+        keytool.exists(),
+        "there is no Java: run scripts/install java"
+    );
+    for profile in ["modern", "java8"] {
+        let run = dry_run()
+            .manifest(dry_manifest().set("java.profile", profile))
+            .command(["/bin/true"])
+            .run();
+        run.assert_code(0);
+        for (store, entry) in [
+            ("keystore.p12", "timeline, "),
+            ("truststore.p12", "trustedCertEntry"),
+        ] {
+            let output = Command::new(&keytool)
+                .args(["-list", "-storetype", "PKCS12", "-storepass:file"])
+                .arg(run.secrets_dir.join("keystore.password"))
+                .arg("-keystore")
+                .arg(run.secrets_dir.join(store))
+                .output()
+                .expect("keytool can be started");
+            let listing = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{profile} {store}: {listing}");
+            assert!(
+                listing.contains("contains 1 entry"),
+                "{profile} {store}: {listing}"
+            );
+            assert!(listing.contains(entry), "{profile} {store}: {listing}");
+        }
     }
 }
