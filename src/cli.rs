@@ -1,4 +1,4 @@
-//! What was typed.
+//! The command line.
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::log::{self, Log};
 use crate::text;
@@ -24,7 +24,7 @@ use crate::text;
     args_conflicts_with_subcommands = false
 )]
 pub struct Cli {
-    /// What the image says it needs
+    /// Path of the manifest
     #[arg(
         long,
         global = true,
@@ -44,7 +44,7 @@ pub struct Cli {
     )]
     pub token_file: Option<PathBuf>,
 
-    /// How long the token file may take to come; default 0, or 20s where the manifest expects an agent's
+    /// Longest wait for the token file; default 0, or 20s where the manifest expects an agent's token
     #[arg(
         long,
         value_name = "DURATION",
@@ -54,7 +54,7 @@ pub struct Cli {
     )]
     pub token_wait: Option<Duration>,
 
-    /// Where the files go; default /run/secrets, for --dry-run a new private directory
+    /// Directory of the secrets; default /run/secrets, for --dry-run a new private directory
     #[arg(
         long,
         global = true,
@@ -64,7 +64,7 @@ pub struct Cli {
     )]
     pub secrets_dir: Option<PathBuf>,
 
-    /// How anteroom lives on once the application runs; default exec
+    /// Lifecycle of anteroom once the application runs; default exec
     #[arg(
         long,
         global = true,
@@ -74,7 +74,7 @@ pub struct Cli {
     )]
     pub lifecycle: Option<Lifecycle>,
 
-    /// From start to exec, all retries in it; default 25s
+    /// Time for a whole start or mint, with all retries; default 25s
     #[arg(
         long,
         global = true,
@@ -85,15 +85,15 @@ pub struct Cli {
     )]
     pub deadline: Option<Duration>,
 
-    /// What is said meanwhile
+    /// Options of the log
     #[command(flatten)]
     pub logging: Logging,
 
-    /// No Vault: a throwaway CA, its certificate and sample credentials; without a command, the plan
+    /// Start without a Vault: throwaway CA, certificate and sample credentials; without a command, print the plan
     #[arg(long, env = "ANTEROOM_DRY_RUN", hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub dry_run: bool,
 
-    /// Something else than a start
+    /// Task in place of a start
     #[command(subcommand)]
     pub task: Option<Task>,
 
@@ -102,10 +102,10 @@ pub struct Cli {
     pub command: Vec<OsString>,
 }
 
-/// What is logged, and how: the same for every program here.
+/// The options of the log, the same for every program here.
 #[derive(Debug, Args)]
 pub struct Logging {
-    /// How log lines look; default human on a terminal, else json
+    /// Form of log lines; default human on a terminal, else json
     #[arg(
         long,
         global = true,
@@ -115,7 +115,7 @@ pub struct Logging {
     )]
     pub log: Option<log::Format>,
 
-    /// How much is logged
+    /// Amount that is logged
     #[arg(
         long,
         global = true,
@@ -128,7 +128,7 @@ pub struct Logging {
 }
 
 impl Logging {
-    /// The log that was asked for.
+    /// Makes the log that was asked for.
     pub fn log(&self) -> Log {
         let format = self.log.unwrap_or(if std::io::stderr().is_terminal() {
             log::Format::Human
@@ -142,21 +142,21 @@ impl Logging {
     }
 }
 
-/// How anteroom lives on once the application runs.
+/// The lifecycle of anteroom once the application runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Lifecycle {
     /// The application becomes this process, and the keeper stays beside it
     Exec,
-    /// This process stays, as the application's init, and revokes in the end
+    /// This process stays as the application's init, and revokes the token in the end
     Supervise,
 }
 
-/// Why the command line is not understood.
+/// The mistakes in a command line, or the answer to a question for help.
 #[derive(Debug)]
 pub struct Refusal {
-    /// Mistakes before the last one, a line each.
+    /// The mistakes before the last one, a line each.
     pub others: Vec<String>,
-    /// The last mistake with the usage; or what was asked for, help or version.
+    /// The last mistake with the usage; or the help or version that was asked for.
     pub last: clap::Error,
     /// The line to write where `--` was forgotten.
     pub hint: Option<String>,
@@ -165,7 +165,7 @@ pub struct Refusal {
 impl Cli {
     /// Reads the words, the program's name first.
     ///
-    /// The parser stops at its first mistake: what it names is taken out, and the rest is read again.
+    /// The parser stops at its first mistake: the words of the mistake are taken out, and the rest is read again.
     pub fn read(mut words: Vec<OsString>) -> Result<Cli, Refusal> {
         let mut others = Vec::new();
         let mut last: Option<clap::Error> = None;
@@ -201,7 +201,18 @@ impl Cli {
     }
 }
 
-/// A variable that is set to nothing counts as not set: Compose files leave such ones behind.
+/// The global options that each task heeds, by their fields in [`Cli`].
+const HEEDED: [(&str, &[&str]); 4] = [
+    (
+        "check",
+        &["manifest", "secrets_dir", "lifecycle", "deadline", "log"],
+    ),
+    ("health", &["manifest", "secrets_dir", "log"]),
+    ("policy", &["manifest", "log"]),
+    ("mint", &["deadline", "log", "log_level"]),
+];
+
+/// Parses the words. A variable that is set to nothing counts as not set: Compose files leave such ones behind.
 fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     let command = Cli::command().mut_args(|argument| match argument.get_env() {
         Some(name) if std::env::var_os(name).is_some_and(|value| value.is_empty()) => {
@@ -209,11 +220,29 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
         }
         _ => argument,
     });
-    let matches = command.try_get_matches_from(words)?;
+    let matches = hide_unheeded(command).try_get_matches_from(words)?;
     Cli::from_arg_matches(&matches)
 }
 
-/// The parser quotes words as they came; those may hold what drives a terminal or forges a line.
+/// Keeps the options that a task does not heed out of its help. The task takes them all the same: images and scripts
+/// may give the same ones to every task.
+fn hide_unheeded(command: clap::Command) -> clap::Command {
+    let globals: Vec<Arg> = command
+        .get_arguments()
+        .filter(|argument| argument.is_global_set())
+        .cloned()
+        .collect();
+    HEEDED.iter().fold(command, |command, (task, heeded)| {
+        // A task keeps its own argument where the parser would hand a global one down.
+        let hidden = globals
+            .iter()
+            .filter(|argument| !heeded.contains(&argument.get_id().as_str()))
+            .map(|argument| argument.clone().hide(true));
+        command.mut_subcommand(task, |task| task.args(hidden))
+    })
+}
+
+/// Cleans the words that the parser quotes: they may hold what drives a terminal or forges a line.
 fn tame(mut error: clap::Error) -> clap::Error {
     let clean = |text: &str| log::sanitised(text, 512);
     let quoted: Vec<(ContextKind, ContextValue)> = error
@@ -246,7 +275,7 @@ fn first_line(error: clap::Error) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Help or version was asked for.
+/// Says whether this is no mistake, but the help or version that was asked for.
 pub fn is_answer(error: &clap::Error) -> bool {
     matches!(
         error.kind(),
@@ -254,7 +283,7 @@ pub fn is_answer(error: &clap::Error) -> bool {
     )
 }
 
-/// Where a word stands that is neither a flag nor a task, if that is the mistake.
+/// Finds a word that is neither a flag nor a task, if that is the mistake.
 fn stray(words: &[OsString], error: &clap::Error) -> Option<usize> {
     let Some(ContextValue::String(named)) = error
         .get(ContextKind::InvalidArg)
@@ -274,7 +303,7 @@ fn stray(words: &[OsString], error: &clap::Error) -> Option<usize> {
     Some(at + 1)
 }
 
-/// The line that makes this command the application; none behind a task, which has none.
+/// Writes the line that makes this command the application; none behind a task, which has no application.
 fn line_with_dashes(before: &[OsString], command: &OsStr) -> Option<String> {
     let tasks = Cli::command();
     let mut tasks = tasks.get_subcommands().map(clap::Command::get_name);
@@ -295,7 +324,7 @@ fn line_with_dashes(before: &[OsString], command: &OsStr) -> Option<String> {
     Some(log::sanitised(&text, 1024))
 }
 
-/// Takes the flag out that a mistake names, with its value; false when there is none.
+/// Takes out the flag that a mistake names, with its value; false when there is none.
 fn take_out(words: &mut Vec<OsString>, error: &clap::Error) -> bool {
     let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
         return false;
@@ -322,31 +351,31 @@ fn take_out(words: &mut Vec<OsString>, error: &clap::Error) -> bool {
     true
 }
 
-/// What to do instead of a start.
+/// The tasks in place of a start.
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Is the manifest sound? Prints the plan; holds no secret, asks no token
+    /// Validate the manifest and print what a start would do (no Vault, no token)
     Check,
-    /// Is everything that was published still good? Exit code 0, or 1 and what is not; for HEALTHCHECK
+    /// Check that everything published is still good: exit code 0, or 1 and the reason; for HEALTHCHECK
     Health,
-    /// The least Vault policy that the service's token needs for its manifest, as HCL
+    /// Print the least Vault policy that the service's token needs for its manifest, as HCL
     Policy {
-        /// That of whoever mints for the service, with the token role that it presumes
+        /// Print the policy for the minter (an agent or anteroom mint) instead, with the token role that it needs
         #[arg(long)]
         minter: bool,
     },
-    /// On the host: prints a wrapping token for a service; Vault is where VAULT_ADDR and its like say
+    /// On the host: print a wrapping token for a service; Vault is found by VAULT_ADDR and the like
     Mint(MintOptions),
 }
 
-/// What a token is to be, and how it is printed.
+/// The properties of a new token, and the form in which it is printed.
 #[derive(Debug, Args)]
 pub struct MintOptions {
     /// Token role, which decides what the new token may do
     #[arg(long, value_name = "ROLE", value_parser = text::path_segment as Reader<String>)]
     pub role: Option<String>,
 
-    /// What Vault's audit log says of the token; repeatable
+    /// Metadata of the token, which Vault's audit log shows; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair as Reader<String>)]
     pub meta: Vec<String>,
 
@@ -354,11 +383,11 @@ pub struct MintOptions {
     #[arg(long, value_name = "POLICY", value_parser = not_empty as Reader<String>)]
     pub policy: Vec<String>,
 
-    /// Without a role: let the new token have every right of the issuing token, root's among them
+    /// Without a role: give the new token every right of the issuing token, even root's
     #[arg(long, conflicts_with = "role")]
     pub any_policy: bool,
 
-    /// Life of the service's own token, until it is renewed
+    /// Life of the service's own token until it is renewed
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = text::whole_seconds as Reader<Duration>)]
     pub ttl: Duration,
 
@@ -375,18 +404,18 @@ pub struct MintOptions {
     pub issuer_token_file: Option<PathBuf>,
 }
 
-/// How a wrapping token is printed.
+/// The form in which a wrapping token is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum MintFormat {
     /// The token alone
     Token,
-    /// As the command lines of Vault and OpenBao print it
+    /// The JSON that vault and bao print
     Json,
-    /// ANTEROOM_TOKEN=TOKEN
+    /// The line ANTEROOM_TOKEN=TOKEN
     Env,
 }
 
-/// One type for all of them: each function would be a parser's type of its own, and the binary larger.
+/// The one type of all readers: each function alone would be a type of its own, and the binary larger.
 type Reader<T> = fn(&str) -> Result<T, String>;
 
 fn pair(text: &str) -> Result<String, String> {
@@ -396,7 +425,7 @@ fn pair(text: &str) -> Result<String, String> {
     }
 }
 
-/// Vault drops an empty name, and then asks for everything.
+/// Refuses an empty name, which Vault would drop, and then take for everything.
 fn not_empty(text: &str) -> Result<String, String> {
     if text.is_empty() {
         Err("it is empty".to_owned())
@@ -430,6 +459,61 @@ mod tests {
         let cli = parse(&["check", "--manifest", "x.toml"]).expect("valid");
         assert!(matches!(cli.task, Some(Task::Check)));
         assert_eq!(cli.manifest, PathBuf::from("x.toml"));
+    }
+
+    #[test]
+    fn help_of_a_task_shows_its_own_options_alone() {
+        for (task, expected) in [
+            (
+                "check",
+                "--manifest --secrets-dir --lifecycle --deadline --log --help",
+            ),
+            ("health", "--manifest --secrets-dir --log --help"),
+            ("policy", "--minter --manifest --log --help"),
+            (
+                "mint",
+                "--role --meta --policy --any-policy --ttl --wrap-ttl --format --issuer-token-file \
+                 --deadline --log --log-level --help",
+            ),
+        ] {
+            let help = parse(&[task, "--help"]).expect_err("help").to_string();
+            let shown: Vec<&str> = help
+                .lines()
+                .filter_map(|line| {
+                    line.trim_start()
+                        .trim_start_matches("-h, ")
+                        .split(' ')
+                        .next()
+                })
+                .filter(|word| word.starts_with("--"))
+                .collect();
+            let (mut shown, mut expected) = (shown, expected.split(' ').collect::<Vec<_>>());
+            shown.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(shown, expected, "{help}");
+        }
+    }
+
+    #[test]
+    fn global_options_are_taken_before_and_behind_every_task() {
+        for task in ["check", "health", "policy", "mint"] {
+            let options = [
+                "--log-level",
+                "debug",
+                "--lifecycle",
+                "supervise",
+                "--deadline",
+                "9s",
+            ];
+            for at in [0, 1] {
+                let mut words = options.to_vec();
+                words.insert(at * options.len(), task);
+                let cli = parse(&words).expect("valid");
+                assert_eq!(cli.logging.log_level, log::Level::Debug, "{words:?}");
+                assert_eq!(cli.lifecycle, Some(Lifecycle::Supervise), "{words:?}");
+                assert_eq!(cli.deadline, Some(Duration::from_secs(9)), "{words:?}");
+            }
+        }
     }
 
     #[test]
