@@ -5,8 +5,6 @@
 //! out.
 
 mod answer;
-#[cfg(feature = "agent")]
-mod approle;
 mod call;
 mod client;
 mod error;
@@ -15,6 +13,8 @@ mod exchange;
 pub mod fuzzing;
 mod leases;
 mod logical;
+#[cfg(feature = "agent")]
+mod login;
 mod lookup;
 mod mint;
 mod pki;

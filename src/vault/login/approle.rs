@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 
-use super::call::{Call, Repeat};
-use super::client::{Client, Session};
-use super::error::Error;
+use super::super::call::{Call, Repeat};
+use super::super::client::{Client, Session};
+use super::super::error::Error;
 use crate::secret::Secret;
 
 impl Client {
