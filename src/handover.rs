@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::config::Promise;
 use crate::log::{Level, Log, Value};
+use crate::login;
 use crate::spelling::is_slip;
-use crate::vault::{self, Auth, Client, Session, TokenProperties, Unwrapped, Wrapping};
+use crate::vault::{self, Auth, Client, Session, TokenProperties, Wrapping};
 use crate::wrapping_token::WrappingToken;
 
 /// The longest life of a wrapping token for which the manifest names none.
@@ -80,6 +81,28 @@ impl From<vault::Error> for Error {
     }
 }
 
+impl From<login::Error> for Error {
+    fn from(error: login::Error) -> Self {
+        match error {
+            login::Error::NotValid { wrapped_accessor } => Error::NotValid {
+                after_lookup: true,
+                wrapped_accessor,
+            },
+            login::Error::NoToken { found } => Error::NotPromised {
+                what: format!("it wraps {found}, not a client token"),
+            },
+            login::Error::Unknown {
+                reason,
+                wrapped_accessor,
+            } => Error::Unknown {
+                reason,
+                wrapped_accessor,
+            },
+            login::Error::Vault(error) => Error::Vault(error),
+        }
+    }
+}
+
 /// Looks the token up and compares what it promises; the token is not used.
 pub fn inspect(
     client: &Client,
@@ -125,25 +148,6 @@ fn check_wrapping(wrapping: &Wrapping, promise: &Promise) -> Result<(), Error> {
         });
     }
     Ok(())
-}
-
-/// Unwraps the token, once.
-pub fn unwrap(client: Client, token: WrappingToken) -> Result<(Session, Auth), Error> {
-    let wrapped_accessor = token.wrapped_accessor.clone();
-    match client.unwrap(token)? {
-        Unwrapped::Token { session, auth } => Ok((*session, auth)),
-        Unwrapped::NoToken { found } => Err(Error::NotPromised {
-            what: format!("it wraps {found}, not a client token"),
-        }),
-        Unwrapped::NotValid => Err(Error::NotValid {
-            after_lookup: true,
-            wrapped_accessor,
-        }),
-        Unwrapped::Unknown { reason } => Err(Error::Unknown {
-            reason,
-            wrapped_accessor,
-        }),
-    }
 }
 
 /// Compares the client token with the promise; returns what Vault says about it.

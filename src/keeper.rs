@@ -27,6 +27,7 @@ use crate::files::{self, Material, Rendered};
 use crate::handover;
 use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
+use crate::login::{self, Introduction};
 use crate::secrets_dir::{Generation, SecretsDir};
 use crate::system::descriptors::{replace_stderr, replace_stdin};
 use crate::system::memory::trim_memory;
@@ -167,8 +168,9 @@ impl<'a> Start<'a> {
         let inspected = handover::inspect(&client, &taken.token, &self.config.promise, self.log);
         inspected.map_err(|error| self.silenced(error.into()))?;
         self.steps.mark("lookup");
-        let unwrapped = handover::unwrap(client, taken.token);
-        let (session, auth) = unwrapped.map_err(|error| self.silenced(error.into()))?;
+        let logged_in = login::log_in(client, Introduction::WrappingToken(taken.token));
+        let logged_in = logged_in.map_err(handover::Error::from);
+        let (session, auth) = logged_in.map_err(|error| self.silenced(error.into()))?;
         self.steps.mark("unwrap");
 
         let started = self

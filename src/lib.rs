@@ -13,6 +13,7 @@
 //! | the keeper: the story of a start, then the upkeep | [`keeper`] |
 //! | the wrapping token, taken once | [`wrapping_token`] |
 //! | whether the token is the promised one | [`handover`] |
+//! | from an introduction, such as a wrapping token, to a session | [`login`] |
 //! | Vault's HTTP API | [`vault`] |
 //! | key, request, check of the answer | [`certificate`], with [`pem`] |
 //! | one credential for each dependency | [`dependencies`] |
@@ -39,8 +40,8 @@
 //! Rules that hold it together: [`config`], [`manifest`], [`files`], [`plan`] and the checks of [`handover`] and
 //! [`certificate`] are functions of their arguments, with chance for the key stores alone; only [`secrets_dir`] writes
 //! files, only [`vault`] opens sockets to others, only [`system`] forks and execs; `unsafe` lives there and in one
-//! attribute of `main.rs`; a wrapping token is moved into the unwrap, only that makes a session, and only a session can
-//! ask for secrets. The host side has rules of its own: its sessions begin with the issuing token ([`mint`]) or the
+//! attribute of `main.rs`; a wrapping token is moved into the unwrap, only that or a login makes a session, and only a
+//! session can ask for secrets. The host side has rules of its own: its sessions begin with the issuing token ([`mint`]) or the
 //! agent's own, and of [`agent`] only its `delivery` writes into containers.
 
 #[cfg(feature = "agent")]
@@ -66,6 +67,7 @@ pub mod init;
 pub mod keeper;
 pub mod link;
 pub mod log;
+pub mod login;
 pub mod manifest;
 pub mod mint;
 pub mod pem;

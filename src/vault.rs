@@ -1,8 +1,8 @@
 //! Vault's and OpenBao's HTTP API, as far as a start, the upkeep and the minting side need it.
 //!
-//! [`Client`] has no token and can look up and unwrap; unwrapping consumes it and makes a [`Session`], which has a token
-//! and can do the rest. On the minting side a session begins with a token that is there already. Nothing here knows the manifest or the secrets directory's layout: plain values come in and go
-//! out.
+//! [`Client`] has no token and can look up, unwrap and log in; the latter two consume it and make a [`Session`], which has
+//! a token and can do the rest. On the minting side a session begins with a token that is there already. Nothing here
+//! knows the manifest or the secrets directory's layout: plain values come in and go out.
 
 mod answer;
 mod call;
@@ -13,7 +13,6 @@ mod exchange;
 pub mod fuzzing;
 mod leases;
 mod logical;
-#[cfg(feature = "agent")]
 mod login;
 mod lookup;
 mod mint;
@@ -33,6 +32,7 @@ pub use client::{Client, Endpoint, GRACE, Session};
 pub use error::{Class, Error};
 pub use leases::Renewed;
 pub use logical::Reply;
+pub use login::AppRole;
 pub use mint::{End, MintRequest, Minted};
 pub use pki::SignRequest;
 pub use roots::{Error as TrustError, Roots, read as read_certificates};

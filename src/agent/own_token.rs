@@ -10,11 +10,12 @@ use super::lock;
 use super::trouble::{Presence, Trouble, presence};
 use crate::clock::{chance, moment};
 use crate::log::{Level, Log, Value};
+use crate::login::{self, Introduction};
 use crate::renewal::{Moment, Step, Term, life};
 use crate::secret::Secret;
 use crate::secret_file;
 use crate::vault::{
-    self, Class, Client, Deadline, Limits, Session, TokenProperties, TrustError, Unwrapped,
+    self, AppRole, Class, Client, Deadline, Limits, Session, TokenProperties, TrustError,
 };
 use crate::wrapping_token::{self, Source, WrappingToken};
 
@@ -89,6 +90,22 @@ impl Error {
 impl From<vault::Error> for Error {
     fn from(error: vault::Error) -> Self {
         Error::Vault(error)
+    }
+}
+
+impl From<login::Error> for Error {
+    fn from(error: login::Error) -> Self {
+        match error {
+            login::Error::NotValid { .. } => Error::Unwrap {
+                reason: "nothing: it has expired, or was used already, perhaps by a thief"
+                    .to_owned(),
+            },
+            login::Error::NoToken { found } => Error::Unwrap {
+                reason: found.to_owned(),
+            },
+            login::Error::Unknown { reason, .. } => Error::UnwrapUnknown { reason },
+            login::Error::Vault(error) => Error::Vault(error),
+        }
     }
 }
 
@@ -518,8 +535,8 @@ fn session(
     kept: &mut Option<Kept>,
     log: Log,
 ) -> Result<Session, Error> {
-    match login {
-        Login::File(path) => Ok(Session::with_token(client, read(path, "token")?)),
+    let introduction = match login {
+        Login::File(path) => return Ok(Session::with_token(client, read(path, "token")?)),
         Login::WrappingToken(path) => {
             let token = match kept.take() {
                 Some(Kept::WrappingToken(token)) => token,
@@ -532,7 +549,7 @@ fn session(
                 *kept = Some(Kept::WrappingToken(token));
                 return Err(error.into());
             }
-            unwrap(client, token)
+            Introduction::WrappingToken(token)
         }
         Login::AppRole {
             mount,
@@ -541,9 +558,15 @@ fn session(
         } => {
             let secret_id = read(secret_id, "secret id")?;
             client.may_take(ANSWER_MAX);
-            Ok(client.login_approle(mount, role_id, &secret_id)?)
+            Introduction::AppRole(AppRole {
+                mount: mount.clone(),
+                role_id: role_id.clone(),
+                secret_id,
+            })
         }
-    }
+    };
+    let (session, _) = login::log_in(client, introduction)?;
+    Ok(session)
 }
 
 /// Reads the agent's own wrapping token, and removes its file.
@@ -555,21 +578,6 @@ fn take(path: &Path, log: Log) -> Result<WrappingToken, Error> {
         log.event(Level::Warn, "token_file_kept", &warning, &[]);
     }
     Ok(taken.token)
-}
-
-fn unwrap(client: Client, token: WrappingToken) -> Result<Session, Error> {
-    let gave = |reason: &str| {
-        let reason = reason.to_owned();
-        Err(Error::Unwrap { reason })
-    };
-    match client.unwrap(token)? {
-        Unwrapped::Token { session, .. } => Ok(*session),
-        Unwrapped::NoToken { found } => gave(found),
-        Unwrapped::NotValid => {
-            gave("nothing: it has expired, or was used already, perhaps by a thief")
-        }
-        Unwrapped::Unknown { reason } => Err(Error::UnwrapUnknown { reason }),
-    }
 }
 
 fn term(properties: &TokenProperties) -> Term {

@@ -487,6 +487,31 @@ fn message_names_the_causes_that_an_operator_can_look_into() {
 }
 
 #[test]
+fn introduction_that_gives_no_token_keeps_the_accessor_to_revoke() {
+    let accessor = || Some("a".to_owned());
+    let error = Error::from(login::Error::NotValid {
+        wrapped_accessor: accessor(),
+    });
+    assert!(
+        matches!(&error, Error::NotValid { after_lookup: true, wrapped_accessor } if *wrapped_accessor == accessor()),
+        "{error:?}"
+    );
+    let error = Error::from(login::Error::Unknown {
+        reason: "the connection broke".to_owned(),
+        wrapped_accessor: accessor(),
+    });
+    assert!(
+        matches!(&error, Error::Unknown { wrapped_accessor, .. } if *wrapped_accessor == accessor()),
+        "{error:?}"
+    );
+    let error = Error::from(login::Error::NoToken { found: "data" });
+    assert_eq!(
+        refusal(Err(error)).as_deref(),
+        Some("it wraps data, not a client token")
+    );
+}
+
+#[test]
 fn token_that_cannot_be_looked_up_is_not_the_promised_one() {
     let now = Instant::now();
     let log = Log {

@@ -1,38 +1,29 @@
-//! `auth/approle`: a login for those who live long and start alone.
+//! `auth/approle`: the id of a role, and a secret id.
 
 use std::collections::BTreeMap;
 
-use serde::de::IgnoredAny;
-
-use super::super::call::{Call, Repeat};
+use super::super::answer::Auth;
 use super::super::client::{Client, Session};
 use super::super::error::Error;
 use crate::secret::Secret;
 
-impl Client {
-    /// Logs in (`auth/MOUNT/login`).
-    pub fn login_approle(
-        self,
-        mount: &str,
-        role_id: &str,
-        secret_id: &Secret,
-    ) -> Result<Session, Error> {
-        let path = format!("auth/{mount}/login");
-        let body = [("role_id", role_id), ("secret_id", secret_id.expose())];
-        // A secret id may be good for one login only.
-        let call = Call::post(&path)
-            .json(&BTreeMap::from(body))
-            .repeat(Repeat::Never);
-        let (envelope, connections) =
-            self.call_alone::<IgnoredAny>(&call, "", std::time::Duration::ZERO)?;
-        let auth = envelope.auth.ok_or_else(|| Error::Malformed {
-            request: call.to_string(),
-            reason: "it holds no token".to_owned(),
-        })?;
-        Ok(self.into_session(
-            auth.client_token.clone(),
-            auth.accessor.clone(),
-            connections,
-        ))
+/// The two ids, and where the method is mounted.
+pub struct AppRole {
+    /// Below `auth/`.
+    pub mount: String,
+    /// The role's id.
+    pub role_id: String,
+    /// The secret id.
+    pub secret_id: Secret,
+}
+
+impl AppRole {
+    /// Logs in.
+    pub fn log_in(&self, client: Client) -> Result<(Session, Auth), Error> {
+        let proof = [
+            ("role_id", self.role_id.as_str()),
+            ("secret_id", self.secret_id.expose()),
+        ];
+        client.log_in(&self.mount, &BTreeMap::from(proof))
     }
 }
