@@ -6,7 +6,6 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::anteroom::events;
 use crate::support::openbao::{Answer, merge, text};
 use crate::support::{
     Admin, Anteroom, Manifest, OpenBao, Postgres, Run, Running, Service, assert_revoked,
@@ -139,17 +138,6 @@ impl Scene {
     }
 }
 
-fn named(lines: &str, name: &str) -> Vec<Value> {
-    let mut found = events(lines);
-    found.retain(|event| event["event"] == name);
-    found
-}
-
-#[track_caller]
-fn wait_for_event(run: &mut Running, name: &str) {
-    run.wait_until(name, |run| !named(&run.stderr(), name).is_empty());
-}
-
 /// Digits alone would be found in a time too.
 #[track_caller]
 fn assert_nothing_denied(run: &Run) {
@@ -172,10 +160,10 @@ fn the_policy_of_a_service_is_enough_from_the_start_to_the_end() {
     scene.grant(&scene.policy());
     let mut run = scene.living();
     for event in ["rotated", "lease_revoked"] {
-        wait_for_event(&mut run, event);
+        run.wait_for_events(event, 1);
     }
     let is_renewed = |run: &Running, what: &str| {
-        let renewed = named(&run.stderr(), "renewed");
+        let renewed = run.named("renewed");
         renewed
             .iter()
             .any(|event| event["message"].to_string().contains(what))
@@ -184,7 +172,7 @@ fn the_policy_of_a_service_is_enough_from_the_start_to_the_end() {
         is_renewed(run, "a lease") && is_renewed(run, "the client token")
     });
     let run = end(run);
-    assert_eq!(named(&run.stderr, "revoked").len(), 1, "{run:?}");
+    assert_eq!(run.named("revoked").len(), 1, "{run:?}");
     run.assert_no_files();
     assert_nothing_denied(&run);
 }
@@ -242,10 +230,10 @@ fn without_any_one_path_a_start_fails_with_77_and_names_it_or_the_keeper_does() 
                 scene.grant(&without(&scene.policy(), path));
                 let mut run = scene.living();
                 if event != "not_revoked" {
-                    wait_for_event(&mut run, event);
+                    run.wait_for_events(event, 1);
                 }
                 let run = end(run);
-                let found = named(&run.stderr, event);
+                let found = run.named(event);
                 let names = |event: &Value| {
                     let message = event["message"].as_str().unwrap_or_default();
                     message.contains("403") && message.contains(&format!("POST {path}"))

@@ -11,65 +11,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::files::certificate::{Ca, csr_key, leaf};
-use crate::support::anteroom::events;
-use crate::support::{
-    Anteroom, Fault, FaultProxy, Manifest, Postgres, Reply, Run, Running, Service, TempDir,
-    open_tmpfs_dir, unique,
-};
-
-/// A service whose application runs.
-struct Kept {
-    run: Running,
-    manifest: Manifest,
-    directory: TempDir,
-}
-
-impl Kept {
-    fn start(service: &Service, manifest: Manifest) -> Self {
-        let manifest = manifest.set("token.min_ttl", "1s");
-        let directory = open_tmpfs_dir();
-        let mut run = Anteroom::new()
-            .manifest(manifest.clone())
-            .secrets_dir(directory.path())
-            .token(service.mint())
-            .shell("echo up; exec sleep 600")
-            .spawn();
-        run.wait_for_stdout("up\n");
-        Self {
-            run,
-            manifest,
-            directory,
-        }
-    }
-
-    fn events(&self, name: &str) -> Vec<Value> {
-        let mut events = events(&self.run.stderr());
-        events.retain(|event| event["event"] == name);
-        events
-    }
-
-    #[track_caller]
-    fn wait_for_events(&mut self, name: &str, count: usize) {
-        let found = |run: &Running| {
-            let events = events(&run.stderr());
-            events.iter().filter(|event| event["event"] == name).count() >= count
-        };
-        self.run.wait_until(&format!("{count} of {name}"), found);
-    }
-
-    fn status(&self) -> Value {
-        let text = std::fs::read(self.directory.join("status.json")).expect("it is published");
-        serde_json::from_slice(&text).expect("it is JSON")
-    }
-
-    fn health(&self) -> Run {
-        Anteroom::new()
-            .manifest(self.manifest.clone())
-            .secrets_dir(self.directory.path())
-            .arg("health")
-            .run()
-    }
-}
+use crate::support::scene::{STAY, Scene};
+use crate::support::{Anteroom, Fault, FaultProxy, Postgres, Reply, Service, unique};
 
 /// The service may also do this, besides what it may by default.
 fn allow(service: &Service, rules: &[(&str, &str)]) {
@@ -113,19 +56,17 @@ fn answer_without_a_lease_is_said_to_have_ended() {
         &[(&rotated, "read"), (&issue, "update"), (&short, "read")],
     );
     let write = json!({"common_name": service.common_name(), "ttl": "7s"});
-    let manifest = service
-        .manifest_for(service.admin.address())
-        .remove("certificate")
-        .set(
-            "dependencies",
-            json!({
-                "rotated": {"path": rotated},
-                "issued": {"path": issue, "method": "write", "data": write},
-                "short": {"path": short},
-                "lasting": {"path": service.legacy_path()},
-            }),
-        );
-    let mut kept = Kept::start(&service, manifest);
+    let dependencies = json!({
+        "rotated": {"path": rotated},
+        "issued": {"path": issue, "method": "write", "data": write},
+        "short": {"path": short},
+        "lasting": {"path": service.legacy_path()},
+    });
+    let mut kept = Scene::start(service, STAY, |manifest| {
+        manifest
+            .remove("certificate")
+            .set("dependencies", dependencies)
+    });
     let started = kept.status();
     let expires = |status: &Value, name: &str| {
         let all = status["dependencies"].as_array().cloned();
@@ -169,13 +110,12 @@ fn certificate_ends_with_its_ca_and_health_names_it() {
     admin.pki_role(&mount, &service.app, role);
     let sign = format!("{mount}/sign/{}", service.app);
     allow(&service, &[(&sign, "update")]);
-    let proxy = FaultProxy::recording(admin.address());
-    let manifest = service
-        .manifest_for(&proxy.address())
-        .remove("dependencies")
-        .set("certificate.mount", mount.as_str())
-        .remove("certificate.ttl");
-    let mut kept = Kept::start(&service, manifest);
+    let mut kept = Scene::start(service, STAY, |manifest| {
+        manifest
+            .remove("dependencies")
+            .set("certificate.mount", mount.as_str())
+            .remove("certificate.ttl")
+    });
     let status = kept.status()["certificate"].clone();
     assert!(
         status["expires"].as_str() < status["not_after"].as_str(),
@@ -189,7 +129,8 @@ fn certificate_ends_with_its_ca_and_health_names_it() {
     let text = ended[0]["message"].as_str().unwrap_or_default();
     assert!(text.contains("CN=brief"), "{text}");
     // Others would have ended no later: none was published, and few were asked for.
-    let reasons = kept.events("not_replaced");
+    let mut reasons = kept.events("not_replaced");
+    reasons.retain(|event| event["level"] != "debug");
     assert_eq!(reasons.len(), 1, "{reasons:?}");
     assert!(reasons[0].to_string().contains("CN=brief"), "{reasons:?}");
     assert_eq!(kept.status()["certificate"]["serial_number"], signed);
@@ -246,10 +187,9 @@ fn http_date(time: OffsetDateTime) -> String {
 fn clock_two_hours_ahead_leaves_a_good_certificate_healthy() {
     let service = Service::new();
     let proxy = behind(&service, 7200, 3600);
-    let manifest = service
-        .manifest_for(&proxy.address())
-        .remove("dependencies");
-    let kept = Kept::start(&service, manifest);
+    let kept = Scene::through(service, proxy, STAY, |manifest| {
+        manifest.remove("dependencies")
+    });
     let (health, status) = (kept.health(), kept.status());
     assert_eq!((health.code, &*health.stdout), (Some(0), ""), "{health:?}");
     // An hour from now, by the clock of its reader.
@@ -272,10 +212,9 @@ fn lease_worn_out_at_the_start_is_fetched_again() {
             false => Fault::Pass,
         }
     });
-    let manifest = service
-        .manifest_for(&proxy.address())
-        .set("certificate.ttl", "6s");
-    let kept = Kept::start(&service, manifest);
+    let kept = Scene::through(service, proxy, STAY, |manifest| {
+        manifest.set("certificate.ttl", "6s")
+    });
     let again = kept.events("fetched_again");
     let names: Vec<&str> = again
         .iter()
@@ -284,8 +223,8 @@ fn lease_worn_out_at_the_start_is_fetched_again() {
     assert!(names.contains(&"db"), "{again:?}");
     assert!(names.contains(&"certificate"), "{again:?}");
     assert!(!names.contains(&"payment"), "{again:?}");
-    assert_eq!(proxy.count(&service.payment_path()), 1);
-    assert!(proxy.count(&service.database_path()) >= 2);
+    assert_eq!(kept.proxy.count(&kept.service.payment_path()), 1);
+    assert!(kept.users_made() >= 2);
 }
 
 #[test]
@@ -332,18 +271,14 @@ fn password_about_to_be_rotated_is_awaited() {
             false => Fault::Pass,
         }
     });
-    let manifest = service
-        .manifest_for(&proxy.address())
-        .remove("certificate")
-        .set("dependencies", json!({"rotated": {"path": path}}));
-    let kept = Kept::start(&service, manifest);
+    let kept = Scene::through(service, proxy, STAY, |manifest| {
+        manifest
+            .remove("certificate")
+            .set("dependencies", json!({"rotated": {"path": path}}))
+    });
     assert_eq!(kept.events("fetched_again").len(), 1);
-    assert_eq!(proxy.count(&path), 2);
-    let times: Vec<_> = proxy
-        .requests()
-        .into_iter()
-        .filter(|seen| seen.is(&path))
-        .collect();
+    let times = kept.requests(&path);
+    assert_eq!(times.len(), 2);
     assert!(times[1].at - times[0].at >= Duration::from_secs(1));
     let published = std::fs::read(kept.directory.join("rotated/password")).expect("a password");
     assert_ne!(published, b"the old one");

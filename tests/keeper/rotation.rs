@@ -27,8 +27,9 @@ use serde_json::{Value, json};
 
 use crate::files::secrets_dir::{PLANTS, Plant, Victim, is_pair};
 use crate::start::process::LITTLE_ROOT;
-use crate::support::anteroom::{entries_in, events, has_ended};
+use crate::support::anteroom::{entries_in, has_ended};
 use crate::support::openbao::text;
+use crate::support::scene::generation;
 use crate::support::{
     Anteroom, Manifest, OpenBao, Options, Postgres, Run, Running, Service, TempDir, lock, nursery,
     tmpfs_dir, wait_for,
@@ -137,16 +138,10 @@ impl<'a> Place<'a> {
         let names = top_of(self.path());
         let mut wanted: Vec<String> = VISIBLE.map(str::to_owned).to_vec();
         wanted.extend(["..data", "..keeper", "..status"].map(str::to_owned));
-        wanted.push(current(self.path()));
+        wanted.push(generation(self.path()));
         wanted.sort();
         assert_eq!(names, wanted, "{what}");
     }
-}
-
-/// The name of the generation that readers see.
-fn current(directory: &Path) -> String {
-    let link = fs::read_link(directory.join("..data")).expect("something is published");
-    link.to_str().expect("our own name").to_owned()
 }
 
 /// The names at the top of a directory.
@@ -177,19 +172,6 @@ fn keeper(run: &Running) -> i32 {
     });
     assert_eq!(children.len(), 1, "one keeper\n{}", run.stderr());
     children[0]
-}
-
-/// The events of this name so far.
-fn named(run: &Running, name: &str) -> Vec<Value> {
-    let mut events = events(&run.stderr());
-    events.retain(|event| event["event"] == name);
-    events
-}
-
-#[track_caller]
-fn wait_for_events(run: &mut Running, name: &str, count: usize) {
-    let what = format!("event {count} of {name}");
-    run.wait_until(&what, |run| named(run, name).len() >= count);
 }
 
 #[track_caller]
@@ -473,9 +455,9 @@ impl Drop for Tracer {
 /// The second rotation of a keeper, which is the first that removes a generation: what it does up to the end.
 fn calls_of_a_rotation(place: &Place) -> Vec<Call> {
     let mut run = place.start();
-    wait_for_events(&mut run, "rotated", 1);
+    run.wait_for_events("rotated", 1);
     let tracer = Tracer::attach(keeper(&run), None);
-    wait_for_events(&mut run, "rotated", 2);
+    run.wait_for_events("rotated", 2);
     let mut calls = tracer.calls();
     let end = calls.iter().position(|call| call.names == LOG);
     let end = end.expect("that there was a rotation was said");
@@ -490,7 +472,7 @@ fn kill_in_a_rotation(run: &mut Running, calls: &[Call], index: usize) -> bool {
     let name = &calls[index].name;
     let nth = calls[..=index].iter().filter(|call| call.name == *name);
     let nth = nth.count();
-    wait_for_events(run, "rotated", 1);
+    run.wait_for_events("rotated", 1);
     let keeper = keeper(run);
     let tracer = Tracer::attach(keeper, Some((name, nth)));
     wait_for("the keeper to be killed", LONG, || {
@@ -627,7 +609,7 @@ impl<'a> Stage<'a> {
 
     fn rotations(&self) -> usize {
         let run = lock(&self.run);
-        self.rotations.load(Ordering::Relaxed) + named(&run, "rotated").len()
+        self.rotations.load(Ordering::Relaxed) + run.named("rotated").len()
     }
 
     /// Kills the keeper some time, half of the times when it has just begun to rotate; then everything is whole, and
@@ -646,7 +628,7 @@ impl<'a> Stage<'a> {
         let what = "killed at random";
         assert_whole(self.place.path(), &mut lock(judge), what);
         self.place.assert_keeper_is_missed(what);
-        let count = named(&run, "rotated").len();
+        let count = run.named("rotated").len();
         self.rotations.fetch_add(count, Ordering::Relaxed);
         self.replaced.fetch_add(1, Ordering::SeqCst);
         run.kill(Signal::SIGKILL);
@@ -869,7 +851,7 @@ impl<'a> Mounted<'a> {
 
     /// What was said about files that could not be published, at this level.
     fn failures(&self, level: &str) -> usize {
-        let failures = named(&self.run, "not_published");
+        let failures = self.run.named("not_published");
         let failures = failures.iter().filter(|event| event["level"] == level);
         failures.count()
     }
@@ -939,13 +921,13 @@ fn what_was_published_stays_whole_while_nothing_can_be_written_and_health_tells_
         let path = mounted.path();
         let before = assert_whole(&path, &mut judge, &what);
         obstacle.begin(&mounted);
-        assert_eq!(named(&mounted.run, "rotated").len(), 0, "{what}: too late");
-        let generation = current(&path);
+        assert_eq!(mounted.run.named("rotated").len(), 0, "{what}: too late");
+        let published = generation(&path);
         for count in 1..=3 {
-            mounted.run.wait_until("a failure", |run| {
-                named(run, "not_published").len() >= count
-            });
-            assert_eq!(current(&path), generation, "{what}");
+            mounted
+                .run
+                .wait_until("a failure", |run| run.named("not_published").len() >= count);
+            assert_eq!(generation(&path), published, "{what}");
             assert!(assert_whole(&path, &mut judge, &what) == before, "{what}");
             assert_eq!(mounted.failures("warn"), 1, "{what}");
         }
@@ -963,10 +945,10 @@ fn what_was_published_stays_whole_while_nothing_can_be_written_and_health_tells_
             _ => "the certificate ended",
         };
         assert!(health.stdout.contains(reason), "{what}\n{health:?}");
-        assert_eq!(current(&path), generation, "{what}");
+        assert_eq!(generation(&path), published, "{what}");
 
         obstacle.end(&mounted);
-        wait_for_events(&mut mounted.run, "rotated", 1);
+        mounted.run.wait_for_events("rotated", 1);
         let health = mounted.health();
         assert_eq!(health.code, Some(0), "{what}\n{health:?}");
         let after = assert_whole(&path, &mut judge, &what);
@@ -996,7 +978,7 @@ fn large(bytes: usize) -> (Service, Manifest) {
 fn too_little_room_for_a_second_generation_is_foreseen() {
     let (service, manifest) = large(160 << 10);
     let mut mounted = Mounted::start_with(&service, manifest, "size=300k");
-    let warnings = named(&mounted.run, "little_room");
+    let warnings = mounted.run.named("little_room");
     assert_eq!(warnings.len(), 1, "{}", mounted.run.stderr());
     let [room, needed] = ["room", "needed"].map(|name| warnings[0][name].as_u64());
     let (room, needed) = (room.expect("bytes"), needed.expect("bytes"));
@@ -1005,11 +987,11 @@ fn too_little_room_for_a_second_generation_is_foreseen() {
     assert!(message.contains(&needed.to_string()), "{message}");
 
     // It comes true; and once there is room the files are written at once, and not only at the next regular try.
-    wait_for_events(&mut mounted.run, "not_published", 1);
+    mounted.run.wait_for_events("not_published", 1);
     mounted.remount("size=2m");
-    wait_for_events(&mut mounted.run, "rotated", 1);
+    mounted.run.wait_for_events("rotated", 1);
     let at = |name: &str| {
-        let events = named(&mounted.run, name);
+        let events = mounted.run.named(name);
         let last = events.last().expect("it was waited for");
         time::OffsetDateTime::parse(
             &text(&last["time"]),
@@ -1028,9 +1010,9 @@ fn too_little_room_for_a_second_generation_is_foreseen() {
 fn room_for_two_generations_is_enough_for_every_rotation() {
     let (service, manifest) = large(90 << 10);
     let mut mounted = Mounted::start_with(&service, manifest, "size=300k");
-    wait_for_events(&mut mounted.run, "rotated", 3);
+    mounted.run.wait_for_events("rotated", 3);
     for event in ["little_room", "not_published"] {
-        assert_eq!(named(&mounted.run, event), Vec::<Value>::new());
+        assert_eq!(mounted.run.named(event), Vec::<Value>::new());
     }
     mounted.run.kill(Signal::SIGTERM);
     mounted.run.wait();
@@ -1048,8 +1030,8 @@ fn names_and_a_lock_that_were_removed_are_there_again() {
     }
     // A name that something else has is left alone, and said.
     fs::write(path.join("ca.crt"), "theirs").expect("ours");
-    wait_for_events(&mut run, "rotated", 1);
-    let restored = named(&run, "names_restored");
+    run.wait_for_events("rotated", 1);
+    let restored = run.named("names_restored");
     let names = text(&restored[0]["names"]);
     for name in VISIBLE.iter().chain(&["..keeper"]) {
         assert_eq!(
@@ -1058,14 +1040,14 @@ fn names_and_a_lock_that_were_removed_are_there_again() {
             "{names}"
         );
     }
-    assert_eq!(named(&run, "names_taken")[0]["names"], "ca.crt");
+    assert_eq!(run.named("names_taken")[0]["names"], "ca.crt");
     let taken = fs::read_to_string(path.join("ca.crt")).expect("ours");
     assert_eq!(taken, "theirs");
     fs::remove_file(path.join("ca.crt")).expect("ours");
     place.call().arg("health").run().assert_code(0);
     let refused = place.call().token(service.mint()).shell(STAY).run();
     refused.assert_code(73).assert_stderr("another anteroom");
-    wait_for_events(&mut run, "names_restored", 2);
+    run.wait_for_events("names_restored", 2);
     assert_whole(path, &mut Judge::default(), "after another rotation");
     run.kill(Signal::SIGTERM);
     run.wait().assert_no_files();
@@ -1171,11 +1153,7 @@ fn modes_owners_and_the_number_of_generations_stay_and_the_application_is_told_w
                 .filter(|entry| !entry.is_dir && entry.link.is_none());
             assert_eq!(files.count(), 2 * FILES.len() + 2, "{what}: {entries:#?}");
         }
-        assert_eq!(
-            named(&run, "on_rotate_failed"),
-            Vec::<Value>::new(),
-            "{what}"
-        );
+        assert_eq!(run.named("on_rotate_failed"), Vec::<Value>::new(), "{what}");
         run.kill(Signal::SIGTERM);
         let run = run.wait();
         assert_eq!(run.code, Some(7), "{what}\n{run:?}");
@@ -1215,7 +1193,7 @@ fn a_command_of_another_user_that_hangs_is_ended_by_a_root_that_may_not_signal_o
         .shell(LISTEN)
         .spawn();
     run.wait_for_stdout("up\n");
-    wait_for_events(&mut run, "on_rotate_failed", 2);
+    run.wait_for_events("on_rotate_failed", 2);
     run.wait_until("the third command", |_| is_asleep());
     run.kill(Signal::SIGTERM);
     run.wait().assert_code(7).assert_no_files();
@@ -1239,7 +1217,7 @@ const PLANTED: [&str; 9] = [
 /// Waits until the keeper has tried so many times to publish.
 fn wait_for_tries(run: &mut Running, count: usize) {
     let tries = |run: &Running| {
-        let tries = ["rotated", "not_published"].map(|name| named(run, name).len());
+        let tries = ["rotated", "not_published"].map(|name| run.named(name).len());
         tries.iter().sum::<usize>()
     };
     let before = tries(run);
@@ -1274,7 +1252,7 @@ fn what_is_planted_while_a_keeper_works_is_never_written_through_t10() {
             });
             // By its real way: the link may lead elsewhere soon.
             let at = match name.strip_prefix("..data/") {
-                Some(inner) => path.join(current(path)).join(inner),
+                Some(inner) => path.join(generation(path)).join(inner),
                 None => path.join(name),
             };
             let link = fs::read_link(&at);
@@ -1294,8 +1272,8 @@ fn what_is_planted_while_a_keeper_works_is_never_written_through_t10() {
                 symlink(link, &at).expect("the name is free again");
             }
         }
-        let count = named(&run, "rotated").len();
-        wait_for_events(&mut run, "rotated", count + 2);
+        let count = run.named("rotated").len();
+        run.wait_for_events("rotated", count + 2);
         let what = format!("after each {plant:?}");
         assert_whole(path, &mut Judge::default(), &what);
         victim.assert_untouched(&what);
@@ -1338,12 +1316,12 @@ fn what_is_planted_into_a_generation_while_it_is_written_is_never_written_throug
         });
         wait_for_tries(&mut run, 4);
         // Somebody else was faster at least once.
-        wait_for_events(&mut run, "not_published", 1);
+        run.wait_for_events("not_published", 1);
         drop(done);
     });
     victim.assert_untouched("in a race");
-    let count = named(&run, "rotated").len();
-    wait_for_events(&mut run, "rotated", count + 2);
+    let count = run.named("rotated").len();
+    run.wait_for_events("rotated", count + 2);
     assert_whole(path, &mut Judge::default(), "after a race");
     run.kill(Signal::SIGTERM);
     run.wait().assert_no_files();

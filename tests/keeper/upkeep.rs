@@ -21,284 +21,19 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::files::certificate::openssl;
-use crate::support::anteroom::{Entry, entries_in, events, files_in, has_ended};
+use crate::support::anteroom::{files_in, has_ended};
+use crate::support::scene::{LONG, STAY, Scene, generation, health, wait_for_no_lease};
 use crate::support::{
-    Anteroom, Cut, Fault, FaultProxy, Manifest, OpenBao, Options, Postgres, Reply, Run, Running,
-    Seen, Service, Storage, TempDir, Wrapped, lock, open_tmpfs_dir, unique, wait_for,
+    Anteroom, Cut, Fault, FaultProxy, Manifest, OpenBao, Options, Postgres, Reply, Seen, Service,
+    Storage, TempDir, lock, open_tmpfs_dir, unique, wait_for,
 };
 
-/// Generous: nothing here takes so long.
-const LONG: Duration = Duration::from_secs(60);
-/// An application that stays until it is ended.
-const STAY: &str = "echo up; exec sleep 600";
 /// An application that says which generation it finds whenever SIGHUP comes, that SIGUSR1 came, and ends with 7 at SIGTERM.
 const LISTEN: &str = "trap 'readlink \"$DIR/..data\"' HUP; trap 'echo farewell' USR1; trap 'kill $!; exit 7' TERM; \
      sleep 600 & echo up; while :; do wait $!; done";
 
 /// SQL that no engine gets done.
 const NONSENSE: [&str; 1] = ["SELECT nonsense FROM nowhere"];
-
-/// A service whose application lives until it is ended. What is listed first is dropped first: a keeper gives back what it
-/// has while everything else is still there.
-struct Scene {
-    run: Running,
-    proxy: FaultProxy,
-    directory: TempDir,
-    manifest: Manifest,
-    token: Wrapped,
-    service: Service,
-}
-
-impl Scene {
-    /// Starts the application of a service whose keeper speaks to Vault itself, through a proxy that records.
-    fn start(
-        service: Service,
-        application: &str,
-        change: impl FnOnce(Manifest) -> Manifest,
-    ) -> Self {
-        let proxy = FaultProxy::recording(service.admin.address());
-        Self::through(service, proxy, application, change)
-    }
-
-    /// The same through this proxy.
-    fn through(
-        service: Service,
-        proxy: FaultProxy,
-        application: &str,
-        change: impl FnOnce(Manifest) -> Manifest,
-    ) -> Self {
-        let manifest = service.manifest_for(&proxy.address());
-        let manifest = change(manifest.set("token.min_ttl", "1s"));
-        let directory = open_tmpfs_dir();
-        let token = service.mint();
-        let mut run = Anteroom::new()
-            .manifest(manifest.clone())
-            .secrets_dir(directory.path())
-            .token(&token)
-            .env("DIR", directory.path())
-            .args(["--log-level", "debug"])
-            .limit(2 * LONG)
-            .shell(application)
-            .spawn();
-        run.wait_for_stdout("up\n");
-        Self {
-            run,
-            proxy,
-            directory,
-            manifest,
-            token,
-            service,
-        }
-    }
-
-    /// The events of this name so far.
-    fn events(&self, name: &str) -> Vec<Value> {
-        named(&self.run, name)
-    }
-
-    /// Waits until there are so many events of this name.
-    #[track_caller]
-    fn wait_for_events(&mut self, name: &str, count: usize) {
-        let what = format!("event {count} of {name}");
-        self.run
-            .wait_until(&what, |run| named(run, name).len() >= count);
-    }
-
-    /// Waits until a generation is published in which this is new.
-    #[track_caller]
-    fn wait_for_change(&mut self, name: &str) {
-        let changed = |event: &Value| {
-            let names = event["changed"].as_str().unwrap_or_default();
-            names.split(' ').any(|changed| changed == name)
-        };
-        let what = format!("a generation with another {name}");
-        self.run
-            .wait_until(&what, |run| named(run, "rotated").iter().any(changed));
-    }
-
-    /// How many warnings of this name there were.
-    fn warnings(&self, name: &str) -> usize {
-        let events = self.events(name);
-        events
-            .iter()
-            .filter(|event| event["level"] == "warn")
-            .count()
-    }
-
-    /// Waits until there were so many requests for this path below `/v1/`.
-    #[track_caller]
-    fn wait_for_requests(&mut self, path: &str, count: usize) {
-        let (what, proxy) = (format!("request {count} for {path}"), &self.proxy);
-        self.run.wait_until(&what, |_| proxy.count(path) >= count);
-    }
-
-    /// The requests for this path so far.
-    fn requests(&self, path: &str) -> Vec<Seen> {
-        let mut requests = self.proxy.requests();
-        requests.retain(|seen| seen.is(path));
-        requests
-    }
-
-    /// How often a database user was asked for.
-    fn users_made(&self) -> usize {
-        self.proxy.count(&self.service.database_path())
-    }
-
-    /// The same, where there may be no database.
-    fn users_if_any(&self) -> usize {
-        self.service
-            .database
-            .as_ref()
-            .map_or(0, |_| self.users_made())
-    }
-
-    /// The name of the generation that readers see.
-    fn generation(&self) -> String {
-        generation(self.directory.path())
-    }
-
-    /// The files of the generation that readers see.
-    fn files(&self) -> BTreeMap<String, Entry> {
-        files_in(&self.directory.join(self.generation()))
-    }
-
-    /// One of them.
-    #[track_caller]
-    fn file(&self, name: &str) -> String {
-        let files = self.files();
-        let file = files.get(name);
-        let file = file.unwrap_or_else(|| panic!("no {name} among {:?}", files.keys()));
-        file.text().to_owned()
-    }
-
-    /// The name of the database user.
-    fn user(&self) -> String {
-        self.file("db/username")
-    }
-
-    fn status(&self) -> Value {
-        let text = fs::read(self.directory.join("status.json")).expect("it is published");
-        serde_json::from_slice(&text).expect("it is JSON")
-    }
-
-    /// The lease of this dependency, as `status.json` has it.
-    fn lease(&self, dependency: &str) -> String {
-        let status = self.status();
-        let all = status["dependencies"].as_array().expect("a list");
-        let found = all.iter().find(|found| found["name"] == dependency);
-        let found = found.unwrap_or_else(|| panic!("no {dependency}: {status}"));
-        found["lease_id"].as_str().expect("it has one").to_owned()
-    }
-
-    /// The leases of the database role that the server knows.
-    fn leases(&self) -> Vec<String> {
-        let path = self.service.database_path();
-        let leases = self.service.admin.leases(&path);
-        leases.iter().map(|id| format!("{path}/{id}")).collect()
-    }
-
-    fn token_exists(&self) -> bool {
-        let accessor = &self.token.wrapped_accessor;
-        self.service.admin.accessor_exists(accessor)
-    }
-
-    /// What `anteroom health` says in the same container.
-    fn health(&self) -> Run {
-        health(&self.manifest, self.directory.path())
-    }
-
-    /// Fails unless all is well: the application runs, and `anteroom health` says nothing.
-    #[track_caller]
-    fn assert_well(&mut self) {
-        assert!(self.run.is_running(), "{}", self.run.stderr());
-        let health = self.health();
-        assert_eq!((health.code, &*health.stdout), (Some(0), ""), "{health:?}");
-    }
-
-    /// Fails unless `anteroom health` says 1 and one line with all these.
-    #[track_caller]
-    fn assert_stale(&self, words: &[&str]) {
-        let health = self.health();
-        assert_eq!(health.code, Some(1), "{health:?}");
-        assert_eq!(health.stdout.lines().count(), 1, "{health:?}");
-        for word in words {
-            assert!(health.stdout.contains(word), "{word}\n{health:?}");
-        }
-    }
-
-    /// Ends the application, and waits for its keeper's end too.
-    fn end(self, signal: Signal) -> Ended {
-        self.run.kill(signal);
-        Ended {
-            run: self.run.wait(),
-            proxy: self.proxy,
-            directory: self.directory,
-            token: self.token,
-            service: self.service,
-        }
-    }
-}
-
-/// A scene whose application and keeper have ended.
-struct Ended {
-    run: Run,
-    proxy: FaultProxy,
-    directory: TempDir,
-    token: Wrapped,
-    service: Service,
-}
-
-impl Ended {
-    /// Fails unless nothing is left anywhere; the server takes leases back after it has answered.
-    #[track_caller]
-    fn assert_given_back(&self, users: &[String]) {
-        let Self { run, service, .. } = self;
-        run.assert_no_files();
-        assert!(entries_in(self.directory.path()).is_empty(), "{run:?}");
-        let accessor = &self.token.wrapped_accessor;
-        assert!(!service.admin.accessor_exists(accessor), "{run:?}");
-        let revoked = run.events();
-        let revoked = revoked.iter().filter(|event| event["event"] == "revoked");
-        assert_eq!(revoked.count(), 1, "{run:?}");
-        wait_for("all processes to be gone", LONG, || {
-            run.survivors().is_empty().then_some(())
-        });
-        if service.database.is_some() {
-            wait_for_no_lease(service);
-        }
-        for user in users {
-            assert!(!Postgres::shared().role_exists(user), "{user}\n{run:?}");
-        }
-    }
-}
-
-/// Waits until no lease of the service's database role is left.
-#[track_caller]
-fn wait_for_no_lease(service: &Service) {
-    let path = service.database_path();
-    wait_for("all leases to be gone", LONG, || {
-        service.admin.leases(&path).is_empty().then_some(())
-    });
-}
-
-fn named(run: &Running, name: &str) -> Vec<Value> {
-    let mut events = events(&run.stderr());
-    events.retain(|event| event["event"] == name);
-    events
-}
-
-fn generation(directory: &Path) -> String {
-    let link = fs::read_link(directory.join("..data")).expect("something is published");
-    link.to_str().expect("our own name").to_owned()
-}
-
-fn health(manifest: &Manifest, directory: &Path) -> Run {
-    Anteroom::new()
-        .manifest(manifest.clone())
-        .secrets_dir(directory)
-        .arg("health")
-        .run()
-}
 
 /// From now on a user of the service's database role lives so long whenever its lease is renewed, and in all.
 fn database_lives(service: &Service, lease: &str, maximum: &str) {
@@ -1201,7 +936,7 @@ fn what_changes_while_a_command_runs_is_told_in_one_go_afterwards() {
     assert_eq!(told, first.into_iter().collect());
     // Each of them, and more than once in all.
     scene.run.wait_until("all to change again", |run| {
-        let rotated = named(run, "rotated");
+        let rotated = run.named("rotated");
         let changed: BTreeSet<String> = rotated[1..]
             .iter()
             .flat_map(|event| event["changed"].as_str().unwrap_or_default().split(' '))
@@ -1292,7 +1027,7 @@ fn a_full_tmpfs_delays_a_generation_and_the_old_credential_lives_on_f26_t12() {
         before["db/username"].bytes
     );
     logging_in(&inside, || ());
-    let warnings = named(&run, "not_published");
+    let warnings = run.named("not_published");
     assert_eq!(
         warnings
             .iter()

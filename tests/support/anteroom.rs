@@ -497,6 +497,18 @@ impl Running {
         found[0]
     }
 
+    /// The events of this name so far.
+    pub fn named(&self, name: &str) -> Vec<Value> {
+        named(&self.stderr(), name)
+    }
+
+    /// Waits until there are so many events of this name.
+    #[track_caller]
+    pub fn wait_for_events(&mut self, name: &str, count: usize) {
+        let what = format!("event {count} of {name}");
+        self.wait_until(&what, |run| run.named(name).len() >= count);
+    }
+
     /// Waits until standard output holds `text`.
     pub fn wait_for_stdout(&mut self, text: &str) {
         self.wait_until(&format!("{text:?} on standard output"), |run| {
@@ -883,6 +895,18 @@ impl Run {
     pub fn events(&self) -> Vec<Value> {
         events(&self.stderr)
     }
+
+    /// Those of this name.
+    pub fn named(&self, name: &str) -> Vec<Value> {
+        named(&self.stderr, name)
+    }
+}
+
+/// The events of this name among these lines.
+fn named(lines: &str, name: &str) -> Vec<Value> {
+    let mut events = events(lines);
+    events.retain(|event| event["event"] == name);
+    events
 }
 
 /// The JSON log lines among these.

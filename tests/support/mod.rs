@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod probe;
 pub mod proxy;
 pub mod report;
+pub mod scene;
 mod selftest;
 pub mod service;
 pub mod tls;
