@@ -7,9 +7,9 @@
 //! | the agent's own token | [`own_token`] |
 //! | who started and who died | [`docker`], followed in [`events`] |
 //! | may this container have a token? | [`identity`], [`credentials`], [`image`], and how often: [`limiter`] |
-//! | check, mint, register, deliver | [`handout`] |
+//! | check, mint, register, deliver | [`issue`] |
 //! | the container's first process, and its file system | [`process`], [`delivery`] |
-//! | containers that ask for their token | [`door`] |
+//! | containers that ask for their token | [`token_socket`] |
 //! | what was handed out | [`register`] |
 //! | and is taken back | [`revocation`], [`break_glass`] |
 //! | what is seen from outside | [`metrics`], [`status`] |
@@ -25,12 +25,11 @@ pub mod credentials;
 pub mod delivery;
 pub mod directories;
 pub mod docker;
-pub mod door;
 pub mod error;
 pub mod events;
-pub mod handout;
 pub mod identity;
 pub mod image;
+pub mod issue;
 mod lanes;
 pub mod limiter;
 pub mod metrics;
@@ -42,6 +41,7 @@ pub mod revocation;
 mod runtime;
 mod sockets;
 pub mod status;
+pub mod token_socket;
 pub mod trouble;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -106,7 +106,7 @@ pub struct Agent {
     /// Which container called at the socket lately.
     calls: Mutex<Limiter>,
     /// Room for callers at the socket.
-    callers: door::Callers,
+    callers: token_socket::Callers,
     /// Which lines that containers cause were written lately.
     lines: Mutex<Limiter>,
     /// There is something to revoke.
@@ -142,13 +142,13 @@ impl Agent {
             is_blind: AtomicBool::new(false),
             under_way: Mutex::default(),
             recent: Mutex::default(),
-            lanes: Lanes::new(handout::DELIVERY_MAX),
+            lanes: Lanes::new(issue::DELIVERY_MAX),
             sockets: Mutex::default(),
             inspections: Semaphore::new(INSPECTIONS_MAX),
             mints: Semaphore::new(MINTS_MAX),
             decided: Mutex::default(),
             calls: Mutex::default(),
-            callers: door::Callers::default(),
+            callers: token_socket::Callers::default(),
             lines: Mutex::default(),
             ended: Notify::new(),
             revoking: Mutex::default(),
@@ -166,7 +166,7 @@ impl Agent {
         let mut terminate = signal(SignalKind::terminate()).map_err(refused("listen to TERM"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(refused("listen to INT"))?;
         let status = status::Listener::open(&self.configuration).map_err(failed("listen"))?;
-        let door = door::open(&self.configuration).map_err(failed("open the socket"))?;
+        let socket = token_socket::open(&self.configuration).map_err(failed("open the socket"))?;
         let control =
             break_glass::open(&self.configuration).map_err(failed("listen for control"))?;
         let agent = Arc::new(self);
@@ -175,7 +175,7 @@ impl Agent {
                 agent.keep_token(),
                 agent.follow_events(),
                 agent.revoke_ended(),
-                door::serve(&agent, door),
+                token_socket::serve(&agent, socket),
                 break_glass::serve(&agent, control),
                 status::serve(&agent, status),
             )
@@ -263,12 +263,12 @@ impl Agent {
     }
 
     /// Counts a start; too many of one container in a minute are refused.
-    fn may_start(&self, container: &str) -> Result<(), handout::Error> {
+    fn may_start(&self, container: &str) -> Result<(), issue::Error> {
         let per_minute = self.configuration.starts_per_minute;
         let now = Instant::now();
         match lock(&self.recent).admit(container, per_minute as usize, now) {
             Admission::Admitted => Ok(()),
-            _ => Err(handout::Error::RateLimited { per_minute }),
+            _ => Err(issue::Error::RateLimited { per_minute }),
         }
     }
 

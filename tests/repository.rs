@@ -120,10 +120,10 @@ fn every_key_event_reason_and_metric_of_the_agent_is_in_its_reference() {
     let mut reasons = BTreeSet::new();
     for name in [
         "break_glass",
-        "door",
+        "token_socket",
         "error",
         "events",
-        "handout",
+        "issue",
         "own_token",
         "revocation",
         "sockets",
@@ -141,7 +141,7 @@ fn every_key_event_reason_and_metric_of_the_agent_is_in_its_reference() {
         events.len() > 12,
         "events are told otherwise now: {events:?}"
     );
-    for name in ["delivery", "handout", "identity", "process", "trouble"] {
+    for name in ["delivery", "issue", "identity", "process", "trouble"] {
         let text = source(name);
         for body in text.split("fn reason(&self)").skip(1) {
             let body = body.split("\n    }\n").next().unwrap_or_default();

@@ -47,7 +47,7 @@ pub struct Configuration {
     /// Where a token goes in its container.
     pub token_path: String,
     /// The socket at which containers ask for their token.
-    pub door: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
     /// The socket for break-glass.
     pub control: PathBuf,
     /// The file that says what was handed out.
@@ -180,10 +180,10 @@ impl Reader {
             t.finish(&mut self.mistakes);
         }
         let mut token_path = None;
-        let mut door = None;
+        let mut socket = None;
         if let Some(mut t) = root.table("delivery") {
             token_path = self.parsed(t.text("path"), token_path_of);
-            door = self.parsed(t.text("socket"), absolute);
+            socket = self.parsed(t.text("socket"), absolute);
             t.finish(&mut self.mistakes);
         }
         let mut register = None;
@@ -211,7 +211,7 @@ impl Reader {
                 },
             ),
         ];
-        let shared = door.as_deref().and_then(Path::parent);
+        let shared = socket.as_deref().and_then(Path::parent);
         for (key, path) in own {
             if path
                 .zip(shared)
@@ -227,7 +227,7 @@ impl Reader {
         let mut rules = Vec::new();
         let mut grants = Vec::new();
         for (place, t) in root.list("allow") {
-            let Some((rule, is_named)) = self.rule(place, t, &role, door.is_some()) else {
+            let Some((rule, is_named)) = self.rule(place, t, &role, socket.is_some()) else {
                 continue;
             };
             grants.extend(rule.environments.iter().map(|environment| Grant {
@@ -256,7 +256,7 @@ impl Reader {
             ttl: ttl.unwrap_or(TTL),
             starts_per_minute: starts_per_minute.unwrap_or(STARTS_PER_MINUTE),
             token_path: token_path.unwrap_or_else(|| TOKEN_PATH.to_owned()),
-            door,
+            socket,
             control,
             register,
             listen,
@@ -346,7 +346,7 @@ impl Reader {
         let mounts = self.list(t.texts("mounts"), mount);
         let own_role = self.parsed(t.text("role"), role_name);
         let token_path = self.parsed(t.text("token_path"), token_path_of);
-        let through_door = t.flag("socket");
+        let through_socket = t.flag("socket");
         t.finish(&mut self.mistakes);
         let here = Some(place);
         if environments.is_empty() {
@@ -360,10 +360,10 @@ impl Reader {
             let text = "`variables` and `mounts` say what else than the image's `command` lets through: they need `command`";
             self.mistake(here, text);
         }
-        if through_door && !has_door {
+        if through_socket && !has_door {
             self.mistake(here, "`socket = true` needs `socket` in [delivery]");
         }
-        if through_door && token_path.is_some() {
+        if through_socket && token_path.is_some() {
             let text = "a token goes through the socket or to `token_path`, not both";
             self.mistake(here, text);
         }
@@ -385,8 +385,8 @@ impl Reader {
             users,
             networks,
             role: own_role.unwrap_or_else(|| role.to_owned()),
-            delivery: match through_door {
-                true => Delivery::Door,
+            delivery: match through_socket {
+                true => Delivery::Socket,
                 false => Delivery::File(token_path),
             },
         };
@@ -543,7 +543,7 @@ users = ["1000:1000"]
 
     #[test]
     fn nothing_of_the_agents_own_is_mounted_into_containers() {
-        let door = "[delivery]\nsocket = \"/run/a/agent.sock\"\n[agent]\n";
+        let socket = "[delivery]\nsocket = \"/run/a/agent.sock\"\n[agent]\n";
         for (line, is_sound) in [
             ("control = \"/run/a/control.sock\"", false),
             ("control = \"/run/a/below/control.sock\"", false),
@@ -551,7 +551,7 @@ users = ["1000:1000"]
             ("listen = \"unix:/run/a/listen.sock\"", false),
             ("control = \"/run/b/control.sock\"", true),
         ] {
-            let found = mistakes(&format!("{WHOLE}{door}{line}"));
+            let found = mistakes(&format!("{WHOLE}{socket}{line}"));
             assert_eq!(found.is_empty(), is_sound, "{line}: {found:?}");
         }
     }

@@ -41,7 +41,7 @@ pub fn make(configuration: &Configuration) -> Result<(), Vec<Missing>> {
     let sockets = [
         Some(&configuration.control),
         listen,
-        configuration.door.as_ref(),
+        configuration.socket.as_ref(),
     ];
     let sockets = sockets.into_iter().flatten().map(|path| (path, PUBLIC));
     let files = sockets.chain([(&configuration.register, PRIVATE)]);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use futures_util::{Stream, StreamExt, stream};
 
 use super::docker::{Change, Engine, Error, Event};
-use super::handout::Found;
 use super::identity::{Claim, Rule};
+use super::issue::Found;
 use super::register::Entry;
 use super::register::nanoseconds;
 use super::{Agent, lock};

@@ -74,7 +74,7 @@ pub enum Delivery {
     /// As a file at this path; none is wherever the container or the agent's configuration says.
     File(Option<String>),
     /// The container asks for it at the agent's socket.
-    Door,
+    Socket,
 }
 
 /// One `[[allow]]`: which containers may have the tokens of a service.

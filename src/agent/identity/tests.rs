@@ -422,13 +422,13 @@ fn first_rule_that_fits_gives_role_and_delivery() {
         ..rule()
     };
     let mut rules: Vec<Rule> = refusing().into_iter().map(|(_, rule)| rule).collect();
-    rules.push(fitting("${environment}/${app}", Delivery::Door));
+    rules.push(fitting("${environment}/${app}", Delivery::Socket));
     rules.push(fitting("later", Delivery::File(None)));
     let expected = Identity {
         app: "timeline".to_owned(),
         environment: "staging".to_owned(),
         role: "staging/timeline".to_owned(),
-        delivery: Delivery::Door,
+        delivery: Delivery::Socket,
     };
     let found = decide(&claim(), "timeline", "staging", &user(1000, 7), &rules);
     assert_eq!(found, Ok(expected));

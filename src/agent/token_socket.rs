@@ -1,4 +1,4 @@
-//! The second door, for containers that cannot be entered: a socket that is mounted into them, at which they ask.
+//! The token socket, for containers that cannot be entered: it is mounted into them, and they ask there.
 //!
 //! Who asks is what the kernel says of the peer and its cgroup, never what the peer says: nothing is read from it. The
 //! answer is one line of JSON, `{"token":…,"wrapped_accessor":…}` or `{"error":…}`.
@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 
 use super::configuration::Configuration;
 use super::docker::answers::Inspection;
-use super::handout::{Error, Way};
 use super::identity::{self, Claim};
+use super::issue::{Error, Way};
 use super::limiter::Admission;
 use super::process::{self, Peer, Process};
 use super::register::nanoseconds;
@@ -43,10 +43,10 @@ const ENGINE_MAX: Duration = Duration::from_secs(30);
 const EVENT_MAX: Duration = Duration::from_secs(5);
 const EVENT_LOOK: Duration = Duration::from_millis(10);
 
-/// A socket for everybody into whose container it is mounted.
+/// Opens the socket for every container into which it is mounted.
 pub(super) fn open(configuration: &Configuration) -> io::Result<Option<Socket>> {
-    let door = configuration.door.as_deref();
-    door.map(|path| Socket::listen(path, PUBLIC)).transpose()
+    let path = configuration.socket.as_deref();
+    path.map(|path| Socket::listen(path, PUBLIC)).transpose()
 }
 
 pub(super) async fn serve(agent: &Arc<Agent>, socket: Option<Socket>) {
@@ -199,10 +199,10 @@ impl Agent {
                 false => "refused",
             });
         };
-        let handed_out = self.hand_out(&claim, labels.clone(), process, Way::Door(stream));
-        match handed_out.await {
-            Ok(Some(handed_out)) => {
-                self.tell(&claim, &handed_out, seen);
+        let issued = self.issue(&claim, labels.clone(), process, Way::Socket(stream));
+        match issued.await {
+            Ok(Some(issued)) => {
+                self.tell(&claim, &issued, seen);
                 self.save().await;
                 Ok(())
             }

@@ -52,7 +52,7 @@ pub enum Error {
     /// It has one already.
     HasToken,
     /// It asked at the socket and its token goes into a file, or the reverse.
-    WrongDoor,
+    WrongWay,
     /// It wants its token where it cannot be.
     Place(delivery::Error),
     /// It has ended.
@@ -83,7 +83,7 @@ impl Error {
             Error::Blocked(_) => "blocked",
             Error::RateLimited { .. } => "rate_limited",
             Error::HasToken => "has_token",
-            Error::WrongDoor => "wrong_door",
+            Error::WrongWay => "wrong_door",
             Error::Process(error) => error.reason(),
             Error::Mint(trouble) => trouble.reason(),
             Error::NoAccessor { .. } => "no_accessor",
@@ -116,7 +116,7 @@ impl fmt::Display for Error {
                 write!(f, "it starts more than {per_minute} times in a minute")
             }
             Error::HasToken => f.write_str("it has had its token since it started"),
-            Error::WrongDoor => f.write_str(
+            Error::WrongWay => f.write_str(
                 "its token goes through the other way: `socket` in [[allow]] says which",
             ),
             Error::Place(error) | Error::Delivery(error) => error.fmt(f),
@@ -149,7 +149,7 @@ pub(super) enum Way<'a> {
     /// Through its file system.
     Files,
     /// It asks at the socket.
-    Door(&'a mut UnixStream),
+    Socket(&'a mut UnixStream),
 }
 
 /// Where its token goes.
@@ -180,12 +180,12 @@ impl Agent {
         let process = self.open(&claim).await;
         let result = async {
             let process = process.map_err(Error::Process)?;
-            self.hand_out(&claim, labels.clone(), process, Way::Files)
+            self.issue(&claim, labels.clone(), process, Way::Files)
                 .await
         };
         match result.await {
-            Ok(Some(handed_out)) => {
-                self.tell(&claim, &handed_out, seen);
+            Ok(Some(issued)) => {
+                self.tell(&claim, &issued, seen);
                 self.save().await;
             }
             // It will come by itself.
@@ -227,22 +227,22 @@ impl Agent {
     }
 
     /// Checks, mints, registers and delivers; none when this container comes another way.
-    pub(super) async fn hand_out(
+    pub(super) async fn issue(
         &self,
         claim: &Claim,
         labels: Result<(String, String), Refusal>,
         process: Process,
         way: Way<'_>,
-    ) -> Result<Option<HandedOut>, Error> {
+    ) -> Result<Option<Issued>, Error> {
         let (app, environment) = labels.map_err(Error::Refused)?;
         let user = process.credentials().map_err(Error::Process)?;
         let rules = &self.configuration.rules;
         let identity = identity::decide(claim, &app, &environment, &user, rules);
         let identity = identity.map_err(Error::Refused)?;
         let place = match (way, &identity.delivery) {
-            (Way::Files, Delivery::Door) => return Ok(None),
-            (Way::Door(_), Delivery::File(_)) => return Err(Error::WrongDoor),
-            (Way::Door(stream), Delivery::Door) => Place::Caller(stream),
+            (Way::Files, Delivery::Socket) => return Ok(None),
+            (Way::Socket(_), Delivery::File(_)) => return Err(Error::WrongWay),
+            (Way::Socket(stream), Delivery::Socket) => Place::Caller(stream),
             (Way::Files, Delivery::File(path)) => Place::File(self.target(claim, path.as_deref())?),
         };
         let blocked = self.register.blocked(&app, &environment, &claim.container);
@@ -302,7 +302,7 @@ impl Agent {
             Err(_) => self.end(|entry| entry.accessor == accessor),
         }
         delivered.map(|()| {
-            Some(HandedOut {
+            Some(Issued {
                 identity,
                 user: user.to_string(),
                 accessor,
@@ -386,10 +386,10 @@ impl Agent {
         }
     }
 
-    pub(super) fn tell(&self, claim: &Claim, handed_out: &HandedOut, seen: Instant) {
+    pub(super) fn tell(&self, claim: &Claim, issued: &Issued, seen: Instant) {
         let latency = seen.elapsed();
         self.metrics.delivered(latency);
-        let identity = &handed_out.identity;
+        let identity = &issued.identity;
         self.log.event(
             Level::Info,
             "handed_out",
@@ -402,9 +402,9 @@ impl Agent {
                 ("role", Value::Text(&identity.role)),
                 ("image", Value::Text(&claim.image)),
                 ("image_digest", Value::Text(claim.image_digest())),
-                ("user", Value::Text(&handed_out.user)),
-                ("accessor", Value::Text(&handed_out.accessor)),
-                ("mint_us", Value::Number(handed_out.mint.as_micros() as u64)),
+                ("user", Value::Text(&issued.user)),
+                ("accessor", Value::Text(&issued.accessor)),
+                ("mint_us", Value::Number(issued.mint.as_micros() as u64)),
                 ("us", Value::Number(latency.as_micros() as u64)),
             ],
         );
@@ -458,7 +458,7 @@ impl Agent {
 }
 
 /// What a container has.
-pub(super) struct HandedOut {
+pub(super) struct Issued {
     identity: Identity,
     user: String,
     accessor: String,
