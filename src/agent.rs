@@ -6,10 +6,10 @@
 //! | where everything is, and who may have what | [`configuration`], [`directories`] |
 //! | the agent's own token | [`own_token`] |
 //! | who started and who died | [`docker`], followed in [`events`] |
-//! | may this container have a token? | [`identity`], [`credentials`], [`image`], and how often: [`limiter`] |
+//! | may this container have a token? | [`identity`], [`credentials`], [`image`], and how often: [`limiter`], `starts` |
 //! | check, mint, register, deliver | [`issue`] |
 //! | the container's first process, and its file system | [`process`], [`delivery`] |
-//! | containers that ask for their token | [`token_socket`] |
+//! | containers that ask for their token | [`token_socket`], `calls` |
 //! | what was handed out | [`register`] |
 //! | and is taken back | [`revocation`], [`break_glass`] |
 //! | what is seen from outside | [`metrics`], [`status`] |
@@ -19,6 +19,7 @@
 //! holds wrapping tokens for the milliseconds of a delivery, and accessors.
 
 pub mod break_glass;
+mod calls;
 pub mod cli;
 pub mod configuration;
 pub mod credentials;
@@ -40,6 +41,7 @@ pub mod register;
 pub mod revocation;
 mod runtime;
 mod sockets;
+mod starts;
 pub mod status;
 pub mod token_socket;
 pub mod trouble;
@@ -56,6 +58,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::log::{Level, Log, Value};
 use crate::system::refused;
 
+use calls::CallLimiter;
 use configuration::Configuration;
 use docker::Engine;
 use error::Error;
@@ -67,6 +70,7 @@ use own_token::OwnToken;
 use register::nanoseconds;
 use register::{Entry, Place, Register};
 use sockets::Inode;
+use starts::{StartClaim, Starts};
 
 /// Docker is asked about so many containers at a time, lest the start of one waits behind a look at a thousand.
 const INSPECTIONS_MAX: usize = 32;
@@ -89,10 +93,7 @@ pub struct Agent {
     engine: Mutex<Option<Engine>>,
     /// The last look at the containers failed.
     is_blind: AtomicBool,
-    /// Starts that somebody works on.
-    under_way: Mutex<HashSet<(String, i64)>>,
-    /// Which container started lately.
-    recent: Mutex<Limiter>,
+    starts: Starts,
     /// Deliveries at one moment: a file system that hangs must not hold up what else needs a thread.
     lanes: Lanes,
     /// The sockets, and what their names must lead to.
@@ -101,30 +102,13 @@ pub struct Agent {
     inspections: Semaphore,
     /// Mints at one moment: more would wait inside Vault, and what is more urgent behind them.
     mints: Semaphore,
-    /// Starts that nothing more is done for, by container.
-    decided: Mutex<HashMap<String, i64>>,
-    /// Which container called at the socket lately.
-    calls: Mutex<Limiter>,
-    /// Room for callers at the socket.
-    callers: token_socket::Callers,
+    calls: CallLimiter,
     /// Which lines that containers cause were written lately.
     lines: Mutex<Limiter>,
     /// There is something to revoke.
     ended: Notify,
     /// Accessors of the tokens that Vault is told to end just now.
     revoking: Mutex<HashSet<String>>,
-}
-
-/// Somebody works on this start; ends when it is dropped.
-struct Alone<'a> {
-    agent: &'a Agent,
-    start: (String, i64),
-}
-
-impl Drop for Alone<'_> {
-    fn drop(&mut self) {
-        lock(&self.agent.under_way).remove(&self.start);
-    }
 }
 
 impl Agent {
@@ -140,15 +124,12 @@ impl Agent {
             log,
             engine: Mutex::default(),
             is_blind: AtomicBool::new(false),
-            under_way: Mutex::default(),
-            recent: Mutex::default(),
+            starts: Starts::default(),
             lanes: Lanes::new(issue::DELIVERY_MAX),
             sockets: Mutex::default(),
             inspections: Semaphore::new(INSPECTIONS_MAX),
             mints: Semaphore::new(MINTS_MAX),
-            decided: Mutex::default(),
-            calls: Mutex::default(),
-            callers: token_socket::Callers::default(),
+            calls: CallLimiter::default(),
             lines: Mutex::default(),
             ended: Notify::new(),
             revoking: Mutex::default(),
@@ -160,7 +141,7 @@ impl Agent {
         })
     }
 
-    /// Works until somebody says TERM or INT. What was handed out stays: the next agent finds it in the register.
+    /// Works until TERM or INT. What was handed out stays: the next agent finds it in the register.
     pub async fn run(self) -> Result<(), Error> {
         let failed = |step| move |reason| Error::Listen { step, reason };
         let mut terminate = signal(SignalKind::terminate()).map_err(refused("listen to TERM"))?;
@@ -221,10 +202,10 @@ impl Agent {
         }
     }
 
-    /// A token that was minted is delivered, and one whose container has just died is revoked: whoever ends a service
+    /// A token that was minted is delivered, and one whose container has just died is revoked: an operator who ends a service
     /// and its agent in one go leaves nothing behind.
     async fn finish(self: &Arc<Self>) {
-        while !lock(&self.under_way).is_empty() {
+        while self.starts.is_any_under_way() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         if let Some(engine) = self.engine() {
@@ -238,37 +219,25 @@ impl Agent {
         lock(&self.engine).clone()
     }
 
-    /// Takes this start, unless somebody works on it, it has its token or was refused one.
-    fn alone(&self, claim: &Claim) -> Option<Alone<'_>> {
-        let start = (claim.container.clone(), nanoseconds(claim.started));
-        let is_decided = lock(&self.decided).get(&start.0) == Some(&start.1);
-        if is_decided || self.register.has(&start.0, start.1) {
+    /// Claims this start, unless another task works on it, or it has its token or was refused one.
+    fn claim(&self, claim: &Claim) -> Option<StartClaim<'_>> {
+        let has_token = self
+            .register
+            .has(&claim.container, nanoseconds(claim.started));
+        if has_token {
             return None;
         }
-        lock(&self.under_way)
-            .insert(start.clone())
-            // Not before that is known: an `Alone` that nobody gets would take the start away from whoever has it.
-            .then(|| Alone { agent: self, start })
-    }
-
-    /// Somebody works on this start.
-    fn is_under_way(&self, claim: &Claim) -> bool {
-        let start = (claim.container.clone(), nanoseconds(claim.started));
-        lock(&self.under_way).contains(&start)
-    }
-
-    /// Nothing more is done for this start.
-    fn decide(&self, claim: &Claim) {
-        lock(&self.decided).insert(claim.container.clone(), nanoseconds(claim.started));
+        self.starts.claim(claim)
     }
 
     /// Counts a start; too many of one container in a minute are refused.
     fn may_start(&self, container: &str) -> Result<(), issue::Error> {
         let per_minute = self.configuration.starts_per_minute;
         let now = Instant::now();
-        match lock(&self.recent).admit(container, per_minute as usize, now) {
-            Admission::Admitted => Ok(()),
-            _ => Err(issue::Error::RateLimited { per_minute }),
+        if self.starts.admit(container, per_minute as usize, now) {
+            Ok(())
+        } else {
+            Err(issue::Error::RateLimited { per_minute })
         }
     }
 

@@ -138,7 +138,7 @@ impl Agent {
 
     /// Whatever the container had is over, but for what it has got since, if it runs again.
     fn died(self: &Arc<Self>, container: String) {
-        lock(&self.decided).remove(&container);
+        self.starts.forget(&container);
         let of_it = |entry: &Entry| entry.container == container;
         let had: Vec<Entry> = self.register.entries().into_iter().filter(of_it).collect();
         if had.is_empty() {
@@ -184,7 +184,7 @@ impl Agent {
                 self.begin(container.clone(), Found::InList);
             }
         }
-        lock(&self.decided).retain(|container, _| running.containers.contains(container));
+        self.starts.forget_all_but(&running.containers);
         if let Some((count, reason)) = &running.unread {
             self.tell_unread("containers", *count, reason);
         }

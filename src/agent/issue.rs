@@ -174,7 +174,7 @@ impl Agent {
             return;
         };
         let labels = labels.map(|(app, environment)| (app.to_owned(), environment.to_owned()));
-        let Some(_alone) = self.alone(&claim) else {
+        let Some(_start) = self.claim(&claim) else {
             return;
         };
         let process = self.open(&claim).await;
@@ -191,7 +191,7 @@ impl Agent {
             // It will come by itself.
             Ok(None) => {}
             Err(error) => {
-                self.decide(&claim);
+                self.starts.settle(&claim);
                 self.tell_refusal(&claim, labels.ok().as_ref(), &error);
             }
         }

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
+use super::calls::CALLERS_MAX;
 use super::configuration::Configuration;
 use super::docker::answers::Inspection;
 use super::identity::{self, Claim};
@@ -24,14 +25,6 @@ use super::sockets::{ANSWER_MAX, PUBLIC, Socket};
 use super::{Agent, LINES_PER_MINUTE, lock};
 use crate::log::{Level, Value};
 
-/// Callers at one moment.
-const CALLERS_MAX: usize = 64;
-/// Calls of one container in a minute that are looked into.
-const CALLS_PER_MINUTE: usize = 60;
-/// Calls in a minute from cgroups below that of one container, whatever they are called.
-const CALLS_BELOW_PER_MINUTE: usize = 600;
-/// Looks at one moment at who calls.
-const LOOK_UPS_MAX: usize = 4;
 /// How long a caller that comes too often waits for its refusal.
 const HELD: Duration = Duration::from_secs(1);
 /// Under which lines about callers that are no containers are counted; the metrics count them all.
@@ -77,7 +70,7 @@ impl Agent {
             Err(Unadmitted::TooOften) => {
                 // A caller in a loop waits, and no other one waits behind it.
                 drop(permit);
-                let Ok(_held) = self.callers.held.try_acquire() else {
+                let Some(_held) = self.calls.hold() else {
                     return;
                 };
                 tokio::time::sleep(HELD).await;
@@ -95,28 +88,20 @@ impl Agent {
         let proc = self.configuration.proc.clone();
         let peer = duplicate(stream);
         let peer = peer.map_err(|_| Unadmitted::Refused("no descriptor is free"))?;
-        let looking = self.callers.look_ups.acquire().await;
+        let looking = self.calls.look_up().await;
         let caller = blocking(move || Process::of_peer(&proc, peer)).await;
         drop(looking);
         let caller = caller.map_err(|error| Unadmitted::Refused(self.refuse_caller(&error)))?;
-        match self.may_call(&caller, seen) {
-            true => Ok(caller),
-            false => Err(Unadmitted::TooOften),
+        if self.may_call(&caller, seen) {
+            Ok(caller)
+        } else {
+            Err(Unadmitted::TooOften)
         }
     }
 
-    /// Counts a call. Before Docker is asked, and by the whole path: a caller in a loop, which gives its cgroup the name of
-    /// another container, uses up its own calls alone.
+    /// Counts a call; says once in a minute that a container calls too often.
     fn may_call(&self, caller: &Peer, now: Instant) -> bool {
-        let mut admission = Admission::Admitted;
-        if caller.outermost != caller.innermost {
-            // A container that makes cgroups of its own could have any number of them.
-            let key = format!("below {}", caller.outermost);
-            admission = lock(&self.calls).admit(&key, CALLS_BELOW_PER_MINUTE, now);
-        }
-        if admission == Admission::Admitted {
-            admission = lock(&self.calls).admit(&caller.innermost, CALLS_PER_MINUTE, now);
-        }
+        let admission = self.calls.admit(caller, now);
         if admission == Admission::Admitted {
             return true;
         }
@@ -186,16 +171,16 @@ impl Agent {
         };
         // It may be faster than Docker's event of its start, and has to wait until that was looked at.
         let began = Instant::now();
-        while self.is_under_way(&claim) && began.elapsed() < EVENT_MAX {
+        while self.starts.is_under_way(&claim) && began.elapsed() < EVENT_MAX {
             tokio::time::sleep(EVENT_LOOK).await;
         }
-        let Some(_alone) = self.alone(&claim) else {
+        let Some(_start) = self.claim(&claim) else {
             let has_token = self
                 .register
                 .has(&claim.container, nanoseconds(claim.started));
             return Err(match has_token {
                 true => refused(&Error::HasToken),
-                // Somebody works on it, or has said why not.
+                // Another task works on it, or has said why not.
                 false => "refused",
             });
         };
@@ -211,7 +196,7 @@ impl Agent {
         }
     }
 
-    /// Nobody knows who that is, so all of them together may fill the log with no more than this in a minute.
+    /// The log cannot tell such callers apart, so all of them together may fill the log with no more than this in a minute.
     fn refuse_caller(&self, error: &process::Error) -> &'static str {
         self.metrics.refused(error.reason());
         let lines = lock(&self.lines).admit(STRANGERS, LINES_PER_MINUTE, Instant::now());
@@ -236,23 +221,6 @@ impl Agent {
 enum Unadmitted {
     Refused(&'static str),
     TooOften,
-}
-
-/// Room for callers at the socket at one moment.
-pub(super) struct Callers {
-    /// Looks at who calls, each of which needs a thread.
-    look_ups: Semaphore,
-    /// Callers that came too often and wait for their refusal.
-    held: Semaphore,
-}
-
-impl Default for Callers {
-    fn default() -> Self {
-        Callers {
-            look_ups: Semaphore::new(LOOK_UPS_MAX),
-            held: Semaphore::new(CALLERS_MAX),
-        }
-    }
 }
 
 /// The container's first process, if the caller belongs to it.
