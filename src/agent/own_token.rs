@@ -545,11 +545,17 @@ fn session(
             client.may_take(ANSWER_MAX);
             // Its file is gone, so that it is kept until Vault answers. It does not come back from its unwrap: with a
             // Vault that goes away between these two requests it is lost, and another one has to be put there.
-            if let Err(error) = client.lookup(&token) {
-                *kept = Some(Kept::WrappingToken(token));
-                return Err(error.into());
+            match client.lookup(&token) {
+                Ok(Some(_)) => Introduction::WrappingToken(token),
+                Ok(None) => {
+                    let wrapped_accessor = token.wrapped_accessor;
+                    return Err(login::Error::NotValid { wrapped_accessor }.into());
+                }
+                Err(error) => {
+                    *kept = Some(Kept::WrappingToken(token));
+                    return Err(error.into());
+                }
             }
-            Introduction::WrappingToken(token)
         }
         Login::AppRole {
             mount,

@@ -1,7 +1,7 @@
 //! `sys/wrapping`: look a wrapping token up, and unwrap it once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -12,7 +12,20 @@ use super::answer::{Auth, Envelope};
 use super::call::{Call, Repeat};
 use super::client::{Client, Connections, Endpoint, GRACE, Session};
 use super::error::Error;
+use super::transport::Deadline;
+use crate::log::{Level, Value};
 use crate::wrapping_token::WrappingToken;
+
+/// A standby that answers by itself hears of a token some 30 ms after its minting when it is idle, and 110 ms under load; it
+/// is asked again soon at first, and at last when several times that long has passed.
+const LAG_PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
+/// The pauses and their answers together end by then, so that the alarm of a theft comes no later, whatever Vault does.
+const LAG_MAX: Duration = Duration::from_secs(1);
 
 /// What a lookup tells about a wrapping token.
 #[derive(Debug, Deserialize)]
@@ -59,7 +72,19 @@ pub enum Unwrapped {
 
 impl Client {
     /// Looks a wrapping token up, which does not use it up; none when it is not valid (`sys/wrapping/lookup`).
+    ///
+    /// One answer does not prove that: a standby that lags behind gives it for a good token that was minted a moment ago.
     pub fn lookup(&self, token: &WrappingToken) -> Result<Option<Wrapping>, Error> {
+        if let Some(wrapping) = self.lookup_once(token)? {
+            return Ok(Some(wrapping));
+        }
+        let brief = self.within(LAG_MAX);
+        // Vault's word stands where no other comes: a thief may be the one who keeps the other away.
+        let ask = || brief.lookup_once(token).ok().flatten();
+        Ok(ask_again(|time| brief.wait_for_standby(time), ask))
+    }
+
+    fn lookup_once(&self, token: &WrappingToken) -> Result<Option<Wrapping>, Error> {
         let call = Call::post("sys/wrapping/lookup").repeat(Repeat::Freely);
         match self.call_alone::<Wrapping>(&call, token.expose(), Duration::ZERO) {
             Ok((mut envelope, _)) => envelope.take_data(&call).map(Some),
@@ -68,15 +93,34 @@ impl Client {
         }
     }
 
+    /// Says whether there is time for another lookup afterwards.
+    fn wait_for_standby(&self, time: Duration) -> bool {
+        let fields = [
+            ("request", Value::Text("POST sys/wrapping/lookup")),
+            ("reason", Value::Text("a standby may lag behind")),
+            ("wait_ms", Value::Number(time.as_millis() as u64)),
+        ];
+        self.log
+            .event(Level::Debug, "retry", "trying again", &fields);
+        self.limits.pause(time)
+    }
+
+    /// The same way for so long at the most.
+    fn within(&self, time: Duration) -> Client {
+        let mut client = self.clone();
+        let time = time.min(self.limits.remaining());
+        client.limits.deadline = Deadline::at(Instant::now() + time);
+        client
+    }
+
     /// Unwraps the token (`sys/wrapping/unwrap`): one request, and a second one only when a lookup has shown that the
-    /// first did not arrive.
+    /// first was not done.
     pub fn unwrap(self, token: WrappingToken) -> Result<Unwrapped, Error> {
         let first = match self.unwrap_once(&token) {
             Ok(answer) => return Ok(self.unwrapped(answer)),
-            Err(error) if is_refusal(&error) => return Ok(Unwrapped::NotValid),
             Err(error) => unclear(error)?,
         };
-        if self.limits.is_aborted() || matches!(self.lookup(&token), Ok(None) | Err(_)) {
+        if self.limits.is_aborted() || !matches!(self.lookup(&token), Ok(Some(_))) {
             return Ok(first.into());
         }
         if let Unclear::Refused(error) = first {
@@ -84,9 +128,11 @@ impl Client {
         }
         match self.unwrap_once(&token) {
             Ok(answer) => Ok(self.unwrapped(answer)),
-            // The first request may have arrived late, so this is no proof of somebody else.
-            Err(error) if is_refusal(&error) => Ok(first.into()),
-            Err(error) => Ok(unclear(error)?.into()),
+            Err(error) => Ok(match unclear(error)? {
+                // The first request may have arrived late; only where it was refused too, another caller was faster.
+                Unclear::NotValid => first.into(),
+                second => second.into(),
+            }),
         }
     }
 
@@ -142,8 +188,20 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Status { status: 400, .. })
 }
 
+/// Asks again after each pause, until there is an answer or no time for another pause.
+fn ask_again<T>(
+    mut pause: impl FnMut(Duration) -> bool,
+    mut ask: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    let mut pauses = LAG_PAUSES.into_iter().take_while(|&time| pause(time));
+    pauses.find_map(|_| ask())
+}
+
 /// Why it is open whether the token was used up, until it is looked up.
+#[derive(Debug)]
 enum Unclear {
+    /// Vault says that the token is not valid. So says a standby, too, that lags behind.
+    NotValid,
     /// There was no answer, or none of Vault's.
     NoAnswer {
         /// The event that stood in place of an answer.
@@ -157,6 +215,7 @@ enum Unclear {
 /// Other failures than these leave the token as it was.
 fn unclear(error: Error) -> Result<Unclear, Error> {
     match error {
+        refusal if is_refusal(&refusal) => Ok(Unclear::NotValid),
         Error::Unknown { reason, .. } | Error::Malformed { reason, .. } => {
             Ok(Unclear::NoAnswer { reason })
         }
@@ -167,10 +226,11 @@ fn unclear(error: Error) -> Result<Unclear, Error> {
 
 impl From<Unclear> for Unwrapped {
     fn from(unclear: Unclear) -> Unwrapped {
-        Unwrapped::Unknown {
-            reason: match unclear {
-                Unclear::NoAnswer { reason } => reason,
-                Unclear::Refused(error) => error.to_string(),
+        match unclear {
+            Unclear::NotValid => Unwrapped::NotValid,
+            Unclear::NoAnswer { reason } => Unwrapped::Unknown { reason },
+            Unclear::Refused(error) => Unwrapped::Unknown {
+                reason: error.to_string(),
             },
         }
     }
@@ -179,6 +239,77 @@ impl From<Unclear> for Unwrapped {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn token_is_looked_up_again_until_it_is_known() {
+        for (sentence, unknown_to, permitted, asked, is_known) in [
+            ("the next server knows it", 0, 9, 1, true),
+            ("the third one knows it", 2, 9, 3, true),
+            ("the last one knows it", 3, 9, 4, true),
+            ("no server knows it", 9, 9, 4, false),
+            ("the start is called off at once", 0, 0, 0, false),
+            ("the time is up after two", 2, 2, 2, false),
+        ] {
+            let (mut pauses, mut lookups) = (Vec::new(), 0);
+            let known = ask_again(
+                |time| {
+                    pauses.push(time);
+                    pauses.len() <= permitted
+                },
+                || {
+                    lookups += 1;
+                    (lookups > unknown_to).then_some(lookups)
+                },
+            );
+            assert_eq!(lookups, asked, "{sentence}");
+            assert_eq!(known, is_known.then_some(asked), "{sentence}");
+            assert!(pauses.is_sorted(), "{sentence}: {pauses:?}");
+            assert!(pauses.iter().sum::<Duration>() < LAG_MAX, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn answer_to_an_unwrap_is_unclear_or_proves_it_undone() {
+        let request = || "POST sys/wrapping/unwrap".to_owned();
+        let status = |status| Error::Status {
+            request: request(),
+            status,
+            errors: Vec::new(),
+            has_data: false,
+        };
+        let reason = || "it broke".to_owned();
+        let (lost, malformed) = (
+            Error::Unknown {
+                request: request(),
+                reason: reason(),
+            },
+            Error::Malformed {
+                request: request(),
+                reason: reason(),
+            },
+        );
+        let elsewhere = Error::Redirect {
+            request: request(),
+            reason: reason(),
+        };
+        for (sentence, error, without_the_token) in [
+            ("Vault does not know the token", status(400), "not valid"),
+            ("Vault denies it", status(403), "unknown"),
+            ("Vault has no such path", status(404), "unknown"),
+            ("a standby sends it elsewhere", elsewhere, "unknown"),
+            ("the answer is lost", lost, "unknown"),
+            ("something else answers", malformed, "unknown"),
+            ("it was called off before", Error::Aborted, "undone"),
+        ] {
+            let found = match unclear(error).map(Unwrapped::from) {
+                Ok(Unwrapped::NotValid) => "not valid",
+                Ok(Unwrapped::Unknown { .. }) => "unknown",
+                Ok(_) => "unwrapped",
+                Err(_) => "undone",
+            };
+            assert_eq!(found, without_the_token, "{sentence}");
+        }
+    }
 
     #[test]
     fn age_of_a_wrapping_token_is_counted_from_its_minting() {
