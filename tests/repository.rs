@@ -2,6 +2,7 @@
 
 mod circles;
 mod documents;
+mod english;
 mod ids;
 
 use std::collections::BTreeSet;
