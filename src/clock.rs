@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::certificate::Clocks;
 use crate::random;
-use crate::renewal::Moment;
+use crate::schedule::Moment;
 
 /// Reads the calendar time of this machine.
 #[expect(

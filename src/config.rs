@@ -78,7 +78,7 @@ pub struct Config {
     /// The lifecycle of anteroom once the application runs.
     pub lifecycle: Lifecycle,
     /// The settings by which fetched items are kept fresh.
-    pub upkeep: Upkeep,
+    pub renewal: Renewal,
     /// The time from start to exec, with all retries.
     pub deadline: Duration,
     /// The application and its arguments.
@@ -113,7 +113,7 @@ pub struct Supervision {
 
 /// The settings by which fetched items are kept fresh, and the application is told.
 #[derive(Debug, Clone)]
-pub struct Upkeep {
+pub struct Renewal {
     /// The way in which the application learns of a new generation.
     pub on_rotate: OnRotate,
     /// The action at the end of the token's life.

@@ -9,7 +9,7 @@ use crate::config::{Certificate, Dependency, Spec};
 use crate::dependencies;
 use crate::files::Material;
 use crate::log::Log;
-use crate::renewal::Moment;
+use crate::schedule::Moment;
 use crate::vault::Session;
 
 /// The requests under way at once where the server is near. Each needs a connection of its own, which costs more than

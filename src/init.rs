@@ -164,7 +164,7 @@ fn settle(config: &Config) -> Result<Mode, system::Error> {
 
 /// Resolves the command that tells the application of a new generation, if there is one.
 fn on_rotate(config: &Config) -> Result<Option<Command>, Failure> {
-    let OnRotate::Command { words, .. } = &config.upkeep.on_rotate else {
+    let OnRotate::Command { words, .. } = &config.renewal.on_rotate else {
         return Ok(None);
     };
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();

@@ -5,8 +5,8 @@ mod error;
 mod freshness;
 mod hook;
 mod items;
+mod renewal;
 pub(crate) mod trouble;
-mod upkeep;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,7 +40,7 @@ pub use error::Error;
 
 use application::{Application, told};
 use items::{Items, Token};
-use upkeep::{Beginning, Upkeep};
+use renewal::{Beginning, Renewal};
 
 /// How long a revocation may take when a start fails, or at the end.
 pub const REVOCATION: Duration = Duration::from_millis(1500);
@@ -358,7 +358,7 @@ impl<'a> Start<'a> {
         let (config, log) = (self.config, self.log);
         let (on_rotate, umask) = (self.on_rotate, self.umask);
         let (directory, application) = self.step_aside();
-        let upkeep = Upkeep::new(Beginning {
+        let renewal = Renewal::new(Beginning {
             config,
             directory,
             session,
@@ -370,7 +370,7 @@ impl<'a> Start<'a> {
             timer,
         });
         trim_memory();
-        if let Some(session) = upkeep.run() {
+        if let Some(session) = renewal.run() {
             revoke(&session, log);
         }
         Ended::AfterTheApplication

@@ -10,7 +10,7 @@
 //! | the configuration, everything resolved and checked | [`config`] |
 //! | PID 1: fork the keeper, wait, become the application | [`init`], with [`command`] and [`application`] |
 //! | the message between the two processes | [`link`] |
-//! | the keeper: the story of a start, then the upkeep | [`keeper`] |
+//! | the keeper: the story of a start, then the renewal | [`keeper`] |
 //! | the wrapping token, taken once | [`wrapping_token`] |
 //! | whether the token is the promised one | [`handover`] |
 //! | from an introduction, such as a wrapping token, to a session | [`login`] |
@@ -20,12 +20,12 @@
 //! | certificate and credentials at once | [`fetch`] |
 //! | secrets to bytes | [`files`] |
 //! | bytes to the tmpfs, a generation at a time | [`secrets_dir`] |
-//! | the schedule of renewals | [`renewal`], by the [`clock`] |
+//! | the schedule of renewals | [`schedule`], by the [`clock`] |
 //! | whether everything published is still good | [`health`] |
 //! | a start without a Vault | [`dry_run`] |
 //! | the host side: mints wrapping tokens and hands them in | [`agent`], a binary of its own |
 //! | the plan of a start | [`plan`] |
-//! | the policy for a start and the upkeep | [`policy`] |
+//! | the policy for a start and the renewal | [`policy`] |
 //! | the host side: a wrapping token for a service | [`mint`] |
 //! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
 //! | the environment as received, and the tokens in it | [`environment`] |
@@ -74,7 +74,7 @@ pub mod pem;
 pub mod plan;
 pub mod policy;
 pub mod random;
-pub mod renewal;
+pub mod schedule;
 pub mod secret;
 pub mod secret_file;
 pub mod secrets_dir;

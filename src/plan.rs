@@ -102,7 +102,7 @@ pub fn text(config: &Config) -> String {
     );
     row(
         "on rotation",
-        &match &config.upkeep.on_rotate {
+        &match &config.renewal.on_rotate {
             OnRotate::Nothing => "the application is not told".to_owned(),
             OnRotate::Signal(signal) => format!("it gets {signal}, once it has a handler for it"),
             OnRotate::Command { words, timeout } => {
@@ -112,7 +112,7 @@ pub fn text(config: &Config) -> String {
     );
     row(
         "on expiry",
-        &match config.upkeep.on_expiry {
+        &match config.renewal.on_expiry {
             OnExpiry::Ignore => "the application goes on with what it has".to_owned(),
             OnExpiry::Signal(signal) => format!("it gets {signal}"),
             OnExpiry::Terminate => "it is ended, with exit code 75".to_owned(),

@@ -1,4 +1,4 @@
-//! Vault's and OpenBao's HTTP API, as far as a start, the upkeep and the minting side need it.
+//! Vault's and OpenBao's HTTP API, as far as a start, the renewal and the minting side need it.
 //!
 //! [`Client`] has no token and can look up, unwrap and log in; the latter two consume it and make a [`Session`], which has
 //! a token and can do the rest. On the minting side a session begins with a token that is there already. Nothing here

@@ -14,7 +14,7 @@ from measure.servers import SIGN, manifest, wait_until
 
 APPLICATION = ["/bin/sleep", "100000"]
 HOUR, DAY = 3600, 86_400
-# The middle of what src/renewal.rs and src/keeper/upkeep.rs leave to chance.
+# The middle of what src/schedule.rs and src/keeper/renewal.rs leave to chance.
 RENEWED_AFTER, CHECKED_AFTER = 0.66, 0.95
 BRIEF = "timeline-brief"
 

@@ -11,7 +11,7 @@ use super::trouble::{Presence, Trouble, presence};
 use crate::clock::{chance, moment};
 use crate::log::{Level, Log, Value};
 use crate::login::{self, Introduction};
-use crate::renewal::{Moment, Step, Term, life};
+use crate::schedule::{Moment, Step, Term, life};
 use crate::secret::Secret;
 use crate::secret_file;
 use crate::vault::{

@@ -245,7 +245,7 @@ impl Resolver<'_> {
         let secrets_dir = self.secrets_dir(cli, manifest);
         let delivery = self.delivery(cli, &manifest.token, secrets_dir.as_deref());
         let lifecycle = self.lifecycle(cli, &manifest.process);
-        let upkeep = self.upkeep(manifest, &lifecycle);
+        let renewal = self.renewal(manifest, &lifecycle);
         let user = self.user(&manifest.process);
         let start = self.purpose == Purpose::Start;
         Some(Config {
@@ -267,7 +267,7 @@ impl Resolver<'_> {
             allow_disk: manifest.secrets.allow_disk,
             user,
             lifecycle,
-            upkeep,
+            renewal,
             deadline: deadline?,
             command: Vec::new(),
             received: Environment::default(),

@@ -82,7 +82,7 @@ pub(super) fn run(
         waiting: None,
         is_expired: false,
     };
-    let status = init.look_after(keeper, stays, config.upkeep.on_expiry);
+    let status = init.look_after(keeper, stays, config.renewal.on_expiry);
     let stragglers = Stragglers {
         application,
         adopted: supervision.subreaper,

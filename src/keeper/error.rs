@@ -7,7 +7,7 @@ use crate::{
     certificate, command, dependencies, files, handover, secrets_dir, system, vault, wrapping_token,
 };
 
-/// The keeper failed, in one of the stages of a start or of the upkeep.
+/// The keeper failed, in one of the stages of a start or of the renewal.
 #[derive(Debug)]
 pub enum Error {
     /// The wrapping token could not be taken.

@@ -11,7 +11,7 @@ use crate::dependencies;
 use crate::fetch::{Fetched, Job};
 use crate::files::{Material, OwnEnd};
 use crate::log::{Level, Value};
-use crate::renewal::{self, Moment};
+use crate::schedule::{self, Moment};
 use crate::vault::Session;
 
 /// How often that is done at the most: an engine may make something each time.
@@ -47,7 +47,7 @@ pub(super) enum Next {
 pub(super) fn next(lives: &[Life], tries: u32, time_left: Duration) -> Next {
     let worn = lives
         .iter()
-        .filter(|life| renewal::is_worn(life.whole, life.left));
+        .filter(|life| schedule::is_worn(life.whole, life.left));
     let (rotated, others): (Vec<&Life>, Vec<&Life>) = worn.partition(|life| life.is_rotated);
     let places = |lives: &[&Life]| lives.iter().map(|life| life.place).collect();
     // First, since the others wear out meanwhile.
@@ -72,7 +72,7 @@ pub(super) fn lives(fetched: &[Fetched<'_>], now: Moment, times: Times) -> Vec<L
         let end = Lifetime::new(&one.material, one.asked, times).end()?;
         let rotation = match &one.material {
             Material::Credential { credential, .. } => match credential.end {
-                Some(OwnEnd::Rotation { whole, .. }) => Some(renewal::life(whole)),
+                Some(OwnEnd::Rotation { whole, .. }) => Some(schedule::life(whole)),
                 _ => None,
             },
             Material::Certificate { .. } => None,

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::fetch::Fetched;
 use crate::files::status::{self, Loss, Status, rfc3339};
 use crate::files::{self, Credential, Material, OwnEnd, Rendered, keystore};
-use crate::renewal::{self, Horizon, Moment, Term};
+use crate::schedule::{self, Horizon, Moment, Term};
 use crate::secret::Secret;
 use crate::vault::TokenProperties;
 
@@ -100,14 +100,14 @@ impl Token {
         let age = properties.creation_ttl.saturating_sub(properties.ttl);
         let horizon = (properties.explicit_max_ttl > 0).then(|| Horizon {
             begin: now,
-            end: now + renewal::life(properties.explicit_max_ttl.saturating_sub(age)),
+            end: now + schedule::life(properties.explicit_max_ttl.saturating_sub(age)),
         });
         let left = lease_duration.saturating_sub(age);
         Token {
             term: Term::begun(
                 now,
-                renewal::life(lease_duration),
-                renewal::life(left),
+                schedule::life(lease_duration),
+                schedule::life(left),
                 clock::chance(),
             ),
             end_is_certain: horizon.is_some(),
@@ -221,7 +221,7 @@ impl<'a> Items<'a> {
             unpublished_since: None,
             token: self.token.as_ref().map(|token| status::Token {
                 lease_duration: token.term.full.as_secs(),
-                expires: at(token.term.end).filter(|_| token.term.full < renewal::ENDLESS),
+                expires: at(token.term.end).filter(|_| token.term.full < schedule::ENDLESS),
                 expires_at_last: token.horizon.and_then(|horizon| at(horizon.end)),
                 lost: token.lost,
             }),
@@ -286,13 +286,13 @@ impl Times {
         }));
         let left = end * 1_000_000_000 - self.here.unix_timestamp_nanos();
         let left = Duration::from_nanos(u64::try_from(left.max(0)).unwrap_or(u64::MAX));
-        self.now + left.min(renewal::ENDLESS)
+        self.now + left.min(schedule::ENDLESS)
     }
 
     /// When a credential ends that was asked for at a moment and names its end itself.
     fn end(self, asked: Moment, end: OwnEnd) -> Moment {
         match end {
-            OwnEnd::In { life, .. } | OwnEnd::Rotation { life, .. } => asked + renewal::life(life),
+            OwnEnd::In { life, .. } | OwnEnd::Rotation { life, .. } => asked + schedule::life(life),
             OwnEnd::At(end) => {
                 let here = self.here.unix_timestamp();
                 let clocks = Clocks {
@@ -318,7 +318,7 @@ impl Times {
 fn lease_term(asked: Moment, credential: &Credential, end: Option<Moment>) -> Option<Term> {
     let lease = credential.lease.as_ref()?;
     (lease.duration > 0).then(|| {
-        let life = renewal::life(lease.duration);
+        let life = schedule::life(lease.duration);
         let own = end.map_or(life, |end| end.saturating_sub(asked));
         Term::new(
             asked,
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
     use crate::config::{Dependency, Method};
     use crate::files::Lease;
-    use crate::renewal::Step;
+    use crate::schedule::Step;
 
     fn credential(lease: Option<(u64, bool)>, end: Option<OwnEnd>) -> Credential {
         Credential {

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::Resolver;
 use crate::cli;
-use crate::config::{Lifecycle, OnExpiry, OnRotate, Supervision, Upkeep};
+use crate::config::{Lifecycle, OnExpiry, OnRotate, Renewal, Supervision};
 use crate::manifest::{self, At, Manifest, Words};
 use crate::system::user::User;
 use crate::text::{duration, named, positive};
@@ -41,7 +41,7 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn upkeep(&mut self, manifest: &Manifest, lifecycle: &Lifecycle) -> Upkeep {
+    pub(super) fn renewal(&mut self, manifest: &Manifest, lifecycle: &Lifecycle) -> Renewal {
         let table = &manifest.process;
         let timeout = self.or_default(
             table.on_rotate_timeout.as_ref(),
@@ -53,7 +53,7 @@ impl Resolver<'_> {
             seconds_or_never,
             REVOCATION_CHECK,
         );
-        Upkeep {
+        Renewal {
             on_rotate: self.on_rotate(table.on_rotate.as_ref(), timeout),
             on_expiry: self.on_expiry(table, lifecycle),
             revocation_check: Some(check).filter(|check| !check.is_zero()),

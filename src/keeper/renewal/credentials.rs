@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::Upkeep;
+use super::Renewal;
 use super::request::{Asked, Trouble, is_at_its_end};
 use crate::clock::{chance, moment};
 use crate::config::Dependency;
 use crate::dependencies;
 use crate::files::{Credential, Material};
 use crate::log::{Level, Value};
-use crate::renewal::{self, Moment, Step, Term};
+use crate::schedule::{self, Moment, Step, Term};
 
 /// Pauses between tries to revoke what was replaced.
 const REVOKE_AGAIN: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub(super) struct Retired {
     pub(super) due: Option<Moment>,
 }
 
-impl<'a> Upkeep<'a> {
+impl<'a> Renewal<'a> {
     pub(super) fn keep_lease(&mut self, place: usize, spec: &'a Dependency, term: Term) {
         if term.step == Step::Renew {
             return self.renew_lease(place, &spec.name, term);
@@ -67,7 +67,7 @@ impl<'a> Upkeep<'a> {
         let fields = [("name", Value::Text(name))];
         match renewed {
             Ok(renewed) => {
-                let life = renewal::life(renewed.duration);
+                let life = schedule::life(renewed.duration);
                 term.note_renewal(now, life, renewed.renewable, chance());
                 lifetime.is_end_told = false;
                 self.log
@@ -181,7 +181,7 @@ impl<'a> Upkeep<'a> {
 
     /// Readers find what took the place of each lease that was replaced: its grace begins.
     pub(super) fn retire(&mut self, now: Moment) {
-        let due = now + self.config.upkeep.revoke_after;
+        let due = now + self.config.renewal.revoke_after;
         for retired in &mut self.retired {
             retired.due.get_or_insert(due);
         }

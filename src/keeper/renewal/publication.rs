@@ -6,13 +6,13 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::super::error::Error;
-use super::Upkeep;
+use super::Renewal;
 use super::outage::Outage;
 use crate::clock::{calendar, moment};
 use crate::files::status::rfc3339;
 use crate::files::{File, Material, Rendered};
 use crate::log::{Level, Value};
-use crate::renewal::{Moment, Step};
+use crate::schedule::{Moment, Step};
 use crate::secrets_dir::{self, Room, Shown};
 
 /// What is replaced within this time of one another is published together: a generation that was replaced stays until
@@ -99,7 +99,7 @@ impl Publication {
     }
 }
 
-impl Upkeep<'_> {
+impl Renewal<'_> {
     pub(super) fn publish_soon(&mut self, name: &str, now: Moment) {
         self.publication.add(name, now);
     }

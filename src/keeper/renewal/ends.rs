@@ -1,11 +1,11 @@
 //! Says once that something has ended.
 
-use super::Upkeep;
+use super::Renewal;
 use crate::files::Material;
 use crate::log::{Level, Value};
-use crate::renewal::Step;
+use crate::schedule::Step;
 
-impl Upkeep<'_> {
+impl Renewal<'_> {
     pub(super) fn say_ended(&mut self, place: usize) {
         self.status_is_old = true;
         let item = &mut self.items.all[place];

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::Upkeep;
+use super::Renewal;
 use super::outage::Outage;
 use crate::clock::{calendar, chance, moment};
 use crate::files::status::Loss;
 pub(super) use crate::keeper::trouble::Trouble;
 use crate::log::{Level, Value};
-use crate::renewal;
+use crate::schedule;
 use crate::vault::{self, Session};
 
 /// What a lookup says of the token.
@@ -34,7 +34,7 @@ impl From<vault::Error> for Asked {
     }
 }
 
-impl Upkeep<'_> {
+impl Renewal<'_> {
     /// Asks Vault once; `left` is how long what it is about still lives. A 403 is looked into: the token may be gone.
     pub(super) fn ask<T, E: Into<Asked>>(
         &mut self,
@@ -76,7 +76,7 @@ impl Upkeep<'_> {
     ) -> Result<T, Trouble> {
         // What takes long for one thing must not let another end.
         let left = left.min(self.items.left_of_next(moment()));
-        self.session.may_take(renewal::patience(left));
+        self.session.may_take(schedule::patience(left));
         match request(&self.session).map_err(Into::into) {
             Ok(answer) => {
                 self.heard();
@@ -117,7 +117,7 @@ impl Upkeep<'_> {
     }
 
     fn plan_check(&mut self) {
-        let interval = self.config.upkeep.revocation_check;
+        let interval = self.config.renewal.revocation_check;
         self.check = interval.map(|interval| moment() + interval.mul_f64(0.9 + 0.1 * chance()));
     }
 

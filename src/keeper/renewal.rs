@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::files::Material;
 use crate::files::status::Loss;
 use crate::log::Log;
-use crate::renewal::{Moment, Step};
+use crate::schedule::{Moment, Step};
 use crate::secrets_dir::SecretsDir;
 use crate::system::memory::forget_code;
 use crate::system::process::leave_working_directory;
@@ -46,7 +46,7 @@ use token::TokenEnd;
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The loop and all that it goes by.
-pub(super) struct Upkeep<'a> {
+pub(super) struct Renewal<'a> {
     config: &'a Config,
     directory: &'a mut SecretsDir,
     session: Session,
@@ -73,7 +73,7 @@ pub(super) struct Upkeep<'a> {
     status_is_old: bool,
 }
 
-/// What a start hands over to the upkeep.
+/// What a start hands over to the renewal.
 pub(super) struct Beginning<'a> {
     pub(super) config: &'a Config,
     pub(super) directory: &'a mut SecretsDir,
@@ -111,9 +111,9 @@ enum Wake {
     End,
 }
 
-impl<'a> Upkeep<'a> {
+impl<'a> Renewal<'a> {
     /// Begins with what a start has made.
-    pub(super) fn new(beginning: Beginning<'a>) -> Upkeep<'a> {
+    pub(super) fn new(beginning: Beginning<'a>) -> Renewal<'a> {
         let Beginning {
             config,
             directory,
@@ -125,7 +125,7 @@ impl<'a> Upkeep<'a> {
             log,
             timer,
         } = beginning;
-        Upkeep {
+        Renewal {
             working_directory: leave_working_directory(on_rotate.is_some()),
             config,
             directory,

@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::super::error::Error;
 use super::super::hook::{self, Hook};
-use super::Upkeep;
+use super::Renewal;
 use crate::application::environment;
 use crate::clock::moment;
 use crate::command;
 use crate::config::OnRotate;
 use crate::log::Level;
-use crate::renewal::Moment;
+use crate::schedule::Moment;
 use crate::secret::Secret;
 use crate::system;
 use crate::system::signal::{Next, Waiting};
@@ -54,9 +54,9 @@ impl Notice {
     }
 }
 
-impl Upkeep<'_> {
+impl Renewal<'_> {
     pub(super) fn tell(&mut self, changed: BTreeSet<String>) {
-        match &self.config.upkeep.on_rotate {
+        match &self.config.renewal.on_rotate {
             OnRotate::Nothing => {}
             OnRotate::Signal(signal) => match self.application.tell(*signal) {
                 Ok(Some(waiting)) => {
@@ -104,7 +104,7 @@ impl Upkeep<'_> {
 
     pub(super) fn start_hook(&mut self) {
         let (OnRotate::Command { timeout, .. }, Some(command)) =
-            (&self.config.upkeep.on_rotate, self.on_rotate)
+            (&self.config.renewal.on_rotate, self.on_rotate)
         else {
             return;
         };

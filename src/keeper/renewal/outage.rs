@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::renewal::{self, Moment};
+use crate::schedule::{self, Moment};
 
 /// Vault does not answer, and is left alone for a while.
 pub(super) struct Outage {
@@ -34,7 +34,7 @@ impl Outage {
         self.until
     }
 
-    /// Leaves Vault alone for longer; `shortest` and `left` are those of [`renewal::pause`].
+    /// Leaves Vault alone for longer; `shortest` and `left` are those of [`schedule::pause`].
     pub(super) fn add_failure(
         &mut self,
         now: Moment,
@@ -42,7 +42,7 @@ impl Outage {
         left: Duration,
         chance: f64,
     ) {
-        self.until = now + renewal::pause(self.failures, shortest, left, chance);
+        self.until = now + schedule::pause(self.failures, shortest, left, chance);
         self.failures = self.failures.saturating_add(1);
     }
 

@@ -1,12 +1,12 @@
 //! The client token: renewed while that is possible, looked after, and taken leave of.
 
-use super::Upkeep;
+use super::Renewal;
 use super::request::{Trouble, is_at_its_end};
 use crate::clock::{chance, moment};
 use crate::config::OnExpiry;
 use crate::files::status::Loss;
 use crate::log::{Level, Value};
-use crate::renewal::{self, Horizon, Moment, Step};
+use crate::schedule::{self, Horizon, Moment, Step};
 
 /// What was said of the end of the token, and what is still to be said.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl TokenEnd {
     }
 }
 
-impl Upkeep<'_> {
+impl Renewal<'_> {
     pub(super) fn renew_token(&mut self) {
         let Some(term) = self.items.token.as_ref().map(|token| token.term) else {
             return;
@@ -43,7 +43,7 @@ impl Upkeep<'_> {
         };
         match renewed {
             Ok(seconds) => {
-                let life = renewal::life(seconds);
+                let life = schedule::life(seconds);
                 token.term.note_renewal(now, life, true, chance());
                 let fields = [("ttl_s", Value::Number(seconds))];
                 self.log
@@ -175,7 +175,7 @@ impl Upkeep<'_> {
     pub(super) fn plan_notice(&mut self) {
         let token = self.items.token.as_ref();
         let horizon = token.and_then(|token| token.horizon);
-        let is_wanted = self.config.upkeep.on_expiry != OnExpiry::Ignore;
+        let is_wanted = self.config.renewal.on_expiry != OnExpiry::Ignore;
         let notice = horizon.filter(|_| is_wanted);
         self.token_end.notice = notice.map(|horizon| horizon.farewell(chance()));
     }
@@ -185,7 +185,7 @@ impl Upkeep<'_> {
         if std::mem::replace(&mut self.token_end.is_told, true) {
             return;
         }
-        let (text, told) = match self.config.upkeep.on_expiry {
+        let (text, told) = match self.config.renewal.on_expiry {
             OnExpiry::Ignore => return,
             OnExpiry::Signal(signal) => (
                 format!("the token ends: sending {signal} to the application"),

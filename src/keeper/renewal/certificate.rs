@@ -1,15 +1,15 @@
 //! The certificate: reissued with a new key in good time.
 
-use super::Upkeep;
+use super::Renewal;
 use super::request::{Asked, Trouble};
 use crate::certificate;
 use crate::clock::{self, moment};
 use crate::config::Certificate;
 use crate::files::Material;
 use crate::keeper::items::Times;
-use crate::renewal::Term;
+use crate::schedule::Term;
 
-impl<'a> Upkeep<'a> {
+impl<'a> Renewal<'a> {
     pub(super) fn reissue(&mut self, place: usize, spec: &'a Certificate, term: Term) {
         let request = match certificate::prepare(spec) {
             Ok(request) => request,
