@@ -914,6 +914,36 @@ fn a_revocation_that_a_gateway_answered_does_not_count() {
 }
 
 #[test]
+fn revocation_that_a_node_broke_off_is_made_again() {
+    for (what, status, text) in [
+        ("it seals", 403, "error looking up token: Vault is sealed"),
+        (
+            "its request ends",
+            400,
+            "failed to revoke: context canceled",
+        ),
+        ("it loses the lead", 400, "leadership lost"),
+    ] {
+        let broken_off = Reply::json(status, &json!({"errors": [text]}));
+        let proxy = FaultProxy::start(SERVICE.admin.address(), move |seen| {
+            if seen.is("auth/token/revoke-self") && seen.nth == 1 {
+                Fault::Answer(broken_off.clone())
+            } else {
+                Fault::Pass
+            }
+        });
+        let wrapped = SERVICE.mint();
+        let run = start_at(&proxy).token(&wrapped).run();
+        assert_started(&run, what);
+        assert_eq!(proxy.count("auth/token/revoke-self"), 2, "{what}");
+        assert_revoked(&SERVICE.admin, &wrapped, what);
+        let events = run.events();
+        let named = |name: &str| events.iter().any(|event| event["event"] == name);
+        assert!(named("revoked") && !named("not_revoked"), "{what}: {run:?}");
+    }
+}
+
+#[test]
 fn an_unwrap_that_is_never_answered_leaves_time_for_the_lookup_f16() {
     let proxy = at_unwrap(|seen| match seen.nth {
         1 => Fault::Hang,
