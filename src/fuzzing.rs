@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// How often each kept input is changed; fuzzers do that millions of times.
+    /// The number of changes to each kept input; fuzzers make millions.
     const CHANGES: usize = 300;
 
     /// Draws numbers without a pattern that matters (xorshift), the same ones each time.

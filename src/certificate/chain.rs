@@ -13,15 +13,15 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// The way from a leaf to the trust anchors.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Path {
-    /// From the leaf's issuer upwards, without a self-signed root.
+    /// The intermediates, from the leaf's issuer upwards, without a self-signed root.
     pub(super) intermediates: Vec<CertificateDer<'static>>,
-    /// Each CA that is to be trusted, once.
+    /// The CAs to trust, each once.
     pub(super) anchors: Vec<CertificateDer<'static>>,
     /// The CA of this path that ends first.
     pub(super) first_end: Option<End>,
 }
 
-/// When a CA ends.
+/// The end of a CA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct End {
     /// The end, in seconds of Unix time.

@@ -19,7 +19,7 @@ const ISSUERS_MAX: usize = 64;
 pub(super) struct Answer<'a> {
     /// The leaf; certificates behind it count among the issuers.
     pub(super) certificate: &'a str,
-    /// Chain and issuing CA, in any order.
+    /// The chain and the issuing CA, in any order.
     pub(super) issuers: &'a [String],
     /// The configured trust anchors; without them the issuers provide the anchors.
     pub(super) anchors: Option<Vec<CertificateDer<'static>>>,

@@ -133,7 +133,7 @@ impl Resolver<'_> {
         parsed.ok()
     }
 
-    /// Samples for fields that will never be there.
+    /// Reads the samples, and reports those for fields that will never be there.
     pub(super) fn samples(
         &mut self,
         manifest: &Manifest,
