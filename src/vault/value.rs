@@ -178,6 +178,22 @@ mod tests {
     }
 
     #[test]
+    fn number_with_many_digits_is_the_one_that_vault_wrote() {
+        // A reader that multiplies powers of ten is one off in the last place of each.
+        for number in [
+            "0.0030858270511558666",
+            "0.009431923323631389",
+            "0.0016823593552293405",
+            "1e-7",
+            "9007199254740991",
+        ] {
+            assert_eq!(text(number).as_deref(), Some(number));
+            let list = format!("[{number}]");
+            assert_eq!(text(&list), Some(list));
+        }
+    }
+
+    #[test]
     fn names_twice_inexact_numbers_and_depth_are_refused_b37_b38() {
         let refused = |json: &str| assert!(serde_json::from_str::<Value>(json).is_err());
         refused("{\"a\":1,\"a\":2}");
