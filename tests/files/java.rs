@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::dry_run::{dry_run, manifest as dry_manifest};
 use crate::support::{
-    Anteroom, Authority, Manifest, Running, Service, TempDir, repository, tmpfs_dir,
+    Anteroom, Authority, Manifest, Running, Service, TempDir, core, repository, tmpfs_dir,
 };
 
 const KEY_TYPES: [(&str, &str); 4] = [
@@ -29,6 +29,13 @@ const KEY_TYPES: [(&str, &str); 4] = [
 const ED25519: u32 = 15;
 /// The first release that reads argument files and `JDK_JAVA_OPTIONS`.
 const ARGUMENT_FILES: u32 = 9;
+
+/// A runtime that lives for a second need not learn how to be fast: it takes half the time.
+const SHORT_LIVED: [&str; 3] = [
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",
+];
 
 /// A runtime of the matrix.
 struct Jre {
@@ -74,7 +81,9 @@ fn jar() -> PathBuf {
 
 impl Jre {
     fn keytool(&self, store: &Path, password_file: &Path) -> String {
+        let _core = core();
         let output = Command::new(self.directory.join("keytool"))
+            .args(SHORT_LIVED.map(|option| format!("-J{option}")))
             .args([
                 "-J-Duser.language=en",
                 "-list",
@@ -99,8 +108,10 @@ impl Jre {
 
     /// Runs the program that speaks mutual TLS with itself, with nothing but what `java.args` says.
     fn mutual_tls(&self, secrets_dir: &Path) -> Output {
+        let _core = core();
         let arguments = secrets_dir.join("java.args");
         let mut java = Command::new(self.directory.join("java"));
+        java.args(SHORT_LIVED);
         if self.release < ARGUMENT_FILES {
             let arguments = fs::read_to_string(arguments).expect("it is there");
             java.args(arguments.lines());
@@ -331,7 +342,9 @@ fn argument_files_survive_a_directory_with_blanks_and_quotes() {
         .iter()
         .filter(|jre| jre.release >= ARGUMENT_FILES)
     {
+        let _core = core();
         let output = Command::new(jre.directory.join("java"))
+            .args(SHORT_LIVED)
             .arg(format!("@{}", directory.join("java.args").display()))
             .arg("-jar")
             .arg(jar())
@@ -360,6 +373,7 @@ fn keytool_reads_the_stores_of_a_dry_run() {
             ("keystore.p12", "timeline, "),
             ("truststore.p12", "trustedCertEntry"),
         ] {
+            let _core = core();
             let output = Command::new(&keytool)
                 .args(["-list", "-storetype", "PKCS12", "-storepass:file"])
                 .arg(run.secrets_dir.join("keystore.password"))

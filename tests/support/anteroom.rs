@@ -18,7 +18,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 
-use super::{TempDir, lock, report, tmpfs_dir, wait_for};
+use super::{TempDir, lock, pause_after, report, tmpfs_dir, wait_for};
 
 /// The name of the file that a manifest is handed in with.
 const MANIFEST: &str = "anteroom.toml";
@@ -525,13 +525,14 @@ impl Running {
 
     /// Waits until `done`; panics with the output when it ends before, or at the limit.
     pub fn wait_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let began = Instant::now();
         while !done(self) {
             let ended = !self.is_running() && !self.stdout.is_open() && !self.stderr.is_open();
             // What was written last may have come between the two looks.
             if (ended && !done(self)) || self.started.elapsed() > self.limit {
                 panic!("waited in vain for {what}\n{}", self.outputs());
             }
-            std::thread::sleep(Duration::from_millis(5));
+            pause_after(began.elapsed());
         }
     }
 

@@ -38,7 +38,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A name that no other test, and no other test process on this machine, uses.
@@ -82,7 +82,42 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut done: impl FnMut() -> Option
             start.elapsed() < limit,
             "waited {limit:?} in vain for {what}"
         );
-        std::thread::sleep(Duration::from_millis(10));
+        pause_after(start.elapsed());
+    }
+}
+
+/// Sleeps until the next look at something that did not come for so long: what took a moment is seen in a moment, and a
+/// look, which may be a `docker` command or the parsing of a whole log, does not cost a core for minutes.
+pub fn pause_after(waited: Duration) {
+    let next = waited / 20;
+    std::thread::sleep(next.clamp(Duration::from_millis(2), Duration::from_millis(50)));
+}
+
+/// Waits for a core to compute on, until the guard is dropped. More tests run at once than there are cores, because most
+/// of them wait: what computes for seconds must not keep those from their time.
+#[must_use]
+pub fn core() -> Core {
+    let mut busy = lock(&BUSY_CORES);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    while *busy >= cores {
+        busy = CORE_IS_FREE
+            .wait(busy)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+    *busy += 1;
+    Core(())
+}
+
+static BUSY_CORES: Mutex<usize> = Mutex::new(0);
+static CORE_IS_FREE: Condvar = Condvar::new();
+
+/// One of this machine's cores, as [`core`] gives it.
+pub struct Core(());
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        *lock(&BUSY_CORES) -= 1;
+        CORE_IS_FREE.notify_one();
     }
 }
 
