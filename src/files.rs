@@ -1,7 +1,8 @@
 //! From secrets to the bytes of files: the same for a dry run and a start, and a function of its arguments but for the
 //! random bytes of the Java stores.
 
-pub mod keystore;
+#[cfg(feature = "java")]
+mod keystore;
 pub mod rehearsal;
 pub mod sample;
 mod scope;
@@ -10,7 +11,7 @@ pub mod status;
 use std::fmt;
 
 use crate::certificate::Issued;
-use crate::config::{Certificate, Config, Dependency, FileTemplate, Java, file};
+use crate::config::{Certificate, Config, Dependency, FileTemplate, file};
 use crate::pem;
 use crate::secret::Secret;
 use crate::text;
@@ -120,6 +121,14 @@ pub struct Rendered {
     pub variables: Vec<(String, Secret)>,
 }
 
+/// How the application comes to what is in the files.
+pub struct Access<'a> {
+    /// The path of the secrets directory, as readers use it.
+    pub secrets_dir: &'a str,
+    /// The password of the Java stores, where there are any.
+    pub store_password: Option<&'a Secret>,
+}
+
 /// Every way in which rendering fails.
 #[derive(Debug)]
 pub enum Error {
@@ -194,23 +203,20 @@ impl std::error::Error for Error {}
 const PUBLIC: u32 = 0o444;
 const PRIVATE: u32 = 0o400;
 
-/// Renders all files and variables; `store_password` opens the Java stores, and `secrets_dir` is the path that readers
-/// will use.
+/// Renders all files and variables.
 pub fn render(
     config: &Config,
     materials: &[&Material<'_>],
-    store_password: Option<&Secret>,
-    secrets_dir: &str,
+    access: &Access<'_>,
 ) -> Result<Rendered, Error> {
-    let scope = Scope::new(config, materials, secrets_dir);
+    let scope = Scope::new(config, materials, access.secrets_dir);
     let mut files = Vec::new();
     for material in materials {
         match material {
             Material::Certificate { issued, .. } => {
                 files.extend(of_certificate(issued));
-                if let (Some(java), Some(password)) = (&config.java, store_password) {
-                    files.extend(stores(issued, config, java, password, secrets_dir)?);
-                }
+                #[cfg(feature = "java")]
+                files.extend(keystore::files(issued, config, access)?);
             }
             Material::Credential { spec, credential } => {
                 files.extend(of_credential(spec, credential, &scope)?);
@@ -247,23 +253,6 @@ fn of_certificate(issued: &Issued) -> [File; 3] {
             pem::certificates(&issued.trust_anchors),
         ),
     ]
-}
-
-fn stores(
-    issued: &Issued,
-    config: &Config,
-    java: &Java,
-    password: &Secret,
-    secrets_dir: &str,
-) -> Result<[File; 4], Error> {
-    let stores = keystore::encode(issued, &config.app, password, java.profile)?;
-    let arguments = keystore::java_arguments(java, secrets_dir, password);
-    Ok([
-        private(&java.keystore, stores.keystore),
-        private(&java.truststore, stores.truststore),
-        private(file::STORE_PASSWORD, bytes(password)),
-        private(file::JAVA_ARGUMENTS, arguments),
-    ])
 }
 
 fn of_credential(

@@ -29,7 +29,7 @@
 //! | the host side: a wrapping token for a service | [`mint`] |
 //! | files from outside: with text, and with a token | [`text_file`], [`secret_file`] |
 //! | the environment as received, and the tokens in it | [`environment`] |
-//! | random bytes, and waits that differ from one container to the next | [`random`] |
+//! | random bytes and passwords, and waits that differ from one container to the next | [`random`] |
 //! | texts that become durations, paths, addresses and names | [`text`], with [`spelling`] |
 //! | templates, before and with their values | [`template`] |
 //! | the sum of all errors | [`error`] |

@@ -149,8 +149,10 @@ pub struct Certificate {
 }
 
 /// The Java stores.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Java {
+    /// The place of the table.
+    pub place: Place,
     /// The file name of the key store.
     pub keystore: Option<At<String>>,
     /// The file name of the trust store.
@@ -258,6 +260,7 @@ pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
     }
     if let Some(mut t) = root.table("java") {
         manifest.java = Some(Java {
+            place: t.place(),
             keystore: t.text("keystore"),
             truststore: t.text("truststore"),
             profile: t.text("profile"),

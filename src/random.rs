@@ -1,10 +1,11 @@
-//! Random bytes, numbers and fractions, all of them the kernel's.
+//! Random bytes, passwords, numbers and fractions, all of them the kernel's.
 //!
 //! A start has seen that the kernel gives them; without them the process ends, since a zero in their place would be a
 //! password or a name that others know.
 
 use std::time::Duration;
 
+use crate::secret::Secret;
 use crate::system::random;
 
 /// Fills all of it.
@@ -18,6 +19,19 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     fill(&mut bytes);
     bytes
+}
+
+/// Makes 192 random bits, as text that needs no quoting anywhere.
+pub fn password() -> Secret {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
+    fill(&mut bytes[..]);
+    Secret::new(
+        bytes
+            .iter()
+            .map(|byte| char::from(LETTERS[usize::from(byte & 63)]))
+            .collect(),
+    )
 }
 
 /// A number from 0 to 1, another one each time and in each container.

@@ -226,8 +226,9 @@ impl Reader {
         let role = role.unwrap_or_else(|| ROLE.to_owned());
         let mut rules = Vec::new();
         let mut grants = Vec::new();
-        for (place, t) in root.list("allow") {
-            let Some((rule, is_named)) = self.rule(place, t, &role, socket.is_some()) else {
+        for t in root.list("allow") {
+            let place = t.place();
+            let Some((rule, is_named)) = self.rule(t, &role, socket.is_some()) else {
                 continue;
             };
             grants.extend(rule.environments.iter().map(|environment| Grant {
@@ -328,13 +329,8 @@ impl Reader {
     }
 
     /// A rule, and whether it names its token role itself.
-    fn rule(
-        &mut self,
-        place: Place,
-        mut t: Table<'_>,
-        role: &str,
-        has_door: bool,
-    ) -> Option<(Rule, bool)> {
+    fn rule(&mut self, mut t: Table<'_>, role: &str, has_door: bool) -> Option<(Rule, bool)> {
+        let here = Some(t.place());
         let app = self.parsed(t.text("app"), text::label);
         let environments = self.list(t.texts("environments"), text::label);
         let images = self.list(t.texts("images"), image);
@@ -348,7 +344,6 @@ impl Reader {
         let token_path = self.parsed(t.text("token_path"), token_path_of);
         let through_socket = t.flag("socket");
         t.finish(&mut self.mistakes);
-        let here = Some(place);
         if environments.is_empty() {
             self.mistake(here, "[[allow]] needs `environments`");
         }

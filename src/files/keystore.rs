@@ -5,10 +5,9 @@ use p12_keystore::{
     PrivateKeyChain,
 };
 
-use super::Error;
+use super::{Access, Error, File, bytes, private};
 use crate::certificate::Issued;
-use crate::config::{Java, Profile};
-use crate::random;
+use crate::config::{Config, Java, Profile, file};
 use crate::secret::Secret;
 
 /// Rounds of key derivation. The password is random and lies beside the stores, so rounds protect nothing: they only
@@ -16,15 +15,34 @@ use crate::secret::Secret;
 const ROUNDS: u32 = 1000;
 
 /// Both stores, encoded.
-pub struct Stores {
+struct Stores {
     /// The key with its chain.
-    pub keystore: Secret<Vec<u8>>,
+    keystore: Secret<Vec<u8>>,
     /// The trust anchors.
-    pub truststore: Secret<Vec<u8>>,
+    truststore: Secret<Vec<u8>>,
+}
+
+/// Renders the stores, and what Java needs to open them; nothing where the manifest has no `[java]`.
+pub(super) fn files(
+    issued: &Issued,
+    config: &Config,
+    access: &Access<'_>,
+) -> Result<Vec<File>, Error> {
+    let (Some(java), Some(password)) = (&config.java, access.store_password) else {
+        return Ok(Vec::new());
+    };
+    let stores = encode(issued, &config.app, password, java.profile)?;
+    let arguments = java_arguments(java, access.secrets_dir, password);
+    Ok(vec![
+        private(&java.keystore, stores.keystore),
+        private(&java.truststore, stores.truststore),
+        private(file::STORE_PASSWORD, bytes(password)),
+        private(file::JAVA_ARGUMENTS, arguments),
+    ])
 }
 
 /// Encodes both stores; the key's alias is `app`, the anchors' are `ca-1`, `ca-2`, …
-pub fn encode(
+fn encode(
     issued: &Issued,
     app: &str,
     password: &Secret,
@@ -83,7 +101,7 @@ pub fn encode(
 }
 
 /// Builds the system properties for `JDK_JAVA_OPTIONS=@file`: Java prints that variable, but not what the file holds.
-pub fn java_arguments(java: &Java, secrets_dir: &str, password: &Secret) -> Secret<Vec<u8>> {
+fn java_arguments(java: &Java, secrets_dir: &str, password: &Secret) -> Secret<Vec<u8>> {
     let mut text = String::with_capacity(1024 + 2 * secrets_dir.len());
     for (property, file) in [
         ("keyStore", &java.keystore),
@@ -111,19 +129,6 @@ fn quoted(argument: &str) -> String {
     } else {
         argument.to_owned()
     }
-}
-
-/// Makes 192 random bits, as text that needs no quoting anywhere.
-pub fn password() -> Secret {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
-    random::fill(&mut bytes[..]);
-    Secret::new(
-        bytes
-            .iter()
-            .map(|byte| char::from(LETTERS[usize::from(byte & 63)]))
-            .collect(),
-    )
 }
 
 #[cfg(test)]

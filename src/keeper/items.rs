@@ -9,7 +9,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::fetch::Fetched;
 use crate::files::status::{self, Loss, Status, rfc3339};
-use crate::files::{self, Credential, Material, OwnEnd, Rendered, keystore};
+use crate::files::{self, Access, Credential, Material, OwnEnd, Rendered};
+use crate::random;
 use crate::schedule::{self, Horizon, Moment, Term};
 use crate::secret::Secret;
 use crate::vault::TokenProperties;
@@ -145,7 +146,7 @@ impl<'a> Items<'a> {
     fn new(config: &Config, all: Vec<Item<'a>>, token: Option<Token>) -> Items<'a> {
         Items {
             all,
-            store_password: config.java.as_ref().map(|_| keystore::password()),
+            store_password: config.java.as_ref().map(|_| random::password()),
             token,
             rendered: clock::calendar(),
         }
@@ -154,7 +155,11 @@ impl<'a> Items<'a> {
     /// What the files are made of.
     pub(super) fn render(&self, config: &Config, path: &str) -> Result<Rendered, files::Error> {
         let materials: Vec<_> = self.all.iter().map(|item| &item.material).collect();
-        files::render(config, &materials, self.store_password.as_ref(), path)
+        let access = Access {
+            secrets_dir: path,
+            store_password: self.store_password.as_ref(),
+        };
+        files::render(config, &materials, &access)
     }
 
     /// When each item ends that ends by itself and of which the log does not say so yet, unless it ended with the token.

@@ -43,6 +43,7 @@ pub enum Words {
 /// One table of the document.
 pub(crate) struct Table<'a> {
     document: Rc<Document<'a>>,
+    place: Place,
     /// The name as written between brackets; empty for the document itself.
     name: String,
     entries: Vec<(Spanned<DeString<'a>>, Spanned<DeValue<'a>>)>,
@@ -63,20 +64,23 @@ pub(crate) fn read(text: &str) -> (Table<'_>, Vec<Mistake>) {
             text: error.message().to_owned(),
         })
         .collect();
-    (
-        Table::new(document, String::new(), root.into_inner()),
-        mistakes,
-    )
+    (Table::new(document, String::new(), root), mistakes)
 }
 
 impl<'a> Table<'a> {
-    fn new(document: Rc<Document<'a>>, name: String, table: DeTable<'a>) -> Self {
+    fn new(document: Rc<Document<'a>>, name: String, table: Spanned<DeTable<'a>>) -> Self {
         Table {
+            place: document.place(table.span()),
             document,
             name,
-            entries: table.into_iter().collect(),
+            entries: table.into_inner().into_iter().collect(),
             known: Vec::new(),
         }
+    }
+
+    /// The place where the table begins.
+    pub(crate) fn place(&self) -> Place {
+        self.place
     }
 
     fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'a>>> {
@@ -207,15 +211,18 @@ impl<'a> Table<'a> {
         } else {
             format!("{}.{key}", self.name)
         };
-        if let DeValue::Table(_) = value.get_ref() {
-            let DeValue::Table(table) = value.into_inner() else {
-                return None;
-            };
-            return Some(Table::new(Rc::clone(&self.document), name, table));
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Table(table) => {
+                let table = Spanned::new(span, table);
+                Some(Table::new(Rc::clone(&self.document), name, table))
+            }
+            other => {
+                let text = format!("[{name}] must be a table, not {}", kind(&other));
+                self.document.mistake(span, text);
+                None
+            }
         }
-        let text = format!("[{name}] must be a table, not {}", kind(value.get_ref()));
-        self.document.mistake(value.span(), text);
-        None
     }
 
     fn rest(&mut self) -> Vec<(At<String>, Spanned<DeValue<'a>>)> {
@@ -236,9 +243,9 @@ impl<'a> Table<'a> {
         rest
     }
 
-    /// Takes a list of inner tables, as in `[[key]]`, each with its place.
+    /// Takes a list of inner tables, as in `[[key]]`.
     #[cfg(feature = "agent")]
-    pub(crate) fn list(&mut self, key: &'static str) -> Vec<(Place, Table<'a>)> {
+    pub(crate) fn list(&mut self, key: &'static str) -> Vec<Table<'a>> {
         let Some(value) = self.take(key) else {
             return Vec::new();
         };
@@ -255,10 +262,7 @@ impl<'a> Table<'a> {
         };
         array
             .into_iter()
-            .filter_map(|entry| {
-                let place = self.document.place(entry.span());
-                Some((place, self.inner(key, entry)?))
-            })
+            .filter_map(|entry| self.inner(key, entry))
             .collect()
     }
 

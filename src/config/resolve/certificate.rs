@@ -72,8 +72,13 @@ impl Resolver<'_> {
     }
 
     pub(super) fn java(&mut self, table: &manifest::Java, has_certificate: bool) -> Option<Java> {
+        let here = Some(table.place);
+        if cfg!(not(feature = "java")) {
+            self.report_mistake(here, "this anteroom was built without the feature `java`, and cannot write the stores of [java]: take a build with the feature, or remove [java]");
+            return None;
+        }
         if !has_certificate {
-            self.report_mistake(None, "[java] needs [certificate]: its stores hold that certificate and its trust anchors");
+            self.report_mistake(here, "[java] needs [certificate]: its stores hold that certificate and its trust anchors");
         }
         let mut name = |value: &Option<At<String>>, default: &str| match value {
             Some(value) => self.parsed(value, |text| file_name(text).map(|()| text.to_owned())),
@@ -131,5 +136,70 @@ fn uri(text: &str) -> Result<String, String> {
             Ok(text.to_owned())
         }
         _ => Err(format!("`{}` is not a URI", text.escape_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::Cli;
+    use crate::config::{Error, Purpose, Surroundings, resolve};
+    use crate::environment::Environment;
+
+    const CERTIFICATE: &str = "[certificate]\nrole = \"x\"\ncommon_name = \"x.example\"\n";
+
+    /// The mistakes that a look at a service with these tables finds.
+    fn mistakes(tables: &str) -> Vec<String> {
+        let cli = Cli::read(["anteroom", "check"].map(Into::into).to_vec());
+        let cli = cli.unwrap_or_else(|_| panic!("a command line"));
+        let surroundings = Surroundings {
+            environment: Environment::default(),
+            passwd: String::new(),
+            group: String::new(),
+            uid: 0,
+            gid: 0,
+        };
+        let service = "service = { app = \"x\", environment = \"y\" }\n\
+            vault = { address = \"https://vault.example\" }\n\
+            token = { creation_path = \"auth/token/create/x\" }\n";
+        match resolve(
+            &cli,
+            &format!("{service}{tables}"),
+            surroundings,
+            Purpose::Check,
+        ) {
+            Ok(_) => Vec::new(),
+            Err(Error::Mistakes { mistakes, .. }) => {
+                mistakes.iter().map(ToString::to_string).collect()
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "java")]
+    fn java_without_a_certificate_is_a_mistake_at_its_place() {
+        let sound = mistakes(&format!("{CERTIFICATE}[java]\n"));
+        assert_eq!(sound, [""; 0]);
+        let alone = mistakes("[java]\n");
+        assert_eq!(alone.len(), 1, "{alone:?}");
+        assert!(alone[0].starts_with("line 4, column 1: [java] needs [certificate]"));
+    }
+
+    #[test]
+    #[cfg(not(feature = "java"))]
+    fn java_in_a_build_without_it_is_one_mistake() {
+        assert_eq!(mistakes(CERTIFICATE), [""; 0]);
+        let beside = format!("{CERTIFICATE}[java]\n");
+        for (what, tables, line) in [
+            ("beside a certificate", beside.as_str(), 7),
+            ("alone", "[java]\n", 4),
+            ("with a key", "[java]\nprofile = \"java8\"\n", 4),
+            ("with a wrong value", "[java]\nprofile = \"x\"\n", 4),
+        ] {
+            let expected = format!(
+                "line {line}, column 1: this anteroom was built without the feature `java`, and cannot write the stores of [java]: take a build with the feature, or remove [java]"
+            );
+            assert_eq!(mistakes(tables), [expected], "{what}");
+        }
     }
 }
