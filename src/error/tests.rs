@@ -231,12 +231,20 @@ struct Answer {
     code: u8,
     /// The keeper's trouble with this text.
     keeper: fn(String) -> Trouble,
+    #[cfg_attr(
+        not(feature = "agent"),
+        expect(dead_code, reason = "the agent's test alone reads this")
+    )]
     agent: AtTheAgent,
     /// Words of the hint of a start, and of that of a mint.
     hints: [Words; 2],
 }
 
 /// What the agent makes of a failed request.
+#[cfg_attr(
+    not(feature = "agent"),
+    expect(dead_code, reason = "the agent's test alone reads this")
+)]
 struct AtTheAgent {
     /// Whether Vault is there; none where that is not known.
     is_there: Option<bool>,
