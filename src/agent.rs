@@ -81,7 +81,7 @@ const LINES_PER_MINUTE: usize = 60;
 /// How long the agent's own end may take.
 const FINISH: Duration = Duration::from_secs(5);
 
-/// What all its tasks share.
+/// The agent's state, which all its tasks share.
 pub struct Agent {
     configuration: Configuration,
     /// The Vault that mints and revokes.

@@ -1,4 +1,4 @@
-//! When something was taken: every token of an identity is revoked, and nobody gets another until that is allowed again.
+//! When something was taken: every token of an identity is revoked, and no container of it gets another until an operator allows it again.
 //!
 //! `anteroom-agent revoke` and `allow` ask the running agent at a socket that is its owner's alone; where no agent runs
 //! they do it themselves, since the register holds all that it takes.
@@ -29,7 +29,7 @@ use crate::system::refused;
 /// Longest order that is read.
 const ORDER_MAX: u64 = 16 * 1024;
 
-/// What an operator wants.
+/// An order is what an operator wants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
@@ -91,7 +91,7 @@ async fn answer(agent: &Agent, stream: UnixStream) {
         while let Some(line) = said.recv().await {
             let mut line = serde_json::to_string(&line).unwrap_or_default();
             line.push('\n');
-            // Whoever went away finds it in the log.
+            // An operator who went away finds it in the log.
             let _ = write.write_all(line.as_bytes()).await;
         }
     };
@@ -135,7 +135,7 @@ impl Agent {
     ) {
         let named =
             |entry: &Entry| selector.covers(&entry.app, &entry.environment, &entry.container);
-        // First, so that nobody gets another one meanwhile; and in the file, so that it holds whatever happens now.
+        // First, so that no container gets another one meanwhile; and in the file, so that it holds whatever happens now.
         self.register.block(&selector);
         self.register.end(named);
         let mut left = self.saved(say).await;

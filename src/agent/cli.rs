@@ -1,4 +1,4 @@
-//! What was typed, and what is done for it.
+//! The command line of `anteroom-agent`, and the work that it asks for.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct Cli {
     )]
     pub config: PathBuf,
 
-    /// What is said meanwhile
+    /// The lines that are logged meanwhile
     #[command(flatten)]
     pub logging: Logging,
 
@@ -48,10 +48,10 @@ pub struct Cli {
     pub task: Option<Task>,
 }
 
-/// What to do instead of running.
+/// A task that is done instead of running.
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Is the configuration sound? Asks nobody
+    /// Is the configuration sound? Asks neither Docker nor Vault
     Check,
     /// Revokes every token of those that are named, and mints no more for them
     Revoke(Revocation),
@@ -83,7 +83,7 @@ pub struct Who {
     /// Of this container: its id, or at least 12 digits of it
     #[arg(long, value_name = "ID", value_parser = container)]
     pub container: Option<String>,
-    /// Of everybody
+    /// Of every service
     #[arg(long, conflicts_with_all = ["app", "environment", "container"])]
     pub all: bool,
 }
@@ -121,7 +121,7 @@ pub fn run(cli: Cli, log: Log) -> Result<(), Error> {
             let agent = Agent::new(configuration, log)?;
             let runtime = runtime()?;
             let ended = runtime.block_on(agent.run());
-            // Nobody waits for a file system that hangs.
+            // The agent's end does not wait for a file system that hangs.
             runtime.shutdown_background();
             return ended;
         }

@@ -58,7 +58,7 @@ pub struct Configuration {
     pub host: String,
     /// Who may have which token.
     pub rules: Vec<Rule>,
-    /// What was decided that the operator may not expect.
+    /// The notices say what was decided that the operator may not expect.
     pub notices: Vec<String>,
 }
 
@@ -173,7 +173,7 @@ impl Reader {
             ttl = self.parsed(t.text("ttl"), text::whole_seconds);
             starts_per_minute = t.number("starts_per_minute");
             if starts_per_minute == Some(0) {
-                let text = "`starts_per_minute` in [mint]: with 0 nobody could start";
+                let text = "`starts_per_minute` in [mint]: with 0 no container could start";
                 self.mistake(None, text);
             }
             role = self.parsed(t.text("role"), role_name);
@@ -244,7 +244,7 @@ impl Reader {
             self.mistake(Some(place), text);
         }
         if rules.is_empty() && self.mistakes.is_empty() {
-            self.mistake(None, "no [[allow]]: nobody could have a token");
+            self.mistake(None, "no [[allow]]: no container could have a token");
         }
         root.finish(&mut self.mistakes);
         Some(Configuration {
@@ -348,7 +348,7 @@ impl Reader {
             self.mistake(here, "[[allow]] needs `environments`");
         }
         if images.is_empty() && digests.is_empty() {
-            let text = "[[allow]] needs `images` or `digests`: labels alone can be set by whoever starts a container";
+            let text = "[[allow]] needs `images` or `digests`: labels alone can be set by any caller who starts a container";
             self.mistake(here, text);
         }
         if command.is_none() && !(variables.is_empty() && mounts.is_empty()) {

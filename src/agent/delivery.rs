@@ -16,7 +16,7 @@
 //!
 //! Nothing that exists in the container is ever opened for reading or writing: a FIFO cannot hold the agent up.
 //!
-//! What remains: a container that may handle page faults itself (userfaultfd or FUSE, which Docker's default profile
+//! A container that may handle page faults itself (userfaultfd or FUSE, which Docker's default profile
 //! forbids) can hold the lock of its own directory for as long as it likes, and so its own delivery. The caller must
 //! spend a thread on a container and not wait for it with all others. A tmpfs that two containers share without the host's
 //! first process seeing it, for instance where the engine has mounts of its own, is not recognised.
@@ -83,7 +83,7 @@ impl Target {
     }
 }
 
-/// Checks a path that may come from a container's label, so from whoever may start one.
+/// Checks a path that may come from a container's label, so from any caller who may start one.
 pub fn target(path: &str) -> Result<Target, Error> {
     let unusable = |reason| {
         Err(Error::UnusablePath {
@@ -212,7 +212,7 @@ fn walk(process: &Process, target: &Target) -> Result<OwnedFd, Error> {
             kind: last.kind.to_owned(),
         });
     }
-    // Whoever has another part of it, or the whole elsewhere, reads the token.
+    // A container that has another part of it, or the whole elsewhere, reads the token.
     if last.root != "/" || is_hosts(&last) {
         return Err(Error::SharedTmpfs { path });
     }
@@ -235,7 +235,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Writes a file that has no name yet: nobody in the container can open, swap or see it, and it goes with its descriptor.
+    /// Writes a file that has no name yet: no process of the container can open, swap or see it, and it goes with its descriptor.
     fn write(&self, token: &[u8], owner: Owner) -> Result<File, Error> {
         let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         let file = openat2(self.directory, ".", how(flags)).map_err(|errno| self.failed(errno))?;
@@ -276,7 +276,7 @@ impl Place<'_> {
         self.link(file, &hidden)
             .map_err(|errno| self.failed(errno))?;
         let renamed = renameat(self.directory, hidden.as_str(), self.directory, self.name);
-        // Also after a success: rename(2) does nothing if somebody made both names lead to the one file.
+        // Also after a success: rename(2) does nothing if a process made both names lead to the one file.
         let _ = unlinkat(self.directory, hidden.as_str(), UnlinkatFlags::NoRemoveDir);
         renamed.map_err(|errno| match errno {
             Errno::EISDIR => self.occupied("directory"),
@@ -291,7 +291,7 @@ impl Place<'_> {
         };
         let is_it = matches!((fstat(&found), fstat(file)), (Ok(found), Ok(own))
             if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino));
-        // The agent's own file, so nothing of the container's is opened. If it was taken meanwhile, nobody waits any more.
+        // The agent's own file, so nothing of the container's is opened. If it was taken meanwhile, no process waits any more.
         if is_it {
             let path = format!("self/fd/{}", found.as_raw_fd());
             let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
@@ -320,7 +320,7 @@ impl Place<'_> {
         openat2(self.directory, self.name, how)
     }
 
-    /// What has the name now. A mount upon it is not entered: its file system might never answer.
+    /// Finds what has the name now. A mount upon it is not entered: its file system might never answer.
     fn occupant(&self) -> Result<Option<&'static str>, Error> {
         let found = match self.by_name() {
             Ok(found) => found,
@@ -419,7 +419,7 @@ fn failed(path: &str, errno: Errno) -> Error {
         },
         Errno::EOVERFLOW => Error::Denied {
             path,
-            reason: "the tmpfs belongs to a user namespace in which the agent is nobody; such a container can ask through the agent's socket",
+            reason: "the tmpfs belongs to a user namespace in which the agent has no user; such a container can ask through the agent's socket",
         },
         Errno::ENOENT => Error::NoDirectory {
             path,
@@ -437,14 +437,14 @@ fn failed(path: &str, errno: Errno) -> Error {
 }
 
 /// Why a token was not delivered; a symbolic link, something in the file's place, a foreign mount or a shared tmpfs may
-/// be somebody's doing.
+/// be an attacker's doing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
     /// No file of a container may have this path.
     UnusablePath {
         /// As it was given: hostile.
         path: String,
-        /// What is wrong with it.
+        /// The reason why the path is refused.
         reason: &'static str,
     },
     /// The container's process is gone or cannot be looked at.
@@ -453,7 +453,7 @@ pub enum Error {
     NoDirectory {
         /// As far as the way went.
         path: String,
-        /// What is wrong with it.
+        /// The reason why the path is refused.
         reason: &'static str,
     },
     /// A directory on the way is a symbolic link.
@@ -482,7 +482,7 @@ pub enum Error {
     },
     /// The tmpfs is mounted read-only.
     ReadOnly {
-        /// What cannot be written.
+        /// The path that cannot be written.
         path: String,
     },
     /// There is no room.
@@ -492,25 +492,25 @@ pub enum Error {
     },
     /// The agent lacks a right.
     Denied {
-        /// What it may not do anything with.
+        /// The path that the agent may not work with.
         path: String,
-        /// What it lacks.
+        /// The right or the user that the agent lacks.
         reason: &'static str,
     },
     /// Something that is no regular file has the file's name.
     Occupied {
         /// The file.
         path: String,
-        /// What it is.
+        /// The kind of thing that has the name.
         kind: &'static str,
     },
-    /// Its file system took so long that the token was given up.
+    /// The container's file system took so long that the token was given up.
     Slow,
     /// The kernel refused for another reason.
     Failed {
         /// Where.
         path: String,
-        /// Its reason.
+        /// The kernel's reason.
         reason: &'static str,
     },
 }

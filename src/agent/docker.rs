@@ -37,9 +37,9 @@ const LIST_MAX: Duration = Duration::from_secs(60);
 /// Docker did not answer, or not as it should.
 #[derive(Debug)]
 pub struct Error {
-    /// What was asked.
+    /// The question, in a few words.
     pub request: &'static str,
-    /// What went wrong.
+    /// The reason why there is no answer.
     pub cause: Cause,
 }
 
@@ -120,7 +120,7 @@ fn failed(request: &'static str) -> impl Fn(Cause) -> Error {
     move |cause| Error { request, cause }
 }
 
-/// What became of a container.
+/// A change in the life of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// The container runs.
@@ -132,7 +132,7 @@ pub enum Change {
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// What happened.
+    /// The change that happened.
     pub change: Change,
     /// The id of the container.
     pub container: String,

@@ -15,14 +15,14 @@ use crate::vault::TrustError;
 pub enum Error {
     /// The configuration cannot be read.
     Unreadable {
-        /// Its path.
+        /// The file's path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         reason: String,
     },
     /// The configuration is wrong.
     Configuration {
-        /// Its path.
+        /// The file's path.
         path: PathBuf,
         /// All mistakes.
         mistakes: Vec<Mistake>,

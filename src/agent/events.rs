@@ -1,4 +1,4 @@
-//! Docker's events, followed for as long as the agent lives; what happened in a gap is found by looking at everybody.
+//! Docker's events, followed for as long as the agent lives; what happened in a gap is found by looking at every container.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -21,7 +21,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_LAST: Duration = Duration::from_secs(5);
 /// Events are asked for from a little earlier on, so that none falls between two connections.
 const OVERLAP: Duration = Duration::from_secs(2);
-/// Docker drops the events of a reader that is too slow, so everybody is looked at from time to time.
+/// Docker drops the events of a reader that is too slow, so the agent looks at every container from time to time.
 const LOOK: Duration = Duration::from_secs(300);
 /// After a look that failed the next one is soon, and each further one after twice as long.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(30);
 const UNREAD: &str = "unread";
 
 impl Agent {
-    /// Connects, looks at everybody, follows; and again when Docker goes and comes back.
+    /// Connects, looks at every container, follows; and again when Docker goes and comes back.
     pub(super) async fn follow_events(self: &Arc<Self>) {
         let mut pause = PAUSE_FIRST;
         let mut is_said = false;
@@ -146,7 +146,7 @@ impl Agent {
         }
         let agent = Arc::clone(self);
         tokio::spawn(async move {
-            // Else Docker is away, or does not say: everybody is looked at later.
+            // Else Docker is away, or does not say: every container is looked at later.
             if let Ok(found) = agent.inspect(&container).await {
                 agent.end_all_but(&had, found.running().as_ref());
             }

@@ -42,35 +42,35 @@ pub enum Error {
     NotInspected(docker::Error),
     /// The rules do not let it.
     Refused(Refusal),
-    /// Somebody said `revoke`, and nobody said `allow` since.
+    /// An operator said `revoke`, and none has said `allow` since.
     Blocked(Selector),
-    /// It starts too often.
+    /// The container starts too often.
     RateLimited {
         /// How often it may.
         per_minute: u32,
     },
-    /// It has one already.
+    /// The container has a token already.
     HasToken,
-    /// It asked at the socket and its token goes into a file, or the reverse.
+    /// The container asked at the socket and its token goes into a file, or the reverse.
     WrongWay,
-    /// It wants its token where it cannot be.
+    /// The container wants its token where no token can be.
     Place(delivery::Error),
-    /// It has ended.
+    /// The container has ended.
     Process(process::Error),
     /// No token could be minted for as long as it waits.
     Mint(Trouble),
-    /// What Vault minted has no accessor, so that nobody could revoke it.
+    /// The token that Vault minted has no accessor, so that no operator could revoke it.
     NoAccessor {
         /// The token role.
         role: String,
     },
-    /// It ended while its token was on the way.
+    /// The container ended while its token was on the way.
     Ended,
-    /// The register cannot be written: a token that nobody could revoke is not handed out.
+    /// The register cannot be written: a token that the agent could not revoke later is not handed out.
     Register(register::Error),
-    /// It did not get it.
+    /// The container did not get its token.
     Delivery(delivery::Error),
-    /// It hung up before its answer, or did not read it.
+    /// The container hung up before its answer, or did not read it.
     CallerGone,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Display for Error {
             Error::Refused(refusal) => refusal.fmt(f),
             Error::Blocked(selector) => write!(
                 f,
-                "tokens of {selector} were revoked, and nobody has said `anteroom-agent allow` since"
+                "tokens of {selector} were revoked, and no operator has said `anteroom-agent allow` since"
             ),
             Error::RateLimited { per_minute } => {
                 write!(f, "it starts more than {per_minute} times in a minute")
@@ -124,7 +124,7 @@ impl fmt::Display for Error {
             Error::Mint(trouble) => trouble.fmt(f),
             Error::NoAccessor { role } => write!(
                 f,
-                "the token role {role} makes tokens without an accessor, as batch tokens are, which nobody could revoke"
+                "the token role {role} makes tokens without an accessor, as batch tokens are, which no operator could revoke"
             ),
             Error::Ended => f.write_str("it ended while its token was on the way"),
             Error::Register(error) => error.fmt(f),
@@ -140,7 +140,7 @@ impl std::error::Error for Error {}
 pub(super) enum Found {
     /// Docker said that it starts.
     ByEvent,
-    /// It was among those that run.
+    /// The container was among those that run.
     InList,
 }
 
@@ -148,7 +148,7 @@ pub(super) enum Found {
 pub(super) enum Way<'a> {
     /// Through its file system.
     Files,
-    /// It asks at the socket.
+    /// The container asks at the socket.
     Socket(&'a mut UnixStream),
 }
 
@@ -272,7 +272,7 @@ impl Agent {
             vault: Some(self.vault.clone()),
             unknown_to: None,
         });
-        // Somebody may have said `revoke` while Vault was asked.
+        // An operator may have said `revoke` while Vault was asked.
         let blocked = self.register.blocked(&app, &environment, &claim.container);
         if let Some(selector) = blocked {
             self.end(|entry| entry.accessor == accessor);
@@ -298,7 +298,7 @@ impl Agent {
         });
         match delivered {
             Ok(()) => self.register.delivered(&accessor),
-            // Nobody will use it.
+            // The container will not use it.
             Err(_) => self.end(|entry| entry.accessor == accessor),
         }
         delivered.map(|()| {
@@ -411,7 +411,7 @@ impl Agent {
     }
 
     fn tell_not_inspected(&self, container: &str, error: docker::Error) {
-        // When it is back everybody is looked at.
+        // When Docker is back every container is looked at.
         if self.engine().is_none() {
             return;
         }
@@ -457,7 +457,7 @@ impl Agent {
     }
 }
 
-/// What a container has.
+/// The token that a container got, and for whom.
 pub(super) struct Issued {
     identity: Identity,
     user: String,

@@ -1,4 +1,4 @@
-//! What Prometheus reads: counters of what was done, and how it stands now.
+//! The metrics that Prometheus reads: counters of what was done, and how it stands now.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -145,7 +145,7 @@ impl Metrics {
         );
         registry.register(
             "blocks",
-            "Identities for which nothing is minted since somebody said revoke",
+            "Identities for which nothing is minted since an operator said revoke",
             gauges.blocks.clone(),
         );
         registry.register(

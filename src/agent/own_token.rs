@@ -23,7 +23,7 @@ use crate::wrapping_token::{self, Source, WrappingToken};
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How much longer than the token that there is another one must live: an end is known to the second.
 const LONGER: Duration = Duration::from_secs(5);
-/// How often somebody looks whether the token was revoked.
+/// How often the agent looks whether its token was revoked.
 const LOOK: Duration = Duration::from_secs(30);
 /// Between two attempts to have a token again.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -34,18 +34,18 @@ const PAUSE_LAST: Duration = Duration::from_secs(30);
 pub enum Error {
     /// A file cannot be used.
     File {
-        /// What should be in it.
+        /// The thing that should be in the file.
         what: &'static str,
-        /// Its path.
+        /// The file's path.
         path: String,
-        /// What is wrong with it.
+        /// The reason why the file is refused.
         reason: String,
     },
-    /// Its wrapping token cannot be taken.
+    /// The agent's wrapping token cannot be taken.
     WrappingToken(wrapping_token::Error),
-    /// What was in the wrapping token is no token.
+    /// The wrapping token held something else than a token.
     Unwrap {
-        /// What was found instead.
+        /// The thing that was found instead.
         reason: String,
     },
     /// Whether its wrapping token was unwrapped is not known.
@@ -117,17 +117,17 @@ pub struct OwnToken {
     state: Mutex<State>,
     /// Locked for as long as a login takes.
     kept: Arc<Mutex<Option<Kept>>>,
-    /// Somebody was denied something: is the token still there?
+    /// A request was denied: is the token still there?
     doubt: tokio::sync::Notify,
     /// There is a token, or another one.
     accepted: tokio::sync::Notify,
 }
 
-/// What cannot be had a second time, between its coming and its use.
+/// A thing that cannot be had a second time, between its coming and its use.
 enum Kept {
-    /// Its file is gone, and Vault could not be asked about it yet.
+    /// A wrapping token whose file is gone, and Vault could not be asked about it yet.
     WrappingToken(WrappingToken),
-    /// A token that nobody works with yet: it may be that Vault could not be asked how long it lives.
+    /// A token that no task works with yet: it may be that Vault could not be asked how long it lives.
     Session(Box<Session>),
 }
 
@@ -422,7 +422,7 @@ impl OwnToken {
         }
     }
 
-    /// Revokes a token that is not used any more, once nobody waits for an answer to it.
+    /// Revokes a token that is not used any more, once no request waits for its answer.
     fn give_up(&self, session: Arc<Session>) {
         if !self.login.is_for_the_agent_alone() {
             return;
@@ -439,7 +439,7 @@ impl OwnToken {
         });
     }
 
-    /// Revokes what the agent got for itself, for at most so long; nobody asks Vault for anything afterwards.
+    /// Revokes what the agent got for itself, for at most so long; no task asks Vault for anything afterwards.
     ///
     /// A token that lies in a file stays: the next agent reads it.
     pub async fn end(&self, budget: Duration) {
@@ -494,7 +494,7 @@ impl OwnToken {
 }
 
 impl Login {
-    /// Nobody else has the token that comes of it, nor can have it later.
+    /// Whether only the agent has the token that comes of the login, now and later.
     fn is_for_the_agent_alone(&self) -> bool {
         !matches!(self, Login::File(_))
     }

@@ -58,12 +58,12 @@ pub struct Peer {
     pub innermost: String,
 }
 
-/// Whom a process acts as, in the host's ids.
+/// The user and group that a process acts as, in the host's ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its user.
+    /// The process's user.
     pub uid: Uid,
-    /// Its group.
+    /// The process's group.
     pub gid: Gid,
 }
 
@@ -73,7 +73,7 @@ impl Process {
     /// `proc` is the procfs that has the number: `/proc`, or wherever an agent in a container has the host's.
     pub fn open(proc: &Path, pid: i32, container: &str) -> Result<Process, Error> {
         let process = Process::bind(open_procfs(proc)?, pid)?;
-        // The number may have been given away between Docker's word and the open. Whoever has it now is found out here.
+        // The number may have been given away between Docker's word and the open. The process that has it now is found out here.
         if innermost(&process.cgroup()?) != Some(container) {
             return Err(match process.is_alive() {
                 true => Error::NotItsContainer {
@@ -92,7 +92,7 @@ impl Process {
     ///
     /// The kernel recorded who called connect(2) and says so by a pidfd (SO_PEERPIDFD, Linux 6.5), which cannot come to mean
     /// another. A kernel that does not know it names the number alone (SO_PEERCRED). Then a caller may end right after
-    /// its connect and leave the connection to an accomplice, while its number goes to somebody else. If that one started
+    /// its connect and leave the connection to an accomplice, while its number goes to another process. If that one started
     /// after this call it is refused. What remains is the time between connect and this call: an accomplice that gets the
     /// number to go round to a process of another container just then is answered as that container. Accept at once, or
     /// run on Linux 6.5.
@@ -131,7 +131,7 @@ impl Process {
     fn of_pidfd(procfs: OwnedFd, pidfd: &OwnedFd) -> Result<Process, Error> {
         let pid = visible(fdinfo(procfs.as_fd(), pidfd.as_fd(), "Pid:")?)?;
         let process = Process::bind(procfs, pid)?;
-        // Its owner had the number before the open and has it after: nobody else can have had it in between.
+        // Its owner had the number before the open and has it after: no other process can have had it in between.
         match fdinfo(process.proc.as_fd(), pidfd.as_fd(), "Pid:")? == i64::from(pid) {
             true => Ok(process),
             false => Err(Error::Gone { pid }),
@@ -146,7 +146,7 @@ impl Process {
         let credentials = getsockopt(stream, sockopt::PeerCredentials)
             .map_err(|errno| unreadable("the socket's other end", errno))?;
         let pid = visible(i64::from(credentials.pid()))?;
-        // The number is one of the agent's own namespace. In another's procfs it is somebody else's.
+        // The number is one of the agent's own namespace. In another's procfs it is another process's.
         let own = readlinkat(&procfs, "self").map_err(|errno| unreadable("self", errno))?;
         if own.to_str() != Some(getpid().to_string().as_str()) {
             return Err(Error::OtherNamespace);
@@ -178,7 +178,7 @@ impl Process {
         self.pid
     }
 
-    /// Whom it acts as now: what a file must belong to for it to read it.
+    /// The user and group that the process acts as now: a file must belong to them for the process to read it.
     pub fn owner(&self) -> Result<Owner, Error> {
         let status = self.read("status", FILE_MAX)?;
         if !lives(&status) {
@@ -366,7 +366,7 @@ fn read(directory: BorrowedFd<'_>, name: &str, limit: u64) -> Result<String, Err
     }
 }
 
-/// What the kernel says of one of the agent's own descriptors.
+/// The kernel's word on one of the agent's own descriptors.
 fn fdinfo(proc: BorrowedFd<'_>, descriptor: BorrowedFd<'_>, key: &str) -> Result<i64, Error> {
     let path = format!("self/fdinfo/{}", descriptor.as_raw_fd());
     let text = read(proc, &path, FILE_MAX).map_err(|errno| unreadable(&path, errno))?;
@@ -423,7 +423,7 @@ fn unreadable(what: &str, errno: Errno) -> Error {
 /// Why a process is not the one that was meant, or cannot be looked at.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
-    /// It has ended, whoever may have its number now.
+    /// The process has ended, whichever other process may have its number now.
     Gone {
         /// The number it had; 0 where it was gone before that was known.
         pid: i32,
@@ -444,7 +444,7 @@ pub enum Error {
     OtherNamespace,
     /// The kernel does not say what has to be known.
     Unreadable {
-        /// What was asked for.
+        /// The file or answer that was asked for.
         what: String,
         /// Why there is no answer.
         reason: String,

@@ -1,4 +1,4 @@
-//! What was handed out and is not taken back yet: accessors, never a token. It outlives the agent.
+//! The register says what was handed out and is not taken back yet: accessors, never a token. The file outlives the agent.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -35,11 +35,11 @@ impl fmt::Display for Place {
 /// One token, from its minting until its revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// By which the client token is revoked.
+    /// The accessor by which the client token is revoked.
     pub accessor: String,
     /// The container's id.
     pub container: String,
-    /// Its start, as nanoseconds since 1970: each start has a token of its own.
+    /// The container's start, as nanoseconds since 1970: each start has a token of its own.
     pub started: i64,
     /// The service.
     pub app: String,
@@ -47,7 +47,7 @@ pub struct Entry {
     pub environment: String,
     /// The container has it.
     pub delivered: bool,
-    /// Nobody may use it any more: it is to be revoked.
+    /// The container may not use the token any more: the agent is to revoke it.
     pub over: bool,
     /// The Vault that minted the token; a register of an earlier version does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// It names this one.
+    /// Whether the selector names this container.
     pub fn covers(&self, app: &str, environment: &str, container: &str) -> bool {
         let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|w| w == found);
         is(&self.app, app)
@@ -141,7 +141,7 @@ impl fmt::Display for Selector {
             }
         }
         match any {
-            true => f.write_str("everybody"),
+            true => f.write_str("every service"),
             false => Ok(()),
         }
     }
@@ -150,16 +150,16 @@ impl fmt::Display for Selector {
 /// The register cannot be kept.
 #[derive(Debug)]
 pub enum Error {
-    /// Its file cannot be read or written.
+    /// The register's file cannot be read or written.
     File {
-        /// Its path.
+        /// The file's path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         reason: String,
     },
     /// Another agent keeps it.
     Kept {
-        /// Its path.
+        /// The file's path.
         path: PathBuf,
     },
 }
@@ -189,7 +189,7 @@ struct Content {
 pub struct Register {
     path: PathBuf,
     state: Mutex<State>,
-    /// The last change that is in the file; whoever holds this writes.
+    /// The last change that is in the file; the task that holds this writes.
     saved: tokio::sync::Mutex<u64>,
     #[expect(dead_code, reason = "it is held, not used")]
     lock: Flock<std::fs::File>,
@@ -202,7 +202,7 @@ struct State {
 }
 
 impl Register {
-    /// Opens it, and keeps everybody else from doing so (flock(2)).
+    /// Opens the register, and keeps every other agent from doing so (flock(2)).
     pub fn open(path: &Path) -> Result<Register, Error> {
         let failed = |reason: io::Error| Error::File {
             path: path.to_owned(),
@@ -295,7 +295,7 @@ impl Register {
         self.change(|content| content.entries.push(entry));
     }
 
-    /// Its container has it.
+    /// Notes that the container has its token.
     pub fn delivered(&self, accessor: &str) {
         self.change(|content| {
             for entry in &mut content.entries {
@@ -304,7 +304,7 @@ impl Register {
         });
     }
 
-    /// Those are to be revoked; returns how many are so for the first time.
+    /// Marks the tokens for which `is_over` holds as to be revoked; returns how many are so for the first time.
     pub fn end(&self, is_over: impl Fn(&Entry) -> bool) -> usize {
         self.change(|content| {
             let ended = content.entries.iter_mut();
@@ -433,7 +433,7 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
     file.write_all(&serde_json::to_vec(content)?)?;
     file.sync_data()?;
     std::fs::rename(&new, path)?;
-    // Else a power cut may bring the old one back, and with it whoever was blocked since.
+    // Else a power cut may bring the old one back, without the services that were blocked since.
     let directory = path.parent().unwrap_or(Path::new("/"));
     std::fs::File::open(directory)?.sync_all()
 }
@@ -519,7 +519,7 @@ mod tests {
         assert!(!timeline.includes(&environment) && timeline.overlaps(&environment));
         assert!(longer.overlaps(&container) && container.overlaps(&timeline));
         assert!(!production.overlaps(&selector(None, Some("staging"))));
-        assert_eq!(all.to_string(), "everybody");
+        assert_eq!(all.to_string(), "every service");
         assert_eq!(
             production.to_string(),
             "app timeline, environment production"

@@ -35,7 +35,7 @@ pub(super) enum Listener {
     None,
     /// On a loopback address.
     Tcp(TcpListener),
-    /// On a socket for everybody on this host.
+    /// On a socket for every user of this host.
     Unix(Socket),
 }
 

@@ -14,7 +14,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// It may be done later: Vault is away, or the agent's token is.
+    /// Whether the request may succeed later: Vault is away, or the agent's token is.
     pub fn may_pass(&self) -> bool {
         match self {
             Trouble::NoToken => true,
@@ -70,12 +70,12 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// What a failed request says of whether Vault is there.
+/// A failed request's word on whether Vault is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// It is not, or something else answers in its place.
+    /// Vault is not there, or something else answers in its place.
     Away,
-    /// It answers, whatever it says to this request.
+    /// Vault answers, whatever it says to this request.
     There,
     /// Nothing: it was not asked.
     NotAsked,

@@ -142,7 +142,7 @@ fn revoke_names_an_app_an_environment_a_container_or_all() {
     // What is narrower does not undo it, and says so.
     let outcome = agent.command(&["allow", "--app", &two.app]);
     assert_ne!(outcome.code, 0, "{outcome:#?}");
-    assert!(outcome.stdout.contains("everybody"), "{outcome:#?}");
+    assert!(outcome.stdout.contains("every service"), "{outcome:#?}");
     restart(&containers[2]);
     assert_blocked(&agent, &containers[2], 2);
     let outcome = agent.command(&["allow", "--all"]);

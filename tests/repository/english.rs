@@ -20,8 +20,7 @@ const BANNED: [&str; 5] = [
 const PRONOUNS: [&str; 8] = ["It", "Its", "That", "Those", "What", "Whom", "By", "With"];
 
 /// Modules and pages that still have such sentences. The list only shrinks: an entry without any fails.
-const UNCLEAN: [&str; 6] = [
-    "src/agent",
+const UNCLEAN: [&str; 5] = [
     "src/error",
     "src/keeper",
     "src/mint",
