@@ -172,7 +172,7 @@ impl Agent {
         let out = agent.register.count().0 as u64;
         let saved = agent.register.save().await;
         let left = until.saturating_duration_since(Instant::now());
-        agent.own_token.end(left).await;
+        agent.own_token.shut_down(left).await;
         let fields = [("tokens_out", Value::Number(out))];
         agent
             .log
@@ -182,7 +182,7 @@ impl Agent {
 
     /// Has a token of its own, now and later.
     async fn keep_token(&self) {
-        let term = self.own_token.begin().await;
+        let term = self.own_token.acquire().await;
         let fields = [
             ("tokens_out", Value::Number(self.register.count().0 as u64)),
             ("blocks", Value::Number(self.register.blocks() as u64)),
@@ -197,7 +197,7 @@ impl Agent {
             }
         };
         tokio::select! {
-            () = self.own_token.keep(term) => {}
+            () = self.own_token.run(term) => {}
             () = wake => {}
         }
     }

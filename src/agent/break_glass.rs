@@ -230,9 +230,10 @@ pub fn run(
     let mut left = None;
     let mut take = |line: Line| {
         left = line.left.or(left);
-        match line.text.is_empty() {
-            true => Ok(()),
-            false => print(&sanitised(&line.text, 1024)).map_err(failed),
+        if line.text.is_empty() {
+            Ok(())
+        } else {
+            print(&sanitised(&line.text, 1024)).map_err(failed)
         }
     };
     match Connection::connect(&configuration.control) {
@@ -294,13 +295,13 @@ fn alone(
     let work = async {
         // A block holds without a token too.
         if let (Order::Revoke { .. }, true) = (&order, may_log_in)
-            && let Err(error) = agent.own_token.begin_now().await
+            && let Err(error) = agent.own_token.acquire_now().await
         {
             log.event(Level::Error, "own_token_lost", &error.to_string(), &[]);
         }
         agent.obey(order, &say).await;
         drop(say);
-        agent.own_token.end(super::FINISH).await;
+        agent.own_token.shut_down(super::FINISH).await;
     };
     let tell = async {
         while let Some(line) = said.recv().await {

@@ -90,9 +90,10 @@ pub struct Who {
 
 fn container(text: &str) -> Result<String, String> {
     let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    match (12..=64).contains(&text.len()) && text.chars().all(is_hex) {
-        true => Ok(text.to_owned()),
-        false => Err("a container's id has 12 to 64 hexadecimal digits".to_owned()),
+    if (12..=64).contains(&text.len()) && text.chars().all(is_hex) {
+        Ok(text.to_owned())
+    } else {
+        Err("a container's id has 12 to 64 hexadecimal digits".to_owned())
     }
 }
 

@@ -380,9 +380,10 @@ impl Reader {
             users,
             networks,
             role: own_role.unwrap_or_else(|| role.to_owned()),
-            delivery: match through_socket {
-                true => Delivery::Socket,
-                false => Delivery::File(token_path),
+            delivery: if through_socket {
+                Delivery::Socket
+            } else {
+                Delivery::File(token_path)
             },
         };
         Some((rule, is_named))
@@ -390,16 +391,20 @@ impl Reader {
 }
 
 fn absolute(text: &str) -> Result<PathBuf, String> {
-    match text.starts_with('/') {
-        true => Ok(text.into()),
-        false => Err("a path here begins with `/`".to_owned()),
+    if text.starts_with('/') {
+        Ok(text.into())
+    } else {
+        Err("a path here begins with `/`".to_owned())
     }
 }
 
 fn short(text: &str) -> Result<Duration, String> {
-    text::whole_seconds(text).and_then(|ttl| match ttl <= WRAP_TTL {
-        true => Ok(ttl),
-        false => Err("a wrapping token lives 30 s at the most".to_owned()),
+    text::whole_seconds(text).and_then(|ttl| {
+        if ttl <= WRAP_TTL {
+            Ok(ttl)
+        } else {
+            Err("a wrapping token lives 30 s at the most".to_owned())
+        }
     })
 }
 
@@ -420,19 +425,21 @@ fn token_path_of(text: &str) -> Result<String, String> {
 }
 
 fn label_name(text: &str) -> Result<String, String> {
-    match !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
-        true => Ok(text.to_owned()),
-        false => Err("a label's name is not empty and holds visible ASCII alone".to_owned()),
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("a label's name is not empty and holds visible ASCII alone".to_owned())
     }
 }
 
 fn image(text: &str) -> Result<String, String> {
-    match repository(text) == text && !text.is_empty() {
-        true => Ok(text.to_owned()),
-        false => Err(format!(
+    if repository(text) == text && !text.is_empty() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
             "an image is named without tag and digest, as in `{}`; `digests` pins its content",
             repository(text).escape_default()
-        )),
+        ))
     }
 }
 
@@ -445,9 +452,10 @@ fn command(text: &str) -> Result<Command, String> {
 }
 
 fn variable(text: &str) -> Result<String, String> {
-    match text.is_empty() || text.contains('=') {
-        false => Ok(text.to_owned()),
-        true => Err("a variable is named without its value".to_owned()),
+    if text.is_empty() || text.contains('=') {
+        Err("a variable is named without its value".to_owned())
+    } else {
+        Ok(text.to_owned())
     }
 }
 
@@ -455,18 +463,20 @@ fn variable(text: &str) -> Result<String, String> {
 fn mount(text: &str) -> Result<String, String> {
     let place = cleaned(text).filter(|place| *place == text);
     let place = place.ok_or("a place here begins with `/`, and has no empty, `.` or `..` part")?;
-    match is_within(MANIFEST, place) {
-        false => Ok(place.to_owned()),
-        true => Err(format!("what is mounted there hides {}", MANIFEST)),
+    if is_within(MANIFEST, place) {
+        Err(format!("what is mounted there hides {}", MANIFEST))
+    } else {
+        Ok(place.to_owned())
     }
 }
 
 fn digest(text: &str) -> Result<String, String> {
     let hex = text.strip_prefix("sha256:").unwrap_or_default();
     let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    match hex.len() == 64 && hex.chars().all(is_hex) {
-        true => Ok(text.to_owned()),
-        false => Err("a digest is `sha256:` and 64 hexadecimal digits".to_owned()),
+    if hex.len() == 64 && hex.chars().all(is_hex) {
+        Ok(text.to_owned())
+    } else {
+        Err("a digest is `sha256:` and 64 hexadecimal digits".to_owned())
     }
 }
 
@@ -496,9 +506,10 @@ fn listener(text: &str) -> Result<Listen, String> {
         "a listener is an address and a port, as in `127.0.0.1:9180`, or `unix:` and a path"
             .to_owned()
     })?;
-    match address.ip().is_loopback() {
-        true => Ok(Listen::Tcp(address)),
-        false => Err("metrics are for this host: listen on a loopback address".to_owned()),
+    if address.ip().is_loopback() {
+        Ok(Listen::Tcp(address))
+    } else {
+        Err("metrics are for this host: listen on a loopback address".to_owned())
     }
 }
 

@@ -61,9 +61,10 @@ pub fn make(configuration: &Configuration) -> Result<(), Vec<Missing>> {
             });
         }
     }
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(missing),
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(missing)
     }
 }
 

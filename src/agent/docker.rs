@@ -246,9 +246,10 @@ impl Engine {
                 running.add(object);
             }
         }
-        match objects.is_whole_array() {
-            true => Ok(running),
-            false => Err(unreadable("the list is not whole".to_owned())),
+        if objects.is_whole_array() {
+            Ok(running)
+        } else {
+            Err(unreadable("the list is not whole".to_owned()))
         }
     }
 

@@ -371,9 +371,10 @@ impl Agent {
                 }
                 Err(trouble) => {
                     // A denial may mean that the agent's own token has ended: then it has another one a moment later.
-                    let is_worth = match trouble.is_denial() {
-                        true => first.elapsed() < DENIALS_MAX,
-                        false => trouble.may_pass() && first.elapsed() < AGE_MAX,
+                    let is_worth = if trouble.is_denial() {
+                        first.elapsed() < DENIALS_MAX
+                    } else {
+                        trouble.may_pass() && first.elapsed() < AGE_MAX
                     };
                     if !is_worth {
                         return Err(Error::Mint(trouble));
@@ -431,15 +432,12 @@ impl Agent {
         labels: Option<&(String, String)>,
         error: &Error,
     ) {
-        let (name, beginning) = match error.is_late() {
-            true => {
-                self.metrics.undelivered(error.reason());
-                ("undelivered", "the container did not get its token")
-            }
-            false => {
-                self.metrics.refused(error.reason());
-                ("refused", "the container gets no token")
-            }
+        let (name, beginning) = if error.is_late() {
+            self.metrics.undelivered(error.reason());
+            ("undelivered", "the container did not get its token")
+        } else {
+            self.metrics.refused(error.reason());
+            ("refused", "the container gets no token")
         };
         let mut fields = vec![
             ("reason", Value::Text(error.reason())),

@@ -237,24 +237,24 @@ impl OwnToken {
     }
 
     /// Gets the first token, however long that takes.
-    pub async fn begin(&self) -> Term {
-        match self.begin_now().await {
+    pub async fn acquire(&self) -> Term {
+        match self.acquire_now().await {
             Ok(term) => term,
             // That Vault is away was said, and says nothing of the token.
             Err(error) if error.is_outage() => self.log_in_at_last(None).await,
-            Err(error) => self.again(&error.to_string()).await,
+            Err(error) => self.reacquire(&error.to_string()).await,
         }
     }
 
     /// Gets the first token, or says why there is none.
-    pub async fn begin_now(&self) -> Result<Term, Error> {
+    pub async fn acquire_now(&self) -> Result<Term, Error> {
         let (session, term) = self.log_in().await?;
-        self.accept(session, &term);
+        self.install(session, &term);
         Ok(term)
     }
 
     /// Renews the token for as long as the agent lives, and gets another one when it is lost.
-    pub async fn keep(&self, mut term: Term) {
+    pub async fn run(&self, mut term: Term) {
         loop {
             let left = term.due.saturating_sub(moment());
             let pause = match term.step {
@@ -266,7 +266,7 @@ impl OwnToken {
                 () = self.doubt.notified() => {}
             }
             if let Err(reason) = self.look_after(&mut term).await {
-                term = self.again(&reason).await;
+                term = self.reacquire(&reason).await;
             }
         }
     }
@@ -294,12 +294,12 @@ impl OwnToken {
                     Ok((session, fresh))
                         if fresh.end > term.end + LONGER || fresh.step == Step::Nothing =>
                     {
-                        self.accept(session, &fresh);
+                        self.install(session, &fresh);
                         *term = fresh;
                     }
                     // What there is goes on for as long as it lives.
                     Ok((session, _)) => {
-                        self.give_up(Arc::new(session));
+                        self.revoke_later(Arc::new(session));
                         term.retry_later(now, chance());
                     }
                     Err(error) => {
@@ -333,9 +333,10 @@ impl OwnToken {
                     }
                     term.retry_later(now, chance());
                 }
-                match term.step != Step::Nothing && term.left(now).is_zero() {
-                    true => Err(format!("its life is over; {trouble}")),
-                    false => Ok(()),
+                if term.step != Step::Nothing && term.left(now).is_zero() {
+                    Err(format!("its life is over; {trouble}"))
+                } else {
+                    Ok(())
                 }
             }
         }
@@ -358,8 +359,8 @@ impl OwnToken {
     }
 
     /// The token is lost: says so, and tries to have another one until there is one.
-    async fn again(&self, reason: &str) -> Term {
-        self.forget();
+    async fn reacquire(&self, reason: &str) -> Term {
+        self.discard();
         let text = format!(
             "the agent has no token of its own ({reason}); no token is minted or revoked until it has another one"
         );
@@ -373,7 +374,7 @@ impl OwnToken {
         loop {
             match self.log_in().await {
                 Ok((session, term)) => {
-                    self.accept(session, &term);
+                    self.install(session, &term);
                     if said.is_some() {
                         let text = "the agent has a token again";
                         self.log.event(Level::Info, "own_token_back", text, &[]);
@@ -396,7 +397,7 @@ impl OwnToken {
     }
 
     /// From now on Vault is asked with this token.
-    fn accept(&self, session: Session, term: &Term) {
+    fn install(&self, session: Session, term: &Term) {
         let replaced = {
             let mut state = self.state();
             let replaced = state.take();
@@ -405,13 +406,13 @@ impl OwnToken {
             replaced
         };
         if let Some(replaced) = replaced {
-            self.give_up(replaced);
+            self.revoke_later(replaced);
         }
         self.accepted.notify_one();
     }
 
     /// The token is lost.
-    fn forget(&self) {
+    fn discard(&self) {
         let lost = self.state().take();
         match lost {
             // Perhaps it was denied the look alone, and would live on unseen; that it is gone is no news.
@@ -423,7 +424,7 @@ impl OwnToken {
     }
 
     /// Revokes a token that is not used any more, once no request waits for its answer.
-    fn give_up(&self, session: Arc<Session>) {
+    fn revoke_later(&self, session: Arc<Session>) {
         if !self.login.is_for_the_agent_alone() {
             return;
         }
@@ -442,7 +443,7 @@ impl OwnToken {
     /// Revokes what the agent got for itself, for at most so long; no task asks Vault for anything afterwards.
     ///
     /// A token that lies in a file stays: the next agent reads it.
-    pub async fn end(&self, budget: Duration) {
+    pub async fn shut_down(&self, budget: Duration) {
         if !self.login.is_for_the_agent_alone() {
             return;
         }
@@ -517,13 +518,15 @@ fn log_in(client: Client, login: &Login, kept: &mut Option<Kept>, log: Log) -> R
         }
         Err(error) => {
             let is_denied = error.class() == Class::Denied;
-            match login.is_for_the_agent_alone() {
-                // The next look would be denied as well; it may not even be permitted to end.
-                true if is_denied => drop(session.revoke_self(ANSWER_MAX)),
-                true => *kept = Some(Kept::Session(Box::new(session))),
-                // The next time there may be another one in the file.
-                false => {}
+            if login.is_for_the_agent_alone() {
+                if is_denied {
+                    // The next look would be denied as well; it may not even be permitted to end.
+                    drop(session.revoke_self(ANSWER_MAX));
+                } else {
+                    *kept = Some(Kept::Session(Box::new(session)));
+                }
             }
+            // Else the next time there may be another one in the file.
             Err(error.into())
         }
     }

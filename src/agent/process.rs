@@ -75,13 +75,14 @@ impl Process {
         let process = Process::bind(open_procfs(proc)?, pid)?;
         // The number may have been given away between Docker's word and the open. The process that has it now is found out here.
         if innermost(&process.cgroup()?) != Some(container) {
-            return Err(match process.is_alive() {
-                true => Error::NotItsContainer {
+            return Err(if process.is_alive() {
+                Error::NotItsContainer {
                     pid,
                     container: container.to_owned(),
-                },
+                }
+            } else {
                 // One that has ended is in no cgroup of v1 any more.
-                false => Error::Gone { pid },
+                Error::Gone { pid }
             });
         }
         process.must_live()?;
@@ -132,9 +133,10 @@ impl Process {
         let pid = visible(fdinfo(procfs.as_fd(), pidfd.as_fd(), "Pid:")?)?;
         let process = Process::bind(procfs, pid)?;
         // Its owner had the number before the open and has it after: no other process can have had it in between.
-        match fdinfo(process.proc.as_fd(), pidfd.as_fd(), "Pid:")? == i64::from(pid) {
-            true => Ok(process),
-            false => Err(Error::Gone { pid }),
+        if fdinfo(process.proc.as_fd(), pidfd.as_fd(), "Pid:")? == i64::from(pid) {
+            Ok(process)
+        } else {
+            Err(Error::Gone { pid })
         }
     }
 
@@ -267,9 +269,10 @@ impl Process {
         })?;
         let parent = Process::bind(procfs, pid)?;
         // Its parent before the open and after it: no other process can have had the number in between.
-        match number()? == pid {
-            true => Ok(Some(parent)),
-            false => Err(Error::Gone { pid }),
+        if number()? == pid {
+            Ok(Some(parent))
+        } else {
+            Err(Error::Gone { pid })
         }
     }
 
@@ -312,9 +315,10 @@ impl Process {
     }
 
     fn must_live(&self) -> Result<(), Error> {
-        match self.is_alive() {
-            true => Ok(()),
-            false => Err(Error::Gone { pid: self.pid }),
+        if self.is_alive() {
+            Ok(())
+        } else {
+            Err(Error::Gone { pid: self.pid })
         }
     }
 
@@ -327,9 +331,10 @@ impl Process {
     }
 
     fn failed(&self, what: &str, errno: Errno) -> Error {
-        match errno != Errno::ESRCH && self.is_alive() {
-            true => unreadable(what, errno),
-            false => Error::Gone { pid: self.pid },
+        if errno != Errno::ESRCH && self.is_alive() {
+            unreadable(what, errno)
+        } else {
+            Error::Gone { pid: self.pid }
         }
     }
 }

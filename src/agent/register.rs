@@ -140,9 +140,10 @@ impl fmt::Display for Selector {
                 any = false;
             }
         }
-        match any {
-            true => f.write_str("every service"),
-            false => Ok(()),
+        if any {
+            f.write_str("every service")
+        } else {
+            Ok(())
         }
     }
 }

@@ -32,13 +32,15 @@ impl Agent {
             failed.retain(|accessor, _| over.iter().any(|entry| &entry.accessor == accessor));
             let is_done = self.revoke_some(over, &mut failed).await;
             self.save().await;
-            let wait = match is_done {
-                true => None,
-                false => Some(pause.mul_f64(0.75 + chance() / 2.0)),
+            let wait = if is_done {
+                None
+            } else {
+                Some(pause.mul_f64(0.75 + chance() / 2.0))
             };
-            pause = match is_done {
-                true => PAUSE_FIRST,
-                false => (pause * 2).min(PAUSE_LAST),
+            pause = if is_done {
+                PAUSE_FIRST
+            } else {
+                (pause * 2).min(PAUSE_LAST)
             };
             tokio::select! {
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
@@ -61,9 +63,10 @@ impl Agent {
                 if is_away.load(Ordering::Relaxed) {
                     return (entry, None);
                 }
-                let cause = match entry.delivered {
-                    true => "died",
-                    false => "undelivered",
+                let cause = if entry.delivered {
+                    "died"
+                } else {
+                    "undelivered"
                 };
                 let revoked = self.revoke(&entry, cause, Wanted::ByItsEnd).await;
                 (entry, Some(revoked))
@@ -104,9 +107,10 @@ impl Agent {
         wanted: Wanted,
     ) -> Result<Outcome, Trouble> {
         let _turn = Turn::take(&self.revoking, &entry.accessor).await;
-        match self.register.holds(&entry.accessor) {
-            true => self.revoke_alone(entry, cause, wanted).await,
-            false => Ok(Outcome::Revoked),
+        if self.register.holds(&entry.accessor) {
+            self.revoke_alone(entry, cause, wanted).await
+        } else {
+            Ok(Outcome::Revoked)
         }
     }
 

@@ -178,10 +178,11 @@ impl Agent {
             let has_token = self
                 .register
                 .has(&claim.container, nanoseconds(claim.started));
-            return Err(match has_token {
-                true => refused(&Error::HasToken),
+            return Err(if has_token {
+                refused(&Error::HasToken)
+            } else {
                 // Another task works on it, or has said why not.
-                false => "refused",
+                "refused"
             });
         };
         let issued = self.issue(&claim, labels.clone(), process, Way::Socket(stream));
@@ -225,12 +226,13 @@ enum Unadmitted {
 
 /// The container's first process, if the caller belongs to it.
 fn shared(caller: &Process, first: Process, container: String) -> Result<Process, process::Error> {
-    match caller.shares_container(&first, &container)? {
-        true => Ok(first),
-        false => Err(process::Error::NotItsContainer {
+    if caller.shares_container(&first, &container)? {
+        Ok(first)
+    } else {
+        Err(process::Error::NotItsContainer {
             pid: caller.pid(),
             container,
-        }),
+        })
     }
 }
 

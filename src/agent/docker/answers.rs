@@ -330,9 +330,10 @@ pub fn is_id(text: &str) -> bool {
 }
 
 fn checked_id(id: String) -> Result<String, String> {
-    match is_id(&id) {
-        true => Ok(id),
-        false => Err("its id is not 64 hexadecimal digits".to_owned()),
+    if is_id(&id) {
+        Ok(id)
+    } else {
+        Err("its id is not 64 hexadecimal digits".to_owned())
     }
 }
 

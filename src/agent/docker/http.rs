@@ -157,12 +157,11 @@ pub(super) fn escaped(text: &str) -> String {
 
     let mut escaped = String::new();
     for byte in text.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            true => escaped.push(char::from(byte)),
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
             // Writing to a string does not fail.
-            false => {
-                let _ = write!(escaped, "%{byte:02X}");
-            }
+            let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped

@@ -77,9 +77,10 @@ impl Objects {
             }
             if self.depth == 0 {
                 let bytes = std::mem::take(&mut self.bytes);
-                ended.push(match std::mem::take(&mut self.is_too_large) {
-                    true => Object::TooLarge,
-                    false => Object::Whole(bytes),
+                ended.push(if std::mem::take(&mut self.is_too_large) {
+                    Object::TooLarge
+                } else {
+                    Object::Whole(bytes)
                 });
             }
         }

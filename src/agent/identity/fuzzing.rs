@@ -17,9 +17,10 @@ pub fn labels(input: &[u8]) {
     let name = repository(image);
     assert!(image.contains(name) && !name.contains('@'));
     let pulled = repository(pulled);
-    let origins = match pulled.is_empty() {
-        true => Vec::new(),
-        false => vec![pulled.to_owned()],
+    let origins = if pulled.is_empty() {
+        Vec::new()
+    } else {
+        vec![pulled.to_owned()]
     };
     let claim = Claim {
         container: "0".repeat(64),
