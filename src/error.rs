@@ -176,7 +176,7 @@ impl Error {
         }
     }
 
-    /// PID 1 or the keeper, whichever this process is not, says why.
+    /// Whether another process, PID 1 or the keeper, says why.
     pub fn is_told(&self) -> bool {
         matches!(
             self,
@@ -214,7 +214,7 @@ impl Error {
         }
     }
 
-    /// What to do about it.
+    /// The advice on what to do about the failure.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Error::Usage(_) => {

@@ -22,7 +22,7 @@ pub enum Error {
         /// The accessor that revokes the client token, when it was handed in.
         wrapped_accessor: Option<String>,
     },
-    /// The wrapping token was used up, and no client token was in it.
+    /// The wrapping token was used up, and held no client token.
     NoToken {
         /// The content.
         found: &'static str,

@@ -8,13 +8,13 @@ use std::time::Duration;
 use crate::secret::Secret;
 use crate::system::random;
 
-/// Fills all of it.
+/// Fills the whole slice with random bytes.
 pub fn fill(bytes: &mut [u8]) {
     let filled = random::fill(bytes);
     assert!(filled.is_ok(), "the kernel gives random bytes");
 }
 
-/// As many as are asked for.
+/// Makes an array of random bytes.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     fill(&mut bytes);
@@ -34,12 +34,12 @@ pub fn password() -> Secret {
     )
 }
 
-/// A number from 0 to 1, another one each time and in each container.
+/// A number from 0 to 1, a new one each time and in each container.
 pub fn fraction() -> f64 {
     f64::from(u32::from_ne_bytes(bytes())) / f64::from(u32::MAX)
 }
 
-/// Between the duration and half as much again, so that many containers do not come back at once.
+/// A random time between the duration and half as much again, so that many containers do not come back at once.
 pub fn jitter(duration: Duration) -> Duration {
     duration.mul_f64(1.0 + fraction() / 2.0)
 }

@@ -259,7 +259,7 @@ pub enum Error {
     Source {
         /// The file's path, or `standard input`.
         origin: String,
-        /// What is wrong with it.
+        /// The reason against it.
         reason: String,
     },
     /// Nothing, or no end, came through the pipe or standard input.
@@ -267,38 +267,38 @@ pub enum Error {
         /// The pipe's path, or `standard input`.
         origin: String,
     },
-    /// It was waited for, and did not come.
+    /// The token did not come in the time that the caller gave it.
     InVain {
         /// The path.
         origin: String,
-        /// How long.
+        /// The length of the wait.
         waited: Duration,
-        /// The deadline left no more.
+        /// Whether the deadline cut the wait short.
         is_cut: bool,
-        /// Why what is there, if anything, does not count.
+        /// The reason why the file that is there, if any, does not count.
         reason: &'static str,
     },
-    /// The directory that it should come to is not there, or cannot be watched.
+    /// The directory that the token should come to is not there, or cannot be watched.
     Directory {
-        /// The path at which it was expected.
+        /// The path at which the token was expected.
         path: String,
-        /// Which directory, and what is wrong with it.
+        /// The directory and its mistake.
         reason: String,
     },
-    /// The agent answered, and gave none.
+    /// The agent answered, and gave no token.
     Refused {
         /// The socket's path.
         origin: String,
-        /// What it said.
+        /// The agent's own words.
         reason: String,
     },
     /// A system call failed.
     System(system::Error),
-    /// What was read is no token; the value itself is never shown.
+    /// The text that was read is no token; the value itself is never shown.
     Malformed {
         /// Bytes read.
         length: usize,
-        /// What is wrong with it.
+        /// The reason against it.
         reason: &'static str,
     },
 }

@@ -240,7 +240,7 @@ struct Answer {
     hints: [Words; 2],
 }
 
-/// What the agent makes of a failed request.
+/// The agent's view of a failed request.
 #[cfg_attr(
     not(feature = "agent"),
     expect(dead_code, reason = "the agent's test alone reads this")

@@ -10,34 +10,34 @@ use crate::{config, system, vault};
 /// There is no wrapping token.
 #[derive(Debug)]
 pub enum Error {
-    /// There is nothing to make one with.
+    /// The operator gave no token that a new one could be made with.
     Missing,
-    /// There are two tokens to make it with.
+    /// The operator gave two tokens, and only one can make the new one.
     Ambiguous {
         /// The variable that holds one of them.
         variable: &'static str,
     },
     /// The file with the issuing token cannot be used.
     Source {
-        /// Its path.
+        /// The file's path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason against it.
         reason: String,
     },
-    /// What was read is no token; the value itself is never shown.
+    /// The text that was read is no token; the value itself is never shown.
     Malformed {
         /// The variable or the file's path.
         origin: String,
-        /// What is wrong with it.
+        /// The reason against it.
         reason: &'static str,
     },
-    /// Vault did not make one.
+    /// Vault did not make a wrapping token.
     Vault(vault::Error),
-    /// The token was made, and no one was told of it.
+    /// The token was made, but could not be printed.
     NotPrinted {
-        /// What the system said.
+        /// The system's reason.
         reason: String,
-        /// By which the client token can be revoked.
+        /// The accessor by which the client token can be revoked.
         wrapped_accessor: String,
     },
 }

@@ -76,7 +76,7 @@ enum News {
 }
 
 impl<'a> Watch<'a> {
-    /// Begins to watch: whatever comes after this is noticed.
+    /// Begins to watch, so that no later event is missed.
     pub(super) fn of(path: &'a Path) -> Result<Watch<'a>, Error> {
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
