@@ -53,9 +53,9 @@ pub enum Origin<'a> {
     Samples,
 }
 
-/// What the keeper gets from the process that forks it.
+/// The things that the keeper gets from the process that forks it.
 pub struct Inheritance<'a> {
-    /// What will happen.
+    /// The plan of the start.
     pub config: &'a Config,
     /// The secrets directory, open, and this start's alone.
     pub directory: SecretsDir,
@@ -63,17 +63,17 @@ pub struct Inheritance<'a> {
     pub link: KeeperEnd,
     /// The process that becomes the application, or PID 1 that starts it.
     pub application: Pid,
-    /// What tells the application of a new generation, when that is a command.
+    /// The command that tells the application of a new generation, if one is configured.
     pub on_rotate: Option<Command>,
-    /// The application's.
+    /// The application's umask.
     pub umask: Mode,
-    /// Where to say what happens.
+    /// The log of everything that happens.
     pub log: Log,
-    /// When the start began.
+    /// The moment at which the start began.
     pub began: Instant,
 }
 
-/// Fetches, publishes and reports; then keeps everything fresh until the application has ended, and gives it back.
+/// Fetches, publishes and reports; then keeps everything fresh until the application has ended, and takes it back.
 pub fn run(inheritance: Inheritance<'_>, origin: Origin<'_>) -> Result<(), Error> {
     let Inheritance {
         config,
@@ -118,20 +118,20 @@ pub fn run(inheritance: Inheritance<'_>, origin: Origin<'_>) -> Result<(), Error
     }
 }
 
-/// When the keeper's work was done.
+/// The time at which the keeper's work was done.
 enum Ended {
-    /// What was published stays as it is.
+    /// The published files stay as they are.
     BeforeTheApplication,
-    /// Everything is to be given back.
+    /// The published files are taken back.
     AfterTheApplication,
 }
 
-/// A start: what it goes by and how far it is.
+/// A start: the things that it works with, and how far it is.
 struct Start<'a> {
     config: &'a Config,
     directory: &'a mut SecretsDir,
     link: KeeperEnd,
-    /// The process that becomes the application, or starts it, and what tells of its end.
+    /// The process that becomes the application, or starts it, and the descriptor that tells of its end.
     application: (Pid, Option<Arc<OwnedFd>>),
     on_rotate: Option<&'a Command>,
     umask: Mode,
@@ -141,7 +141,7 @@ struct Start<'a> {
 }
 
 impl<'a> Start<'a> {
-    /// The story of a start, and of what follows it.
+    /// Starts with the secrets of a Vault, and keeps them fresh afterwards.
     fn with_vault(
         mut self,
         vault: &Vault,
@@ -191,12 +191,12 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// The same without a Vault: everything is invented, and nothing has to be kept fresh.
+    /// Starts without a Vault: every secret is invented, and none has to be kept fresh.
     fn without_vault(mut self, generation: Generation) -> Result<Ended, Error> {
         let materials = dry_run::materials(self.config, clock::calendar())?;
         let items = Items::invented(self.config, materials);
         self.steps.mark("samples");
-        // In a container the directory ends with it; elsewhere nobody else tidies up.
+        // In a container the directory ends with the container; elsewhere no other process tidies up.
         let stays = self.directory.is_private()
             && self.config.lifecycle == Lifecycle::Exec
             && self.application.0 != Pid::from_raw(1)
@@ -228,7 +228,7 @@ impl<'a> Start<'a> {
         )?)
     }
 
-    /// Checks the client token and asks for everything that it is for.
+    /// Checks the client token and asks for every secret of the manifest.
     fn fetch(
         &mut self,
         session: &Session,
@@ -332,13 +332,10 @@ impl<'a> Start<'a> {
         );
         let runs = self.link.await_release()
             && (!stays || self.config.lifecycle != Lifecycle::Exec || self.link.await_exec());
-        match runs {
-            true => Ok(()),
-            false => Err(Error::CalledOff),
-        }
+        if runs { Ok(()) } else { Err(Error::CalledOff) }
     }
 
-    /// The application runs: nothing of it is held on to any more.
+    /// Lets go of everything that belongs to the application, which runs now.
     fn step_aside(self) -> (&'a mut SecretsDir, Application) {
         replace_stdin();
         exec::close_inherited();
@@ -376,7 +373,7 @@ impl<'a> Start<'a> {
         Ended::AfterTheApplication
     }
 
-    /// When PID 1 has called the start off it says why; of the errors that come with that, only those of the hand-over
+    /// Silences an error that comes with PID 1's calling the start off, since PID 1 says why; only those of the hand-over
     /// that an operator must look into are worth a word.
     fn silenced(&self, error: Error) -> Error {
         match error {
@@ -392,7 +389,7 @@ impl<'a> Start<'a> {
     }
 }
 
-/// A timer of the clock that goes on while the machine sleeps.
+/// Makes a timer of the clock that goes on while the machine sleeps.
 fn timer() -> Result<TimerFd, system::Error> {
     let failed = refused::<Errno>("make a timer");
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).map_err(&failed)?;
@@ -434,9 +431,10 @@ fn foresee_room(directory: &SecretsDir, files: &[files::File], log: Log) {
     if room.holds(needed) {
         return;
     }
-    let (what, left, wanted, option) = match room.bytes < needed.bytes {
-        true => ("bytes", room.bytes, needed.bytes, "size"),
-        false => ("files", room.inodes, needed.inodes, "nr_inodes"),
+    let (what, left, wanted, option) = if room.bytes < needed.bytes {
+        ("bytes", room.bytes, needed.bytes, "size")
+    } else {
+        ("files", room.inodes, needed.inodes, "nr_inodes")
     };
     let text = format!(
         "the secrets directory {} has room for {left} {what} more, and a new generation needs {wanted}: nothing that is \
@@ -450,7 +448,7 @@ fn foresee_room(directory: &SecretsDir, files: &[files::File], log: Log) {
     log.event(Level::Warn, "little_room", &text, &fields);
 }
 
-/// How long each step took.
+/// The steps of a start, and the time that each took.
 struct Steps {
     began: Instant,
     last: Instant,
@@ -475,7 +473,7 @@ impl Steps {
         took
     }
 
-    /// Steps that ran beside one another.
+    /// Ends steps that ran beside one another.
     fn mark_parallel(&mut self, steps: &[(&'static str, Duration)]) {
         self.taken
             .extend(steps.iter().filter(|(_, took)| !took.is_zero()));

@@ -1,4 +1,4 @@
-//! The application, as far as the keeper has to do with it: it ends, and it is told things.
+//! The application, as far as the keeper has to do with it: its end, and what the keeper tells it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use crate::system::user::User;
 use crate::system::{self, process, refused};
 use crate::vault::{Deadline, GRACE, Limits};
 
-/// Where the application is.
+/// The application's place among the processes.
 pub(super) enum Application {
-    /// It is the process that PID 1 was.
+    /// The application is the process that the keeper was forked from.
     Beside {
-        /// Its process.
+        /// The application's process.
         pid: Pid,
-        /// Readable when it has ended; none where the kernel cannot tell.
+        /// A descriptor that is readable when the application has ended; none where the kernel cannot tell.
         ended: Option<Arc<OwnedFd>>,
-        /// Whom it runs as, when that is not who the keeper runs as.
+        /// The application's user, when the keeper runs as another one.
         user: Option<User>,
     },
-    /// It is PID 1's child, and PID 1 can be asked.
+    /// The application is PID 1's child, and the keeper asks PID 1.
     Below(KeeperEnd),
 }
 
 impl Application {
-    /// Readable when there is an end to it all.
+    /// The descriptor that is readable when the application has ended, or PID 1 is ending it.
     pub(super) fn ended(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Application::Beside { ended, .. } => ended.as_ref().map(|ended| ended.as_fd()),
@@ -39,7 +39,7 @@ impl Application {
         }
     }
 
-    /// What ends a request besides its answer, for as long as the application lives.
+    /// The limits of a request for as long as the application lives.
     pub(super) fn limits(&self) -> Limits {
         let abort = match self {
             Application::Beside { ended, .. } => ended.iter().cloned().collect(),
@@ -53,19 +53,19 @@ impl Application {
         }
     }
 
-    /// It has ended, where no descriptor tells: then this process has got another parent.
+    /// Whether the application has ended, where no descriptor tells: then this process has got another parent.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self, Application::Beside { pid, ended: None, .. } if getppid() != *pid)
     }
 
-    /// Waits for its end; at once where nobody can tell.
+    /// Waits for the application's end; returns at once where no descriptor tells of it.
     pub(super) fn await_end(&self) {
         let Some(ended) = self.ended() else { return };
         let mut ready = [PollFd::new(ended, PollFlags::POLLIN)];
         while poll(&mut ready, PollTimeout::NONE) == Err(Errno::EINTR) {}
     }
 
-    /// Sends it a signal.
+    /// Sends the application a signal.
     pub(super) fn signal(&mut self, signal: Signal) -> Result<(), system::Error> {
         match self {
             Application::Beside { pid, ended, user } => {
@@ -75,7 +75,8 @@ impl Application {
         }
     }
 
-    /// Sends it a signal of `on_rotate` as soon as it has a handler; gives back one that the keeper has to wait with.
+    /// Sends the application a signal of `on_rotate` as soon as it has a handler; returns one that the keeper has to wait
+    /// with.
     pub(super) fn tell(&mut self, signal: Signal) -> Result<Option<Waiting>, system::Error> {
         match self {
             Application::Beside { .. } => Ok(Some(Waiting::new(signal))),
@@ -83,7 +84,7 @@ impl Application {
         }
     }
 
-    /// Tells what a signal would do to it, as far as the keeper can see.
+    /// The effect that a signal would have on the application, as far as the keeper can see.
     pub(super) fn disposition(&self, signal: Signal) -> Disposition {
         match self {
             Application::Beside { pid, .. } => Disposition::of(*pid, signal),
@@ -91,7 +92,7 @@ impl Application {
         }
     }
 
-    /// Has it ended.
+    /// Ends the application.
     pub(super) fn terminate(&mut self) -> Result<(), system::Error> {
         match self {
             Application::Beside { .. } => self.signal(Signal::SIGTERM),

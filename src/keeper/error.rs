@@ -1,4 +1,4 @@
-//! Why the keeper has nothing to publish.
+//! The keeper's failures, each of which leaves nothing to publish.
 
 use std::fmt;
 
@@ -16,11 +16,11 @@ pub enum Error {
     Trust(vault::TrustError),
     /// The token is not the promised one, or Vault did not answer.
     HandOver(handover::Error),
-    /// The certificate could not be had.
+    /// The keeper could not get the certificate.
     Certificate(certificate::Error),
-    /// A credential could not be had.
+    /// The keeper could not get a credential.
     Dependency(dependencies::Error),
-    /// Something could not be given its form.
+    /// The keeper could not render a file or a variable.
     Files(files::Error),
     /// The secrets directory cannot be used.
     SecretsDir(secrets_dir::Error),

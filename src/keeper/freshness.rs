@@ -1,4 +1,4 @@
-//! No application starts with something that is dead or nearly so: what wore out while the rest was fetched is fetched again.
+//! No application starts with an item that is dead or nearly so: one that wore out while the rest was fetched is fetched again.
 
 use std::time::{Duration, Instant};
 
@@ -14,22 +14,22 @@ use crate::log::{Level, Value};
 use crate::schedule::{self, Moment};
 use crate::vault::Session;
 
-/// How often that is done at the most: an engine may make something each time.
+/// Most times that an item is fetched again: an engine may make something each time.
 const TRIES: u32 = 3;
-/// An engine that rotates does so a moment after the end.
+/// The wait after the end of a credential, since an engine that rotates does so a moment later.
 const ROTATED: Duration = Duration::from_secs(1);
-/// Of the time until the deadline so much is left for what comes after the last answer.
+/// The time before the deadline that is kept for the steps after the last answer.
 const RESERVE: Duration = Duration::from_secs(3);
 
-/// The life of something that was fetched and ends.
+/// The life of a fetched item that ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Life {
-    /// Which of the things that were fetched.
+    /// The item's place among those that were fetched.
     pub(super) place: usize,
-    /// As it was when it was new.
+    /// The life as it was when the item was new.
     pub(super) whole: Duration,
     pub(super) left: Duration,
-    /// Until its end the engine answers with the same.
+    /// Whether the engine answers with the same until its end.
     pub(super) is_rotated: bool,
 }
 
@@ -39,11 +39,12 @@ pub(super) enum Next {
     Publish,
     /// Fetch these again after a pause.
     Again(Vec<usize>, Duration),
-    /// This one does not live long enough, however often it is fetched.
+    /// The item at this place does not live long enough, however often it is fetched.
     Ended(usize),
 }
 
-/// Decides it; `tries` is how often something was fetched again that could be had at once, `time_left` ends at the deadline.
+/// Decides the next step; `tries` counts the fetches again of items that could be had at once, `time_left` ends at the
+/// deadline.
 pub(super) fn next(lives: &[Life], tries: u32, time_left: Duration) -> Next {
     let worn = lives
         .iter()
@@ -66,7 +67,7 @@ pub(super) fn next(lives: &[Life], tries: u32, time_left: Duration) -> Next {
     dead.map_or(Next::Publish, |life| Next::Ended(life.place))
 }
 
-/// The lives of what was fetched.
+/// The lives of the fetched items.
 pub(super) fn lives(fetched: &[Fetched<'_>], now: Moment, times: Times) -> Vec<Life> {
     let lives = fetched.iter().enumerate().filter_map(|(place, one)| {
         let end = Lifetime::new(&one.material, one.asked, times).end()?;
@@ -88,7 +89,7 @@ pub(super) fn lives(fetched: &[Fetched<'_>], now: Moment, times: Times) -> Vec<L
 }
 
 impl<'a> Start<'a> {
-    /// Fetches again what is dead or nearly so; says whether there was any.
+    /// Fetches again every item that is dead or nearly so; returns whether there was any.
     pub(super) fn refresh(
         &self,
         session: &Session,
@@ -140,7 +141,7 @@ impl<'a> Start<'a> {
     }
 }
 
-/// The error of something that ends before everything else is there.
+/// The error of an item that ends before every other is there.
 fn ended(material: &Material<'_>) -> Error {
     match material {
         Material::Certificate { .. } => certificate::Error::Ended.into(),

@@ -27,14 +27,14 @@ pub(super) struct Hook {
     ended: OwnedFd,
 }
 
-/// How a command ended that did not succeed.
+/// The end of a command that did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// With this exit code.
+    /// The command ended with this exit code.
     Code(i32),
-    /// By this signal.
+    /// This signal ended the command.
     Killed(Signal),
-    /// It took too long and was killed.
+    /// The command took too long and was killed.
     Late,
 }
 
@@ -52,7 +52,7 @@ impl Hook {
     /// Starts the command in a session of its own, with this umask and in this working directory, or else in the own one;
     /// what the command prints goes to standard error.
     ///
-    /// Only while there is one thread.
+    /// The caller must be the only thread.
     pub(super) fn start(
         command: &Command,
         environment: Vec<CString>,
@@ -79,7 +79,7 @@ impl Hook {
         }
     }
 
-    /// Learns how it ended; none while it runs.
+    /// Learns how the command ended; none while it runs.
     pub(super) fn outcome(&self) -> Option<Result<(), Failure>> {
         // The signal is taken, so that it does not tell of the same end for ever. Of a process nothing can be read.
         let _ = nix::unistd::read(&self.ended, &mut [0; 128]);
@@ -92,7 +92,7 @@ impl Hook {
         }
     }
 
-    /// Ends it, with everything that it started and that has not gone its own way.
+    /// Ends the command, with every process that it started and that has not left its group.
     pub(super) fn kill(self, user: Option<&User>) -> Failure {
         end(self.child, user);
         Failure::Late
@@ -117,13 +117,13 @@ fn end(child: Pid, user: Option<&User>) {
 }
 
 impl AsFd for Hook {
-    /// Readable when it has ended.
+    /// The descriptor that is readable when the command has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ended.as_fd()
     }
 }
 
-/// Becomes the command; returns why that did not happen.
+/// Becomes the command; returns the error when that fails.
 fn run(
     command: &Command,
     environment: &[CString],

@@ -1,4 +1,4 @@
-//! What the keeper holds, and how long each part of it lives.
+//! The items that the keeper holds, and the life of each.
 
 use std::time::Duration;
 
@@ -23,17 +23,17 @@ pub(super) struct Items<'a> {
     pub(super) store_password: Option<Secret>,
     /// The client token; none in a dry run.
     pub(super) token: Option<Token>,
-    /// When the files were rendered.
+    /// The time at which the files were rendered.
     pub(super) rendered: OffsetDateTime,
 }
 
-/// What the manifest asks for, what was fetched for it, and how long that lives.
+/// An entry of the manifest, the material that was fetched for it, and the life of that.
 pub(super) struct Item<'a> {
     pub(super) material: Material<'a>,
     pub(super) lifetime: Lifetime,
 }
 
-/// How long something lives.
+/// The life of an item.
 #[derive(Default)]
 pub(super) struct Lifetime {
     /// The life that the keeper prolongs or replaces in time: a certificate's, or a lease's. None in a dry run, and for a
@@ -41,7 +41,7 @@ pub(super) struct Lifetime {
     pub(super) term: Option<Term>,
     /// The end that the answer names itself, where the answer does.
     own_end: Option<Moment>,
-    /// The log says already that the item has ended.
+    /// Whether the log says already that the item has ended.
     pub(super) is_end_told: bool,
 }
 
@@ -73,7 +73,7 @@ impl Lifetime {
 }
 
 impl Item<'_> {
-    /// Vault ends the item together with the token that it was fetched with.
+    /// Whether Vault ends the item together with the token that it was fetched with.
     fn has_end_of_token(&self) -> bool {
         match &self.material {
             Material::Certificate { issued, .. } => issued.is_leased,
@@ -84,20 +84,20 @@ impl Item<'_> {
 
 /// The client token's life.
 pub(super) struct Token {
-    /// Renewed for as long as that is possible.
+    /// The life of the token, prolonged for as long as that is possible.
     pub(super) term: Term,
-    /// Beyond which it is not, as far as that is known.
+    /// The end that no renewal moves, as far as it is known.
     pub(super) horizon: Option<Horizon>,
-    /// Nothing moves that end.
+    /// Whether the horizon is certain, so that nothing moves it.
     pub(super) end_is_certain: bool,
-    /// Why it is of no use any more.
+    /// The reason why the token is of no use any more.
     pub(super) lost: Option<Loss>,
 }
 
 impl Token {
-    /// A token that was looked up at this moment; `lease_duration` is the life, in seconds, that each renewal gives it.
+    /// Makes the token that was looked up at this moment; `lease_duration` is the life, in seconds, that each renewal gives.
     pub(super) fn new(now: Moment, lease_duration: u64, properties: &TokenProperties) -> Token {
-        // Its life began when it was made, not when it was unwrapped.
+        // The token's life began when it was made, not when it was unwrapped.
         let age = properties.creation_ttl.saturating_sub(properties.ttl);
         let horizon = (properties.explicit_max_ttl > 0).then(|| Horizon {
             begin: now,
@@ -152,7 +152,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// What the files are made of.
+    /// Renders the files and the variables.
     pub(super) fn render(&self, config: &Config, path: &str) -> Result<Rendered, files::Error> {
         let materials: Vec<_> = self.all.iter().map(|item| &item.material).collect();
         let access = Access {
@@ -162,7 +162,7 @@ impl<'a> Items<'a> {
         files::render(config, &materials, &access)
     }
 
-    /// When each item ends that ends by itself and of which the log does not say so yet, unless it ended with the token.
+    /// The end of each item that ends by itself and of which the log does not say so yet, unless it ended with the token.
     pub(super) fn ends(&self) -> impl Iterator<Item = (Moment, usize)> {
         let token = self.token.as_ref();
         let is_alone = token.is_none_or(|token| token.lost.is_none());
@@ -188,7 +188,7 @@ impl<'a> Items<'a> {
         lives.min().unwrap_or(Duration::MAX)
     }
 
-    /// What is left of the life that ends next.
+    /// The rest of the life that ends next.
     pub(super) fn left_of_next(&self, now: Moment) -> Duration {
         let left = self.terms().map(|term| term.left(now));
         left.filter(|left| !left.is_zero())
@@ -196,7 +196,7 @@ impl<'a> Items<'a> {
             .unwrap_or(Duration::ZERO)
     }
 
-    /// What stands in `status.json`.
+    /// The content of `status.json`.
     pub(super) fn status(
         &self,
         config: &Config,
@@ -283,7 +283,7 @@ impl Times {
         }
     }
 
-    /// When something ends that ends at this time of this clock, in seconds of Unix.
+    /// The moment of an end that this clock names in seconds of Unix.
     fn moment_of(self, end: i64, clock: Clock) -> Moment {
         let end = i128::from(end.saturating_sub(match clock {
             Clock::Here => 0,
@@ -294,7 +294,7 @@ impl Times {
         self.now + left.min(schedule::ENDLESS)
     }
 
-    /// When a credential ends that was asked for at a moment and names its end itself.
+    /// The end of a credential that was asked for at a moment and names its end itself.
     fn end(self, asked: Moment, end: OwnEnd) -> Moment {
         match end {
             OwnEnd::In { life, .. } | OwnEnd::Rotation { life, .. } => asked + schedule::life(life),
@@ -310,8 +310,8 @@ impl Times {
         }
     }
 
-    /// A certificate cannot be renewed; another one is issued in good time. Its life is counted by the clock that found it
-    /// valid, and ends with the first CA that it needs.
+    /// The life of a certificate, counted by the clock that found the certificate valid; it ends with the first CA that the
+    /// certificate needs. No renewal prolongs it, so that another one is issued in good time.
     pub(super) fn certificate_term(self, issued: &Issued) -> Term {
         let until = |end| self.moment_of(end, issued.clock) - self.now;
         let life = until(issued.not_after.unix_timestamp());
@@ -319,7 +319,8 @@ impl Times {
     }
 }
 
-/// None for a credential without a lease, or with one that does not end; one that ends before its lease is not renewed.
+/// The life of a lease. None for a credential without a lease, or with one that does not end; a credential that ends
+/// before its lease is not renewed.
 fn lease_term(asked: Moment, credential: &Credential, end: Option<Moment>) -> Option<Term> {
     let lease = credential.lease.as_ref()?;
     (lease.duration > 0).then(|| {
@@ -334,7 +335,7 @@ fn lease_term(asked: Moment, credential: &Credential, end: Option<Moment>) -> Op
     })
 }
 
-/// None beyond the calendar.
+/// The date of a moment; none beyond the calendar.
 fn calendar_at(here: OffsetDateTime, now: Moment, moment: Moment) -> Option<OffsetDateTime> {
     let ahead = time::Duration::try_from(moment.saturating_sub(now)).ok()?;
     let behind = time::Duration::try_from(now.saturating_sub(moment)).ok()?;
@@ -406,7 +407,7 @@ mod tests {
             (None, Some(OwnEnd::At(5030)), 20, Some(1010)),
             (None, Some(OwnEnd::At(5030)), -20, Some(1030)),
             (None, Some(OwnEnd::At(5030)), 31, Some(1030)),
-            // By this machine's clock it has ended, but not by the one that made it.
+            // The credential has ended by this machine's clock, but not by the one that made it.
             (None, Some(OwnEnd::At(4000)), -2000, Some(2000)),
             (None, Some(OwnEnd::At(4000)), 0, Some(1000)),
         ] {

@@ -1,7 +1,7 @@
 //! The keeper after the start: what was fetched is renewed and replaced for as long as the application lives.
 //!
-//! Nothing wakes it but what is due, the end of the application and the end of a command of its own. It has one thread,
-//! and one request is under way at a time.
+//! The keeper wakes for a job that is due, for the end of the application and for the end of a command of its own. It has
+//! one thread, and one request is under way at a time.
 
 mod certificate;
 mod credentials;
@@ -42,45 +42,45 @@ use outage::Outage;
 use publication::Publication;
 use token::TokenEnd;
 
-/// How often somebody looks where nothing tells of an end.
+/// The pause between looks at the application where no descriptor tells of its end.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The loop and all that it goes by.
+/// The loop and everything that it works with.
 pub(super) struct Renewal<'a> {
     config: &'a Config,
     directory: &'a mut SecretsDir,
     session: Session,
     application: Application,
     items: Items<'a>,
-    /// What tells the application of a new generation, when that is a command.
+    /// The command that tells the application of a new generation, if one is configured.
     on_rotate: Option<&'a Command>,
     /// The umask that this command is started with.
     umask: Mode,
-    /// Where this command is started, when that is not where the keeper is.
+    /// The directory in which this command is started, when the keeper is in another one.
     working_directory: Option<PathBuf>,
     log: Log,
     /// A timer of the clock that goes on while the machine sleeps.
     timer: TimerFd,
-    /// When to look whether the token was revoked.
+    /// The next look whether the token was revoked.
     check: Option<Moment>,
     outage: Option<Outage>,
-    /// Leases that were replaced, and when to revoke them.
+    /// The leases that were replaced, to be revoked later.
     retired: Vec<Retired>,
     publication: Publication,
     notice: Notice,
     token_end: TokenEnd,
-    /// `status.json` says something else than what is.
+    /// Whether `status.json` is out of date.
     status_is_old: bool,
 }
 
-/// What a start hands over to the renewal.
+/// The things that a start hands over to the renewal.
 pub(super) struct Beginning<'a> {
     pub(super) config: &'a Config,
     pub(super) directory: &'a mut SecretsDir,
     pub(super) session: Session,
     pub(super) application: Application,
     pub(super) items: Items<'a>,
-    /// What tells the application of a new generation, when that is a command.
+    /// The command that tells the application of a new generation, if one is configured.
     pub(super) on_rotate: Option<&'a Command>,
     pub(super) umask: Mode,
     pub(super) log: Log,
@@ -91,7 +91,7 @@ pub(super) struct Beginning<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Job {
     Token,
-    /// What is due for the item at this place.
+    /// Renew, replace or reissue the item at this place.
     Item(usize),
     Check,
     Publish,
@@ -104,7 +104,7 @@ enum Job {
     Ended(usize),
 }
 
-/// Why the loop went on.
+/// The reason why the loop went on.
 enum Wake {
     Due,
     Hook,
@@ -146,10 +146,10 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// Keeps everything fresh until the application has ended; gives the session whose token is then to be revoked, unless
+    /// Keeps everything fresh until the application has ended; returns the session whose token is then to be revoked, unless
     /// the token is lost.
     pub(super) fn run(mut self) -> Option<Session> {
-        self.heard();
+        self.note_answer();
         self.plan_notice();
         loop {
             let next = self.next();
@@ -161,7 +161,7 @@ impl<'a> Renewal<'a> {
                         self.perform(job);
                     }
                 }
-                Wake::Hook => self.hook_ended(),
+                Wake::Hook => self.finish_hook(),
                 Wake::End => {
                     self.kill_hook();
                     let is_lost = |token: &Token| token.lost.is_some();
@@ -178,9 +178,9 @@ impl<'a> Renewal<'a> {
     /// Sleeps until the next thing is due, or until something happens.
     fn wait(&self, due: Option<Moment>) -> Wake {
         let ended = self.application.ended();
-        // Without a descriptor that tells of the end somebody has to look.
+        // Without a descriptor that tells of the end the keeper has to look.
         let look = ended.is_none().then(|| moment() + LOOK);
-        // It fails for times that are none.
+        // The timer refuses only times that are none.
         let _ = match due.into_iter().chain(look).min() {
             Some(due) => self.timer.set(
                 Expiration::OneShot(TimeSpec::from(due.max(Moment::from_nanos(1)))),
@@ -195,7 +195,7 @@ impl<'a> Renewal<'a> {
         forget_code();
         while let Err(errno) = poll(&mut ready, PollTimeout::NONE) {
             if errno != Errno::EINTR {
-                // For want of memory; the application goes on, and so does this.
+                // The kernel lacks memory; the application goes on, and so does the keeper.
                 std::thread::sleep(LOOK);
             }
         }
@@ -215,7 +215,7 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// What is due first.
+    /// The job that is due first.
     fn next(&self) -> Option<(Moment, Job)> {
         let mut jobs: Vec<(Moment, Job)> = Vec::new();
         jobs.extend(self.publication.due().map(|due| (due, Job::Publish)));
@@ -250,7 +250,7 @@ impl<'a> Renewal<'a> {
         jobs.into_iter().min()
     }
 
-    /// Does what is due for an item.
+    /// Does the job that is due for an item.
     fn keep(&mut self, place: usize) {
         let item = &self.items.all[place];
         let Some(term) = item.lifetime.term else {
@@ -262,7 +262,7 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// Puts what was asked for at a moment in the place of what was there, which comes back.
+    /// Puts the material that was asked for at a moment in the place of the old one, which it returns.
     fn take_material(&mut self, place: usize, new: Material<'a>, asked: Moment) -> Material<'a> {
         let times = Times::now(self.session.clock_skew());
         let item = &mut self.items.all[place];
@@ -271,7 +271,7 @@ impl<'a> Renewal<'a> {
         std::mem::replace(&mut item.material, new)
     }
 
-    /// Has what failed for an item tried again later.
+    /// Plans another try for an item at which a request failed.
     fn try_again(&mut self, place: usize) {
         if let Some(term) = &mut self.items.all[place].lifetime.term {
             term.retry_later(moment(), chance());
@@ -287,9 +287,9 @@ impl<'a> Renewal<'a> {
             }
             Job::Publish => self.publish(),
             Job::Revoke(index) => self.revoke_retired(index),
-            Job::Warn => self.warn(),
+            Job::Warn => self.warn_of_token_end(),
             Job::TellOfTheEnd => self.tell_of_the_end(),
-            Job::End => self.lost(Loss::Expired),
+            Job::End => self.lose_token(Loss::Expired),
             Job::Tell => self.tell_waiting(),
             Job::Ended(place) => self.say_ended(place),
             Job::StopHook => self.stop_hook(),

@@ -20,7 +20,7 @@ const BANNED: [&str; 5] = [
 const PRONOUNS: [&str; 8] = ["It", "Its", "That", "Those", "What", "Whom", "By", "With"];
 
 /// Modules and pages that still have such sentences. The list only shrinks: an entry without any fails.
-const UNCLEAN: [&str; 2] = ["src/keeper", "src/vault"];
+const UNCLEAN: [&str; 1] = ["src/vault"];
 
 #[test]
 fn text_names_its_actors_and_comments_their_subject() {

@@ -13,7 +13,7 @@ impl<'a> Renewal<'a> {
     pub(super) fn reissue(&mut self, place: usize, spec: &'a Certificate, term: Term) {
         let request = match certificate::prepare(spec) {
             Ok(request) => request,
-            Err(error) => return self.not_reissued(place, &error.to_string(), &term),
+            Err(error) => return self.report_not_reissued(place, &error.to_string(), &term),
         };
         let obtained = self.ask(term.left(moment()), |session| {
             let clocks = || clock::clocks(session.clock_skew());
@@ -30,7 +30,7 @@ impl<'a> Renewal<'a> {
                 {
                     let reason =
                         format!("one that is signed now ends no later, since its CA {ca} ends");
-                    return self.not_reissued(place, &reason, &term);
+                    return self.report_not_reissued(place, &reason, &term);
                 }
                 let issued = Box::new(issued);
                 self.take_material(place, Material::Certificate { spec, issued }, moment());
@@ -43,17 +43,17 @@ impl<'a> Renewal<'a> {
                 | Trouble::Denied(reason)
                 | Trouble::Refused(reason),
             ) => {
-                self.not_reissued(place, &reason, &term);
+                self.report_not_reissued(place, &reason, &term);
             }
             Err(Trouble::Away(_)) => self.try_again(place),
             Err(Trouble::Ending) => {}
         }
     }
 
-    fn not_reissued(&mut self, place: usize, reason: &str, term: &Term) {
+    fn report_not_reissued(&mut self, place: usize, reason: &str, term: &Term) {
         self.try_again(place);
         let first = !term.is_failing();
         let name = self.items.all[place].material.name();
-        self.failed("not_replaced", name, "the certificate", reason, first);
+        self.report_failure("not_replaced", name, "the certificate", reason, first);
     }
 }

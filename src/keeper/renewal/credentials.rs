@@ -1,4 +1,4 @@
-//! Credentials and their leases: renewed, replaced near their maximum, and revoked when nobody needs them.
+//! Credentials and their leases: renewed, replaced near their maximum, and revoked when no reader needs them.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::files::{Credential, Material};
 use crate::log::{Level, Value};
 use crate::schedule::{self, Moment, Step, Term};
 
-/// Pauses between tries to revoke what was replaced.
+/// The pause between tries to revoke a replaced lease.
 const REVOKE_AGAIN: Duration = Duration::from_secs(10);
 
 /// A lease whose credential was replaced.
 pub(super) struct Retired {
     lease: String,
     pub(super) end: Moment,
-    /// When to revoke it; none while readers still find it.
+    /// The moment to revoke the lease; none while readers still find its credential.
     pub(super) due: Option<Moment>,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Renewal<'a> {
             return self.renew_lease(place, &spec.name, term);
         }
         if self.token_may_end_with(&term) {
-            // It may have a maximum that nobody knows of before it is renewed.
+            // The token may have a maximum that shows only when the keeper renews it.
             self.renew_token();
         }
         let token = self.items.token.as_ref();
@@ -42,7 +42,7 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// As far as is known, no new credential would live longer than this one.
+    /// Whether, as far as is known, no new credential would live longer than this one.
     fn token_may_end_with(&self, term: &Term) -> bool {
         self.items.token.as_ref().is_some_and(|token| {
             token.term.step == Step::Renew && token.term.end <= term.end + term.full / 10
@@ -92,19 +92,19 @@ impl<'a> Renewal<'a> {
             Err(Trouble::Refused(reason) | Trouble::Failed(reason)) => {
                 let first = !term.is_failing();
                 term.retry_later(moment(), chance());
-                // Whatever is wrong with renewing may not be wrong with making.
+                // Vault may make a credential although it fails to renew one.
                 if term.left(moment()) < term.full / 4 {
                     term.schedule_replacement(moment(), chance());
                 }
                 let what = format!("the lease of {name}");
-                self.failed("lease_not_renewed", name, &what, &reason, first);
+                self.report_failure("lease_not_renewed", name, &what, &reason, first);
             }
             // It says nothing of the lease, which is renewed once Vault is heard again.
             Err(Trouble::Unheard(reason)) => {
                 let first = !term.is_failing();
                 term.retry_later(moment(), chance());
                 let what = format!("the lease of {name}");
-                self.failed("lease_not_renewed", name, &what, &reason, first);
+                self.report_failure("lease_not_renewed", name, &what, &reason, first);
             }
             // The others come first when it is back, if it was this one that had no answer.
             Err(Trouble::Away(_)) => term.retry_later(moment(), chance()),
@@ -146,7 +146,7 @@ impl<'a> Renewal<'a> {
         if let Some(reason) = reason {
             let what = format!("the credential of {}", spec.name);
             let first = !term.is_failing();
-            self.failed("not_replaced", &spec.name, &what, &reason, first);
+            self.report_failure("not_replaced", &spec.name, &what, &reason, first);
         }
     }
 
@@ -167,8 +167,8 @@ impl<'a> Renewal<'a> {
         };
         if matches!(&self.items.all[place].material, Material::Credential { credential, .. } if credential.fields == old.fields)
         {
-            // An engine may answer with what it answered before; then there is nothing to publish, and revoking the old
-            // lease may take the account away.
+            // An engine may give the same answer as before; then there is nothing to publish, and revoking the old lease
+            // may take the account away.
             return;
         }
         self.retired.extend(old.lease.map(|lease| Retired {
@@ -179,7 +179,7 @@ impl<'a> Renewal<'a> {
         self.publish_soon(&spec.name, now);
     }
 
-    /// Readers find what took the place of each lease that was replaced: its grace begins.
+    /// Begins the grace of each replaced lease, since readers find the new credential now.
     pub(super) fn retire(&mut self, now: Moment) {
         let due = now + self.config.renewal.revoke_after;
         for retired in &mut self.retired {
@@ -206,14 +206,14 @@ impl<'a> Renewal<'a> {
                 ..retired
             }),
             Err(Trouble::Denied(reason) | Trouble::Failed(reason)) => {
-                self.not_revoked(&retired.lease, &reason);
+                self.report_not_revoked(&retired.lease, &reason);
             }
-            // It has gone by itself, or goes with the token.
+            // The lease has gone by itself, or goes with the token.
             Err(Trouble::Refused(_) | Trouble::Ending) => {}
         }
     }
 
-    fn not_revoked(&self, lease: &str, reason: &str) {
+    fn report_not_revoked(&self, lease: &str, reason: &str) {
         let text = format!("a credential that was replaced lives until its lease ends ({reason})");
         let fields = [("lease_id", Value::Text(lease))];
         self.log
@@ -221,7 +221,7 @@ impl<'a> Renewal<'a> {
     }
 }
 
-/// Vault says 400 for many things: this one that there is no such lease.
+/// Whether a 400, which Vault says for many things, means that there is no such lease.
 fn is_gone(reason: &str) -> bool {
     ["lease not found", "invalid lease", "lease expired"]
         .iter()

@@ -1,4 +1,4 @@
-//! Says once that something has ended.
+//! The log says once that an item has ended.
 
 use super::Renewal;
 use crate::files::Material;

@@ -17,19 +17,19 @@ use crate::secret::Secret;
 use crate::system;
 use crate::system::signal::{Next, Waiting};
 
-/// Names what changed to the command of `on_rotate`.
+/// The variable that names the changed items to the command of `on_rotate`.
 const CHANGED: &str = "ANTEROOM_CHANGED";
 
-/// What the application is still to be told.
+/// The news that the application is still to be told.
 #[derive(Default)]
 pub(super) struct Notice {
     /// The variables of the last generation, for a command.
     variables: Vec<(String, Secret)>,
-    /// The command that runs, and how long it may.
+    /// The command that runs, and the end of the time that it may take.
     hook: Option<(Hook, Moment)>,
-    /// A signal for which the application has no handler yet, and when to look again.
+    /// A signal for which the application has no handler yet, and the next look for one.
     waiting: Option<(Waiting, Moment)>,
-    /// The names of what changed since the command was started.
+    /// The names of the items that changed since the command was started.
     untold: BTreeSet<String>,
 }
 
@@ -38,17 +38,17 @@ impl Notice {
         self.variables = variables;
     }
 
-    /// How long the command may run that runs.
+    /// The end of the time that the running command may take.
     pub(super) fn hook_until(&self) -> Option<Moment> {
         self.hook.as_ref().map(|(_, until)| *until)
     }
 
-    /// Readable when the command has ended that runs.
+    /// The descriptor that is readable when the running command has ended.
     pub(super) fn hook_end(&self) -> Option<BorrowedFd<'_>> {
         self.hook.as_ref().map(|(hook, _)| hook.as_fd())
     }
 
-    /// When to look again whether the application has a handler for the signal that waits.
+    /// The next look whether the application has a handler for the signal that waits.
     pub(super) fn signal_due(&self) -> Option<Moment> {
         self.waiting.as_ref().map(|(_, due)| *due)
     }
@@ -60,11 +60,11 @@ impl Renewal<'_> {
             OnRotate::Nothing => {}
             OnRotate::Signal(signal) => match self.application.tell(*signal) {
                 Ok(Some(waiting)) => {
-                    // Of several generations it is told once.
+                    // The application is told once of several generations.
                     self.notice.waiting.get_or_insert((waiting, moment()));
                 }
                 Ok(None) => {}
-                Err(error) => self.not_told(&error),
+                Err(error) => self.report_untold(&error),
             },
             OnRotate::Command { .. } => {
                 self.notice.untold.extend(changed);
@@ -91,13 +91,13 @@ impl Renewal<'_> {
             Next::Send => {
                 self.notice.waiting = None;
                 if let Err(error) = self.application.signal(signal) {
-                    self.not_told(&error);
+                    self.report_untold(&error);
                 }
             }
         }
     }
 
-    fn not_told(&self, error: &system::Error) {
+    fn report_untold(&self, error: &system::Error) {
         self.log
             .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
     }
@@ -130,7 +130,7 @@ impl Renewal<'_> {
         }
     }
 
-    /// The application's environment, with the values of the last generation, and what changed.
+    /// The application's environment, with the values of the last generation and the names of the changed items.
     fn hook_environment(&self, changed: &str) -> Result<Vec<CString>, command::Error> {
         let variables = self.notice.variables.iter();
         let mut variables: Vec<Secret<Vec<u8>>> = variables
@@ -140,7 +140,7 @@ impl Renewal<'_> {
         environment(self.config, &variables)
     }
 
-    pub(super) fn hook_ended(&mut self) {
+    pub(super) fn finish_hook(&mut self) {
         let outcome = self
             .notice
             .hook
@@ -149,12 +149,12 @@ impl Renewal<'_> {
         let Some(outcome) = outcome else { return };
         self.notice.hook = None;
         if let Err(failure) = outcome {
-            self.hook_failed(&failure);
+            self.report_failed_hook(&failure);
         }
         self.start_hook();
     }
 
-    pub(super) fn hook_failed(&self, failure: &hook::Failure) {
+    fn report_failed_hook(&self, failure: &hook::Failure) {
         let text = format!("the command of `on_rotate` failed: {failure}");
         self.log.event(Level::Warn, "on_rotate_failed", &text, &[]);
     }
@@ -162,7 +162,7 @@ impl Renewal<'_> {
     /// Kills the command that has run for too long, and starts the next one.
     pub(super) fn stop_hook(&mut self) {
         if let Some(failure) = self.kill_hook() {
-            self.hook_failed(&failure);
+            self.report_failed_hook(&failure);
             self.start_hook();
         }
     }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::schedule::{self, Moment};
 
-/// Vault does not answer, and is left alone for a while.
+/// A time in which Vault does not answer, and is left alone for a while.
 pub(super) struct Outage {
     since: Moment,
     since_calendar: OffsetDateTime,
@@ -24,12 +24,12 @@ impl Outage {
         }
     }
 
-    /// Since when Vault does not answer.
+    /// The date since which Vault does not answer.
     pub(super) fn since(&self) -> OffsetDateTime {
         self.since_calendar
     }
 
-    /// How long Vault is left alone.
+    /// The moment until which Vault is left alone.
     pub(super) fn until(&self) -> Moment {
         self.until
     }

@@ -15,22 +15,22 @@ use crate::log::{Level, Value};
 use crate::schedule::{Moment, Step};
 use crate::secrets_dir::{self, Room, Shown};
 
-/// What is replaced within this time of one another is published together: a generation that was replaced stays until
-/// the next one, and readers in the middle of it need that time.
+/// The time within which changes are published together: a generation that was replaced stays until the next one, and
+/// readers in the middle of it need that time.
 const TOGETHER: Duration = Duration::from_secs(1);
-/// Pauses between tries to write files.
+/// The pause between tries to write files.
 const WRITE_AGAIN: Duration = Duration::from_secs(5);
-/// Pauses between looks whether there is room for them: when there is, they are written at once.
+/// The pause between looks whether there is room for the files: when there is, they are written at once.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
 
-/// What changed since the last generation, and when the next one is written.
+/// The changes since the last generation, and the time for the next one.
 #[derive(Default)]
 pub(super) struct Publication {
     /// The names of items, as the application is told of them.
     changed: BTreeSet<String>,
     changed_since: Moment,
     due: Option<Moment>,
-    /// The room that was missing, and when to try all the same.
+    /// The room that was missing, and the moment to try all the same.
     room_awaited: Option<(Room, Moment)>,
     failing_since: Option<OffsetDateTime>,
 }
@@ -44,12 +44,12 @@ impl Publication {
         self.due = Some(now);
     }
 
-    /// When the next generation is to be written, if something changed.
+    /// The moment to write the next generation, if an item changed.
     pub(super) fn due(&self) -> Option<Moment> {
         self.due
     }
 
-    /// Since when what changed could not be written.
+    /// The date since which the changes could not be written.
     pub(super) fn failing_since(&self) -> Option<OffsetDateTime> {
         self.failing_since
     }
@@ -58,7 +58,7 @@ impl Publication {
         self.changed.contains(name)
     }
 
-    /// Whether what changed so far may wait for this moment.
+    /// Whether the changes so far may wait for this moment.
     fn may_wait_until(&self, moment: Moment) -> bool {
         moment <= self.changed_since + TOGETHER
     }
@@ -81,7 +81,7 @@ impl Publication {
         self.room_awaited = None;
     }
 
-    /// Plans another try; says whether this is the first failure since the last generation.
+    /// Plans another try; returns whether this is the first failure since the last generation.
     fn fail(&mut self, now: Moment, calendar: OffsetDateTime) -> bool {
         let pause = match self.room_awaited {
             Some(_) => LOOK_FOR_ROOM,
@@ -93,7 +93,7 @@ impl Publication {
         first
     }
 
-    /// Gives the names of what is published now.
+    /// Forgets the changes, which are published now, and returns their names.
     fn complete(&mut self) -> BTreeSet<String> {
         std::mem::take(self).changed
     }
@@ -104,9 +104,9 @@ impl Renewal<'_> {
         self.publication.add(name, now);
     }
 
-    /// When to publish what changed: with what is about to change too, but before anything that was replaced ends.
+    /// The moment to publish the changes: together with those that come soon, but before a replaced lease ends.
     fn publish_at(&self, now: Moment) -> Moment {
-        // What has changed already does not wait for its own successor.
+        // An item that has changed already does not wait for its own successor.
         let others = self.items.all.iter();
         let next = others
             .filter(|item| !self.publication.has(item.material.name()))
@@ -122,7 +122,7 @@ impl Renewal<'_> {
         next.filter(|_| !ends_soon).unwrap_or(now)
     }
 
-    /// Renders everything anew and swings the link; then the application is told.
+    /// Renders everything anew, swings the link and tells the application.
     pub(super) fn publish(&mut self) {
         let now = moment();
         let due = self.publish_at(now);
@@ -190,8 +190,8 @@ impl Renewal<'_> {
         }
     }
 
-    /// Writes a new generation. Where there is no room for it, the last but one makes way; what is missing all the same is
-    /// waited for.
+    /// Writes a new generation. Where there is no room for it, the last but one makes way; if the room still does not
+    /// suffice, the keeper waits for it.
     fn write(&mut self, files: &[File]) -> Result<Shown, secrets_dir::Error> {
         let mut written = self.directory.publish_next(files);
         if lacks_room(&written) && self.directory.forget_last() {
@@ -199,7 +199,7 @@ impl Renewal<'_> {
         }
         if lacks_room(&written) {
             let needed = self.directory.needed(files);
-            // Where it looks as if there were room, looking does not help.
+            // Where the numbers promise room that is not there, another look would not help.
             if !self.directory.room().holds(needed) {
                 self.publication.await_room(needed, moment());
             }

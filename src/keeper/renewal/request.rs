@@ -1,4 +1,4 @@
-//! A request to Vault, what its failure means, and the times when nobody answers.
+//! A request to Vault, the meaning of its failure, and the times when Vault does not answer.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::log::{Level, Value};
 use crate::schedule;
 use crate::vault::{self, Session};
 
-/// What a lookup says of the token.
+/// The result of a lookup of the token.
 pub(super) enum Lookup {
-    /// It is one.
+    /// The token is one.
     Lives,
-    /// It is none any more; that was said, and nothing is asked from now on.
+    /// The token is none any more; the log says so, and the keeper asks nothing from now on.
     IsGone,
-    /// Nobody can say.
+    /// No word of Vault's came.
     Unknown,
 }
 
 /// A request of more than one layer failed.
 pub(super) enum Asked {
     Vault(vault::Error),
-    /// Vault answered, but not with what can be used.
+    /// Vault answered, but the answer is of no use.
     Other(String),
 }
 
@@ -35,7 +35,8 @@ impl From<vault::Error> for Asked {
 }
 
 impl Renewal<'_> {
-    /// Asks Vault once; `left` is how long what it is about still lives. A 403 is looked into: the token may be gone.
+    /// Asks Vault once; `left` is the rest of the life of the item that the request is about. After a 403 the keeper looks the
+    /// token up, which may be gone.
     pub(super) fn ask<T, E: Into<Asked>>(
         &mut self,
         left: Duration,
@@ -59,9 +60,10 @@ impl Renewal<'_> {
             Ok(_) => Lookup::Lives,
             Err(Trouble::Denied(_)) => {
                 // Servers count in whole seconds, and each from a moment of its own.
-                self.lost(match left < Duration::from_secs(1) {
-                    true => Loss::Expired,
-                    false => Loss::Revoked,
+                self.lose_token(if left < Duration::from_secs(1) {
+                    Loss::Expired
+                } else {
+                    Loss::Revoked
                 });
                 Lookup::IsGone
             }
@@ -74,35 +76,37 @@ impl Renewal<'_> {
         left: Duration,
         request: impl FnOnce(&Session) -> Result<T, E>,
     ) -> Result<T, Trouble> {
-        // What takes long for one thing must not let another end.
+        // A request that takes long must not let another item end.
         let left = left.min(self.items.left_of_next(moment()));
         self.session.may_take(schedule::patience(left));
         match request(&self.session).map_err(Into::into) {
             Ok(answer) => {
-                self.heard();
+                self.note_answer();
                 Ok(answer)
             }
             Err(Asked::Other(reason)) => {
-                self.heard();
+                self.note_answer();
                 Err(Trouble::Failed(reason))
             }
             Err(Asked::Vault(error)) => {
                 let trouble = Trouble::from(error);
                 match &trouble {
-                    Trouble::Away(reason) => self.away(reason),
+                    Trouble::Away(reason) => self.note_silence(reason),
                     // Neither an outage nor its end.
                     Trouble::Unheard(_) => self.plan_check(),
                     Trouble::Ending => {}
                     // A refusal is an answer.
-                    Trouble::Failed(_) | Trouble::Denied(_) | Trouble::Refused(_) => self.heard(),
+                    Trouble::Failed(_) | Trouble::Denied(_) | Trouble::Refused(_) => {
+                        self.note_answer()
+                    }
                 }
                 Err(trouble)
             }
         }
     }
 
-    /// Vault has answered.
-    pub(super) fn heard(&mut self) {
+    /// Notes that Vault has answered, which ends an outage.
+    pub(super) fn note_answer(&mut self) {
         self.plan_check();
         if let Some(outage) = self.outage.take() {
             let (seconds, failures) = outage.end(moment());
@@ -121,7 +125,8 @@ impl Renewal<'_> {
         self.check = interval.map(|interval| moment() + interval.mul_f64(0.9 + 0.1 * chance()));
     }
 
-    fn away(&mut self, reason: &str) {
+    /// Notes that Vault did not answer: an outage begins or goes on.
+    fn note_silence(&mut self, reason: &str) {
         let now = moment();
         let shortest = self.items.shortest();
         let left = self.items.left_of_next(now);
@@ -138,8 +143,15 @@ impl Renewal<'_> {
         outage.add_failure(now, shortest, left, chance());
     }
 
-    /// Says once that something failed that is tried again; `name` is what the manifest calls it.
-    pub(super) fn failed(&self, event: &str, name: &str, what: &str, reason: &str, first: bool) {
+    /// Warns of a failure that is tried again, and once only; `name` is the item's in the manifest.
+    pub(super) fn report_failure(
+        &self,
+        event: &str,
+        name: &str,
+        what: &str,
+        reason: &str,
+        first: bool,
+    ) {
         let level = if first { Level::Warn } else { Level::Debug };
         let text = format!("{what} could not be had anew ({reason}); trying again");
         let fields = [("name", Value::Text(name))];
@@ -147,7 +159,7 @@ impl Renewal<'_> {
     }
 }
 
-/// Of a 400: what it is about lives, but not for longer.
+/// Whether a 400 means that the token or lease lives, but not for longer.
 pub(super) fn is_at_its_end(reason: &str) -> bool {
     ["not renewable", "max TTL", "max_ttl"]
         .iter()

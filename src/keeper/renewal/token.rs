@@ -8,14 +8,14 @@ use crate::files::status::Loss;
 use crate::log::{Level, Value};
 use crate::schedule::{self, Horizon, Moment, Step};
 
-/// What was said of the end of the token, and what is still to be said.
+/// The news of the token's end: which were told, and which are still to be told.
 #[derive(Default)]
 pub(super) struct TokenEnd {
-    /// The log says that the token ends.
+    /// Whether the log says that the token ends.
     is_warned: bool,
-    /// When the application is told, unless the end moves on.
+    /// The moment to tell the application, unless the end moves on.
     notice: Option<Moment>,
-    /// The application was told.
+    /// Whether the application was told.
     is_told: bool,
 }
 
@@ -25,7 +25,7 @@ impl TokenEnd {
         self.is_warned
     }
 
-    /// When the application is to be told.
+    /// The moment to tell the application.
     pub(super) fn notice(&self) -> Option<Moment> {
         self.notice
     }
@@ -49,45 +49,45 @@ impl Renewal<'_> {
                 self.log
                     .event(Level::Debug, "renewed", "renewed the client token", &fields);
                 match token.term.step {
-                    Step::Replace => self.ends_for_good(),
-                    _ => self.goes_on(),
+                    Step::Replace => self.settle_token_end(),
+                    _ => self.move_token_end_on(),
                 }
             }
             // A token that may not renew itself is as one that cannot be renewed.
-            Err(Trouble::Denied(reason)) => self.is_not_renewable(&reason),
+            Err(Trouble::Denied(reason)) => self.stop_renewing_token(&reason),
             Err(Trouble::Refused(reason)) if is_at_its_end(&reason) => {
-                self.is_not_renewable(&reason);
+                self.stop_renewing_token(&reason);
             }
             Err(Trouble::Refused(reason) | Trouble::Failed(reason)) => {
                 let first = !token.term.is_failing();
                 token.term.retry_later(moment(), chance());
                 let what = "the client token";
-                self.failed("token_not_renewed", "token", what, &reason, first);
-                self.seems_to_end();
+                self.report_failure("token_not_renewed", "token", what, &reason, first);
+                self.expect_token_end();
             }
-            // It says nothing of the token's end.
+            // Such a failure says nothing of the token's end.
             Err(Trouble::Unheard(reason)) => {
                 let first = !token.term.is_failing();
                 token.term.retry_later(moment(), chance());
                 let what = "the client token";
-                self.failed("token_not_renewed", "token", what, &reason, first);
+                self.report_failure("token_not_renewed", "token", what, &reason, first);
             }
             Err(Trouble::Away(_) | Trouble::Ending) => return,
         }
         self.status_is_old = true;
     }
 
-    fn is_not_renewable(&mut self, reason: &str) {
+    fn stop_renewing_token(&mut self, reason: &str) {
         let text = format!("the client token cannot be renewed ({reason})");
         let fields = [("name", Value::Text("token"))];
         self.log
             .event(Level::Warn, "token_not_renewed", &text, &fields);
-        self.ends_for_good();
+        self.settle_token_end();
     }
 
-    /// It cannot be renewed beyond the end that it has now.
-    fn ends_for_good(&mut self) {
-        self.seems_to_end();
+    /// Settles that no renewal moves the token's present end.
+    fn settle_token_end(&mut self) {
+        self.expect_token_end();
         let Some(token) = &mut self.items.token else {
             return;
         };
@@ -101,8 +101,8 @@ impl Renewal<'_> {
         }
     }
 
-    /// As long as it is not renewed, its end is the end.
-    fn seems_to_end(&mut self) {
+    /// Expects the token's present end, as long as no renewal succeeds.
+    fn expect_token_end(&mut self) {
         let token = self.items.token.as_mut();
         let Some(token) = token.filter(|token| token.horizon.is_none()) else {
             return;
@@ -114,8 +114,8 @@ impl Renewal<'_> {
         self.plan_notice();
     }
 
-    /// Its end has moved on after all.
-    fn goes_on(&mut self) {
+    /// Forgets an expected end that a renewal has moved on after all.
+    fn move_token_end_on(&mut self) {
         if let Some(token) = &mut self.items.token
             && !token.end_is_certain
             && token.horizon.take().is_some()
@@ -124,8 +124,8 @@ impl Renewal<'_> {
         }
     }
 
-    /// Nothing can be renewed any more; what is published stays.
-    pub(super) fn lost(&mut self, loss: Loss) {
+    /// Gives the token up: the keeper renews nothing any more, and the published files stay.
+    pub(super) fn lose_token(&mut self, loss: Loss) {
         let Some(token) = self
             .items
             .token
@@ -151,7 +151,7 @@ impl Renewal<'_> {
         self.tell_of_the_end();
     }
 
-    pub(super) fn warn(&mut self) {
+    pub(super) fn warn_of_token_end(&mut self) {
         self.token_end.is_warned = true;
         let horizon = self.items.token.as_ref().and_then(|token| token.horizon);
         let left = horizon.map_or(0, |horizon| horizon.end.saturating_sub(moment()).as_secs());
@@ -160,9 +160,10 @@ impl Renewal<'_> {
             .token
             .as_ref()
             .is_some_and(|token| token.end_is_certain);
-        let why = match is_certain {
-            true => "cannot be renewed beyond that",
-            false => "could not be renewed so far",
+        let why = if is_certain {
+            "cannot be renewed beyond that"
+        } else {
+            "could not be renewed so far"
         };
         let text = format!(
             "the client token ends in {left} s and {why}: start this container again before, with a new wrapping token"
@@ -171,7 +172,7 @@ impl Renewal<'_> {
         self.log.event(Level::Warn, "token_ends", &text, &fields);
     }
 
-    /// Plans when the application is told of the end of a token whose end is known.
+    /// Plans the moment to tell the application of the end of a token whose end is known.
     pub(super) fn plan_notice(&mut self) {
         let token = self.items.token.as_ref();
         let horizon = token.and_then(|token| token.horizon);
