@@ -11,7 +11,7 @@ use crate::secret::Secret;
 #[derive(Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
 pub(super) struct Envelope<T> {
-    /// Names the request in Vault's audit log; empty in a wrapped answer.
+    /// The request's name in Vault's audit log; empty in a wrapped answer.
     #[serde(default)]
     request_id: Option<String>,
     /// Empty when there is no lease.
@@ -20,7 +20,7 @@ pub(super) struct Envelope<T> {
     /// Seconds.
     #[serde(default)]
     pub(super) lease_duration: u64,
-    /// The lease can be renewed.
+    /// Whether the lease can be renewed.
     #[serde(default)]
     pub(super) renewable: bool,
     /// The engine's own answer.
@@ -32,10 +32,10 @@ pub(super) struct Envelope<T> {
     /// A client token.
     #[serde(default)]
     pub(super) auth: Option<Auth>,
-    /// What the server wants to say.
+    /// The server's warnings.
     #[serde(default)]
     pub(super) warnings: Option<Vec<String>>,
-    /// What was wrong; not expected in an answer that succeeded.
+    /// The server's errors; not expected in an answer that succeeded.
     #[serde(default)]
     pub(super) errors: Option<Vec<String>>,
 }
@@ -45,7 +45,7 @@ fn none<T>() -> Option<T> {
 }
 
 impl<T> Envelope<T> {
-    /// Vault's answers hold these two whatever they are about.
+    /// Whether the two fields are there that every answer of Vault's holds.
     pub(super) fn is_in_full(&self) -> bool {
         self.request_id.is_some() && self.lease_id.is_some()
     }
@@ -70,25 +70,25 @@ pub struct Auth {
     /// The token itself.
     #[serde(deserialize_with = "secret")]
     pub client_token: Secret,
-    /// Names the token without being one.
+    /// The accessor, which names the token without being one.
     #[serde(default)]
     pub accessor: String,
     /// All policies, those of an identity included.
     #[serde(default)]
     pub policies: Option<Vec<String>>,
-    /// Set by whoever minted it.
+    /// The metadata that the minting side gave the token.
     #[serde(default)]
     pub metadata: Option<std::collections::BTreeMap<String, String>>,
     /// Seconds.
     #[serde(default)]
     pub lease_duration: u64,
-    /// It can be renewed.
+    /// Whether the token can be renewed.
     #[serde(default)]
     pub renewable: bool,
-    /// 0 is without limit.
+    /// The uses that the token has; 0 is without limit.
     #[serde(default)]
     pub num_uses: u64,
-    /// What came in the same answer, where nothing else should be.
+    /// The data of the same answer, which should hold none.
     #[serde(skip)]
     pub beside: Option<&'static str>,
 }
@@ -111,7 +111,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// The body is an answer in full, of which the status alone says that something is not there.
+    /// Whether the body is an answer in full, of which the status alone says that something is not there.
     pub(super) fn is_in_full(&self) -> bool {
         self.request_id.is_some() && self.lease_id.is_some()
     }

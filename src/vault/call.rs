@@ -7,14 +7,14 @@ use serde::Serialize;
 use ureq::http::{HeaderMap, Method};
 use zeroize::Zeroizing;
 
-/// What may be done when it is not known whether a request was done.
+/// The repeats that a request bears when no answer says whether Vault did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
     /// Asking twice changes nothing.
     Freely,
     /// Each time leaves something behind.
     AFewTimes,
-    /// It works once.
+    /// The request works once.
     Never,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Gives it a body.
+    /// Gives the request a body.
     pub(super) fn json(self, body: &impl Serialize) -> Call<'a> {
         let mut length = Length(0);
         write_json(&mut length, body);
@@ -63,7 +63,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Permits to send it again.
+    /// Permits to send the request again.
     pub(super) fn repeat(self, repeat: Repeat) -> Call<'a> {
         Call { repeat, ..self }
     }
@@ -85,7 +85,7 @@ fn write_json(to: &mut impl io::Write, body: &impl Serialize) {
     );
 }
 
-/// Counts what is written.
+/// A writer that counts the bytes alone.
 struct Length(usize);
 
 impl io::Write for Length {
@@ -105,7 +105,7 @@ impl fmt::Display for Call<'_> {
     }
 }
 
-/// One answer, whatever it says.
+/// One answer, with any status.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,

@@ -15,20 +15,20 @@ use super::transport::{Connected, Limits, Progress, Tcp};
 use crate::log::Log;
 use crate::secret::Secret;
 
-/// How long an answer is still waited for after the start was called off: whoever stops listening to an unwrap leaves a
-/// token behind that nobody can revoke, and a lease that is made after the revocation of its token outlives it.
+/// The wait for an answer after the start was called off: a caller who stops listening to an unwrap leaves a token behind
+/// that no one can revoke, and a lease that is made after the revocation of its token outlives it.
 pub const GRACE: Duration = Duration::from_millis(800);
-/// Longer than the keeper is silent by default, and shorter than servers wait.
+/// The life of an idle connection: longer than the keeper is silent by default, and shorter than servers wait.
 const IDLE: Duration = Duration::from_secs(75);
 /// Bytes that a connection keeps for each direction.
 const BUFFER: usize = 16 << 10;
 
-/// Where Vault is and how it is spoken to.
+/// The place of Vault, and the way to speak to it.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// Scheme, host and port, without a slash behind.
     pub url: String,
-    /// Sent as `X-Vault-Namespace`.
+    /// The namespace, sent as `X-Vault-Namespace`.
     pub namespace: Option<String>,
     /// The name on the certificate, when that is not the URL's host.
     pub tls_server_name: Option<String>,
@@ -36,7 +36,7 @@ pub struct Endpoint {
     pub client_timeout: Duration,
     /// Hosts that a redirect may name besides the URL's own.
     pub standby_hosts: Vec<String>,
-    /// Plain http may go to other machines, not to this one alone.
+    /// Whether plain http may go to other machines, not to this one alone.
     pub allow_http: bool,
 }
 
@@ -49,10 +49,10 @@ pub struct Client {
     lookup: Lookup,
     /// Seconds that the server's clock is ahead; `i64::MIN` until its first answer.
     pub(super) skew: Arc<AtomicI64>,
-    /// Vault has answered, whatever it said.
+    /// Whether Vault has answered, with any status.
     pub(super) has_answered: Arc<AtomicBool>,
     pub(super) log: Log,
-    /// Calls off what is under way; without it, that ends by its own limits.
+    /// The descriptor that calls off the requests under way; without one, they end by their own limits.
     stop: Option<Arc<OwnedFd>>,
 }
 
@@ -78,9 +78,10 @@ impl Client {
         mut limits: Limits,
         log: Log,
     ) -> Result<Client, roots::Error> {
-        let tls = match endpoint.url.starts_with("https:") {
-            true => Some(Tls::new(roots, endpoint.tls_server_name.as_deref())?),
-            false => None,
+        let tls = if endpoint.url.starts_with("https:") {
+            Some(Tls::new(roots, endpoint.tls_server_name.as_deref())?)
+        } else {
+            None
         };
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .ok()
@@ -109,7 +110,7 @@ impl Client {
         self.lookup.forget();
     }
 
-    /// With a token, a client becomes a session; it goes on with the connection that the token came through.
+    /// Makes a session of the client and a token; the session goes on with the connection that the token came through.
     pub(super) fn into_session(
         self,
         token: Secret,
@@ -124,7 +125,7 @@ impl Client {
         }
     }
 
-    /// The same way for the last words of a session: under limits of their own, and to where the answers came from.
+    /// Makes a client for the last words of a session: under limits of their own, and to where the answers came from.
     pub(super) fn for_last_words(&self, limits: Limits) -> Client {
         Client {
             limits,
@@ -175,18 +176,18 @@ impl Client {
 }
 
 impl Session {
-    /// A session with a token that is there already, as the minting side has one; its accessor is not known.
+    /// Makes a session with a token that is there already, as the minting side has one; its accessor is not known.
     pub fn with_token(client: Client, token: Secret) -> Session {
         let connections = client.connections(Duration::ZERO);
         client.into_session(token, String::new(), connections)
     }
 
-    /// Names the token without being one.
+    /// The accessor, which names the token without being one.
     pub fn accessor(&self) -> &str {
         &self.accessor
     }
 
-    /// The same session under other limits, with connections of its own; those that it had are closed.
+    /// Puts the session under other limits, with new connections; the old ones are closed.
     pub fn within(self, limits: Limits) -> Session {
         let client = Client {
             limits,
@@ -206,7 +207,7 @@ impl Session {
         self.client.may_take(time);
     }
 
-    /// Calls off what other threads ask of this session; what was sent is waited for a little.
+    /// Calls off the requests that other threads make in this session; those that were sent get a short grace.
     pub fn stop(&self) {
         if let Some(stop) = &self.client.stop {
             // One more to its counter makes it readable (eventfd(2)).

@@ -1,4 +1,4 @@
-//! Why Vault did not give what was asked for.
+//! The reasons why Vault did not give what was asked for.
 
 use std::fmt;
 
@@ -38,16 +38,16 @@ pub enum Error {
     Unavailable {
         /// Method and path.
         request: String,
-        /// What the last try met.
+        /// The obstacle of the last try.
         reason: String,
-        /// Vault itself answered that this request failed, so that others may not.
+        /// Whether Vault itself answered that this request failed, so that others may not.
         by_vault: bool,
     },
     /// The server's certificate was refused, or its TLS is none that is spoken here.
     Tls {
         /// Host and port.
         server: String,
-        /// What is wrong with it.
+        /// The reason against it.
         reason: String,
     },
     /// Vault itself refused it, with a status that a repeat does not change.
@@ -58,33 +58,33 @@ pub enum Error {
         status: u16,
         /// Vault's own words.
         errors: Vec<String>,
-        /// The body holds `data` all the same: a deleted version of KV 2.
+        /// Whether the body holds `data` all the same: a deleted version of KV 2.
         has_data: bool,
     },
     /// The server sent the request to a place that it may not go to; nothing was done.
     Redirect {
         /// Method and path.
         request: String,
-        /// What is wrong with the place.
+        /// The reason against the place.
         reason: String,
     },
     /// The answer is not one of the API's.
     Malformed {
         /// Method and path.
         request: String,
-        /// What is wrong with it.
+        /// The reason against it.
         reason: String,
     },
-    /// It is not known whether the server did it.
+    /// No answer says whether the server did the request.
     Unknown {
         /// Method and path.
         request: String,
-        /// What happened instead of an answer.
+        /// The event that stood in place of an answer.
         reason: String,
     },
     /// The request would cross the network in clear; nothing was sent.
     InClear {
-        /// Where it would go.
+        /// The address that the request would go to.
         reason: String,
     },
     /// This side has no descriptor left for a connection.
@@ -121,12 +121,12 @@ impl Error {
         }
     }
 
-    /// Vault knows no such path.
+    /// Whether Vault knows no such path.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Status { status: 404, .. })
     }
 
-    /// Vault knows no such namespace.
+    /// Whether Vault knows no such namespace.
     pub fn is_about_the_namespace(&self) -> bool {
         let Error::Status {
             status: 404,

@@ -20,16 +20,16 @@ use crate::system::refused;
 
 /// Largest answer that is read: room for a secret of some MiB, and no more.
 const BODY_MAX: u64 = 8 << 20;
-/// What is said of a server that says nothing.
+/// The reason that stands for a server's silence.
 pub(super) const TIMED_OUT: &str = "it did not answer in time";
 /// Difference of clocks above which one of them is wrong.
 const SKEW_MAX: i64 = 30;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 pub(super) enum Silence {
     /// Nothing of the request went out.
     NotSent(String),
-    /// It may have been done.
+    /// Vault may have done the request.
     Unknown(String),
     /// No repeat will help.
     Final(Error),
@@ -219,7 +219,7 @@ fn run(
     agent.run(configured.build())
 }
 
-/// What TLS has against the server, when that is why there is no connection.
+/// The fault that TLS found in the server, when that is the reason why there is no connection.
 fn tls_reason(error: &ureq::Error) -> Option<String> {
     let ureq::Error::Io(error) = error else {
         return None;

@@ -10,12 +10,12 @@ use super::call::{Call, Repeat};
 use super::client::Session;
 use super::error::Error;
 
-/// What became of a lease that was renewed.
+/// The new life of a lease that was renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Renewed {
     /// Seconds that it lives from now on, which may be fewer than were asked for.
     pub duration: u64,
-    /// It can be renewed once more.
+    /// Whether the lease can be renewed once more.
     pub renewable: bool,
 }
 

@@ -7,17 +7,17 @@ use super::client::Session;
 use super::error::Error;
 use super::value::Value;
 
-/// What an engine answered.
+/// The answer of an engine.
 pub struct Reply {
-    /// Its fields.
+    /// The answer's fields.
     pub data: Vec<(String, Value)>,
     /// Empty when there is no lease.
     pub lease_id: String,
     /// Seconds.
     pub lease_duration: u64,
-    /// The lease can be renewed.
+    /// Whether the lease can be renewed.
     pub renewable: bool,
-    /// What the server wants to say.
+    /// The server's warnings.
     pub warnings: Vec<String>,
 }
 

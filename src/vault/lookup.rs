@@ -21,9 +21,9 @@ const ADDRESSES_MAX: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lookup {
     known: Arc<Mutex<Known>>,
-    /// Plain http may go to other machines.
+    /// Whether plain http may go to other machines.
     allow_http: bool,
-    /// The next connection goes to where an answer came from, and no name server is asked for it.
+    /// Whether the next connection goes to where an answer came from, without asking a name server.
     prefers_answered: Arc<AtomicBool>,
 }
 

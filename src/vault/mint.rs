@@ -12,14 +12,14 @@ use super::error::Error;
 use super::value::Value;
 use crate::secret::Secret;
 
-/// A client token to be made for somebody else.
+/// A client token to be made for another service.
 #[derive(Debug, Clone)]
 pub struct MintRequest<'a> {
     /// The token role; none makes it with the issuing token's own rights.
     pub role: Option<&'a str>,
     /// Policies to ask for; none of them leaves it to the role.
     pub policies: &'a [String],
-    /// What Vault's audit log shall say of the token.
+    /// The metadata that Vault's audit log shows of the token.
     pub metadata: &'a [(String, String)],
     /// Life of the client token; none is the role's.
     pub ttl: Option<Duration>,
@@ -39,15 +39,15 @@ struct Creation<'a> {
     ttl: Option<String>,
 }
 
-/// What was made: a wrapping token, and names for what is in it.
+/// The result of a mint: a wrapping token, and the names of its content.
 pub struct Minted {
     /// The wrapping token, good for one use.
     pub token: Secret,
-    /// By which the client token can be revoked.
+    /// The accessor by which the client token can be revoked.
     pub wrapped_accessor: String,
-    /// Names the wrapping token.
+    /// The accessor of the wrapping token.
     pub accessor: String,
-    /// Where the client token was made.
+    /// The path at which the client token was made.
     pub creation_path: String,
     /// RFC 3339.
     pub creation_time: String,

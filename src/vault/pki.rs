@@ -6,7 +6,7 @@ use super::call::{Call, Repeat};
 use super::client::Session;
 use super::error::Error;
 
-/// What is asked for. Names stand in the CSR too: which of the two counts is the role's choice.
+/// The request for a signature. Names stand in the CSR too: which of the two counts is the role's choice.
 #[derive(Debug, Serialize)]
 pub struct SignRequest<'a> {
     /// PEM.
@@ -26,18 +26,18 @@ pub struct SignRequest<'a> {
     pub format: &'a str,
 }
 
-/// What came back, not checked yet.
+/// The answer to a request for a signature, not checked yet.
 #[derive(Debug, Deserialize)]
 pub struct Signed {
     /// The leaf, PEM.
     pub certificate: String,
-    /// Whose signature it bears, PEM.
+    /// The CA that signed the leaf, PEM.
     #[serde(default)]
     pub issuing_ca: String,
-    /// Its chain, PEM; may be missing.
+    /// The CA's chain, PEM; may be missing.
     #[serde(default)]
     pub ca_chain: Option<Vec<String>>,
-    /// The certificate is revoked with the token.
+    /// Whether the certificate is revoked with the token.
     #[serde(skip)]
     pub is_leased: bool,
 }

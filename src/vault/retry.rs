@@ -1,4 +1,4 @@
-//! What is repeated for how long, and where a redirect may lead.
+//! The repeats of a request, and the places that a redirect may lead to.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -119,13 +119,12 @@ impl Client {
                 ("reason", Value::Text(&reason)),
                 ("wait_ms", Value::Number(wait.as_millis() as u64)),
             ];
-            match self.limits.persistent {
-                true => self
-                    .log
-                    .event(Level::Debug, "retry", "trying again", &fields),
-                false => self
-                    .log
-                    .event(Level::Debug, "request", "failed", &fields[..2]),
+            if self.limits.persistent {
+                self.log
+                    .event(Level::Debug, "retry", "trying again", &fields);
+            } else {
+                self.log
+                    .event(Level::Debug, "request", "failed", &fields[..2]);
             }
             let goes_on = self.limits.persistent
                 && self.limits.remaining() >= Duration::from_millis(20)
@@ -142,10 +141,12 @@ impl Client {
                         _ => reason,
                     },
                 };
-                return Err(match self.limits.is_aborted() {
-                    true => Error::Aborted,
-                    false if perhaps_done => after_redirect(call, &unavailable),
-                    false => unavailable,
+                return Err(if self.limits.is_aborted() {
+                    Error::Aborted
+                } else if perhaps_done {
+                    after_redirect(call, &unavailable)
+                } else {
+                    unavailable
                 });
             }
             if reason != TIMED_OUT {

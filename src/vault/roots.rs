@@ -1,4 +1,4 @@
-//! Whose signature on the server's certificate counts.
+//! The CAs whose signature on the server's certificate counts.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::pem;
 use crate::text_file;
 
-/// Where Linux distributions keep the CAs they trust.
+/// The places where Linux distributions keep the CAs they trust.
 const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -23,7 +23,7 @@ const BUNDLES: [&str; 5] = [
 const CERTIFICATES_MAX: usize = 1000;
 const BUNDLE_MAX: u64 = 4 << 20;
 
-/// Whose signature on the server's certificate counts.
+/// The CAs whose signature on the server's certificate counts.
 #[derive(Debug, Clone, Copy)]
 pub enum Roots<'a> {
     /// This file's alone.
@@ -37,7 +37,7 @@ pub enum Roots<'a> {
 pub struct Error {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The reason against the file.
     pub reason: String,
 }
 

@@ -65,7 +65,7 @@ impl Tls {
         })
     }
 
-    /// What was wrong with the certificate that the last handshake saw.
+    /// The fault of the certificate that the last handshake saw.
     pub(super) fn refusal(&self) -> Option<String> {
         self.refused
             .lock()

@@ -1,4 +1,4 @@
-//! `auth/token`: what the client token is, and its end.
+//! `auth/token`: the client token's properties, and its end.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,25 +10,25 @@ use super::client::Session;
 use super::error::Error;
 use super::transport::{Deadline, Limits};
 
-/// What Vault says about the session's own token.
+/// The properties that Vault tells of the session's own token.
 #[derive(Debug, Deserialize)]
 pub struct TokenProperties {
-    /// Where it was made.
+    /// The path at which the token was made.
     #[serde(default)]
     pub path: String,
     /// The token role it was made with.
     #[serde(default)]
     pub role: Option<String>,
-    /// With a slash behind; empty or absent for the root namespace.
+    /// The namespace with a slash behind; empty or absent for the root namespace.
     #[serde(default)]
     pub namespace_path: Option<String>,
-    /// Its own policies.
+    /// The token's own policies.
     #[serde(default)]
     pub policies: Vec<String>,
-    /// Those of the identity behind it.
+    /// The policies of the identity behind the token.
     #[serde(default)]
     pub identity_policies: Option<Vec<String>>,
-    /// 0 is without limit.
+    /// The uses that the token has left; 0 is without limit.
     #[serde(default)]
     pub num_uses: u64,
     /// Seconds; 0 is none.
@@ -40,7 +40,7 @@ pub struct TokenProperties {
     /// Seconds that it lived from when it was made or renewed.
     #[serde(default)]
     pub creation_ttl: u64,
-    /// It can be renewed.
+    /// Whether the token can be renewed.
     #[serde(default)]
     pub renewable: bool,
 }

@@ -22,22 +22,22 @@ use ureq::unversioned::transport::{
 
 use super::lookup::Lookup;
 
-/// A time that can be moved for everybody who goes by it.
+/// A time that can be moved for every request that goes by it.
 #[derive(Debug, Clone)]
 pub struct Deadline(Arc<Mutex<Instant>>);
 
 impl Deadline {
-    /// At this time.
+    /// Makes a deadline at this time.
     pub fn at(time: Instant) -> Deadline {
         Deadline(Arc::new(Mutex::new(time)))
     }
 
-    /// When it is.
+    /// The time of the deadline.
     pub fn time(&self) -> Instant {
         *self.lock()
     }
 
-    /// Moves it.
+    /// Moves the deadline.
     pub fn move_to(&self, time: Instant) {
         *self.lock() = time;
     }
@@ -49,16 +49,16 @@ impl Deadline {
     }
 }
 
-/// What ends a request besides its answer.
+/// The limits of a request, which end it besides its answer.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// The end of everything.
     pub deadline: Deadline,
-    /// Each is readable or closed when the start, or what the request is a part of, is called off.
+    /// The descriptors of which one is readable or closed when the start, or another owner of the request, calls it off.
     pub abort: Vec<Arc<OwnedFd>>,
-    /// How long an answer is still waited for after that.
+    /// The wait for an answer after that.
     pub grace: Duration,
-    /// What may be repeated is repeated until the deadline; else whoever asks comes again when it suits them.
+    /// Whether a request that may be repeated is repeated until the deadline; else the caller asks again when it suits.
     pub persistent: bool,
 }
 
@@ -70,7 +70,7 @@ impl Limits {
             .saturating_duration_since(Instant::now())
     }
 
-    /// The start was called off.
+    /// Whether the start was called off.
     pub fn is_aborted(&self) -> bool {
         matches!(poll(&mut self.abort_fds(), PollTimeout::ZERO), Ok(n) if n > 0)
     }
@@ -98,14 +98,14 @@ impl Limits {
     }
 }
 
-/// What became of a request that got no answer; shared by a connection and its request.
+/// The progress of a request that got no answer; shared by a connection and its request.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// A connection stood, so that bytes of the request may have gone out.
+    /// Whether a connection stood, so that bytes of the request may have gone out.
     pub(super) connected: AtomicBool,
-    /// The start was called off meanwhile.
+    /// Whether the start was called off meanwhile.
     pub(super) aborted: AtomicBool,
-    /// When that was noticed: whoever answers byte by byte gets no more time for each.
+    /// The time at which that was noticed: a server that answers byte by byte gets no more time for each.
     aborted_at: OnceLock<Instant>,
 }
 
@@ -128,7 +128,7 @@ impl Connector<()> for Tcp {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         let count = details.addrs.len() as u32;
         for (index, address) in (0..).zip(details.addrs.iter()) {
-            // Whoever does not answer leaves a share of the time to those after it.
+            // An address that does not answer leaves a share of the time to those after it.
             let share = self.limits.remaining() / (count - index);
             match open(*address, share, &self.limits, &self.progress) {
                 Ok(stream) => {
@@ -304,7 +304,7 @@ impl Transport for Socket {
     }
 
     fn is_open(&mut self) -> bool {
-        // An idle connection that is readable was closed, or holds bytes that nobody asked for.
+        // An idle connection that is readable was closed, or holds bytes that no request asked for.
         let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut ready, PollTimeout::ZERO), Ok(0))
     }

@@ -27,25 +27,25 @@ const BROKEN_OFF: [&str; 4] = [
 /// Longest part of a `Location` that is said.
 const LOCATION_MAX: usize = 200;
 
-/// What an answer means for its request.
+/// The meaning of an answer for its request.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// It holds what was asked for.
+    /// The answer holds what was asked for.
     Done,
     /// Another server has it.
     Elsewhere,
     /// Not done; worth another try.
     Again {
-        /// What the server said.
+        /// The server's words.
         reason: String,
         /// How long it wants to be left alone.
         wait: Option<Duration>,
     },
-    /// It may have been done.
+    /// Vault may have done the request.
     Unknown {
-        /// What was said.
+        /// The server's words.
         reason: String,
-        /// Vault said it, and not something in between.
+        /// Whether Vault said so, and not something in between.
         by_vault: bool,
     },
     /// No repeat will help.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::transport::Limits;
 use crate::log::{Level, Log, Value};
 
-/// From this time on the operator wants to know what is waited for.
+/// The time after which the operator wants to know the reason of a wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 const STACK: usize = 64 << 10;
 

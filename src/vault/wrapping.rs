@@ -27,10 +27,10 @@ const LAG_PAUSES: [Duration; 4] = [
 /// The pauses and their answers together end by then, so that the alarm of a theft comes no later, whatever Vault does.
 const LAG_MAX: Duration = Duration::from_secs(1);
 
-/// What a lookup tells about a wrapping token.
+/// The properties that a lookup tells of a wrapping token.
 #[derive(Debug, Deserialize)]
 pub struct Wrapping {
-    /// Where what it wraps was made.
+    /// The path at which the wrapped answer was made.
     pub creation_path: String,
     /// RFC 3339.
     #[serde(default)]
@@ -47,25 +47,25 @@ impl Wrapping {
     }
 }
 
-/// How an unwrap ended.
+/// The end of an unwrap.
 pub enum Unwrapped {
     /// A client token, as it came.
     Token {
-        /// With it, requests can be made.
+        /// The session that makes requests with the token.
         session: Box<Session>,
-        /// What was said about it.
+        /// The token's properties, as Vault gave them.
         auth: Auth,
     },
     /// Something came out, but no client token.
     NoToken {
-        /// What came instead.
+        /// The content that came instead.
         found: &'static str,
     },
     /// The wrapping token did not exist any more.
     NotValid,
-    /// It is not known whether the token was used up, and it does not exist any more.
+    /// No answer says whether the token was used up, and it does not exist any more.
     Unknown {
-        /// What happened instead of an answer.
+        /// The event that stood in place of an answer.
         reason: String,
     },
 }
@@ -105,7 +105,7 @@ impl Client {
         self.limits.pause(time)
     }
 
-    /// The same way for so long at the most.
+    /// Makes a client that takes so long at the most.
     fn within(&self, time: Duration) -> Client {
         let mut client = self.clone();
         let time = time.min(self.limits.remaining());
@@ -144,7 +144,7 @@ impl Client {
         self.hurried().call_alone(&call, token.expose(), GRACE)
     }
 
-    /// The same way, but so that an answer that never comes leaves time for the lookup that decides.
+    /// Makes a client at which an answer that never comes leaves time for the lookup that decides.
     fn hurried(&self) -> Client {
         let mut client = self.clone();
         client.endpoint = Arc::new(Endpoint {
@@ -197,7 +197,7 @@ fn ask_again<T>(
     pauses.find_map(|_| ask())
 }
 
-/// Why it is open whether the token was used up, until it is looked up.
+/// The reason why a lookup has to say whether the token was used up.
 #[derive(Debug)]
 enum Unclear {
     /// Vault says that the token is not valid. So says a standby, too, that lags behind.
