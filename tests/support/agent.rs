@@ -367,7 +367,8 @@ impl Agent {
         events
     }
 
-    /// Waits for so many events of this name about a container, and gives the last.
+    /// Waits for so many events of this name about a container, and gives the one that came as the last of these: a later one
+    /// may be there already.
     pub fn wait_about(&self, container: &Container, name: &str, count: usize) -> Value {
         self.wait_about_id(&id(container), name, count)
     }
@@ -376,7 +377,7 @@ impl Agent {
     pub fn wait_about_id(&self, id: &str, name: &str, count: usize) -> Value {
         self.wait_until(&format!("{count} events {name} about {id}"), || {
             let events = self.about_id(id, name);
-            (events.len() >= count).then(|| events[events.len() - 1].clone())
+            events.get(count - 1).cloned()
         })
     }
 

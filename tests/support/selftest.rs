@@ -182,6 +182,8 @@ fn harness_proxy_knows_every_fault() {
     });
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
+        // A connection that a fault has closed is not to be used for the next one.
+        .max_idle_connections(0)
         .build()
         .into();
     for (number, status) in expected.iter().enumerate() {
