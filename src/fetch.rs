@@ -122,7 +122,8 @@ pub fn fetch<'a>(
     Ok(fetched.into_iter().map(|(_, one)| one).collect())
 }
 
-fn perform<'a>(
+/// Does one job.
+pub fn perform<'a>(
     session: &Session,
     job: Job<'a>,
     clocks: impl Fn() -> Clocks,

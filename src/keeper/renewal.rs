@@ -9,6 +9,7 @@ mod ends;
 mod notice;
 mod outage;
 mod publication;
+mod replacement;
 mod request;
 mod token;
 
@@ -23,8 +24,8 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
 
 use super::application::Application;
-use super::items::{Items, Lifetime, Times, Token};
-use crate::clock::{chance, moment};
+use super::items::{Items, Token};
+use crate::clock::moment;
 use crate::command::Command;
 use crate::config::Config;
 use crate::files::Material;
@@ -259,22 +260,6 @@ impl<'a> Renewal<'a> {
         match item.material {
             Material::Certificate { spec, .. } => self.reissue(place, spec, term),
             Material::Credential { spec, .. } => self.keep_lease(place, spec, term),
-        }
-    }
-
-    /// Puts the material that was asked for at a moment in the place of the old one, which it returns.
-    fn take_material(&mut self, place: usize, new: Material<'a>, asked: Moment) -> Material<'a> {
-        let times = Times::now(self.session.clock_skew());
-        let item = &mut self.items.all[place];
-        item.lifetime = Lifetime::new(&new, asked, times);
-        self.status_is_old = true;
-        std::mem::replace(&mut item.material, new)
-    }
-
-    /// Plans another try for an item at which a request failed.
-    fn try_again(&mut self, place: usize) {
-        if let Some(term) = &mut self.items.all[place].lifetime.term {
-            term.retry_later(moment(), chance());
         }
     }
 

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::Renewal;
-use super::request::{Asked, Trouble, is_at_its_end};
+use super::request::{Trouble, is_at_its_end};
 use crate::clock::{chance, moment};
 use crate::config::Dependency;
-use crate::dependencies;
-use crate::files::{Credential, Material};
+use crate::files::Material;
 use crate::log::{Level, Value};
 use crate::schedule::{self, Moment, Step, Term};
 
@@ -123,50 +122,28 @@ impl<'a> Renewal<'a> {
     }
 
     fn replace(&mut self, place: usize, spec: &'a Dependency, term: Term) {
-        let log = self.log;
         let now = moment();
-        let fetched = self.ask(term.left(now), |session| {
-            dependencies::fetch(session, spec, log).map_err(|error| match error {
-                dependencies::Error::Vault { error, .. } => Asked::Vault(error),
-                other => Asked::Other(other.to_string()),
-            })
-        });
-        let reason = match fetched {
-            Ok(credential) => return self.take_credential(place, spec, credential, &term, now),
-            Err(Trouble::Ending) => return,
-            Err(Trouble::Away(_)) => None,
-            Err(
-                Trouble::Failed(reason)
-                | Trouble::Unheard(reason)
-                | Trouble::Denied(reason)
-                | Trouble::Refused(reason),
-            ) => Some(reason),
+        let new = match self.fetch_again(place, &term) {
+            Ok(new) => new,
+            Err(trouble) => {
+                let what = format!("the credential of {}", spec.name);
+                return self.put_off_replacement(place, &what, &term, trouble);
+            }
         };
-        self.try_again(place);
-        if let Some(reason) = reason {
-            let what = format!("the credential of {}", spec.name);
-            let first = !term.is_failing();
-            self.report_failure("not_replaced", &spec.name, &what, &reason, first);
-        }
-    }
-
-    fn take_credential(
-        &mut self,
-        place: usize,
-        spec: &'a Dependency,
-        credential: Credential,
-        term: &Term,
-        now: Moment,
-    ) {
-        let new = Material::Credential { spec, credential };
-        let Material::Credential {
-            credential: old, ..
-        } = self.take_material(place, new, now)
+        let old = self.take_material(place, new, now);
+        let new = &self.items.all[place].material;
+        let (
+            Material::Credential {
+                credential: old, ..
+            },
+            Material::Credential {
+                credential: new, ..
+            },
+        ) = (old, new)
         else {
             return;
         };
-        if matches!(&self.items.all[place].material, Material::Credential { credential, .. } if credential.fields == old.fields)
-        {
+        if new.fields == old.fields {
             // An engine may give the same answer as before; then there is nothing to publish, and revoking the old lease
             // may take the account away.
             return;

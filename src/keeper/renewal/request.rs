@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::Renewal;
 use super::outage::Outage;
+use crate::certificate;
 use crate::clock::{calendar, chance, moment};
+use crate::dependencies;
+use crate::fetch;
 use crate::files::status::Loss;
 pub(super) use crate::keeper::trouble::Trouble;
 use crate::log::{Level, Value};
@@ -26,6 +29,19 @@ pub(super) enum Asked {
     Vault(vault::Error),
     /// Vault answered, but the answer is of no use.
     Other(String),
+}
+
+impl From<fetch::Error> for Asked {
+    fn from(error: fetch::Error) -> Self {
+        match error {
+            fetch::Error::Certificate(certificate::Error::Vault(error))
+            | fetch::Error::Dependency(dependencies::Error::Vault { error, .. }) => {
+                Asked::Vault(error)
+            }
+            fetch::Error::Certificate(error) => Asked::Other(error.to_string()),
+            fetch::Error::Dependency(error) => Asked::Other(error.to_string()),
+        }
+    }
 }
 
 impl From<vault::Error> for Asked {
