@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::secrets_dir::Lack;
+use crate::sum::from;
 use crate::system::{self, exec};
 use crate::vault::Class;
 use crate::{
@@ -71,17 +72,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-macro_rules! from {
-    ($($error:ty: $variant:ident),*) => {
-        $(impl From<$error> for Error {
-            fn from(error: $error) -> Self {
-                Error::$variant(error)
-            }
-        })*
-    };
+from! { Error:
+    config::Error: Config, wrapping_token::Error: Token, system::Error: System
 }
-
-from! { config::Error: Config, wrapping_token::Error: Token, system::Error: System }
 
 impl From<init::Failure> for Error {
     fn from(failure: init::Failure) -> Self {

@@ -32,7 +32,7 @@
 //! | random bytes and passwords, and waits that differ from one container to the next | [`random`] |
 //! | texts that become durations, paths, addresses and names | [`text`], with [`spelling`] |
 //! | templates, before and with their values | [`template`] |
-//! | the sum of all errors | [`error`] |
+//! | the sum of all errors | [`error`], made like other sums by `sum` |
 //! | the floor: processes, signals, exec, users, name lookups, memory | [`system`] |
 //! | promises about every input, for fuzzers and tests alone | `fuzzing` |
 //! | the log, and values that must not be shown | [`log`], [`secret`] |
@@ -56,7 +56,6 @@ pub mod dependencies;
 pub mod dry_run;
 pub mod environment;
 pub mod error;
-
 pub mod fetch;
 pub mod files;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -81,6 +80,7 @@ pub mod secrets_dir;
 
 pub mod spelling;
 pub mod start;
+mod sum;
 pub mod system;
 pub mod template;
 pub mod text;

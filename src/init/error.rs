@@ -4,6 +4,7 @@ use std::fmt;
 
 use nix::sys::signal::Signal;
 
+use crate::sum::from;
 use crate::system::{self, exec};
 use crate::{command, keeper, secrets_dir};
 
@@ -75,17 +76,7 @@ pub enum Failure {
     Keeper(keeper::Error),
 }
 
-macro_rules! from {
-    ($($error:ty: $variant:ident),*) => {
-        $(impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                Failure::$variant(error)
-            }
-        })*
-    };
-}
-
-from! {
+from! { Failure:
     Error: Ended, system::Error: System, command::Error: Command, secrets_dir::Error: SecretsDir, exec::Error: Exec,
     keeper::Error: Keeper
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::fetch;
+use crate::sum::from;
 use crate::{
     certificate, command, dependencies, files, handover, secrets_dir, system, vault, wrapping_token,
 };
@@ -51,17 +52,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-macro_rules! from {
-    ($($error:ty: $variant:ident),*) => {
-        $(impl From<$error> for Error {
-            fn from(error: $error) -> Self {
-                Error::$variant(error)
-            }
-        })*
-    };
-}
-
-from! {
+from! { Error:
     wrapping_token::Error: Token, vault::TrustError: Trust, handover::Error: HandOver, certificate::Error: Certificate,
     dependencies::Error: Dependency, files::Error: Files, secrets_dir::Error: SecretsDir, command::Error: Command,
     system::Error: System

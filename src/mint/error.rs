@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
+use crate::sum::from;
 use crate::{config, system, vault};
 
 /// There is no wrapping token.
@@ -93,16 +94,6 @@ pub enum Failure {
     Mint(Error),
 }
 
-macro_rules! from {
-    ($($error:ty: $variant:ident),*) => {
-        $(impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                Failure::$variant(error)
-            }
-        })*
-    };
-}
-
-from! {
+from! { Failure:
     config::Error: Config, vault::TrustError: Trust, system::Error: System, Error: Mint
 }
