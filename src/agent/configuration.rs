@@ -329,7 +329,7 @@ impl Reader {
     }
 
     /// A rule, and whether it names its token role itself.
-    fn rule(&mut self, mut t: Table<'_>, role: &str, has_door: bool) -> Option<(Rule, bool)> {
+    fn rule(&mut self, mut t: Table<'_>, role: &str, has_socket: bool) -> Option<(Rule, bool)> {
         let here = Some(t.place());
         let app = self.parsed(t.text("app"), text::label);
         let environments = self.list(t.texts("environments"), text::label);
@@ -355,7 +355,7 @@ impl Reader {
             let text = "`variables` and `mounts` say what else than the image's `command` lets through: they need `command`";
             self.mistake(here, text);
         }
-        if through_socket && !has_door {
+        if through_socket && !has_socket {
             self.mistake(here, "`socket = true` needs `socket` in [delivery]");
         }
         if through_socket && token_path.is_some() {

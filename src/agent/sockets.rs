@@ -19,7 +19,7 @@ use crate::log::{Level, Value};
 use crate::vault::Minted;
 
 /// How long a caller may leave its answer lying.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(2);
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// Between two looks at the place of a socket.
 const LOOK: Duration = Duration::from_secs(1);
@@ -158,8 +158,12 @@ pub(super) async fn answer(stream: &mut UnixStream, minted: &Minted) -> io::Resu
         "wrapped_accessor": minted.wrapped_accessor,
     });
     let answer = Zeroizing::new(answer.to_string());
-    let written = stream.write_all(answer.as_bytes());
-    match tokio::time::timeout(ANSWER_MAX, written).await {
+    write(stream, answer.as_bytes()).await
+}
+
+/// Writes to a caller, which may be in no hurry to read.
+pub(super) async fn write(stream: &mut UnixStream, bytes: &[u8]) -> io::Result<()> {
+    match tokio::time::timeout(ANSWER_MAX, stream.write_all(bytes)).await {
         Ok(written) => written,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

@@ -21,7 +21,7 @@ use super::limiter::Admission;
 use super::process::{self, Peer, Process};
 use super::register::nanoseconds;
 use super::runtime::blocking;
-use super::sockets::{ANSWER_MAX, PUBLIC, Socket};
+use super::sockets::{self, PUBLIC, Socket};
 use super::{Agent, LINES_PER_MINUTE, lock};
 use crate::log::{Level, Value};
 
@@ -239,7 +239,7 @@ fn shared(caller: &Process, first: Process, container: String) -> Result<Process
 /// Tells a caller that it gets nothing. What is wrong is for the operator: any process may call.
 async fn refuse(stream: &mut UnixStream, reason: &str) {
     let answer = serde_json::json!({"error": reason}).to_string();
-    let _ = tokio::time::timeout(ANSWER_MAX, stream.write_all(answer.as_bytes())).await;
+    let _ = sockets::write(stream, answer.as_bytes()).await;
 }
 
 fn duplicate(stream: &UnixStream) -> io::Result<OwnedFd> {
