@@ -18,7 +18,7 @@ mod start {
     mod whole;
 }
 
-/// What is fetched, and what lies in the secrets directory.
+/// Certificates, credentials, and the files in the secrets directory.
 mod files {
     pub(crate) mod certificate;
     mod credentials;
@@ -53,5 +53,5 @@ mod host {
 #[cfg(feature = "agent")]
 mod agent;
 
-/// What the documents say, and the rules of the source.
+/// The documents against the code, and the rules of the source.
 mod repository;
