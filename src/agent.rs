@@ -18,33 +18,33 @@
 //! Everything runs on one thread but what may wait for Vault or for the kernel. The agent never sees a client token: it
 //! holds wrapping tokens for the milliseconds of a delivery, and accessors.
 
-pub mod break_glass;
+pub(crate) mod break_glass;
 mod calls;
 pub mod cli;
-pub mod configuration;
-pub mod credentials;
+mod configuration;
+mod credentials;
 pub mod delivery;
-pub mod directories;
-pub mod docker;
-pub mod error;
-pub mod events;
-pub mod identity;
-pub mod image;
-pub mod issue;
+mod directories;
+pub(crate) mod docker;
+mod error;
+mod events;
+pub(crate) mod identity;
+mod image;
+mod issue;
 mod lanes;
-pub mod limiter;
-pub mod metrics;
-pub mod own_token;
+mod limiter;
+mod metrics;
+mod own_token;
 pub mod process;
 mod readers;
-pub mod register;
-pub mod revocation;
+mod register;
+mod revocation;
 mod runtime;
 mod sockets;
 mod starts;
-pub mod status;
-pub mod token_socket;
-pub mod trouble;
+mod status;
+mod token_socket;
+pub(crate) mod trouble;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::secret::Secret;
 
 /// Builds the application's environment: what was received without tokens, then what the keeper added.
-pub fn environment(
+pub(crate) fn environment(
     config: &Config,
     variables: &[Secret<Vec<u8>>],
 ) -> Result<Vec<CString>, command::Error> {
@@ -44,7 +44,7 @@ pub fn environment(
 }
 
 /// Counts the descriptors behind standard error that were handed in for the application (sd_listen_fds(3)).
-pub fn passed_descriptors(config: &Config) -> u32 {
+pub(crate) fn passed_descriptors(config: &Config) -> u32 {
     let number = |name| {
         config
             .received

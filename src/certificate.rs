@@ -3,7 +3,7 @@
 mod chain;
 mod check;
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 
 use std::fmt;
 
@@ -19,10 +19,10 @@ use crate::secret::Secret;
 use crate::vault::{self, Session, SignRequest, Value};
 
 use check::{Answer, check};
-pub use check::{Clock, Clocks};
+pub(crate) use check::{Clock, Clocks};
 
 /// A certificate with its key, checked.
-pub struct Issued {
+pub(crate) struct Issued {
     /// The private key, as PKCS#8 in DER.
     pub private_key: Secret<Vec<u8>>,
     /// The leaf, then intermediates, without the root.
@@ -44,7 +44,7 @@ pub struct Issued {
 }
 
 /// A key and the request for its certificate, made before any token is used.
-pub struct Request {
+pub(crate) struct Request {
     /// The private key, as PKCS#8 in DER.
     private_key: Secret<Vec<u8>>,
     /// The public key, as SubjectPublicKeyInfo in DER.
@@ -101,7 +101,7 @@ impl From<rcgen::Error> for Error {
 }
 
 /// Makes a key of the kind asked for.
-pub fn make_key(kind: KeyType) -> Result<KeyPair, rcgen::Error> {
+pub(crate) fn make_key(kind: KeyType) -> Result<KeyPair, rcgen::Error> {
     match kind {
         KeyType::EcP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
         KeyType::EcP384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
@@ -113,7 +113,7 @@ pub fn make_key(kind: KeyType) -> Result<KeyPair, rcgen::Error> {
 }
 
 /// Encodes the key as PKCS#8 version 1, which every reader knows.
-pub fn pkcs8(key: &KeyPair, kind: KeyType) -> Secret<Vec<u8>> {
+pub(crate) fn pkcs8(key: &KeyPair, kind: KeyType) -> Secret<Vec<u8>> {
     let der = Secret::new(key.serialize_der());
     if kind != KeyType::Ed25519 {
         return der;
@@ -128,7 +128,7 @@ pub fn pkcs8(key: &KeyPair, kind: KeyType) -> Secret<Vec<u8>> {
 }
 
 /// Builds subject and alternative names, for a request or a certificate.
-pub fn params(config: &Certificate) -> Result<CertificateParams, rcgen::Error> {
+pub(crate) fn params(config: &Certificate) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params
@@ -151,7 +151,7 @@ pub fn params(config: &Certificate) -> Result<CertificateParams, rcgen::Error> {
 }
 
 /// Makes the key and the request, and reads the trust anchors if they lie in a file.
-pub fn prepare(config: &Certificate) -> Result<Request, Error> {
+pub(crate) fn prepare(config: &Certificate) -> Result<Request, Error> {
     let anchors = match &config.trust_anchors {
         TrustAnchors::File(path) => {
             Some(vault::read_certificates(path).map_err(Error::AnchorFile)?)
@@ -169,7 +169,7 @@ pub fn prepare(config: &Certificate) -> Result<Request, Error> {
 }
 
 /// Has the request signed and checks what comes back.
-pub fn obtain(
+pub(crate) fn obtain(
     request: Request,
     config: &Certificate,
     session: &Session,

@@ -14,18 +14,18 @@ use crate::schedule::Moment;
     clippy::disallowed_methods,
     reason = "code that works for a long time reads the clock here and hands the time on"
 )]
-pub fn calendar() -> OffsetDateTime {
+pub(crate) fn calendar() -> OffsetDateTime {
     SystemTime::now().into()
 }
 
 /// Reads the time since this machine was started, including its sleep.
-pub fn moment() -> Moment {
+pub(crate) fn moment() -> Moment {
     // The call fails for clocks alone that the kernel does not know.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Reads this machine's clock, and derives Vault's from the skew.
-pub fn clocks(skew: Option<i64>) -> Clocks {
+pub(crate) fn clocks(skew: Option<i64>) -> Clocks {
     let here = calendar().unix_timestamp();
     Clocks {
         here,
@@ -34,6 +34,6 @@ pub fn clocks(skew: Option<i64>) -> Clocks {
 }
 
 /// Draws a number from 0 to 1, another one each time and in each container.
-pub fn chance() -> f64 {
+pub(crate) fn chance() -> f64 {
     random::fraction()
 }

@@ -89,7 +89,7 @@ impl std::error::Error for Error {}
 
 /// A command that can be run.
 #[derive(Debug)]
-pub struct Command {
+pub(crate) struct Command {
     /// The file, resolved once: a directory that is added early in PATH later does not matter.
     pub path: PathBuf,
     /// The arguments, of which the first is the name as typed.
@@ -98,7 +98,10 @@ pub struct Command {
 
 impl Command {
     /// Finds the command as a shell does, and looks at it as the kernel will.
-    pub fn resolve(command: &[OsString], search_path: Option<&OsStr>) -> Result<Command, Error> {
+    pub(crate) fn resolve(
+        command: &[OsString],
+        search_path: Option<&OsStr>,
+    ) -> Result<Command, Error> {
         let name = command.first().map(OsString::as_os_str).unwrap_or_default();
         let path = find(name, search_path.unwrap_or(OsStr::new(PATH_DEFAULT)))?;
         let arguments = command
@@ -111,7 +114,7 @@ impl Command {
     }
 
     /// Checks that the file is still there, and still fit to run.
-    pub fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         executable(&self.path).map_err(|errno| match errno {
             Errno::ENOENT | Errno::ENOTDIR => Error::NotFound {
                 command: self.path.clone(),
@@ -122,7 +125,7 @@ impl Command {
     }
 
     /// Checks that the arguments and this environment fit into an exec, given the limit of the stack in bytes.
-    pub fn check_size(&self, environment: &[CString], stack: u64) -> Result<(), Error> {
+    pub(crate) fn check_size(&self, environment: &[CString], stack: u64) -> Result<(), Error> {
         let too_long = |reason: String| Err(not_executable(&self.path, &reason));
         let strings = || self.arguments.iter().chain(environment);
         let (longest, bytes) = self.longest(environment);

@@ -5,7 +5,7 @@
 
 mod expand;
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod resolve;
 
 use std::ffi::OsString;
@@ -23,13 +23,13 @@ use crate::template::{self, Template};
 use crate::text::Address;
 use crate::vault::{Endpoint, Roots};
 
-pub use resolve::{
+pub(crate) use resolve::{
     DEADLINE, SECRETS_DIR, Surroundings, resolve, vault_alone, vault_from_environment,
 };
 
 /// The purpose of the configuration, which decides what must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// A start with a Vault needs everything.
     Start,
     /// A dry run needs no Vault, and invents variables that are not set.
@@ -46,13 +46,13 @@ pub enum Purpose {
 
 impl Purpose {
     /// Says whether an application is to run on this machine, as it is.
-    pub fn is_here(self) -> bool {
+    pub(crate) fn is_here(self) -> bool {
         matches!(self, Purpose::Start | Purpose::DryRun)
     }
 }
 
 /// Everything that a start needs to know.
-pub struct Config {
+pub(crate) struct Config {
     /// The service's name; alias of the key in the Java key store.
     pub app: String,
     /// The environment that the service runs in.
@@ -91,7 +91,7 @@ pub struct Config {
 
 /// The lifecycle of anteroom once the application runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lifecycle {
+pub(crate) enum Lifecycle {
     /// The application becomes the process that anteroom was.
     Exec,
     /// The process of anteroom stays, as the application's init.
@@ -100,7 +100,7 @@ pub enum Lifecycle {
 
 /// The choices that anteroom has as an init.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Supervision {
+pub(crate) struct Supervision {
     /// True where signals go to the application's whole process group.
     pub signal_group: bool,
     /// The exit codes of the application that become 0.
@@ -113,7 +113,7 @@ pub struct Supervision {
 
 /// The settings by which fetched items are kept fresh, and the application is told.
 #[derive(Debug, Clone)]
-pub struct Renewal {
+pub(crate) struct Renewal {
     /// The way in which the application learns of a new generation.
     pub on_rotate: OnRotate,
     /// The action at the end of the token's life.
@@ -126,7 +126,7 @@ pub struct Renewal {
 
 /// The way in which the application learns of a new generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OnRotate {
+pub(crate) enum OnRotate {
     /// The application is not told: it reads the files when it needs them.
     Nothing,
     /// The application gets a signal.
@@ -142,7 +142,7 @@ pub enum OnRotate {
 
 /// The action at the end of the token's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnExpiry {
+pub(crate) enum OnExpiry {
     /// The application goes on with what it has.
     Ignore,
     /// The application gets a signal.
@@ -196,7 +196,7 @@ impl Vault {
 
 /// The place where the wrapping token arrives, and the wait for it.
 #[derive(Debug, Clone)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// The path of a file, pipe or socket; without it the token comes in a variable, or not at all.
     pub path: Option<PathBuf>,
     /// The longest wait for a token that is not there yet; zero does not wait.
@@ -205,7 +205,7 @@ pub struct Delivery {
 
 /// The properties that the handed-in token must have.
 #[derive(Debug, Clone)]
-pub struct Promise {
+pub(crate) struct Promise {
     /// The exact path at which the token was wrapped.
     pub creation_path: String,
     /// The longest life of the wrapping token, where the manifest names it.
@@ -224,7 +224,7 @@ pub struct Promise {
 
 /// One item to fetch, as the manifest asks for it.
 #[derive(Debug, Clone)]
-pub enum Spec {
+pub(crate) enum Spec {
     /// A certificate, whose key is made here.
     Certificate(Certificate),
     /// The credential of a dependency.
@@ -233,7 +233,7 @@ pub enum Spec {
 
 /// A certificate to ask for.
 #[derive(Debug, Clone)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     /// The name in events and in `ANTEROOM_CHANGED`.
     pub name: String,
     /// The mount of the PKI engine.
@@ -258,7 +258,7 @@ pub struct Certificate {
 
 /// The kinds of key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyType {
+pub(crate) enum KeyType {
     /// An EC key on P-256, `ec-p256` in the manifest.
     EcP256,
     /// An EC key on P-384, `ec-p384` in the manifest.
@@ -275,7 +275,7 @@ pub enum KeyType {
 
 impl KeyType {
     /// The kinds with their names in the manifest.
-    pub const NAMES: [(&'static str, KeyType); 6] = [
+    pub(crate) const NAMES: [(&'static str, KeyType); 6] = [
         ("ec-p256", KeyType::EcP256),
         ("ec-p384", KeyType::EcP384),
         ("ed25519", KeyType::Ed25519),
@@ -285,7 +285,7 @@ impl KeyType {
     ];
 
     /// Returns the name in the manifest.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         Self::NAMES
             .iter()
             .find(|(_, known)| *known == self)
@@ -295,7 +295,7 @@ impl KeyType {
 
 /// The source of the trust anchors.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TrustAnchors {
+pub(crate) enum TrustAnchors {
     /// The self-signed certificates of the answer's chain, else its issuing CA.
     Answer,
     /// A PEM file in the image.
@@ -306,7 +306,7 @@ pub enum TrustAnchors {
 
 /// The Java stores.
 #[derive(Debug, Clone)]
-pub struct Java {
+pub(crate) struct Java {
     /// The file name of the key store.
     pub keystore: String,
     /// The file name of the trust store.
@@ -317,7 +317,7 @@ pub struct Java {
 
 /// Encodings of a PKCS#12 store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
+pub(crate) enum Profile {
     /// AES-256 and HMAC-SHA-256.
     Modern,
     /// Triple DES and HMAC-SHA-1, which JDKs before 8u301 read.
@@ -326,7 +326,7 @@ pub enum Profile {
 
 /// A dependency, whose credential is fetched.
 #[derive(Debug, Clone)]
-pub struct Dependency {
+pub(crate) struct Dependency {
     /// The name of the dependency and of its directory.
     pub name: String,
     /// The Vault path of the credential.
@@ -343,14 +343,14 @@ pub struct Dependency {
 
 impl Dependency {
     /// Returns the name in templates, where a dash would be a minus.
-    pub fn identifier(&self) -> String {
+    pub(crate) fn identifier(&self) -> String {
         template::identifier(&self.name)
     }
 }
 
 /// An extra file of a dependency.
 #[derive(Debug, Clone)]
-pub struct FileTemplate {
+pub(crate) struct FileTemplate {
     /// The file's name in the dependency's directory.
     pub name: String,
     /// The file's content.
@@ -361,7 +361,7 @@ pub struct FileTemplate {
 
 /// The method by which a Vault path is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// The request is a GET.
     Read,
     /// The request is a POST with these fields.
@@ -370,7 +370,7 @@ pub enum Method {
 
 /// One variable of the application's environment.
 #[derive(Debug, Clone)]
-pub struct Variable {
+pub(crate) struct Variable {
     /// The variable's name.
     pub name: String,
     /// The template of the variable's value.
@@ -380,26 +380,26 @@ pub struct Variable {
 }
 
 /// Names that the files of every start may have at the top of the secrets directory.
-pub mod file {
+pub(crate) mod file {
     /// The certificate: the leaf, then intermediates, without the root.
-    pub const CERTIFICATE: &str = "tls.crt";
+    pub(crate) const CERTIFICATE: &str = "tls.crt";
     /// The private key, as PKCS#8.
-    pub const PRIVATE_KEY: &str = "tls.key";
+    pub(crate) const PRIVATE_KEY: &str = "tls.key";
     /// The trust anchors.
-    pub const TRUST_ANCHORS: &str = "ca.crt";
+    pub(crate) const TRUST_ANCHORS: &str = "ca.crt";
     /// The password of both Java stores.
-    pub const STORE_PASSWORD: &str = "keystore.password";
+    pub(crate) const STORE_PASSWORD: &str = "keystore.password";
     /// The options for `JDK_JAVA_OPTIONS`.
-    pub const JAVA_ARGUMENTS: &str = "java.args";
+    pub(crate) const JAVA_ARGUMENTS: &str = "java.args";
     /// The names and lives of fetched items, without any secret.
-    pub const STATUS: &str = "status.json";
+    pub(crate) const STATUS: &str = "status.json";
     /// The wrapping token that an agent delivers, removed once it was read.
-    pub const TOKEN: &str = ".anteroom-token";
+    pub(crate) const TOKEN: &str = ".anteroom-token";
 }
 
 impl Config {
     /// Iterates over the certificates to fetch.
-    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
         self.specs.iter().filter_map(|spec| match spec {
             Spec::Certificate(certificate) => Some(certificate),
             Spec::Credential(_) => None,
@@ -407,7 +407,7 @@ impl Config {
     }
 
     /// Iterates over the dependencies, in the order of the manifest.
-    pub fn dependencies(&self) -> impl Iterator<Item = &Dependency> {
+    pub(crate) fn dependencies(&self) -> impl Iterator<Item = &Dependency> {
         self.specs.iter().filter_map(|spec| match spec {
             Spec::Certificate(_) => None,
             Spec::Credential(dependency) => Some(dependency),
@@ -415,7 +415,7 @@ impl Config {
     }
 
     /// Lists the names that will be visible at the top of the secrets directory.
-    pub fn visible_names(&self) -> Vec<String> {
+    pub(crate) fn visible_names(&self) -> Vec<String> {
         let mut names = vec![file::STATUS.to_owned()];
         for _ in self.certificates() {
             names.extend(

@@ -84,7 +84,11 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Fetches one credential.
-pub fn fetch(session: &Session, dependency: &Dependency, log: Log) -> Result<Credential, Error> {
+pub(crate) fn fetch(
+    session: &Session,
+    dependency: &Dependency,
+    log: Log,
+) -> Result<Credential, Error> {
     let name = || dependency.name.clone();
     let path = || dependency.path.clone();
     let reply = match &dependency.method {

@@ -11,7 +11,7 @@ use crate::config::{Certificate, Config, KeyType, Spec};
 use crate::files::{Material, sample};
 
 /// Makes everything that a start would have fetched.
-pub fn materials(
+pub(crate) fn materials(
     config: &Config,
     now: OffsetDateTime,
 ) -> Result<Vec<Material<'_>>, certificate::Error> {

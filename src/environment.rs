@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use crate::secret::Secret;
 
 /// Variables that hold a token or say where one is: the application never gets them.
-pub const TOKEN_VARIABLES: [&str; 4] = [
+pub(crate) const TOKEN_VARIABLES: [&str; 4] = [
     "ANTEROOM_TOKEN",
     "ANTEROOM_TOKEN_FILE",
     "VAULT_TOKEN",
@@ -18,7 +18,7 @@ const PATH_VARIABLE: &str = "ANTEROOM_TOKEN_FILE";
 
 /// Names and values, bytes as they came, each name once: the last duplicate counts. Of a token only the name is kept.
 #[derive(Clone, Default)]
-pub struct Environment {
+pub(crate) struct Environment {
     variables: Vec<(OsString, OsString)>,
     /// The variables with a token that were set.
     withheld: Vec<&'static str>,
@@ -26,16 +26,18 @@ pub struct Environment {
 
 /// The tokens of an environment, each kept until its use.
 #[derive(Default)]
-pub struct Tokens(Vec<(&'static str, Secret<Vec<u8>>)>);
+pub(crate) struct Tokens(Vec<(&'static str, Secret<Vec<u8>>)>);
 
 impl Environment {
     /// Takes the variables over, and zeroes every token among them.
-    pub fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+    pub(crate) fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         Self::with_tokens(variables).0
     }
 
     /// Takes the variables over, and gives the tokens apart.
-    pub fn with_tokens(variables: impl Iterator<Item = (OsString, OsString)>) -> (Self, Tokens) {
+    pub(crate) fn with_tokens(
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> (Self, Tokens) {
         let mut environment = Environment::default();
         let mut tokens = Tokens::default();
         for (name, value) in variables {
@@ -56,7 +58,7 @@ impl Environment {
     }
 
     /// Returns the value of a variable; none for a token's.
-    pub fn value(&self, name: &str) -> Option<&OsStr> {
+    pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
         self.variables
             .iter()
             .find(|(known, _)| known == name)
@@ -64,19 +66,19 @@ impl Environment {
     }
 
     /// Returns the value of a variable that is set, not empty and UTF-8.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.value(name)
             .and_then(OsStr::to_str)
             .filter(|value| !value.is_empty())
     }
 
     /// Says whether this variable, which holds a token, was set.
-    pub fn has_token(&self, name: &str) -> bool {
+    pub(crate) fn has_token(&self, name: &str) -> bool {
         self.withheld.contains(&name)
     }
 
     /// Iterates over the variables that the application gets.
-    pub fn without_tokens(&self) -> impl Iterator<Item = &(OsString, OsString)> {
+    pub(crate) fn without_tokens(&self) -> impl Iterator<Item = &(OsString, OsString)> {
         self.variables
             .iter()
             .filter(|(name, _)| name != PATH_VARIABLE)
@@ -90,7 +92,7 @@ impl Tokens {
     }
 
     /// Takes the value of this variable, for its one use.
-    pub fn take(&mut self, name: &str) -> Option<Secret<Vec<u8>>> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Secret<Vec<u8>>> {
         let at = self.0.iter().position(|(known, _)| *known == name)?;
         Some(self.0.swap_remove(at).1)
     }

@@ -31,7 +31,7 @@ pub enum Error {
 }
 
 /// One request that is ready to be sent.
-pub enum Job<'a> {
+pub(crate) enum Job<'a> {
     /// A certificate, with the request for its new key.
     Certificate(&'a Certificate, Request),
     /// The credential of a dependency.
@@ -40,7 +40,7 @@ pub enum Job<'a> {
 
 impl<'a> Job<'a> {
     /// Prepares what needs no Vault: the key and the request of a certificate.
-    pub fn prepare(spec: &'a Spec) -> Result<Job<'a>, certificate::Error> {
+    pub(crate) fn prepare(spec: &'a Spec) -> Result<Job<'a>, certificate::Error> {
         Ok(match spec {
             Spec::Certificate(spec) => Job::Certificate(spec, certificate::prepare(spec)?),
             Spec::Credential(spec) => Job::Credential(spec),
@@ -48,7 +48,7 @@ impl<'a> Job<'a> {
     }
 
     /// Prepares the job that fetches another one in the place of this.
-    pub fn again(material: &Material<'a>) -> Result<Job<'a>, certificate::Error> {
+    pub(crate) fn again(material: &Material<'a>) -> Result<Job<'a>, certificate::Error> {
         Ok(match material {
             Material::Certificate { spec, .. } => {
                 Job::Certificate(spec, certificate::prepare(spec)?)
@@ -59,7 +59,7 @@ impl<'a> Job<'a> {
 }
 
 /// One fetched item.
-pub struct Fetched<'a> {
+pub(crate) struct Fetched<'a> {
     /// The answer, with the entry of the manifest that it is for.
     pub material: Material<'a>,
     /// The time of the request.
@@ -70,7 +70,7 @@ pub struct Fetched<'a> {
 
 /// Does all jobs, and returns what they fetched in their order; the first failure ends the fetch. `answer_time` is how
 /// long the server took for a small answer.
-pub fn fetch<'a>(
+pub(crate) fn fetch<'a>(
     session: &Session,
     jobs: Vec<Job<'a>>,
     answer_time: Duration,
@@ -123,7 +123,7 @@ pub fn fetch<'a>(
 }
 
 /// Does one job.
-pub fn perform<'a>(
+pub(crate) fn perform<'a>(
     session: &Session,
     job: Job<'a>,
     clocks: impl Fn() -> Clocks,

@@ -3,10 +3,10 @@
 
 #[cfg(feature = "java")]
 mod keystore;
-pub mod rehearsal;
-pub mod sample;
+pub(crate) mod rehearsal;
+pub(crate) mod sample;
 mod scope;
-pub mod status;
+pub(crate) mod status;
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use crate::text;
 use scope::Scope;
 
 /// One file of a generation.
-pub struct File {
+pub(crate) struct File {
     /// The path below the secrets directory: a name, or a dependency's name and a name.
     pub path: String,
     /// The permission bits.
@@ -29,7 +29,7 @@ pub struct File {
 }
 
 /// The answer for one dependency, whatever engine gave it.
-pub struct Credential {
+pub(crate) struct Credential {
     /// The names and values of the fields.
     pub fields: Vec<(String, Secret)>,
     /// The credential's lease, where it has one.
@@ -40,12 +40,12 @@ pub struct Credential {
 
 impl Credential {
     /// Lists the names of the fields.
-    pub fn field_names(&self) -> Vec<&str> {
+    pub(crate) fn field_names(&self) -> Vec<&str> {
         self.fields.iter().map(|(name, _)| name.as_str()).collect()
     }
 
     /// Returns the value of a field.
-    pub fn field(&self, name: &str) -> Option<&Secret> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Secret> {
         self.fields
             .iter()
             .find(|(known, _)| known == name)
@@ -55,7 +55,7 @@ impl Credential {
 
 /// A lease, as Vault names it.
 #[derive(Debug, Clone)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// The lease's id.
     pub id: String,
     /// The life in seconds, counted from the answer.
@@ -66,7 +66,7 @@ pub struct Lease {
 
 /// An end that an answer names beside its lease, or without one; lives are seconds from the answer on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnEnd {
+pub(crate) enum OwnEnd {
     /// The answer lives for this time.
     In {
         /// The life that is left.
@@ -86,7 +86,7 @@ pub enum OwnEnd {
 }
 
 /// The answer for one entry of the manifest, together with that entry.
-pub enum Material<'a> {
+pub(crate) enum Material<'a> {
     /// A certificate with its key.
     Certificate {
         /// The entry of the manifest.
@@ -105,7 +105,7 @@ pub enum Material<'a> {
 
 impl Material<'_> {
     /// Returns the name of the entry, also in events and in `ANTEROOM_CHANGED`.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Material::Certificate { spec, .. } => &spec.name,
             Material::Credential { spec, .. } => &spec.name,
@@ -114,7 +114,7 @@ impl Material<'_> {
 }
 
 /// The output of a start: files for the secrets directory and variables for the application.
-pub struct Rendered {
+pub(crate) struct Rendered {
     /// The files of one generation.
     pub files: Vec<File>,
     /// The variables that are added to the application's environment.
@@ -122,7 +122,7 @@ pub struct Rendered {
 }
 
 /// How the application comes to what is in the files.
-pub struct Access<'a> {
+pub(crate) struct Access<'a> {
     /// The path of the secrets directory, as readers use it.
     pub secrets_dir: &'a str,
     /// The password of the Java stores, where there are any.
@@ -204,7 +204,7 @@ const PUBLIC: u32 = 0o444;
 const PRIVATE: u32 = 0o400;
 
 /// Renders all files and variables.
-pub fn render(
+pub(crate) fn render(
     config: &Config,
     materials: &[&Material<'_>],
     access: &Access<'_>,

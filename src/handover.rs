@@ -104,7 +104,7 @@ impl From<login::Error> for Error {
 }
 
 /// Looks the token up and compares what it promises; the token is not used.
-pub fn inspect(
+pub(crate) fn inspect(
     client: &Client,
     token: &WrappingToken,
     promise: &Promise,
@@ -151,7 +151,11 @@ fn check_wrapping(wrapping: &Wrapping, promise: &Promise) -> Result<(), Error> {
 }
 
 /// Compares the client token with the promise; returns what Vault says about it.
-pub fn verify(session: &Session, auth: &Auth, promise: &Promise) -> Result<TokenProperties, Error> {
+pub(crate) fn verify(
+    session: &Session,
+    auth: &Auth,
+    promise: &Promise,
+) -> Result<TokenProperties, Error> {
     check_auth(auth, promise)?;
     let properties = session.lookup_self()?;
     check_properties(&properties, promise)?;

@@ -6,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::files::status::{Loss, Status};
 
 /// Fails with everything that is wrong, the most important first; `is_kept` says whether a keeper holds the lock.
-pub fn judge(status: &Status, is_kept: bool, now: OffsetDateTime) -> Result<(), String> {
+pub(crate) fn judge(status: &Status, is_kept: bool, now: OffsetDateTime) -> Result<(), String> {
     let mut stale = Vec::new();
     if status.kept && !is_kept {
         stale.push("the keeper is gone, and nothing is kept fresh any more".to_owned());

@@ -34,7 +34,7 @@ use crate::system::{self, exec, name_lookup, refused, signal};
 use crate::vault;
 use crate::wrapping_token::Source;
 
-pub use error::{Error, Failure};
+pub(crate) use error::{Error, Failure};
 
 use watch::Watch;
 
@@ -49,7 +49,12 @@ const LOOK: u8 = 10;
 
 /// Starts the application. It returns in PID 1 when there is none or, with the exit code, when it has ended; and in the
 /// keeper when its work is done.
-pub fn run(config: &Config, origin: Origin<'_>, log: Log, began: Instant) -> Result<u8, Failure> {
+pub(crate) fn run(
+    config: &Config,
+    origin: Origin<'_>,
+    log: Log,
+    began: Instant,
+) -> Result<u8, Failure> {
     // Libraries that need them would end the process without a word.
     random::fill(&mut [0])?;
     let received = signal::received();

@@ -36,17 +36,17 @@ use crate::system::{self, exec, refused};
 use crate::vault::{Auth, Client, Deadline, Limits, Session};
 use crate::wrapping_token::{self, Source};
 
-pub use error::Error;
+pub(crate) use error::Error;
 
 use application::{Application, told};
 use items::{Items, Token};
 use renewal::{Beginning, Renewal};
 
 /// How long a revocation may take when a start fails, or at the end.
-pub const REVOCATION: Duration = Duration::from_millis(1500);
+pub(crate) const REVOCATION: Duration = Duration::from_millis(1500);
 
 /// Where the secrets of a start come from.
-pub enum Origin<'a> {
+pub(crate) enum Origin<'a> {
     /// Vault gives them, for this wrapping token.
     Vault(&'a Vault, Source),
     /// The keeper invents them, in a dry run.
@@ -54,7 +54,7 @@ pub enum Origin<'a> {
 }
 
 /// The things that the keeper gets from the process that forks it.
-pub struct Inheritance<'a> {
+pub(crate) struct Inheritance<'a> {
     /// The plan of the start.
     pub config: &'a Config,
     /// The secrets directory, open, and this start's alone.
@@ -74,7 +74,7 @@ pub struct Inheritance<'a> {
 }
 
 /// Fetches, publishes and reports; then keeps everything fresh until the application has ended, and takes it back.
-pub fn run(inheritance: Inheritance<'_>, origin: Origin<'_>) -> Result<(), Error> {
+pub(crate) fn run(inheritance: Inheritance<'_>, origin: Origin<'_>) -> Result<(), Error> {
     let Inheritance {
         config,
         mut directory,

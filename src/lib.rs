@@ -44,47 +44,56 @@
 //! session can ask for secrets. The host side has rules of its own: its sessions begin with the issuing token ([`mint`]) or the
 //! agent's own, and of [`agent`] only its `delivery` writes into containers.
 
+// A part has no user for some of what the whole uses.
+#![cfg_attr(
+    not(all(feature = "agent", feature = "java")),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "the check of the whole finds what is dead"
+    )
+)]
+
 #[cfg(feature = "agent")]
 pub mod agent;
-pub mod application;
-pub mod certificate;
+mod application;
+mod certificate;
 pub mod cli;
-pub mod clock;
-pub mod command;
-pub mod config;
-pub mod dependencies;
-pub mod dry_run;
-pub mod environment;
-pub mod error;
-pub mod fetch;
-pub mod files;
+mod clock;
+mod command;
+mod config;
+mod dependencies;
+mod dry_run;
+mod environment;
+mod error;
+mod fetch;
+mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-pub mod handover;
-pub mod health;
-pub mod init;
-pub mod keeper;
-pub mod link;
+mod handover;
+mod health;
+mod init;
+mod keeper;
+mod link;
 pub mod log;
-pub mod login;
-pub mod manifest;
-pub mod mint;
-pub mod pem;
-pub mod plan;
-pub mod policy;
-pub mod random;
-pub mod schedule;
-pub mod secret;
-pub mod secret_file;
-pub mod secrets_dir;
-
-pub mod spelling;
+mod login;
+mod manifest;
+mod mint;
+mod pem;
+mod plan;
+mod policy;
+mod random;
+mod schedule;
+mod secret;
+mod secret_file;
+mod secrets_dir;
+mod spelling;
 pub mod start;
 mod sum;
 pub mod system;
-pub mod template;
-pub mod text;
-pub mod text_file;
-
-pub mod vault;
-pub mod wrapping_token;
+mod template;
+mod text;
+mod text_file;
+mod vault;
+mod wrapping_token;

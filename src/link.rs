@@ -25,19 +25,19 @@ const TERMINATE: u8 = b't';
 const MESSAGE_MAX: usize = 16 << 20;
 
 /// PID 1's end.
-pub struct ParentEnd {
+pub(crate) struct ParentEnd {
     stream: UnixStream,
     message: Zeroizing<Vec<u8>>,
     is_ready: bool,
 }
 
 /// The keeper's end.
-pub struct KeeperEnd {
+pub(crate) struct KeeperEnd {
     stream: UnixStream,
 }
 
 /// A message from the keeper.
-pub enum News {
+pub(crate) enum News {
     /// The message is not complete yet.
     Nothing,
     /// Everything is published.
@@ -53,7 +53,7 @@ pub enum News {
 }
 
 /// The keeper's first message.
-pub struct Ready {
+pub(crate) struct Ready {
     /// The variables, each as `NAME=value`.
     pub variables: Vec<Secret<Vec<u8>>>,
     /// True where the keeper has something to keep fresh, or to tidy up.
@@ -61,7 +61,7 @@ pub struct Ready {
 }
 
 /// Makes both ends, which an exec closes.
-pub fn pair() -> io::Result<(ParentEnd, KeeperEnd)> {
+pub(crate) fn pair() -> io::Result<(ParentEnd, KeeperEnd)> {
     let (parent, keeper) = UnixStream::pair()?;
     parent.set_nonblocking(true)?;
     Ok((
@@ -76,7 +76,7 @@ pub fn pair() -> io::Result<(ParentEnd, KeeperEnd)> {
 
 impl ParentEnd {
     /// Takes one message, if it has arrived.
-    pub fn read(&mut self) -> io::Result<News> {
+    pub(crate) fn read(&mut self) -> io::Result<News> {
         let ended = self.receive()?;
         let news = if self.is_ready {
             self.order()
@@ -153,12 +153,12 @@ impl ParentEnd {
     }
 
     /// Lets the keeper go on: from now on the application runs.
-    pub fn release(&mut self) -> io::Result<()> {
+    pub(crate) fn release(&mut self) -> io::Result<()> {
         self.stream.write_all(&[RELEASE])
     }
 
     /// Orders the keeper to give back what it has, and to end.
-    pub fn call_off(&mut self) {
+    pub(crate) fn call_off(&mut self) {
         // A keeper that is gone already needs no order.
         let _ = self.stream.write_all(&[END]);
     }
@@ -179,12 +179,16 @@ impl AsFd for KeeperEnd {
 impl KeeperEnd {
     /// Returns a descriptor that is readable or closed when everything is to be given back; not between
     /// [`KeeperEnd::send_ready`] and [`KeeperEnd::await_release`].
-    pub fn ending(&self) -> io::Result<Arc<OwnedFd>> {
+    pub(crate) fn ending(&self) -> io::Result<Arc<OwnedFd>> {
         Ok(Arc::new(self.stream.as_fd().try_clone_to_owned()?))
     }
 
     /// Hands the variables over, unless they are too long for any exec.
-    pub fn send_ready(&mut self, variables: &[(String, Secret)], stays: bool) -> io::Result<()> {
+    pub(crate) fn send_ready(
+        &mut self,
+        variables: &[(String, Secret)],
+        stays: bool,
+    ) -> io::Result<()> {
         let length: usize = variables
             .iter()
             .map(|(name, value)| name.len() + value.expose().len() + 2)
@@ -207,13 +211,13 @@ impl KeeperEnd {
     }
 
     /// Says whether everything is to be given back.
-    pub fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut ready, PollTimeout::ZERO), Ok(n) if n > 0)
     }
 
     /// Waits so long; false when everything is to be given back meanwhile.
-    pub fn is_quiet_for(&self, pause: Duration) -> bool {
+    pub(crate) fn is_quiet_for(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -229,13 +233,13 @@ impl KeeperEnd {
     }
 
     /// Waits for leave to go on; false when the start was called off.
-    pub fn await_release(&mut self) -> bool {
+    pub(crate) fn await_release(&mut self) -> bool {
         let mut byte = [0];
         matches!(self.stream.read_exact(&mut byte), Ok(()) if byte == [RELEASE])
     }
 
     /// Waits until PID 1 has become the application; false when that did not succeed.
-    pub fn await_exec(&mut self) -> bool {
+    pub(crate) fn await_exec(&mut self) -> bool {
         let mut byte = [0];
         loop {
             match self.stream.read(&mut byte) {
@@ -247,18 +251,18 @@ impl KeeperEnd {
     }
 
     /// Has PID 1 send the application a signal.
-    pub fn send_signal(&mut self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn send_signal(&mut self, signal: Signal) -> io::Result<()> {
         // The numbers of all signals fit in a byte (signal(7)).
         self.stream.write_all(&[SIGNAL, signal as u8])
     }
 
     /// Has PID 1 send the application a signal as soon as there is a handler for it.
-    pub fn tell(&mut self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn tell(&mut self, signal: Signal) -> io::Result<()> {
         self.stream.write_all(&[TELL, signal as u8])
     }
 
     /// Has PID 1 end the application.
-    pub fn terminate(&mut self) -> io::Result<()> {
+    pub(crate) fn terminate(&mut self) -> io::Result<()> {
         self.stream.write_all(&[TERMINATE, 0])
     }
 }

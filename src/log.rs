@@ -4,7 +4,7 @@
 //! drive a terminal (CWE-117, CWE-150). There is no way to hand a [`Secret`](crate::secret::Secret) to this module.
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 
 use std::fmt::Write as _;
 use std::io;

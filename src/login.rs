@@ -7,7 +7,7 @@ use crate::vault::{self, AppRole, Auth, Client, Session, Unwrapped};
 use crate::wrapping_token::WrappingToken;
 
 /// The proof of who asks for a client token.
-pub enum Introduction {
+pub(crate) enum Introduction {
     /// A wrapping token: the client token is in it, and its one use takes it out.
     WrappingToken(WrappingToken),
     /// The ids of AppRole.
@@ -45,7 +45,7 @@ impl From<vault::Error> for Error {
 }
 
 /// Makes a session of an introduction, with what Vault says of its token.
-pub fn log_in(client: Client, introduction: Introduction) -> Result<(Session, Auth), Error> {
+pub(crate) fn log_in(client: Client, introduction: Introduction) -> Result<(Session, Auth), Error> {
     match introduction {
         Introduction::WrappingToken(token) => unwrap(client, token),
         Introduction::AppRole(approle) => Ok(approle.log_in(client)?),

@@ -7,7 +7,7 @@ pub(crate) mod table;
 
 use std::fmt;
 
-pub use table::Words;
+pub(crate) use table::Words;
 
 use table::Table;
 
@@ -22,7 +22,7 @@ pub struct Place {
 
 /// A value and its place.
 #[derive(Debug, Clone)]
-pub struct At<T> {
+pub(crate) struct At<T> {
     /// The value.
     pub value: T,
     /// The value's place.
@@ -53,7 +53,7 @@ impl fmt::Display for Mistake {
 
 /// The whole manifest.
 #[derive(Debug, Default)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// The table `[service]`.
     pub service: Service,
     /// The table `[vault]`.
@@ -76,7 +76,7 @@ pub struct Manifest {
 
 /// The identity labels.
 #[derive(Debug, Default)]
-pub struct Service {
+pub(crate) struct Service {
     /// The service's name.
     pub app: Option<At<String>>,
     /// The environment that the service runs in.
@@ -85,7 +85,7 @@ pub struct Service {
 
 /// The way to Vault.
 #[derive(Debug, Default)]
-pub struct Vault {
+pub(crate) struct Vault {
     /// Vault's URL.
     pub address: Option<At<String>>,
     /// The PEM file of the CA that signed Vault's certificate.
@@ -108,7 +108,7 @@ pub struct Vault {
 
 /// The properties that the handed-in token must have.
 #[derive(Debug, Default)]
-pub struct Token {
+pub(crate) struct Token {
     /// The path at which the token was wrapped.
     pub creation_path: Option<At<String>>,
     /// The longest life of the wrapping token.
@@ -125,7 +125,7 @@ pub struct Token {
 
 /// The certificate to ask for.
 #[derive(Debug, Default)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     /// The mount of the PKI engine.
     pub mount: Option<At<String>>,
     /// The role of the PKI engine.
@@ -150,7 +150,7 @@ pub struct Certificate {
 
 /// The Java stores.
 #[derive(Debug)]
-pub struct Java {
+pub(crate) struct Java {
     /// The place of the table.
     pub place: Place,
     /// The file name of the key store.
@@ -163,7 +163,7 @@ pub struct Java {
 
 /// A dependency, whose credential is fetched.
 #[derive(Debug)]
-pub struct Dependency {
+pub(crate) struct Dependency {
     /// The name of the dependency and of its directory.
     pub name: At<String>,
     /// The Vault path of the credential.
@@ -182,7 +182,7 @@ pub struct Dependency {
 
 /// The secrets directory.
 #[derive(Debug, Default)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     /// The directory's path.
     pub directory: Option<At<String>>,
     /// True where the directory may lie on a disk.
@@ -193,7 +193,7 @@ pub struct Secrets {
 
 /// The application's process.
 #[derive(Debug, Default)]
-pub struct Process {
+pub(crate) struct Process {
     /// The lifecycle of anteroom once the application runs.
     pub lifecycle: Option<At<String>>,
     /// The application's user.
@@ -217,7 +217,7 @@ pub struct Process {
 }
 
 /// Reads a manifest; what could not be read is missing from it and named in the mistakes.
-pub fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
+pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
     let (mut root, mut mistakes) = table::read(text);
     let mut manifest = Manifest::default();
 

@@ -20,13 +20,13 @@ use crate::secret_file::{self, Unusable};
 use crate::system::{refused, signal};
 use crate::vault::{Client, Deadline, Limits, MintRequest, Minted, Session};
 
-pub use error::{Error, Failure};
+pub(crate) use error::{Error, Failure};
 
 /// Where the command lines of Vault and OpenBao keep the token of a login, below the home directory.
 const TOKEN_HELPER: &str = ".vault-token";
 
 /// Has Vault make a client token, wrapped, and prints the wrapping token.
-pub fn run(
+pub(crate) fn run(
     options: &MintOptions,
     environment: &Environment,
     tokens: Tokens,

@@ -1,7 +1,7 @@
 //! PEM (RFC 7468): read from answers and files, written for the application.
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 
 /// Encodes certificates, one after another.
-pub fn certificates(chain: &[CertificateDer<'static>]) -> Vec<u8> {
+pub(crate) fn certificates(chain: &[CertificateDer<'static>]) -> Vec<u8> {
     let mut pem = Vec::new();
     for certificate in chain {
         pem.extend_from_slice(encoded("CERTIFICATE", certificate).as_bytes());
@@ -19,12 +19,12 @@ pub fn certificates(chain: &[CertificateDer<'static>]) -> Vec<u8> {
 }
 
 /// Encodes a private key that is PKCS#8.
-pub fn private_key(pkcs8: &Secret<Vec<u8>>) -> Secret<Vec<u8>> {
+pub(crate) fn private_key(pkcs8: &Secret<Vec<u8>>) -> Secret<Vec<u8>> {
     Secret::new(encoded("PRIVATE KEY", pkcs8.expose()).as_bytes().to_vec())
 }
 
 /// The contents of a text that should hold certificates.
-pub struct Found {
+pub(crate) struct Found {
     /// The certificates, in their order; text around them, line ends and a missing last newline do not matter.
     pub certificates: Vec<CertificateDer<'static>>,
     /// True where the text also holds a private key.
@@ -32,7 +32,7 @@ pub struct Found {
 }
 
 /// Reads all sections of a PEM text.
-pub fn read(text: &[u8]) -> Result<Found, String> {
+pub(crate) fn read(text: &[u8]) -> Result<Found, String> {
     let mut found = Found {
         certificates: Vec::new(),
         has_private_key: false,

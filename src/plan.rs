@@ -7,7 +7,7 @@ use crate::config::{Config, Lifecycle, Method, OnExpiry, OnRotate, TrustAnchors,
 use crate::log::sanitised;
 
 /// Formats the plan for people.
-pub fn text(config: &Config) -> String {
+pub(crate) fn text(config: &Config) -> String {
     let mut plan = String::new();
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(plan, "{name:<14}{}", sanitised(value, 1024));

@@ -16,7 +16,7 @@ const READ: &str = "read";
 const UPDATE: &str = "update";
 
 /// Writes the policy of the service's token, for every request from its start to its end.
-pub fn service(config: &Config) -> String {
+pub(crate) fn service(config: &Config) -> String {
     let mut policy = Policy::default();
     for certificate in config.certificates() {
         policy.grant(
@@ -72,7 +72,7 @@ pub fn service(config: &Config) -> String {
 }
 
 /// Writes the policy of the token that mints for the service, in `anteroom mint` or an agent.
-pub fn minter(config: &Config) -> String {
+pub(crate) fn minter(config: &Config) -> String {
     let path = &config.promise.creation_path;
     let longest = config.promise.max_wrap_ttl.unwrap_or(WRAP_TTL).as_secs();
     let mut policy = Policy::default();

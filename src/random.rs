@@ -9,20 +9,20 @@ use crate::secret::Secret;
 use crate::system::random;
 
 /// Fills the whole slice with random bytes.
-pub fn fill(bytes: &mut [u8]) {
+pub(crate) fn fill(bytes: &mut [u8]) {
     let filled = random::fill(bytes);
     assert!(filled.is_ok(), "the kernel gives random bytes");
 }
 
 /// Makes an array of random bytes.
-pub fn bytes<const N: usize>() -> [u8; N] {
+pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     fill(&mut bytes);
     bytes
 }
 
 /// Makes 192 random bits, as text that needs no quoting anywhere.
-pub fn password() -> Secret {
+pub(crate) fn password() -> Secret {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
     fill(&mut bytes[..]);
@@ -35,12 +35,12 @@ pub fn password() -> Secret {
 }
 
 /// A number from 0 to 1, a new one each time and in each container.
-pub fn fraction() -> f64 {
+pub(crate) fn fraction() -> f64 {
     f64::from(u32::from_ne_bytes(bytes())) / f64::from(u32::MAX)
 }
 
 /// A random time between the duration and half as much again, so that many containers do not come back at once.
-pub fn jitter(duration: Duration) -> Duration {
+pub(crate) fn jitter(duration: Duration) -> Duration {
     duration.mul_f64(1.0 + fraction() / 2.0)
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// A time, as the duration since the machine was started (`CLOCK_BOOTTIME`, clock_gettime(2)).
-pub type Moment = Duration;
+pub(crate) type Moment = Duration;
 
 /// The shortest pause before anything is done.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -19,16 +19,16 @@ const SPARE: Duration = Duration::from_secs(5);
 const ROUNDING: Duration = Duration::from_secs(1);
 
 /// A hundred years: a longer life means that the item does not end.
-pub const ENDLESS: Duration = Duration::from_secs(100 * 366 * 86_400);
+pub(crate) const ENDLESS: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// Converts a life from Vault's seconds.
-pub fn life(seconds: u64) -> Duration {
+pub(crate) fn life(seconds: u64) -> Duration {
     Duration::from_secs(seconds).min(ENDLESS)
 }
 
 /// The next step for an item that ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The item lives on when it is renewed.
     Renew,
     /// The item cannot be renewed, or not for much longer: another one takes its place.
@@ -39,7 +39,7 @@ pub enum Step {
 
 /// The life of a token, a lease or a certificate, and what is due for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Term {
+pub(crate) struct Term {
     /// The life that the item had when it was new.
     pub full: Duration,
     /// The end of the item, unless it is renewed.
@@ -53,7 +53,7 @@ pub struct Term {
 
 impl Term {
     /// Begins the term of a new item that lives for so long.
-    pub fn new(now: Moment, life: Duration, is_renewable: bool, chance: f64) -> Term {
+    pub(crate) fn new(now: Moment, life: Duration, is_renewable: bool, chance: f64) -> Term {
         let mut term = Term {
             full: life,
             end: now + life,
@@ -71,7 +71,7 @@ impl Term {
 
     /// Begins the term of an item that cannot be renewed and would live for `life`, but of which only `left` remains
     /// because something that it needs ends before.
-    pub fn cut_short(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
+    pub(crate) fn cut_short(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
         Term {
             // What fails goes by the whole life, else the tries would become ever more.
             full: life,
@@ -80,7 +80,7 @@ impl Term {
     }
 
     /// Begins the term of a renewable item that is not new: `left` of its life remains.
-    pub fn begun(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
+    pub(crate) fn begun(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
         let end = now + left;
         Term {
             end,
@@ -91,7 +91,13 @@ impl Term {
 
     /// Notes that the item was renewed and lives for `life` from now on; when that is less than at first, its maximum
     /// is near.
-    pub fn note_renewal(&mut self, now: Moment, life: Duration, is_renewable: bool, chance: f64) {
+    pub(crate) fn note_renewal(
+        &mut self,
+        now: Moment,
+        life: Duration,
+        is_renewable: bool,
+        chance: f64,
+    ) {
         let grows = is_renewable && life + ROUNDING.max(self.full / 20) >= self.full;
         self.end = now + life;
         self.failures = 0;
@@ -105,21 +111,21 @@ impl Term {
     }
 
     /// Schedules a replacement, while about a third of a whole life is left, for an item that cannot be renewed.
-    pub fn schedule_replacement(&mut self, now: Moment, chance: f64) {
+    pub(crate) fn schedule_replacement(&mut self, now: Moment, chance: f64) {
         let ahead = self.full.mul_f64(1.0 - part(chance)).max(spare(self.full));
         self.step = Step::Replace;
         self.due = self.end.saturating_sub(ahead).max(now);
     }
 
     /// Marks the item as gone before its time: another one is wanted at once.
-    pub fn mark_gone(&mut self, now: Moment) {
+    pub(crate) fn mark_gone(&mut self, now: Moment) {
         self.end = self.end.min(now);
         self.step = Step::Replace;
         self.due = now;
     }
 
     /// Schedules another try of a step that failed, rarely enough for an engine that makes something at each try.
-    pub fn retry_later(&mut self, now: Moment, chance: f64) {
+    pub(crate) fn retry_later(&mut self, now: Moment, chance: f64) {
         let first = PAUSE_FIRST.max(self.full / 30);
         let pause = first.saturating_mul(1 << self.failures.min(4));
         let pause = pause.min(first.max(self.full / 3));
@@ -128,17 +134,17 @@ impl Term {
     }
 
     /// Returns the life that is left unless the item is renewed.
-    pub fn left(&self, now: Moment) -> Duration {
+    pub(crate) fn left(&self, now: Moment) -> Duration {
         self.end.saturating_sub(now)
     }
 
     /// Says whether another item in this place would live longer, by more than rounding.
-    pub fn is_outlived_by(&self, other: &Term) -> bool {
+    pub(crate) fn is_outlived_by(&self, other: &Term) -> bool {
         other.end > self.end + ROUNDING
     }
 
     /// Says whether a step failed and has not succeeded since.
-    pub fn is_failing(&self) -> bool {
+    pub(crate) fn is_failing(&self) -> bool {
         self.failures > 0
     }
 }
@@ -158,7 +164,7 @@ fn spare(life: Duration) -> Duration {
 
 /// Says whether so little is left of a life that nothing should begin with it: less than what is left when something
 /// is done for it.
-pub fn is_worn(whole: Duration, left: Duration) -> bool {
+pub(crate) fn is_worn(whole: Duration, left: Duration) -> bool {
     left.is_zero() || left < spare(whole)
 }
 
@@ -183,20 +189,20 @@ fn in_time(pause: Duration, left: Duration) -> Duration {
 
 /// Computes how long a server that is away is left alone after so many failures. `shortest` is the shortest of all
 /// lives when they were new, `left` what is left of the one that ends next.
-pub fn pause(failures: u32, shortest: Duration, left: Duration, chance: f64) -> Duration {
+pub(crate) fn pause(failures: u32, shortest: Duration, left: Duration, chance: f64) -> Duration {
     let last = (shortest / 10).clamp(PAUSE_FIRST, PAUSE_LAST);
     let pause = PAUSE_FIRST.saturating_mul(1 << failures.min(6));
     spread(in_time(pause.min(last), left), chance)
 }
 
 /// Computes how long an answer is worth waiting for when so much time is left.
-pub fn patience(left: Duration) -> Duration {
+pub(crate) fn patience(left: Duration) -> Duration {
     (left / 4).clamp(Duration::from_secs(2), Duration::from_secs(15))
 }
 
 /// The life of a token that cannot be renewed beyond a certain end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Horizon {
+pub(crate) struct Horizon {
     /// The begin of the token's life.
     pub begin: Moment,
     /// The end of the token's life, whatever is renewed.
@@ -205,13 +211,13 @@ pub struct Horizon {
 
 impl Horizon {
     /// Returns the time of the warning: after three quarters.
-    pub fn warning(&self) -> Moment {
+    pub(crate) fn warning(&self) -> Moment {
         self.begin + self.life() * 3 / 4
     }
 
     /// Returns the time at which the application must know: while there is time for it to end well, and not for all
     /// containers at once.
-    pub fn farewell(&self, chance: f64) -> Moment {
+    pub(crate) fn farewell(&self, chance: f64) -> Moment {
         self.begin + self.life().mul_f64(0.85 + 0.10 * chance.clamp(0.0, 1.0))
     }
 

@@ -8,16 +8,16 @@ use zeroize::Zeroize;
 ///
 /// Zeroing reaches only this value, not copies that a TLS or JSON library made of it before.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret<T: Zeroize = String>(T);
+pub(crate) struct Secret<T: Zeroize = String>(T);
 
 impl<T: Zeroize> Secret<T> {
     /// Takes a value over.
-    pub fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Secret(value)
     }
 
     /// Returns the value itself; every use of a secret is found by searching for this name.
-    pub fn expose(&self) -> &T {
+    pub(crate) fn expose(&self) -> &T {
         &self.0
     }
 }

@@ -18,7 +18,7 @@ const TOKEN_MAX: u64 = 4096;
 
 /// Another user than this process's own can read the file, or can put another secret into it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Exposed {
+pub(crate) enum Exposed {
     /// The mode gives others a right.
     Mode(u32),
     /// The file belongs to another user.
@@ -53,7 +53,7 @@ impl std::error::Error for Exposed {}
 
 /// Opens the file itself: a symbolic link is refused with ELOOP, and a pipe without a writer does not hold the open
 /// up.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
@@ -61,7 +61,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Checks that only this process's own user and root have a right on what was opened.
-pub fn check(metadata: &Metadata) -> Result<(), Exposed> {
+pub(crate) fn check(metadata: &Metadata) -> Result<(), Exposed> {
     let process = nix::unistd::geteuid().as_raw();
     check_for(metadata.mode(), metadata.uid(), process)
 }
@@ -78,7 +78,7 @@ fn check_for(mode: u32, owner: u32, process: u32) -> Result<(), Exposed> {
 
 /// Every reason against the file of a token, or of another secret in one line.
 #[derive(Debug)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// The file cannot be read, or not only by its owner.
     File {
         /// The reason.
@@ -103,7 +103,7 @@ impl fmt::Display for Unusable {
 impl std::error::Error for Unusable {}
 
 /// Reads the token in a file by the rules for token files; none when there is no file.
-pub fn read(path: &Path) -> Result<Option<Secret>, Unusable> {
+pub(crate) fn read(path: &Path) -> Result<Option<Secret>, Unusable> {
     let unusable = |reason: String| Unusable::File { reason };
     let file = match open(path) {
         Ok(file) => file,
@@ -141,7 +141,7 @@ pub fn read(path: &Path) -> Result<Option<Secret>, Unusable> {
 }
 
 /// Accepts a text that may be a token, or says why it is none.
-pub fn checked(token: &[u8]) -> Result<Secret, &'static str> {
+pub(crate) fn checked(token: &[u8]) -> Result<Secret, &'static str> {
     if token.is_empty() {
         return Err("it is empty");
     }

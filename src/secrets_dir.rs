@@ -25,9 +25,9 @@ use crate::config::file;
 use crate::random;
 use crate::text_file;
 
-pub use generation::{Generation, Shown};
-pub use lock::{LAST_KEEPER, is_kept};
-pub use room::{Lack, Room};
+pub(crate) use generation::{Generation, Shown};
+pub(crate) use lock::{LAST_KEEPER, is_kept};
+pub(crate) use room::{Lack, Room};
 
 use lock::Lock;
 
@@ -159,7 +159,7 @@ impl std::error::Error for Error {}
 
 /// The owner of the files, where that is not the process that writes them.
 #[derive(Debug, Clone, Copy)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The user id.
     pub uid: u32,
     /// The group id.
@@ -167,7 +167,7 @@ pub struct Owner {
 }
 
 /// The directory, opened once: nothing is looked up by its path again.
-pub struct SecretsDir {
+pub(crate) struct SecretsDir {
     path: PathBuf,
     directory: OwnedFd,
     owner: Option<Owner>,
@@ -183,7 +183,11 @@ pub struct SecretsDir {
 
 impl SecretsDir {
     /// Opens the directory and checks that only its owner can write it and that it is not on a disk.
-    pub fn open(path: &Path, allow_disk: bool, owner: Option<Owner>) -> Result<SecretsDir, Error> {
+    pub(crate) fn open(
+        path: &Path,
+        allow_disk: bool,
+        owner: Option<Owner>,
+    ) -> Result<SecretsDir, Error> {
         let unusable = |reason: String| Error::Unusable {
             path: path.to_owned(),
             reason,
@@ -254,17 +258,20 @@ impl SecretsDir {
     }
 
     /// Says whether the directory was made for this run, and is removed with it.
-    pub fn is_private(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         self.is_private
     }
 
     /// Returns the directory's path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Makes a new private directory for a dry run, on a tmpfs where there is one; the application must get into it.
-    pub fn private(runtime_dir: Option<&Path>, owner: Option<Owner>) -> Result<SecretsDir, Error> {
+    pub(crate) fn private(
+        runtime_dir: Option<&Path>,
+        owner: Option<Owner>,
+    ) -> Result<SecretsDir, Error> {
         let mut last = Errno::ENOENT;
         for parent in runtime_dir
             .into_iter()
@@ -288,13 +295,13 @@ impl SecretsDir {
     }
 
     /// Reads the status that was published in a directory.
-    pub fn read_status(directory: &Path) -> Result<Vec<u8>, text_file::Error> {
+    pub(crate) fn read_status(directory: &Path) -> Result<Vec<u8>, text_file::Error> {
         text_file::read(&directory.join(file::STATUS), STATUS_MAX)
     }
 
     /// Warns of what the operator should look at in the file system, by the texts of `/proc/self/mountinfo` and
     /// `/proc/swaps`.
-    pub fn swap_warning(&self, mountinfo: &str, swaps: &str) -> Option<String> {
+    pub(crate) fn swap_warning(&self, mountinfo: &str, swaps: &str) -> Option<String> {
         let path = self.path.to_str()?;
         let options = mountinfo
             .lines()
@@ -372,7 +379,7 @@ impl SecretsDir {
     }
 
     /// Makes the error for a wanted name that belongs to something else.
-    pub fn taken(&self, name: &str) -> Error {
+    pub(crate) fn taken(&self, name: &str) -> Error {
         Error::Taken {
             path: self.path.clone(),
             name: name.to_owned(),

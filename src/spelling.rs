@@ -1,7 +1,7 @@
 //! Typing errors: which known name was meant, and whether two names may be meant to be one.
 
 /// Asks in the words of a message whether the nearest known name was meant; nothing where none is near.
-pub fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(name, known).map_or_else(String::new, |near| format!("; is `{near}` meant?"))
 }
 
@@ -17,7 +17,7 @@ fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&
 /// missing or too many.
 ///
 /// Names that differ in a number alone are two names, and so are short ones: `db-1` and `db-2`, `eu` and `us`.
-pub fn is_slip(one: &str, other: &str) -> bool {
+pub(crate) fn is_slip(one: &str, other: &str) -> bool {
     if one == other {
         return false;
     }

@@ -1,14 +1,14 @@
 //! The floor: what every program here asks of the kernel and of the C library, and how.
 
-pub mod descriptors;
+pub(crate) mod descriptors;
 mod error;
-pub mod exec;
-pub mod fork;
-pub mod memory;
+pub(crate) mod exec;
+pub(crate) mod fork;
+pub(crate) mod memory;
 pub mod name_lookup;
-pub mod process;
-pub mod random;
+pub(crate) mod process;
+pub(crate) mod random;
 pub mod signal;
-pub mod user;
+pub(crate) mod user;
 
 pub use error::{Error, refused};

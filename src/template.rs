@@ -3,7 +3,7 @@
 mod audit;
 mod filters;
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod known;
 mod tree;
 
@@ -19,27 +19,27 @@ use crate::secret::Secret;
 use audit::Path;
 use filters::Unfit;
 
-pub use known::Known;
-pub use minijinja::Value;
+pub(crate) use known::Known;
+pub(crate) use minijinja::Value;
 
 /// Names that every template knows besides the dependencies.
-pub const RESERVED: [&str; 4] = ["app", "env", "environment", "secrets_dir"];
+pub(crate) const RESERVED: [&str; 4] = ["app", "env", "environment", "secrets_dir"];
 
 /// Returns the name of a dependency in templates, where a dash would be a minus.
-pub fn identifier(dependency: &str) -> String {
+pub(crate) fn identifier(dependency: &str) -> String {
     dependency.replace(['-', '.'], "_")
 }
 
 /// A template whose syntax is known to be right, and in which every filter, test, function and method is there.
 #[derive(Debug, Clone)]
-pub struct Template {
+pub(crate) struct Template {
     source: String,
     paths: Vec<Path>,
 }
 
 impl Template {
     /// Checks the syntax and, in every branch, what is done with values; each mistake begins with its line.
-    pub fn parse(source: &str) -> Result<Template, Vec<String>> {
+    pub(crate) fn parse(source: &str) -> Result<Template, Vec<String>> {
         let engine = engine();
         if let Err(error) = engine.template_from_str(source) {
             // The text is the manifest's, so the library's message can name it.
@@ -61,13 +61,13 @@ impl Template {
     }
 
     /// Lists the outermost names that must be there.
-    pub fn names(&self) -> BTreeSet<&str> {
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
         let needed = self.paths.iter().filter(|path| !path.may_be_missing);
         needed.map(|path| path.root.as_str()).collect()
     }
 
     /// Lists the fields of this name that must be there.
-    pub fn fields_of(&self, name: &str) -> BTreeSet<&str> {
+    pub(crate) fn fields_of(&self, name: &str) -> BTreeSet<&str> {
         let needed = self.paths.iter().filter(|path| !path.may_be_missing);
         needed
             .filter(|path| path.root == name)
@@ -76,7 +76,7 @@ impl Template {
     }
 
     /// Says whether the template names this value, one name behind the other.
-    pub fn mentions(&self, names: &[&str]) -> bool {
+    pub(crate) fn mentions(&self, names: &[&str]) -> bool {
         self.paths.iter().any(|path| {
             let whole = std::iter::once(&path.root).chain(&path.fields);
             whole.map(String::as_str).eq(names.iter().copied())
@@ -84,7 +84,7 @@ impl Template {
     }
 
     /// Lists names that are not there, whatever the values will be; each begins with its line.
-    pub fn unknown(&self, known: &Known) -> Vec<String> {
+    pub(crate) fn unknown(&self, known: &Known) -> Vec<String> {
         let mut unknown = Vec::new();
         for path in &self.paths {
             if let Some(text) = known.mistake(path) {
@@ -98,7 +98,7 @@ impl Template {
     }
 
     /// Renders the template; an error never quotes a value.
-    pub fn render(&self, values: &Values) -> Result<Secret, Failure> {
+    pub(crate) fn render(&self, values: &Values) -> Result<Secret, Failure> {
         engine()
             .render_str(&self.source, &values.0)
             .map(Secret::new)
@@ -108,7 +108,7 @@ impl Template {
 
 /// A template that cannot be filled in.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The line, then the mistake, without any value.
     pub reason: String,
     /// True where no other value would help.
@@ -163,7 +163,7 @@ fn engine() -> Environment<'static> {
 }
 
 /// The values that one template may use, by their names.
-pub struct Values(pub BTreeMap<String, Value>);
+pub(crate) struct Values(pub BTreeMap<String, Value>);
 
 impl Values {
     fn known(&self) -> String {
@@ -182,7 +182,7 @@ impl Values {
 }
 
 /// Makes a value with fields; collected from an iterator, it would be a list of pairs.
-pub fn map(values: BTreeMap<String, Value>) -> Value {
+pub(crate) fn map(values: BTreeMap<String, Value>) -> Value {
     Value::from_object(values)
 }
 

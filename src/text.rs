@@ -109,7 +109,7 @@ fn has_numeric_end(host: &str) -> bool {
 }
 
 /// Says whether a text is a DNS name (RFC 1123, and `_`); a leading `*.` is the caller's.
-pub fn is_host_name(name: &str) -> bool {
+pub(crate) fn is_host_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
         && name.split('.').all(|label| {
@@ -124,7 +124,7 @@ pub fn is_host_name(name: &str) -> bool {
 }
 
 /// Reads a Vault path without `/v1/`, such as `database/creds/timeline`.
-pub fn vault_path(text: &str) -> Result<String, String> {
+pub(crate) fn vault_path(text: &str) -> Result<String, String> {
     if text.starts_with('/') || text.starts_with("v1/") {
         return Err("a Vault path begins with its mount, without `/` or `/v1/`".to_owned());
     }
@@ -150,7 +150,7 @@ pub fn vault_path(text: &str) -> Result<String, String> {
 }
 
 /// Reads one part of a Vault path, such as the name of a role.
-pub fn path_segment(text: &str) -> Result<String, String> {
+pub(crate) fn path_segment(text: &str) -> Result<String, String> {
     if text.contains('/') {
         Err("a role's name holds no `/`".to_owned())
     } else {
@@ -159,7 +159,7 @@ pub fn path_segment(text: &str) -> Result<String, String> {
 }
 
 /// Reads a namespace, without the slashes around it; none for the root namespace.
-pub fn namespace(text: &str) -> Result<Option<String>, String> {
+pub(crate) fn namespace(text: &str) -> Result<Option<String>, String> {
     let text = text.trim_matches('/');
     if text.is_empty() || text == "root" {
         return Ok(None);
@@ -170,7 +170,7 @@ pub fn namespace(text: &str) -> Result<Option<String>, String> {
 }
 
 /// Checks the name of one file or directory.
-pub fn file_name(text: &str) -> Result<(), String> {
+pub(crate) fn file_name(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("a file name must not be empty".to_owned());
     }
@@ -190,7 +190,7 @@ pub fn file_name(text: &str) -> Result<(), String> {
 const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 86400);
 
 /// Reads a duration as Vault's users write it: `25s`, `1h30m`, `500ms`; a bare number is seconds.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
             "`{}` is not a duration such as 25s, 1h30m or 500ms",
@@ -234,7 +234,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Finds the value that a word stands for; the error lists the known words.
-pub fn named<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
+pub(crate) fn named<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
     known
         .iter()
         .find(|(name, _)| *name == text)
@@ -250,7 +250,7 @@ pub fn named<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
 }
 
 /// Reads a duration of more than nothing.
-pub fn positive(text: &str) -> Result<Duration, String> {
+pub(crate) fn positive(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|duration| {
         if duration.is_zero() {
             Err("the duration must be more than zero".to_owned())
@@ -261,7 +261,7 @@ pub fn positive(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a life that Vault can be asked for, which counts in seconds.
-pub fn whole_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn whole_seconds(text: &str) -> Result<Duration, String> {
     positive(text).and_then(|duration| match duration.subsec_nanos() {
         0 => Ok(duration),
         _ => Err("Vault counts in whole seconds".to_owned()),
@@ -269,7 +269,7 @@ pub fn whole_seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads an identity label, which becomes part of names and paths.
-pub fn label(text: &str) -> Result<String, String> {
+pub(crate) fn label(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 128 {
         return Err("a label has 1 to 128 characters".to_owned());
     }

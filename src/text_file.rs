@@ -9,11 +9,11 @@ use std::path::Path;
 use nix::fcntl::OFlag;
 
 /// The most bytes of a manifest or of the agent's configuration.
-pub const CONFIGURATION_MAX: u64 = 1 << 20;
+pub(crate) const CONFIGURATION_MAX: u64 = 1 << 20;
 
 /// Every reason why a file cannot be read.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum Error {
     /// The system refused the file.
     System(io::Error),
     /// The path leads to something that may never end, or may do more than be read.
@@ -44,12 +44,12 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Reads a text of at most so many bytes.
-pub fn read_text(path: &Path, most: u64) -> Result<String, Error> {
+pub(crate) fn read_text(path: &Path, most: u64) -> Result<String, Error> {
     String::from_utf8(read(path, most)?).map_err(|_| Error::NotUtf8)
 }
 
 /// Reads at most so many bytes.
-pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
     // Before the open as well, which can be an order to a device.
     check(&std::fs::metadata(path).map_err(Error::System)?)?;
     let file = OpenOptions::new()
@@ -78,7 +78,7 @@ fn check(metadata: &Metadata) -> Result<(), Error> {
 }
 
 /// Names a kind of file, with its article.
-pub fn kind(kind: FileType) -> &'static str {
+pub(crate) fn kind(kind: FileType) -> &'static str {
     if kind.is_dir() {
         "a directory"
     } else if kind.is_fifo() {

@@ -1,7 +1,7 @@
 //! The wrapping token: from a variable, a file, an agent's socket or standard input, taken exactly once.
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod input;
 mod read;
 mod socket;
@@ -33,7 +33,7 @@ const TOKEN_MIN: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The source of the token; there is exactly one.
-pub enum Source {
+pub(crate) enum Source {
     /// The variable `ANTEROOM_TOKEN`.
     Variable(Secret<Vec<u8>>),
     /// A file or FIFO, removed once it was read, or an agent's socket.
@@ -46,7 +46,10 @@ pub enum Source {
 
 impl Source {
     /// Chooses between the variable's value and the path that was given.
-    pub fn choose(variable: Option<Secret<Vec<u8>>>, file: Option<&Path>) -> Result<Source, Error> {
+    pub(crate) fn choose(
+        variable: Option<Secret<Vec<u8>>>,
+        file: Option<&Path>,
+    ) -> Result<Source, Error> {
         match (variable, file) {
             (Some(_), Some(_)) => Err(Error::Ambiguous),
             (Some(value), None) => Ok(Source::Variable(value)),
@@ -60,7 +63,7 @@ impl Source {
 /// The one-use token that was handed in, with what the hand-over says about it.
 ///
 /// The unwrap takes the token over, so that there is no second use.
-pub struct WrappingToken {
+pub(crate) struct WrappingToken {
     text: Secret,
     /// The accessor by which the minting side can revoke the client token; known from the JSON form only.
     pub wrapped_accessor: Option<String>,
@@ -68,13 +71,13 @@ pub struct WrappingToken {
 
 impl WrappingToken {
     /// Returns the token itself, for the header of a request.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         self.text.expose()
     }
 }
 
 /// A token that was taken, and a warning about it.
-pub struct Taken {
+pub(crate) struct Taken {
     /// The token.
     pub token: WrappingToken,
     /// The warning that the file could not be removed.
@@ -82,7 +85,7 @@ pub struct Taken {
 }
 
 /// The limits of the time that a token may take to come.
-pub struct Limits<'a> {
+pub(crate) struct Limits<'a> {
     /// The deadline of the whole start.
     pub deadline: Instant,
     /// The longest wait for a token that is not there yet; zero does not wait.
@@ -93,7 +96,7 @@ pub struct Limits<'a> {
 
 impl Limits<'_> {
     /// Sets a deadline alone: a token that is not there now does not count.
-    pub fn until(deadline: Instant) -> Self {
+    pub(crate) fn until(deadline: Instant) -> Self {
         Limits {
             deadline,
             wait: Duration::ZERO,
@@ -103,7 +106,7 @@ impl Limits<'_> {
 }
 
 /// Reads the token once, and removes the file that it was in, unless the content is no token.
-pub fn take(source: Source, limits: &Limits<'_>, log: Log) -> Result<Taken, Error> {
+pub(crate) fn take(source: Source, limits: &Limits<'_>, log: Log) -> Result<Taken, Error> {
     let patience = if limits.wait.is_zero() {
         PATIENCE
     } else {

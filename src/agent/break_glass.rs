@@ -4,7 +4,7 @@
 //! they do it themselves, since the register holds all that it takes.
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream as Connection;
@@ -32,7 +32,7 @@ const ORDER_MAX: u64 = 16 * 1024;
 /// An order is what an operator wants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
-pub enum Order {
+pub(super) enum Order {
     /// Revoke what they have, and mint no more.
     Revoke {
         /// Whose tokens.
@@ -220,7 +220,7 @@ impl Agent {
 }
 
 /// Has the order done, by the running agent or here; `print` gets each line of the answer as it comes.
-pub fn run(
+pub(super) fn run(
     configuration: Configuration,
     order: Order,
     log: Log,

@@ -90,7 +90,7 @@ pub enum Listen {
 }
 
 /// Reads the configuration; all mistakes are reported at once.
-pub fn read(
+pub(super) fn read(
     text: &str,
     environment: &Environment,
     hostname: &str,

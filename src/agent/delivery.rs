@@ -24,7 +24,7 @@
 //! The agent needs CAP_CHOWN, CAP_FOWNER and CAP_DAC_OVERRIDE.
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 
 use std::fmt;
 use std::fs::File;

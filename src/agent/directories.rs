@@ -33,7 +33,7 @@ impl Missing {
 }
 
 /// Makes the directories of the register and of the sockets where they are missing; returns all that could not be made.
-pub fn make(configuration: &Configuration) -> Result<(), Vec<Missing>> {
+pub(super) fn make(configuration: &Configuration) -> Result<(), Vec<Missing>> {
     let listen = match &configuration.listen {
         Some(Listen::Unix(path)) => Some(path),
         Some(Listen::Tcp(_)) | None => None,

@@ -6,11 +6,11 @@
 //! | its answer, cut into one object for each container | [`objects`] |
 //! | what such an object says | [`answers`] |
 
-pub mod answers;
+pub(super) mod answers;
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod http;
-pub mod objects;
+pub(super) mod objects;
 
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
@@ -36,7 +36,7 @@ const LIST_MAX: Duration = Duration::from_secs(60);
 
 /// Docker did not answer, or not as it should.
 #[derive(Debug)]
-pub struct Error {
+pub(super) struct Error {
     /// The question, in a few words.
     pub request: &'static str,
     /// The reason why there is no answer.
@@ -45,7 +45,7 @@ pub struct Error {
 
 /// Why a question to Docker has no answer.
 #[derive(Debug)]
-pub enum Cause {
+pub(super) enum Cause {
     /// The engine cannot be reached, or the connection broke.
     Away {
         /// Why.
@@ -92,21 +92,21 @@ impl std::error::Error for Error {}
 
 impl Error {
     /// There is no engine to ask.
-    pub fn away() -> Error {
+    pub(super) fn away() -> Error {
         failed("inspect a container")(Cause::Away {
             reason: "it is away".to_owned(),
         })
     }
 
     /// The engine has ended the stream of its events.
-    pub fn ended() -> Error {
+    pub(super) fn ended() -> Error {
         failed(TELL)(Cause::Away {
             reason: "it has ended the connection".to_owned(),
         })
     }
 
     /// The same question would get the same answer.
-    pub fn is_final(&self) -> bool {
+    pub(super) fn is_final(&self) -> bool {
         matches!(
             self.cause,
             Cause::Unreadable { .. } | Cause::TooLarge { .. }
@@ -122,7 +122,7 @@ fn failed(request: &'static str) -> impl Fn(Cause) -> Error {
 
 /// A change in the life of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub(super) enum Change {
     /// The container runs.
     Started,
     /// The container does not run any more.
@@ -131,7 +131,7 @@ pub enum Change {
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub(super) struct Event {
     /// The change that happened.
     pub change: Change,
     /// The id of the container.
@@ -140,7 +140,7 @@ pub struct Event {
 
 /// Containers that run and may want a token.
 #[derive(Debug, Default)]
-pub struct Running {
+pub(super) struct Running {
     /// Their ids.
     pub containers: HashSet<String>,
     /// Containers of the list that could not be read, and the reason of the first.
@@ -178,7 +178,7 @@ fn too_large() -> String {
 
 /// A connection to the engine.
 #[derive(Clone)]
-pub struct Engine {
+pub(super) struct Engine {
     client: Client,
     /// A label without which no container wants a token.
     label: String,
@@ -188,7 +188,7 @@ pub struct Engine {
 
 impl Engine {
     /// Connects, and agrees on a version of the API; only containers with this label are asked about.
-    pub async fn connect(socket: &Path, label: &str) -> Result<Engine, Error> {
+    pub(super) async fn connect(socket: &Path, label: &str) -> Result<Engine, Error> {
         let failed = failed("connect");
         let client = Client::connect(socket).await.map_err(&failed)?;
         let info = client.read("/info", INFO_MAX).await.map_err(&failed)?;
@@ -202,7 +202,7 @@ impl Engine {
 
     /// Starts and deaths since a time, then as they happen, until the connection breaks; an event that cannot be read is an
     /// error of its own.
-    pub async fn events(
+    pub(super) async fn events(
         &self,
         since: OffsetDateTime,
     ) -> Result<impl Stream<Item = Result<Result<Event, String>, Error>> + use<>, Error> {
@@ -229,7 +229,7 @@ impl Engine {
     }
 
     /// All containers with the label that run, the paused ones among them.
-    pub async fn running(&self) -> Result<Running, Error> {
+    pub(super) async fn running(&self) -> Result<Running, Error> {
         let listed = tokio::time::timeout(LIST_MAX, self.list()).await;
         let listed = listed.unwrap_or(Err(Cause::Slow));
         listed.map_err(failed("list the containers"))
@@ -254,7 +254,7 @@ impl Engine {
     }
 
     /// Asks what a container is.
-    pub async fn inspect(&self, container: &str) -> Result<Inspection, Error> {
+    pub(super) async fn inspect(&self, container: &str) -> Result<Inspection, Error> {
         // An id needs no escape.
         if !answers::is_id(container) {
             return Ok(Inspection::Absent);

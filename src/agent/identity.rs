@@ -1,7 +1,7 @@
 //! Who is this container, and may it have a token? Labels are a claim of the caller who started it; the rules are the operator's.
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,7 @@ use super::image::{Demand, Difference, Made, Started};
 
 /// Docker's word on a container that has started.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub(super) struct Claim {
     /// The container's id, 64 hexadecimal digits.
     pub container: String,
     /// The container's name, for people.
@@ -42,7 +42,7 @@ pub struct Claim {
 
 impl Claim {
     /// The digest that joins Vault's audit log with a registry: the first registry's, else the image's own id.
-    pub fn image_digest(&self) -> &str {
+    pub(super) fn image_digest(&self) -> &str {
         let id_or_digest = self.digests.get(1).or_else(|| self.digests.first());
         id_or_digest.map_or("", String::as_str)
     }
@@ -102,7 +102,7 @@ pub struct Rule {
 
 /// Why a container gets no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// The container has one of the two labels.
     LabelMissing {
         /// The other one.
@@ -131,7 +131,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// For machines.
-    pub fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> &'static str {
         match self {
             Refusal::LabelMissing { .. } => "label_missing",
             Refusal::Unknown => "unknown_identity",
@@ -169,7 +169,7 @@ impl std::fmt::Display for Refusal {
 
 /// The token that a container may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub(super) struct Identity {
     /// The service.
     pub app: String,
     /// The environment it runs in.
@@ -181,7 +181,7 @@ pub struct Identity {
 }
 
 /// The two labels, when the container has them; none when it has neither and wants nothing.
-pub fn labelled<'a>(
+pub(super) fn labelled<'a>(
     labels: &'a HashMap<String, String>,
     names: &LabelNames,
 ) -> Option<Result<(&'a str, &'a str), Refusal>> {
@@ -200,7 +200,7 @@ pub fn labelled<'a>(
 }
 
 /// Compares a claim with the rules; `user` is whom the container's first process runs as.
-pub fn decide(
+pub(super) fn decide(
     claim: &Claim,
     app: &str,
     environment: &str,
@@ -337,7 +337,7 @@ fn qualified(repository: &str) -> String {
 }
 
 /// An image's name without tag and digest.
-pub fn repository(image: &str) -> &str {
+pub(super) fn repository(image: &str) -> &str {
     let name = image.split('@').next().unwrap_or_default();
     // A colon before the last slash belongs to a registry's port.
     match name.rsplit_once(':') {
@@ -356,7 +356,7 @@ fn has_registry(repository: &str) -> bool {
 }
 
 /// The token's metadata, for Vault's audit log and for the container's own comparison.
-pub fn metadata(identity: &Identity, claim: &Claim, host: &str) -> BTreeMap<String, String> {
+pub(super) fn metadata(identity: &Identity, claim: &Claim, host: &str) -> BTreeMap<String, String> {
     [
         ("app", identity.app.as_str()),
         ("environment", &identity.environment),

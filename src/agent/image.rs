@@ -7,7 +7,7 @@ const SCRATCH: [&str; 5] = ["/run", "/tmp", "/var/run", "/var/tmp", "/dev/shm"];
 /// Variables that anteroom reads its token's place from: what is found there must be the promised token all the same.
 const OF_TOKENS: [&str; 2] = ["ANTEROOM_TOKEN_FILE", "ANTEROOM_TOKEN_WAIT"];
 /// Where the manifest is, if nothing says otherwise.
-pub const MANIFEST: &str = "/etc/anteroom.toml";
+pub(super) const MANIFEST: &str = "/etc/anteroom.toml";
 /// A health check that was switched off.
 const NO_CHECK: &str = "NONE";
 
@@ -231,7 +231,7 @@ impl Demand {
 }
 
 /// A path that means one place: it begins at the root, and no part is empty or leads back.
-pub fn cleaned(path: &str) -> Option<&str> {
+pub(super) fn cleaned(path: &str) -> Option<&str> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let is_clean = |part: &str| !matches!(part, "" | "." | "..");
     path.strip_prefix('/')?
@@ -241,7 +241,7 @@ pub fn cleaned(path: &str) -> Option<&str> {
 }
 
 /// The path is this place or below it.
-pub fn is_within(path: &str, place: &str) -> bool {
+pub(super) fn is_within(path: &str, place: &str) -> bool {
     path.strip_prefix(place)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

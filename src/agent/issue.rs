@@ -37,7 +37,7 @@ const DENIALS_MAX: Duration = Duration::from_secs(3);
 
 /// Why a container gets no token, or not the one that was minted.
 #[derive(Debug)]
-pub enum Error {
+pub(super) enum Error {
     /// Docker does not say what it is.
     NotInspected(docker::Error),
     /// The rules do not let it.
@@ -76,7 +76,7 @@ pub enum Error {
 
 impl Error {
     /// For machines.
-    pub fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> &'static str {
         match self {
             Error::NotInspected(_) => "not_inspected",
             Error::Refused(refusal) => refusal.reason(),

@@ -12,7 +12,7 @@ const KEYS_MAX: usize = 4096;
 
 /// Counts what was admitted within the last minute, by key.
 #[derive(Default)]
-pub struct Limiter {
+pub(super) struct Limiter {
     keys: HashMap<String, Recent>,
     pruned: Option<Instant>,
 }
@@ -27,7 +27,7 @@ struct Recent {
 
 /// Whether something may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
+pub(super) enum Admission {
     /// Yes, and that is recorded.
     Admitted,
     /// No, and this is the first refusal of this key within a minute.
@@ -38,7 +38,7 @@ pub enum Admission {
 
 impl Limiter {
     /// Admits so many of a key within a minute.
-    pub fn admit(&mut self, key: &str, limit: usize, now: Instant) -> Admission {
+    pub(super) fn admit(&mut self, key: &str, limit: usize, now: Instant) -> Admission {
         let is_recent = |time: Instant| now.saturating_duration_since(time) < MINUTE;
         if !self.keys.contains_key(key) {
             self.make_room(now);

@@ -16,7 +16,7 @@ use super::lock;
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Reason {
+pub(super) struct Reason {
     reason: &'static str,
 }
 
@@ -26,7 +26,7 @@ const SECONDS: [f64; 11] = [
 ];
 
 /// All metrics, and their registry.
-pub struct Metrics {
+pub(super) struct Metrics {
     registry: Mutex<Registry>,
     minted: Counter,
     delivered: Counter,
@@ -51,7 +51,7 @@ struct Gauges {
 
 /// How it stands now.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing {
+pub(super) struct Standing {
     /// Seconds that the agent's own token lives; none when it has none, `u64::MAX` when it does not end.
     pub own_token: Option<u64>,
     /// Vault answered the last time.
@@ -72,7 +72,7 @@ pub struct Standing {
 
 impl Metrics {
     /// All at zero.
-    pub fn new() -> Metrics {
+    pub(super) fn new() -> Metrics {
         let metrics = Metrics {
             registry: Mutex::new(Registry::with_prefix("anteroom_agent")),
             minted: Counter::default(),
@@ -156,34 +156,34 @@ impl Metrics {
     }
 
     /// A token was minted.
-    pub fn minted(&self, took: Duration) {
+    pub(super) fn minted(&self, took: Duration) {
         self.minted.inc();
         self.mint.observe(took.as_secs_f64());
     }
 
     /// A token is in its container.
-    pub fn delivered(&self, latency: Duration) {
+    pub(super) fn delivered(&self, latency: Duration) {
         self.delivered.inc();
         self.latency.observe(latency.as_secs_f64());
     }
 
     /// A container got no token.
-    pub fn refused(&self, reason: &'static str) {
+    pub(super) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
     /// A token could not be delivered.
-    pub fn undelivered(&self, reason: &'static str) {
+    pub(super) fn undelivered(&self, reason: &'static str) {
         self.undelivered.get_or_create(&Reason { reason }).inc();
     }
 
     /// A token was revoked.
-    pub fn revoked(&self) {
+    pub(super) fn revoked(&self) {
         self.revoked.inc();
     }
 
     /// In the text format of Prometheus (OpenMetrics 1.0).
-    pub fn text(&self, standing: Standing) -> String {
+    pub(super) fn text(&self, standing: Standing) -> String {
         let gauges = &self.gauges;
         gauges.own_token.set(match standing.own_token {
             None => 0.0,

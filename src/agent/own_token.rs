@@ -31,7 +31,7 @@ const PAUSE_LAST: Duration = Duration::from_secs(30);
 
 /// There is no token.
 #[derive(Debug)]
-pub enum Error {
+pub(super) enum Error {
     /// A file cannot be used.
     File {
         /// The thing that should be in the file.
@@ -110,7 +110,7 @@ impl From<login::Error> for Error {
 }
 
 /// The way to Vault, with the agent's own token where it has one.
-pub struct OwnToken {
+pub(super) struct OwnToken {
     client: Client,
     login: Login,
     log: Log,
@@ -149,7 +149,7 @@ impl State {
 
 impl OwnToken {
     /// Reads Vault's CA; nothing is sent yet.
-    pub fn new(configuration: &Configuration, log: Log) -> Result<OwnToken, TrustError> {
+    pub(super) fn new(configuration: &Configuration, log: Log) -> Result<OwnToken, TrustError> {
         let vault = &configuration.vault;
         let mut endpoint = vault.endpoint();
         endpoint.client_timeout = endpoint.client_timeout.min(ANSWER_MAX);
@@ -175,12 +175,12 @@ impl OwnToken {
     }
 
     /// Waits until there is a token, or another one.
-    pub async fn accepted(&self) {
+    pub(super) async fn accepted(&self) {
         self.accepted.notified().await;
     }
 
     /// Seconds that the token still lives, `u64::MAX` when it does not end; none when there is none.
-    pub fn remaining(&self) -> Option<u64> {
+    pub(super) fn remaining(&self) -> Option<u64> {
         let state = self.state();
         state.session.as_ref()?;
         Some(match state.end {
@@ -190,12 +190,12 @@ impl OwnToken {
     }
 
     /// Vault did not answer the last time.
-    pub fn is_away(&self) -> bool {
+    pub(super) fn is_away(&self) -> bool {
         self.state().is_away
     }
 
     /// Asks Vault for something with the agent's token.
-    pub async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         request: impl FnOnce(&Session) -> Result<T, vault::Error> + Send + 'static,
     ) -> Result<T, Trouble> {
@@ -237,7 +237,7 @@ impl OwnToken {
     }
 
     /// Gets the first token, however long that takes.
-    pub async fn acquire(&self) -> Term {
+    pub(super) async fn acquire(&self) -> Term {
         match self.acquire_now().await {
             Ok(term) => term,
             // That Vault is away was said, and says nothing of the token.
@@ -247,14 +247,14 @@ impl OwnToken {
     }
 
     /// Gets the first token, or says why there is none.
-    pub async fn acquire_now(&self) -> Result<Term, Error> {
+    pub(super) async fn acquire_now(&self) -> Result<Term, Error> {
         let (session, term) = self.log_in().await?;
         self.install(session, &term);
         Ok(term)
     }
 
     /// Renews the token for as long as the agent lives, and gets another one when it is lost.
-    pub async fn run(&self, mut term: Term) {
+    pub(super) async fn run(&self, mut term: Term) {
         loop {
             let left = term.due.saturating_sub(moment());
             let pause = match term.step {
@@ -443,7 +443,7 @@ impl OwnToken {
     /// Revokes what the agent got for itself, for at most so long; no task asks Vault for anything afterwards.
     ///
     /// A token that lies in a file stays: the next agent reads it.
-    pub async fn shut_down(&self, budget: Duration) {
+    pub(super) async fn shut_down(&self, budget: Duration) {
         if !self.login.is_for_the_agent_alone() {
             return;
         }

@@ -12,7 +12,7 @@
 
 mod cgroup;
 #[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 
 use std::fmt;
 use std::fs::File;

@@ -15,7 +15,7 @@ use super::lock;
 
 /// A Vault, by what the agent calls it: another address or namespace may be another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub(super) struct Place {
     /// The address.
     pub address: String,
     /// The namespace; none is the root's.
@@ -34,7 +34,7 @@ impl fmt::Display for Place {
 
 /// One token, from its minting until its revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub(super) struct Entry {
     /// The accessor by which the client token is revoked.
     pub accessor: String,
     /// The container's id.
@@ -59,7 +59,7 @@ pub struct Entry {
 
 impl Entry {
     /// Whether this Vault minted the token, as far as the register knows.
-    pub fn is_of(&self, vault: &Place) -> bool {
+    pub(super) fn is_of(&self, vault: &Place) -> bool {
         self.vault.as_ref().is_none_or(|place| place == vault)
     }
 
@@ -69,14 +69,14 @@ impl Entry {
     }
 
     /// Whether the Vault that minted the token did not know it when it was asked last.
-    pub fn was_unknown_where_minted(&self, vault: &Place) -> bool {
+    pub(super) fn was_unknown_where_minted(&self, vault: &Place) -> bool {
         self.is_of(vault) && self.unknown_to.as_ref() == Some(vault)
     }
 }
 
 /// For whom no token is minted until that is allowed again; what is not named is any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Selector {
+pub(super) struct Selector {
     /// The service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
@@ -90,7 +90,7 @@ pub struct Selector {
 
 impl Selector {
     /// Whether the selector names this container.
-    pub fn covers(&self, app: &str, environment: &str, container: &str) -> bool {
+    pub(super) fn covers(&self, app: &str, environment: &str, container: &str) -> bool {
         let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|w| w == found);
         is(&self.app, app)
             && is(&self.environment, environment)
@@ -187,7 +187,7 @@ struct Content {
 }
 
 /// The register: in memory for reading, in a file of mode 0600 for the next agent.
-pub struct Register {
+pub(super) struct Register {
     path: PathBuf,
     state: Mutex<State>,
     /// The last change that is in the file; the task that holds this writes.
@@ -204,7 +204,7 @@ struct State {
 
 impl Register {
     /// Opens the register, and keeps every other agent from doing so (flock(2)).
-    pub fn open(path: &Path) -> Result<Register, Error> {
+    pub(super) fn open(path: &Path) -> Result<Register, Error> {
         let failed = |reason: io::Error| Error::File {
             path: path.to_owned(),
             reason: reason.to_string(),
@@ -251,26 +251,26 @@ impl Register {
     }
 
     /// All entries.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub(super) fn entries(&self) -> Vec<Entry> {
         self.lock().content.entries.clone()
     }
 
     /// The entries whose tokens this Vault is to revoke.
-    pub fn over(&self, vault: &Place) -> Vec<Entry> {
+    pub(super) fn over(&self, vault: &Place) -> Vec<Entry> {
         let mut entries = self.entries();
         entries.retain(|entry| entry.is_to_be_revoked_at(vault));
         entries
     }
 
     /// The token with this accessor is in the register.
-    pub fn holds(&self, accessor: &str) -> bool {
+    pub(super) fn holds(&self, accessor: &str) -> bool {
         let state = self.lock();
         let mut entries = state.content.entries.iter();
         entries.any(|entry| entry.accessor == accessor)
     }
 
     /// How many tokens are out, and how many of them are to be revoked.
-    pub fn count(&self) -> (usize, usize) {
+    pub(super) fn count(&self) -> (usize, usize) {
         let state = self.lock();
         let entries = &state.content.entries;
         (
@@ -281,7 +281,7 @@ impl Register {
 
     /// This start of this container has its token. One that an agent minted before it was killed may never have come:
     /// then there is a second one, and both are revoked in the end.
-    pub fn has(&self, container: &str, started: i64) -> bool {
+    pub(super) fn has(&self, container: &str, started: i64) -> bool {
         let is_it = |entry: &Entry| {
             entry.delivered
                 && !entry.over
@@ -292,12 +292,12 @@ impl Register {
     }
 
     /// Adds a token that was minted.
-    pub fn add(&self, entry: Entry) {
+    pub(super) fn add(&self, entry: Entry) {
         self.change(|content| content.entries.push(entry));
     }
 
     /// Notes that the container has its token.
-    pub fn delivered(&self, accessor: &str) {
+    pub(super) fn delivered(&self, accessor: &str) {
         self.change(|content| {
             for entry in &mut content.entries {
                 entry.delivered |= entry.accessor == accessor;
@@ -306,7 +306,7 @@ impl Register {
     }
 
     /// Marks the tokens for which `is_over` holds as to be revoked; returns how many are so for the first time.
-    pub fn end(&self, is_over: impl Fn(&Entry) -> bool) -> usize {
+    pub(super) fn end(&self, is_over: impl Fn(&Entry) -> bool) -> usize {
         self.change(|content| {
             let ended = content.entries.iter_mut();
             let ended = ended.filter(|entry| !entry.over && is_over(entry));
@@ -315,7 +315,7 @@ impl Register {
     }
 
     /// Notes that this Vault does not know the token.
-    pub fn note_unknown(&self, accessor: &str, vault: &Place) {
+    pub(super) fn note_unknown(&self, accessor: &str, vault: &Place) {
         self.change(|content| {
             for entry in &mut content.entries {
                 if entry.accessor == accessor {
@@ -326,7 +326,7 @@ impl Register {
     }
 
     /// Has a Vault that did not know those asked again; returns how many they are.
-    pub fn ask_again(&self, is_doubtful: impl Fn(&Entry) -> bool) -> usize {
+    pub(super) fn ask_again(&self, is_doubtful: impl Fn(&Entry) -> bool) -> usize {
         self.change(|content| {
             let doubtful = content.entries.iter_mut();
             let doubtful = doubtful.filter(|entry| is_doubtful(entry));
@@ -337,7 +337,7 @@ impl Register {
     }
 
     /// Removes a token that is revoked; false when it was removed already.
-    pub fn remove(&self, accessor: &str) -> bool {
+    pub(super) fn remove(&self, accessor: &str) -> bool {
         self.change(|content| {
             let before = content.entries.len();
             content.entries.retain(|entry| entry.accessor != accessor);
@@ -346,7 +346,7 @@ impl Register {
     }
 
     /// Nothing is minted for those until [`allow`](Register::allow).
-    pub fn block(&self, selector: &Selector) {
+    pub(super) fn block(&self, selector: &Selector) {
         self.change(|content| {
             if !content.blocks.contains(selector) {
                 content.blocks.push(selector.clone());
@@ -355,7 +355,7 @@ impl Register {
     }
 
     /// Takes back every block that this names whole; returns those, and those that still hold for some of it.
-    pub fn allow(&self, selector: &Selector) -> (Vec<Selector>, Vec<Selector>) {
+    pub(super) fn allow(&self, selector: &Selector) -> (Vec<Selector>, Vec<Selector>) {
         self.change(|content| {
             let blocks = std::mem::take(&mut content.blocks);
             let (gone, kept) = blocks
@@ -371,19 +371,24 @@ impl Register {
     }
 
     /// The block that names this container.
-    pub fn blocked(&self, app: &str, environment: &str, container: &str) -> Option<Selector> {
+    pub(super) fn blocked(
+        &self,
+        app: &str,
+        environment: &str,
+        container: &str,
+    ) -> Option<Selector> {
         let state = self.lock();
         let names = |block: &&Selector| block.covers(app, environment, container);
         state.content.blocks.iter().find(names).cloned()
     }
 
     /// How many blocks there are.
-    pub fn blocks(&self) -> usize {
+    pub(super) fn blocks(&self) -> usize {
         self.lock().content.blocks.len()
     }
 
     /// Returns when everything so far is in the file. Those who come while it is written share the next writing.
-    pub async fn save(&self) -> Result<(), Error> {
+    pub(super) async fn save(&self) -> Result<(), Error> {
         let wanted = self.lock().changes;
         let mut saved = self.saved.lock().await;
         if *saved >= wanted {

@@ -6,7 +6,7 @@ use crate::vault::{self, Class};
 
 /// Why Vault was not asked, or did not do it.
 #[derive(Debug)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     /// The agent has no token.
     NoToken,
     /// Vault's answer, or why there is none.
@@ -15,7 +15,7 @@ pub enum Trouble {
 
 impl Trouble {
     /// Whether the request may succeed later: Vault is away, or the agent's token is.
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             Trouble::NoToken => true,
             Trouble::Vault(error) => match error.class() {
@@ -30,7 +30,7 @@ impl Trouble {
     }
 
     /// There is no Vault to ask, or no token to ask with, which is said once for all that is asked.
-    pub fn is_outage(&self) -> bool {
+    pub(crate) fn is_outage(&self) -> bool {
         match self {
             Trouble::NoToken => true,
             Trouble::Vault(error) => presence(error) == Presence::Away,
@@ -38,12 +38,12 @@ impl Trouble {
     }
 
     /// Vault does not permit it.
-    pub fn is_denial(&self) -> bool {
+    pub(crate) fn is_denial(&self) -> bool {
         matches!(self, Trouble::Vault(error) if error.class() == Class::Denied)
     }
 
     /// For machines.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         let Trouble::Vault(error) = self else {
             return "own_token_lost";
         };

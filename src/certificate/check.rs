@@ -27,7 +27,7 @@ pub(super) struct Answer<'a> {
 
 /// The time of this machine and of Vault, in seconds of Unix time: a certificate is good now if either clock says so.
 #[derive(Debug, Clone, Copy)]
-pub struct Clocks {
+pub(crate) struct Clocks {
     /// The time of this machine.
     pub here: i64,
     /// The time of the server, from its answers.
@@ -36,7 +36,7 @@ pub struct Clocks {
 
 /// One of the two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Clock {
+pub(crate) enum Clock {
     /// The clock of this machine.
     Here,
     /// The clock of the server.
@@ -112,7 +112,7 @@ pub(super) fn check(
 
 impl Clocks {
     /// Returns the time of this clock.
-    pub fn at(self, clock: Clock) -> i64 {
+    pub(crate) fn at(self, clock: Clock) -> i64 {
         match clock {
             Clock::Here => self.here,
             Clock::Vault => self.vault,
@@ -122,7 +122,7 @@ impl Clocks {
     /// Lists the clocks by which a validity from one time until another holds, in the order in which they count: the
     /// clock by which it ends first comes first. A clock that leaves less than a tenth of what the other one leaves is
     /// plainly wrong: trusting it would mean asking for another certificate without end.
-    pub fn accepting(self, from: i64, until: i64) -> Vec<Clock> {
+    pub(crate) fn accepting(self, from: i64, until: i64) -> Vec<Clock> {
         let mut clocks = vec![Clock::Here, Clock::Vault];
         clocks.retain(|clock| (from..=until).contains(&self.at(*clock)));
         let left = |clock: &Clock| until.saturating_sub(self.at(*clock));

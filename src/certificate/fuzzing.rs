@@ -12,7 +12,7 @@ use crate::pem;
 
 /// Checks a leaf and its issuers. The input is a row of certificates in DER, each behind its length in two bytes; what is
 /// asked for is what the leaf says, so that the check goes as far as the leaf lets it.
-pub fn certificate(input: &[u8]) {
+pub(crate) fn certificate(input: &[u8]) {
     let mut found: Vec<CertificateDer<'static>> = Vec::new();
     let mut rest = input;
     while let Some((length, behind)) = rest.split_first_chunk::<2>() {

@@ -15,7 +15,7 @@ use crate::text::{
 use crate::{plan, policy};
 
 /// Reads a manifest, and prints what follows from it.
-pub fn manifest(input: &[u8]) {
+pub(crate) fn manifest(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
@@ -92,7 +92,7 @@ fn check_policy(policy: &str) {
 }
 
 /// Reads what may become an address, a path, the name of a file, or a duration.
-pub fn names(input: &[u8]) {
+pub(crate) fn names(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };

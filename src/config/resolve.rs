@@ -18,7 +18,7 @@ use crate::manifest::{self, At, Manifest, Mistake};
 use crate::text::{label, named, positive};
 
 /// The surroundings of the process, as plain values.
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// The environment as received.
     pub environment: Environment,
     /// The text of `/etc/passwd`, empty when there is none.
@@ -32,9 +32,9 @@ pub struct Surroundings {
 }
 
 /// The default directory of the files.
-pub const SECRETS_DIR: &str = "/run/secrets";
+pub(crate) const SECRETS_DIR: &str = "/run/secrets";
 /// The default time from start to exec.
-pub const DEADLINE: Duration = Duration::from_secs(25);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(25);
 /// The default wait for an agent's token.
 const AGENT_WAIT: Duration = Duration::from_secs(20);
 const MIN_TTL: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ const MIN_TTL: Duration = Duration::from_secs(10);
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Brings flags, environment and manifest together; `text` is the manifest's.
-pub fn resolve(
+pub(crate) fn resolve(
     cli: &Cli,
     text: &str,
     surroundings: Surroundings,
@@ -89,7 +89,7 @@ pub fn resolve(
 }
 
 /// Reads from the environment where Vault is, with notices for its user.
-pub fn vault_from_environment(
+pub(crate) fn vault_from_environment(
     environment: &Environment,
 ) -> Result<(super::Vault, Vec<String>), Error> {
     match vault_alone(&manifest::Vault::default(), environment) {
@@ -99,7 +99,7 @@ pub fn vault_from_environment(
 }
 
 /// Reads from `[vault]` and the environment where Vault is, with the mistakes in them and notices for their user.
-pub fn vault_alone(
+pub(crate) fn vault_alone(
     table: &manifest::Vault,
     environment: &Environment,
 ) -> (Option<super::Vault>, Vec<Mistake>, Vec<String>) {

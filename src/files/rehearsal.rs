@@ -8,7 +8,7 @@ use crate::template::{Template, Values};
 
 /// Names the templates that fail; at a start only those that no other value would put right, since the samples are not
 /// the real values.
-pub fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
+pub(crate) fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     if purpose == Purpose::Health {
         return mistakes;

@@ -9,7 +9,7 @@ use crate::template::RESERVED;
 
 /// Makes a credential of the manifest's samples, and of an invented value for every other field that the manifest
 /// names.
-pub fn credential(dependency: &Dependency, config: &Config) -> Credential {
+pub(crate) fn credential(dependency: &Dependency, config: &Config) -> Credential {
     let mut fields: Vec<(String, Secret)> = dependency
         .sample
         .iter()

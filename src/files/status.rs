@@ -6,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 
 /// The whole file; times are RFC 3339.
 #[derive(Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The service's name.
     pub app: String,
     /// The environment that the service runs in.
@@ -33,7 +33,7 @@ pub struct Status {
 
 /// The life of the client token.
 #[derive(Serialize, Deserialize)]
-pub struct Token {
+pub(crate) struct Token {
     /// The seconds that the token lives whenever it is renewed.
     pub lease_duration: u64,
     /// The end of the token unless it is renewed; none beyond the calendar.
@@ -47,7 +47,7 @@ pub struct Token {
 /// The ways in which a token is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Loss {
+pub(crate) enum Loss {
     /// The token was revoked.
     Revoked,
     /// The token's life is over.
@@ -56,7 +56,7 @@ pub enum Loss {
 
 /// The identity and the life of the certificate.
 #[derive(Serialize, Deserialize)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     /// The serial number in colon-separated hexadecimal, as Vault writes it.
     pub serial_number: String,
     /// The subject's common name.
@@ -69,7 +69,7 @@ pub struct Certificate {
 
 /// The identity and the life of a credential.
 #[derive(Serialize, Deserialize)]
-pub struct Dependency {
+pub(crate) struct Dependency {
     /// The dependency's name.
     pub name: String,
     /// The dependency's Vault path.
@@ -88,7 +88,7 @@ pub struct Dependency {
 
 impl Status {
     /// Encodes the file.
-    pub fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut json = serde_json::to_vec_pretty(self).unwrap_or_default();
         json.push(b'\n');
         json
@@ -96,7 +96,7 @@ impl Status {
 }
 
 /// Formats a time as the file has it.
-pub fn rfc3339(time: OffsetDateTime) -> String {
+pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
     time.replace_nanosecond(0)
         .unwrap_or(time)
         .format(&Rfc3339)

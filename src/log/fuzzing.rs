@@ -6,7 +6,7 @@ use super::{LINE_MAX, Level, Value, human, json, line_of_json, sanitised};
 use crate::fuzzing::lines;
 
 /// Writes an event whose text and fields are the input's lines.
-pub fn log(input: &[u8]) {
+pub(crate) fn log(input: &[u8]) {
     // A server may say anything, but it has been made a text before.
     let input = String::from_utf8_lossy(input);
     let Some([text, one, two]) = lines::<3>(input.as_bytes()) else {

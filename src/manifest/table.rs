@@ -33,7 +33,7 @@ impl Document<'_> {
 
 /// One string, or a list of strings.
 #[derive(Debug, Clone)]
-pub enum Words {
+pub(crate) enum Words {
     /// A string.
     One(At<String>),
     /// A list of strings.

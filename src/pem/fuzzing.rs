@@ -3,7 +3,7 @@
 use super::{certificates, read};
 
 /// Reads a text, and reads again what is written of it.
-pub fn pem(input: &[u8]) {
+pub(crate) fn pem(input: &[u8]) {
     let Ok(found) = read(input) else {
         return;
     };

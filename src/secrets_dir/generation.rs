@@ -17,7 +17,7 @@ use crate::random;
 use crate::secret::Secret;
 
 /// A generation that readers do not see yet.
-pub struct Generation {
+pub(crate) struct Generation {
     name: String,
     directory: OwnedFd,
 }
@@ -30,7 +30,7 @@ impl Generation {
 
 /// The visible names after a publication.
 #[derive(Debug, Default)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// The names that were missing; at a first publication that is all of them.
     pub made: Vec<String>,
     /// The names that something else has, which is left alone.
@@ -40,7 +40,7 @@ pub struct Shown {
 impl SecretsDir {
     /// Makes the place for the first generation; a wanted name that belongs to something else is an error. What an
     /// earlier start left behind stays until [`SecretsDir::take_over`].
-    pub fn prepare(&self, names: &[String]) -> Result<Generation, Error> {
+    pub(crate) fn prepare(&self, names: &[String]) -> Result<Generation, Error> {
         // What cannot be seen could not be taken back either.
         self.list().map_err(|errno| Error::Unusable {
             path: self.path.clone(),
@@ -85,7 +85,11 @@ impl SecretsDir {
     /// the visible names that are missing; after a failure to write readers see what they saw before.
     ///
     /// Fails where another start has the directory by now.
-    pub fn publish(&mut self, generation: Generation, files: &[File]) -> Result<Shown, Error> {
+    pub(crate) fn publish(
+        &mut self,
+        generation: Generation,
+        files: &[File],
+    ) -> Result<Shown, Error> {
         let last = self.link(DATA);
         self.hold()
             .and_then(|()| self.write_files(&generation, files))
@@ -100,14 +104,14 @@ impl SecretsDir {
     }
 
     /// Makes the place for a generation and publishes these files in it.
-    pub fn publish_next(&mut self, files: &[File]) -> Result<Shown, Error> {
+    pub(crate) fn publish_next(&mut self, files: &[File]) -> Result<Shown, Error> {
         let generation = self.next()?;
         self.publish(generation, files)
     }
 
     /// Removes the generation before the one that readers see, where there is no room for both and another; false when
     /// there was none, or another start has the directory by now.
-    pub fn forget_last(&mut self) -> bool {
+    pub(crate) fn forget_last(&mut self) -> bool {
         self.hold().is_ok() && self.remove_all_but(&[self.link(DATA)])
     }
 
@@ -165,7 +169,7 @@ impl SecretsDir {
 
     /// Writes the status anew; a reader finds the old one or the new one. Fails when another start has the directory
     /// by now.
-    pub fn write_status(&mut self, json: Vec<u8>) -> Result<(), Error> {
+    pub(crate) fn write_status(&mut self, json: Vec<u8>) -> Result<(), Error> {
         self.hold()?;
         let _ = unlinkat(&self.directory, STATUS_NEXT, UnlinkatFlags::NoRemoveDir);
         let next = File {

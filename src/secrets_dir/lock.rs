@@ -15,7 +15,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::{Error, KEEPER, SecretsDir};
 
 /// The time for the keeper of an earlier start to give everything back.
-pub const LAST_KEEPER: Duration = Duration::from_secs(3);
+pub(crate) const LAST_KEEPER: Duration = Duration::from_secs(3);
 
 /// A lock that all processes with this file open hold (flock(2)): closing the file takes it from no other one, and so
 /// it is never unlocked.
@@ -23,7 +23,7 @@ pub(super) struct Lock(File);
 
 impl SecretsDir {
     /// Claims the directory for this start alone; false while another one has it.
-    pub fn claim(&mut self) -> Result<bool, Error> {
+    pub(crate) fn claim(&mut self) -> Result<bool, Error> {
         if self.exists(KEEPER)? && !self.is_our_file(KEEPER) {
             return Err(self.taken(KEEPER));
         }
@@ -82,12 +82,12 @@ impl SecretsDir {
     }
 
     /// Leaves the lock to the other process that holds it.
-    pub fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) {
         self.lock = None;
     }
 
     /// Makes the error for a directory that another start has.
-    pub fn kept(&self) -> Error {
+    pub(crate) fn kept(&self) -> Error {
         Error::Kept {
             path: self.path.clone(),
         }
@@ -117,7 +117,7 @@ impl SecretsDir {
 }
 
 /// Says whether a keeper keeps the files of this directory fresh.
-pub fn is_kept(directory: &Path) -> bool {
+pub(crate) fn is_kept(directory: &Path) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     open(&directory.join(KEEPER), flags, Mode::empty()).is_ok_and(|file| {
         let looked = File::from(file).try_lock_shared();

@@ -8,7 +8,7 @@ use crate::files::File;
 
 /// An amount of room that a file system takes, or that files need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct Room {
     /// The bytes of contents, whole pages each.
     pub bytes: u64,
     /// The number of files, directories and links.
@@ -32,7 +32,7 @@ pub enum Lack {
 
 impl Room {
     /// Says whether there is room for this.
-    pub fn holds(self, needed: Room) -> bool {
+    pub(crate) fn holds(self, needed: Room) -> bool {
         self.bytes >= needed.bytes && self.inodes >= needed.inodes
     }
 }
@@ -54,7 +54,7 @@ impl Error {
 
 impl SecretsDir {
     /// Measures the room that is left in the file system; one without bounds has more than anything needs.
-    pub fn room(&self) -> Room {
+    pub(crate) fn room(&self) -> Room {
         let unbounded = Room {
             bytes: u64::MAX,
             inodes: u64::MAX,
@@ -77,7 +77,7 @@ impl SecretsDir {
 
     /// Computes the room that a generation of these files needs beside those that are there, with the status that goes
     /// with it.
-    pub fn needed(&self, files: &[File]) -> Room {
+    pub(crate) fn needed(&self, files: &[File]) -> Room {
         let block = fstatfs(&self.directory)
             .ok()
             .and_then(|filesystem| u64::try_from(filesystem.block_size()).ok())

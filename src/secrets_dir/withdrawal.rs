@@ -17,7 +17,7 @@ impl SecretsDir {
     ///
     /// Where another start has the directory by now, only this one's generations go: all else is the other's, or makes
     /// way for it.
-    pub fn withdraw(&mut self) {
+    pub(crate) fn withdraw(&mut self) {
         let has_it = self.hold().is_ok();
         if has_it && !self.is_another_start_shown() {
             self.clear(None);
@@ -38,7 +38,7 @@ impl SecretsDir {
     }
 
     /// Removes what earlier starts have left behind: from now on this one's files take their place.
-    pub fn take_over(&mut self, generation: &Generation) -> Result<(), Error> {
+    pub(crate) fn take_over(&mut self, generation: &Generation) -> Result<(), Error> {
         self.hold()?;
         self.clear(Some(generation.name()));
         Ok(())

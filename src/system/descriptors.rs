@@ -3,17 +3,17 @@
 use super::error::{Error, refused};
 
 /// Has this process take nothing of what is meant for the application.
-pub fn replace_stdin() {
+pub(crate) fn replace_stdin() {
     let _ = open_null().map(nix::unistd::dup2_stdin);
 }
 
 /// Has this process say nothing any more: a reader of what the application says waits for the end of both.
-pub fn replace_stderr() {
+pub(crate) fn replace_stderr() {
     let _ = open_null().map(nix::unistd::dup2_stderr);
 }
 
 /// Opens `/dev/null` for both directions.
-pub fn open_null() -> Result<std::fs::File, Error> {
+pub(crate) fn open_null() -> Result<std::fs::File, Error> {
     let null = std::fs::OpenOptions::new()
         .read(true)
         .write(true)

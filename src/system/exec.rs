@@ -65,7 +65,7 @@ impl From<system::Error> for Error {
 /// Makes this process readable by root alone: no core, no debugger, no `/proc/PID/environ` (prctl(2)).
 ///
 /// A fork keeps this state and an exec undoes it, so that the application is as it would be without anteroom.
-pub fn make_non_dumpable() -> Result<(), system::Error> {
+pub(crate) fn make_non_dumpable() -> Result<(), system::Error> {
     // SAFETY: PR_SET_DUMPABLE takes one integer and touches no memory of ours.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
         .map(drop)
@@ -79,7 +79,7 @@ unsafe extern "C" {
 
 /// Overwrites these variables where the kernel put them: `/proc/PID/environ` shows that memory to root for as long as the
 /// process lives, although this program has taken its copy. Only while there is one thread.
-pub fn wipe_variables(names: &[&str]) {
+pub(crate) fn wipe_variables(names: &[&str]) {
     // SAFETY: `environ` ends with a null pointer, its strings end with a NUL and lie in this process's own writable
     // memory, and without another thread nothing else reads or moves them.
     unsafe {
@@ -100,7 +100,7 @@ pub fn wipe_variables(names: &[&str]) {
 }
 
 /// Becomes the user that the application runs as, for good.
-pub fn become_user(user: &User) -> Result<(), system::Error> {
+pub(crate) fn become_user(user: &User) -> Result<(), system::Error> {
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     // Groups first: without root they cannot be changed any more.
     setgroups(&groups).map_err(refused("set the supplementary groups"))?;
@@ -111,7 +111,7 @@ pub fn become_user(user: &User) -> Result<(), system::Error> {
 }
 
 /// Becomes the application; it returns only when that did not happen.
-pub fn exec(
+pub(crate) fn exec(
     path: &Path,
     arguments: &[CString],
     environment: &[CString],
@@ -162,7 +162,7 @@ fn close_descriptors(first: u32) {
 /// Closes the descriptors behind standard error that this process was born with.
 ///
 /// None of its own is among them: an exec closes each of those.
-pub fn close_inherited() {
+pub(crate) fn close_inherited() {
     for descriptor in open_descriptors(3) {
         // SAFETY: with F_GETFD nothing is changed, and a closed descriptor gives an error.
         if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == 0 {

@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for ZeroingHeap {
 /// Keeps this process to one heap: one for each thread that fetches would stay for good.
 ///
 /// Only while there is one thread.
-pub fn keep_one_heap() {
+pub(crate) fn keep_one_heap() {
     // SAFETY: the call takes two integers, and there is one thread only.
     #[cfg(target_env = "gnu")]
     unsafe {
@@ -55,7 +55,7 @@ pub fn keep_one_heap() {
 }
 
 /// Gives memory that a start needed, and that nothing needs now, back to the system.
-pub fn trim_memory() {
+pub(crate) fn trim_memory() {
     // SAFETY: the call takes an integer; it gives back what is not allocated.
     #[cfg(target_env = "gnu")]
     unsafe {
@@ -66,7 +66,7 @@ pub fn trim_memory() {
 
 /// Lets go of the pages of code and constants that were used so far, some 4 MiB: those that are used again come back from
 /// the file.
-pub fn forget_code() {
+pub(crate) fn forget_code() {
     // SAFETY: the function is of the type that is asked for, and needs no data.
     unsafe { libc::dl_iterate_phdr(Some(forget_segments), std::ptr::null_mut()) };
 }

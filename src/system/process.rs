@@ -22,7 +22,7 @@ use super::user::User;
 /// too; gives the way back, for commands that are to start there.
 ///
 /// A directory that has no name, or another one's by now, is not left where there are such commands.
-pub fn leave_working_directory(has_commands: bool) -> Option<PathBuf> {
+pub(crate) fn leave_working_directory(has_commands: bool) -> Option<PathBuf> {
     let identity = |path: &Path| {
         let stat = nix::sys::stat::stat(path).ok()?;
         Some((stat.st_dev, stat.st_ino))
@@ -38,7 +38,7 @@ pub fn leave_working_directory(has_commands: bool) -> Option<PathBuf> {
 }
 
 /// Looks at the file system with the rights that the application will have.
-pub fn as_user<T>(user: Option<&User>, look: impl FnOnce() -> T) -> Result<T, Error> {
+pub(crate) fn as_user<T>(user: Option<&User>, look: impl FnOnce() -> T) -> Result<T, Error> {
     let Some(user) = user else { return Ok(look()) };
     let failed = refused::<Errno>("become the application's user");
     let groups = getgroups().map_err(&failed)?;
@@ -57,7 +57,7 @@ pub fn as_user<T>(user: Option<&User>, look: impl FnOnce() -> T) -> Result<T, Er
 }
 
 /// Opens a descriptor that becomes readable when the process ends, which need not be a child (pidfd_open(2)).
-pub fn pidfd(process: Pid) -> Result<OwnedFd, Errno> {
+pub(crate) fn pidfd(process: Pid) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two integers and returns a new descriptor or an error.
     let descriptor =
         Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0) })?;
@@ -66,7 +66,7 @@ pub fn pidfd(process: Pid) -> Result<OwnedFd, Errno> {
 }
 
 /// Sends a process a signal, by its descriptor where there is one.
-pub fn send(
+pub(crate) fn send(
     pid: Pid,
     process: Option<&OwnedFd>,
     signal: Signal,
@@ -104,7 +104,7 @@ fn has_ended(process: &OwnedFd) -> bool {
 }
 
 /// Sends a signal, with the rights of the application's user where root has none: in a container without CAP_KILL.
-pub fn with_their_rights(
+pub(crate) fn with_their_rights(
     user: Option<&User>,
     send: impl Fn() -> Result<(), Errno>,
 ) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use nix::libc;
 use super::error::{Error, refused};
 
 /// Fills all of it, or fails where the kernel gives no random numbers (getrandom(2)).
-pub fn fill(bytes: &mut [u8]) -> Result<(), Error> {
+pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), Error> {
     let mut filled = 0;
     while filled < bytes.len() {
         let rest = &mut bytes[filled..];

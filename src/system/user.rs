@@ -4,7 +4,7 @@
 
 /// A user with its groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// The user id.
     pub uid: u32,
     /// The group id.
@@ -17,7 +17,7 @@ pub struct User {
 
 impl User {
     /// Reads `user`, `user:group` or numbers in their place, against the text of passwd(5) and group(5).
-    pub fn parse(text: &str, passwd: &str, group: &str) -> Result<User, String> {
+    pub(crate) fn parse(text: &str, passwd: &str, group: &str) -> Result<User, String> {
         let (user, group_text) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),

@@ -12,7 +12,7 @@ const CANARY: &str = "s.canary";
 const SOURCE_MAX: usize = 200;
 
 /// Checks a template, and fills it in.
-pub fn template(input: &[u8]) {
+pub(crate) fn template(input: &[u8]) {
     let Ok(source) = std::str::from_utf8(input) else {
         return;
     };

@@ -20,7 +20,7 @@ enum Fields {
 
 /// The names that one template may use.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub(crate) struct Known {
     names: BTreeMap<String, Fields>,
     /// True where any other name may be a field that comes.
     is_open: bool,
@@ -29,7 +29,7 @@ pub struct Known {
 impl Known {
     /// Begins with the names that every template knows; `variables` are those of the environment, unless any may be
     /// set where the template is used.
-    pub fn new(variables: Option<BTreeSet<String>>) -> Known {
+    pub(crate) fn new(variables: Option<BTreeSet<String>>) -> Known {
         let variables = variables.map_or(Fields::Any, Fields::These);
         let names = RESERVED.map(|name| match name {
             "env" => (name.to_owned(), variables.clone()),
@@ -42,14 +42,14 @@ impl Known {
     }
 
     /// Adds a dependency by its identifier, with its fields if they are declared.
-    pub fn add(&mut self, identifier: String, fields: Option<&[String]>) {
+    pub(crate) fn add(&mut self, identifier: String, fields: Option<&[String]>) {
         let fields = fields.map(|fields| fields.iter().cloned().collect());
         let fields = fields.map_or(Fields::Any, Fields::These);
         self.names.insert(identifier, fields);
     }
 
     /// Adds, for a file of one dependency, its own fields without the dependency's name before them.
-    pub fn within(&self, fields: Option<&[String]>) -> Known {
+    pub(crate) fn within(&self, fields: Option<&[String]>) -> Known {
         let mut known = self.clone();
         known.is_open = fields.is_none();
         for field in fields.unwrap_or_default() {

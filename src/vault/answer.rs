@@ -66,7 +66,7 @@ impl<T> Envelope<T> {
 
 /// A client token with its properties.
 #[derive(Deserialize)]
-pub struct Auth {
+pub(crate) struct Auth {
     /// The token itself.
     #[serde(deserialize_with = "secret")]
     pub client_token: Secret,

@@ -17,7 +17,7 @@ use crate::secret::Secret;
 
 /// The wait for an answer after the start was called off: a caller who stops listening to an unwrap leaves a token behind
 /// that no one can revoke, and a lease that is made after the revocation of its token outlives it.
-pub const GRACE: Duration = Duration::from_millis(800);
+pub(crate) const GRACE: Duration = Duration::from_millis(800);
 /// The life of an idle connection: longer than the keeper is silent by default, and shorter than servers wait.
 const IDLE: Duration = Duration::from_secs(75);
 /// Bytes that a connection keeps for each direction.
@@ -42,7 +42,7 @@ pub struct Endpoint {
 
 /// A way to Vault without a token: it can look up and unwrap.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) limits: Limits,
     pub(super) tls: Option<Tls>,
@@ -63,7 +63,7 @@ pub(super) struct Connections {
 }
 
 /// A way to Vault with a client token, which every request bears.
-pub struct Session {
+pub(crate) struct Session {
     pub(super) client: Client,
     pub(super) token: Secret,
     pub(super) accessor: String,
@@ -72,7 +72,7 @@ pub struct Session {
 
 impl Client {
     /// Reads the CAs; nothing is sent yet.
-    pub fn new(
+    pub(crate) fn new(
         endpoint: Endpoint,
         roots: Roots<'_>,
         mut limits: Limits,
@@ -100,12 +100,12 @@ impl Client {
     }
 
     /// Seconds that the server's clock is ahead of this machine's, once it has answered.
-    pub fn clock_skew(&self) -> Option<i64> {
+    pub(crate) fn clock_skew(&self) -> Option<i64> {
         Some(self.skew.load(Ordering::Relaxed)).filter(|&skew| skew != i64::MIN)
     }
 
     /// Gives what is asked next so much time; a server that has moved meanwhile is found where it is.
-    pub fn may_take(&self, time: Duration) {
+    pub(crate) fn may_take(&self, time: Duration) {
         self.limits.deadline.move_to(Instant::now() + time);
         self.lookup.forget();
     }
@@ -177,18 +177,18 @@ impl Client {
 
 impl Session {
     /// Makes a session with a token that is there already, as the minting side has one; its accessor is not known.
-    pub fn with_token(client: Client, token: Secret) -> Session {
+    pub(crate) fn with_token(client: Client, token: Secret) -> Session {
         let connections = client.connections(Duration::ZERO);
         client.into_session(token, String::new(), connections)
     }
 
     /// The accessor, which names the token without being one.
-    pub fn accessor(&self) -> &str {
+    pub(crate) fn accessor(&self) -> &str {
         &self.accessor
     }
 
     /// Puts the session under other limits, with new connections; the old ones are closed.
-    pub fn within(self, limits: Limits) -> Session {
+    pub(crate) fn within(self, limits: Limits) -> Session {
         let client = Client {
             limits,
             stop: None,
@@ -203,12 +203,12 @@ impl Session {
     }
 
     /// Gives what is asked next so much time; a server that has moved meanwhile is found where it is.
-    pub fn may_take(&self, time: Duration) {
+    pub(crate) fn may_take(&self, time: Duration) {
         self.client.may_take(time);
     }
 
     /// Calls off the requests that other threads make in this session; those that were sent get a short grace.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         if let Some(stop) = &self.client.stop {
             // One more to its counter makes it readable (eventfd(2)).
             let _ = nix::unistd::write(stop, &1_u64.to_ne_bytes());
@@ -216,7 +216,7 @@ impl Session {
     }
 
     /// Seconds that the server's clock is ahead of this machine's.
-    pub fn clock_skew(&self) -> Option<i64> {
+    pub(crate) fn clock_skew(&self) -> Option<i64> {
         self.client.clock_skew()
     }
 }

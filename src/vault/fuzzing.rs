@@ -55,7 +55,7 @@ pub(super) fn call(repeat: Repeat) -> Call<'static> {
 }
 
 /// Judges an answer and reads it in the form of each endpoint.
-pub fn answer(input: &[u8]) {
+pub(crate) fn answer(input: &[u8]) {
     let Some(answer) = read(input) else {
         return;
     };
@@ -93,7 +93,7 @@ fn form<T: DeserializeOwned>(answer: &Answer) {
 }
 
 /// Reads any JSON as what a secret holds, and writes it as the text of a file.
-pub fn value(input: &[u8]) {
+pub(crate) fn value(input: &[u8]) {
     let Ok(value) = serde_json::from_slice::<Value>(input) else {
         return;
     };
@@ -111,7 +111,7 @@ pub fn value(input: &[u8]) {
 }
 
 /// Follows a redirect to any place.
-pub fn redirect(input: &[u8]) {
+pub(crate) fn redirect(input: &[u8]) {
     let Ok(location) = HeaderValue::from_bytes(input) else {
         return;
     };

@@ -12,7 +12,7 @@ use super::error::Error;
 
 /// The new life of a lease that was renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Renewed {
+pub(crate) struct Renewed {
     /// Seconds that it lives from now on, which may be fewer than were asked for.
     pub duration: u64,
     /// Whether the lease can be renewed once more.
@@ -30,7 +30,7 @@ struct Lease<'a> {
 
 impl Session {
     /// Renews a lease (`sys/leases/renew`).
-    pub fn renew_lease(&self, id: &str, increment: Duration) -> Result<Renewed, Error> {
+    pub(crate) fn renew_lease(&self, id: &str, increment: Duration) -> Result<Renewed, Error> {
         let body = Lease {
             lease_id: id,
             increment: Some(increment.as_secs()),
@@ -43,7 +43,7 @@ impl Session {
     }
 
     /// Ends a lease, and with it its credential (`sys/leases/revoke`).
-    pub fn revoke_lease(&self, id: &str) -> Result<(), Error> {
+    pub(crate) fn revoke_lease(&self, id: &str) -> Result<(), Error> {
         let body = Lease {
             lease_id: id,
             increment: None,

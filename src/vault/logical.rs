@@ -8,7 +8,7 @@ use super::error::Error;
 use super::value::Value;
 
 /// The answer of an engine.
-pub struct Reply {
+pub(crate) struct Reply {
     /// The answer's fields.
     pub data: Vec<(String, Value)>,
     /// Empty when there is no lease.
@@ -23,12 +23,12 @@ pub struct Reply {
 
 impl Session {
     /// Reads a path. Engines make users and leases at a read, so it is repeated a few times at most.
-    pub fn read(&self, path: &str) -> Result<Reply, Error> {
+    pub(crate) fn read(&self, path: &str) -> Result<Reply, Error> {
         self.ask(Call::get(path))
     }
 
     /// Writes fields to a path.
-    pub fn write(&self, path: &str, fields: &[(String, String)]) -> Result<Reply, Error> {
+    pub(crate) fn write(&self, path: &str, fields: &[(String, String)]) -> Result<Reply, Error> {
         let body: BTreeMap<_, _> = fields.iter().map(|(name, value)| (name, value)).collect();
         self.ask(Call::post(path).json(&body))
     }

@@ -12,7 +12,7 @@ use super::call::{Call, Repeat};
 use super::client::{Client, Session};
 use super::error::Error;
 
-pub use approle::AppRole;
+pub(crate) use approle::AppRole;
 
 impl Client {
     /// Logs in with a proof in the form that the method reads.

@@ -14,7 +14,7 @@ use crate::secret::Secret;
 
 /// A client token to be made for another service.
 #[derive(Debug, Clone)]
-pub struct MintRequest<'a> {
+pub(crate) struct MintRequest<'a> {
     /// The token role; none makes it with the issuing token's own rights.
     pub role: Option<&'a str>,
     /// Policies to ask for; none of them leaves it to the role.
@@ -40,7 +40,7 @@ struct Creation<'a> {
 }
 
 /// The result of a mint: a wrapping token, and the names of its content.
-pub struct Minted {
+pub(crate) struct Minted {
     /// The wrapping token, good for one use.
     pub token: Secret,
     /// The accessor by which the client token can be revoked.
@@ -57,7 +57,7 @@ pub struct Minted {
 
 /// Vault's word on a token that it was told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The token and all its leases are revoked.
     Revoked,
     /// Vault knows no such token: it has ended before, or it never was in this Vault and lives in another.
@@ -66,7 +66,7 @@ pub enum End {
 
 impl Session {
     /// Makes a client token and has it wrapped (`auth/token/create/ROLE`).
-    pub fn mint(&self, request: &MintRequest<'_>) -> Result<Minted, Error> {
+    pub(crate) fn mint(&self, request: &MintRequest<'_>) -> Result<Minted, Error> {
         let path = match request.role {
             Some(role) => format!("auth/token/create/{role}"),
             None => "auth/token/create".to_owned(),
@@ -93,7 +93,7 @@ impl Session {
     }
 
     /// Ends a token that is known by its accessor alone, and all its leases (`auth/token/revoke-accessor`).
-    pub fn revoke_accessor(&self, accessor: &str) -> Result<End, Error> {
+    pub(crate) fn revoke_accessor(&self, accessor: &str) -> Result<End, Error> {
         let call = Call::post("auth/token/revoke-accessor")
             .json(&BTreeMap::from([("accessor", accessor)]))
             .repeat(Repeat::Freely);

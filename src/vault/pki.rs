@@ -8,7 +8,7 @@ use super::error::Error;
 
 /// The request for a signature. Names stand in the CSR too: which of the two counts is the role's choice.
 #[derive(Debug, Serialize)]
-pub struct SignRequest<'a> {
+pub(crate) struct SignRequest<'a> {
     /// PEM.
     pub csr: &'a str,
     /// Subject common name.
@@ -28,7 +28,7 @@ pub struct SignRequest<'a> {
 
 /// The answer to a request for a signature, not checked yet.
 #[derive(Debug, Deserialize)]
-pub struct Signed {
+pub(crate) struct Signed {
     /// The leaf, PEM.
     pub certificate: String,
     /// The CA that signed the leaf, PEM.
@@ -44,7 +44,7 @@ pub struct Signed {
 
 impl Session {
     /// Has a CSR signed (`MOUNT/sign/ROLE`).
-    pub fn sign(
+    pub(crate) fn sign(
         &self,
         mount: &str,
         role: &str,

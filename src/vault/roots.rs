@@ -73,7 +73,7 @@ pub(super) fn load(roots: Roots<'_>) -> Result<RootCertStore, Error> {
 }
 
 /// The certificates of a PEM file that holds nothing else of weight.
-pub fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub(crate) fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let wrong = |reason: String| Error {
         path: path.to_owned(),
         reason,

@@ -12,7 +12,7 @@ use super::transport::{Deadline, Limits};
 
 /// The properties that Vault tells of the session's own token.
 #[derive(Debug, Deserialize)]
-pub struct TokenProperties {
+pub(crate) struct TokenProperties {
     /// The path at which the token was made.
     #[serde(default)]
     pub path: String,
@@ -47,14 +47,14 @@ pub struct TokenProperties {
 
 impl Session {
     /// Asks what the token is (`auth/token/lookup-self`).
-    pub fn lookup_self(&self) -> Result<TokenProperties, Error> {
+    pub(crate) fn lookup_self(&self) -> Result<TokenProperties, Error> {
         let call = Call::get("auth/token/lookup-self").repeat(Repeat::Freely);
         self.call::<TokenProperties>(&call)?.take_data(&call)
     }
 
     /// Renews the token (`auth/token/renew-self`); returns the seconds that it lives from now on, which may be fewer than
     /// were asked for.
-    pub fn renew_self(&self, increment: Duration) -> Result<u64, Error> {
+    pub(crate) fn renew_self(&self, increment: Duration) -> Result<u64, Error> {
         let body = BTreeMap::from([("increment", increment.as_secs())]);
         let call = Call::post("auth/token/renew-self")
             .json(&body)
@@ -72,7 +72,7 @@ impl Session {
     /// Ends the token and all its leases (`auth/token/revoke-self`), within `budget` and whatever was called off.
     ///
     /// A token that is gone already is denied like one that may not revoke itself, so that 403 proves nothing.
-    pub fn revoke_self(&self, budget: Duration) -> Result<(), Error> {
+    pub(crate) fn revoke_self(&self, budget: Duration) -> Result<(), Error> {
         let limits = Limits {
             deadline: Deadline::at(Instant::now() + budget),
             abort: Vec::new(),

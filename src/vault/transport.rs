@@ -24,21 +24,21 @@ use super::lookup::Lookup;
 
 /// A time that can be moved for every request that goes by it.
 #[derive(Debug, Clone)]
-pub struct Deadline(Arc<Mutex<Instant>>);
+pub(crate) struct Deadline(Arc<Mutex<Instant>>);
 
 impl Deadline {
     /// Makes a deadline at this time.
-    pub fn at(time: Instant) -> Deadline {
+    pub(crate) fn at(time: Instant) -> Deadline {
         Deadline(Arc::new(Mutex::new(time)))
     }
 
     /// The time of the deadline.
-    pub fn time(&self) -> Instant {
+    pub(crate) fn time(&self) -> Instant {
         *self.lock()
     }
 
     /// Moves the deadline.
-    pub fn move_to(&self, time: Instant) {
+    pub(crate) fn move_to(&self, time: Instant) {
         *self.lock() = time;
     }
 
@@ -51,7 +51,7 @@ impl Deadline {
 
 /// The limits of a request, which end it besides its answer.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The end of everything.
     pub deadline: Deadline,
     /// The descriptors of which one is readable or closed when the start, or another owner of the request, calls it off.
@@ -64,19 +64,19 @@ pub struct Limits {
 
 impl Limits {
     /// Time left.
-    pub fn remaining(&self) -> Duration {
+    pub(crate) fn remaining(&self) -> Duration {
         self.deadline
             .time()
             .saturating_duration_since(Instant::now())
     }
 
     /// Whether the start was called off.
-    pub fn is_aborted(&self) -> bool {
+    pub(crate) fn is_aborted(&self) -> bool {
         matches!(poll(&mut self.abort_fds(), PollTimeout::ZERO), Ok(n) if n > 0)
     }
 
     /// Sleeps, but not beyond the deadline or the end of the start; says whether there is time for another try.
-    pub fn pause(&self, duration: Duration) -> bool {
+    pub(crate) fn pause(&self, duration: Duration) -> bool {
         let until = Instant::now() + duration;
         if until >= self.deadline.time() {
             return false;

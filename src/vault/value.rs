@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use crate::secret::Secret;
 
 /// A JSON value; objects keep their order and refuse a name that comes twice.
-pub enum Value {
+pub(crate) enum Value {
     /// `null`
     Null,
     /// `true` or `false`
@@ -32,7 +32,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 impl Value {
     /// The text that a file or a template gets: strings as they are, numbers and booleans as in JSON, objects and lists
     /// as compact JSON; none for `null`.
-    pub fn into_text(self) -> Option<Secret> {
+    pub(crate) fn into_text(self) -> Option<Secret> {
         match self {
             Value::Null => None,
             Value::Text(text) => Some(text),

@@ -29,7 +29,7 @@ const LAG_MAX: Duration = Duration::from_secs(1);
 
 /// The properties that a lookup tells of a wrapping token.
 #[derive(Debug, Deserialize)]
-pub struct Wrapping {
+pub(crate) struct Wrapping {
     /// The path at which the wrapped answer was made.
     pub creation_path: String,
     /// RFC 3339.
@@ -41,14 +41,14 @@ pub struct Wrapping {
 
 impl Wrapping {
     /// Milliseconds since it was minted, given the server's time; clocks that differ make no token younger than new.
-    pub fn age_ms(&self, now: OffsetDateTime) -> Option<u64> {
+    pub(crate) fn age_ms(&self, now: OffsetDateTime) -> Option<u64> {
         let created = OffsetDateTime::parse(&self.creation_time, &Rfc3339).ok()?;
         Some(u64::try_from((now - created).whole_milliseconds()).unwrap_or(0))
     }
 }
 
 /// The end of an unwrap.
-pub enum Unwrapped {
+pub(crate) enum Unwrapped {
     /// A client token, as it came.
     Token {
         /// The session that makes requests with the token.
@@ -74,7 +74,7 @@ impl Client {
     /// Looks a wrapping token up, which does not use it up; none when it is not valid (`sys/wrapping/lookup`).
     ///
     /// One answer does not prove that: a standby that lags behind gives it for a good token that was minted a moment ago.
-    pub fn lookup(&self, token: &WrappingToken) -> Result<Option<Wrapping>, Error> {
+    pub(crate) fn lookup(&self, token: &WrappingToken) -> Result<Option<Wrapping>, Error> {
         if let Some(wrapping) = self.lookup_once(token)? {
             return Ok(Some(wrapping));
         }
@@ -115,7 +115,7 @@ impl Client {
 
     /// Unwraps the token (`sys/wrapping/unwrap`): one request, and a second one only when a lookup has shown that the
     /// first was not done.
-    pub fn unwrap(self, token: WrappingToken) -> Result<Unwrapped, Error> {
+    pub(crate) fn unwrap(self, token: WrappingToken) -> Result<Unwrapped, Error> {
         let first = match self.unwrap_once(&token) {
             Ok(answer) => return Ok(self.unwrapped(answer)),
             Err(error) => unclear(error)?,

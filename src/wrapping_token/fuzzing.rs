@@ -7,7 +7,7 @@ use super::socket::read_answer;
 use super::{Error, TOKEN_MAX, parse};
 
 /// Reads a token in any of its forms.
-pub fn token(input: &[u8]) {
+pub(crate) fn token(input: &[u8]) {
     let Ok(parsed) = parse(input) else {
         return;
     };
@@ -24,7 +24,7 @@ pub fn token(input: &[u8]) {
 }
 
 /// Reads an answer of an agent's socket.
-pub fn agent_answer(input: &[u8]) {
+pub(crate) fn agent_answer(input: &[u8]) {
     match read_answer(Zeroizing::new(input.to_vec()), "a socket") {
         Ok(Found::Answer(answer)) => {
             assert_eq!(&answer[..], input);

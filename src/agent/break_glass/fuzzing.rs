@@ -5,7 +5,7 @@ use crate::agent::register::Selector;
 use crate::fuzzing::lines;
 
 /// Reads two orders and a container that they may name, a line each.
-pub fn order(input: &[u8]) {
+pub(crate) fn order(input: &[u8]) {
     let Some([one, other, app, environment, container]) = lines::<5>(input) else {
         return;
     };

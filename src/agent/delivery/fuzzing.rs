@@ -3,7 +3,7 @@
 use super::{DEPTH_MAX, NAME_MAX, PATH_MAX, mount, mounts, target};
 
 /// Reads the mounts that a process sees.
-pub fn mountinfo(input: &[u8]) {
+pub(crate) fn mountinfo(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     for found in mounts(&text) {
         let words = [
@@ -21,7 +21,7 @@ pub fn mountinfo(input: &[u8]) {
 }
 
 /// Reads the path that a label asks for.
-pub fn token_path(input: &[u8]) {
+pub(crate) fn token_path(input: &[u8]) {
     let path = String::from_utf8_lossy(input);
     match target(&path) {
         Ok(target) => {

@@ -21,7 +21,7 @@ const CONTAINERD: &str = "io.containerd.snapshotter.v1";
 
 /// A container, as far as the engine knows it.
 #[derive(Debug)]
-pub enum Inspection {
+pub(crate) enum Inspection {
     /// The engine knows no such container.
     Absent,
     /// The container does not run: not yet, or not any more.
@@ -32,7 +32,7 @@ pub enum Inspection {
 
 impl Inspection {
     /// The container, if it runs.
-    pub fn running(self) -> Option<Claim> {
+    pub(crate) fn running(self) -> Option<Claim> {
         match self {
             Inspection::Running(claim) => Some(*claim),
             Inspection::Absent | Inspection::Stopped => None,
@@ -142,7 +142,7 @@ struct HostConfig {
 /// Reads what an engine says of the container with this id. Its image's names are not in that ([`image`]).
 ///
 /// An engine that knows no such id looks for a container of that *name*, and a name may look like any id: that is another one.
-pub fn container(bytes: &[u8], id: &str) -> Result<Inspection, String> {
+pub(crate) fn container(bytes: &[u8], id: &str) -> Result<Inspection, String> {
     let found: Container = parse(bytes)?;
     if found.id != id {
         return Ok(Inspection::Absent);
@@ -232,7 +232,7 @@ struct Image {
 }
 
 /// Reads under which names and digests registries know an image, and adds them.
-pub fn image(bytes: &[u8], knows_origins: bool, claim: &mut Claim) -> Result<(), String> {
+pub(crate) fn image(bytes: &[u8], knows_origins: bool, claim: &mut Claim) -> Result<(), String> {
     let image: Image = parse(bytes)?;
     let pulled = image.repo_digests.unwrap_or_default();
     let mut origins = Vec::new();
@@ -260,7 +260,7 @@ struct Listed {
 }
 
 /// Reads the id of a container that is listed.
-pub fn listed(bytes: &[u8]) -> Result<String, String> {
+pub(crate) fn listed(bytes: &[u8]) -> Result<String, String> {
     parse(bytes).and_then(|listed: Listed| checked_id(listed.id))
 }
 
@@ -282,7 +282,7 @@ struct Actor {
 }
 
 /// Reads an event; none where it is about something else.
-pub fn event(bytes: &[u8]) -> Result<Option<Event>, String> {
+pub(crate) fn event(bytes: &[u8]) -> Result<Option<Event>, String> {
     let message: Message = parse(bytes)?;
     let change = match (message.kind.as_deref(), message.action.as_deref()) {
         (Some("container"), Some("start")) => Change::Started,
@@ -307,7 +307,7 @@ struct Info {
 ///
 /// Where containerd keeps the images, every tag makes a digest under its own name (`RepoDigests`), also one that was given by
 /// `docker tag`; elsewhere only a pull or a push does.
-pub fn knows_origins(bytes: &[u8]) -> Result<bool, String> {
+pub(crate) fn knows_origins(bytes: &[u8]) -> Result<bool, String> {
     let info: Info = parse(bytes)?;
     let mut status = info.driver_status.iter().flatten().flatten();
     Ok(!status.any(|word| word == CONTAINERD))
@@ -319,12 +319,12 @@ struct Complaint {
 }
 
 /// Reads what an engine says of why it does not do something.
-pub fn complaint(bytes: &[u8]) -> Option<String> {
+pub(crate) fn complaint(bytes: &[u8]) -> Option<String> {
     parse(bytes).ok().map(|found: Complaint| found.message)
 }
 
 /// Whether a container's id looks like one: 64 hexadecimal digits, which need no escape in a path.
-pub fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.len() == 64 && text.bytes().all(is_hex)
 }

@@ -7,7 +7,7 @@ use super::objects::{Object, Objects};
 const LIMIT: usize = 256;
 
 /// Cuts a list and its events into objects, and reads each as whatever an engine answers.
-pub fn answers(input: &[u8]) {
+pub(crate) fn answers(input: &[u8]) {
     let mut whole = Objects::new(LIMIT);
     let at_once = whole.feed(input);
     // In pieces the same comes out, up to where the input is no list any more.

@@ -4,7 +4,7 @@
 //! while it arrives, and one that cannot be parsed is found later: either costs that container alone.
 
 /// Objects one after another, or in one array; fed with whatever pieces arrive.
-pub struct Objects {
+pub(crate) struct Objects {
     /// Bytes of the object that has begun; empty while an object that is too large is dropped.
     bytes: Vec<u8>,
     /// Brackets of any kind that are open within the object.
@@ -26,7 +26,7 @@ enum Array {
 
 /// One object, whole.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Object {
+pub(crate) enum Object {
     /// The bytes of the object.
     Whole(Vec<u8>),
     /// The object was larger than the limit, and is dropped.
@@ -35,11 +35,11 @@ pub enum Object {
 
 /// The bytes are no objects one after another.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub(crate) struct Malformed;
 
 impl Objects {
     /// Begins, with the size of the largest object that is kept.
-    pub fn new(limit: usize) -> Objects {
+    pub(crate) fn new(limit: usize) -> Objects {
         Objects {
             bytes: Vec::new(),
             depth: 0,
@@ -52,7 +52,7 @@ impl Objects {
     }
 
     /// Takes the next piece; returns the objects that end in it.
-    pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<Object>, Malformed> {
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> Result<Vec<Object>, Malformed> {
         let mut ended = Vec::new();
         for &byte in piece {
             if self.depth == 0 {
@@ -88,7 +88,7 @@ impl Objects {
     }
 
     /// One whole array was fed, from its first bracket to its last.
-    pub fn is_whole_array(&self) -> bool {
+    pub(crate) fn is_whole_array(&self) -> bool {
         self.depth == 0 && self.array == Array::Closed
     }
 

@@ -10,7 +10,7 @@ use crate::agent::image::Started;
 use crate::fuzzing::lines;
 
 /// Compares a container with a rule: its lines are the two labels, the image, where that was pulled from, and a network.
-pub fn labels(input: &[u8]) {
+pub(crate) fn labels(input: &[u8]) {
     let Some([app, environment, image, pulled, network]) = lines::<5>(input) else {
         return;
     };

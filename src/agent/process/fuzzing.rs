@@ -4,7 +4,7 @@ use super::cgroup::{chain, groups, innermost};
 use super::{field, lives, started};
 
 /// Reads a `cgroup`, a `status` and a `stat` that say the same.
-pub fn cgroup(input: &[u8]) {
+pub(crate) fn cgroup(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let is_id = |id: &str| {
         id.len() == 64

@@ -8,7 +8,7 @@ use super::super::error::Error;
 use crate::secret::Secret;
 
 /// The two ids, and where the method is mounted.
-pub struct AppRole {
+pub(crate) struct AppRole {
     /// Below `auth/`.
     pub mount: String,
     /// The role's id.
@@ -19,7 +19,7 @@ pub struct AppRole {
 
 impl AppRole {
     /// Logs in.
-    pub fn log_in(&self, client: Client) -> Result<(Session, Auth), Error> {
+    pub(crate) fn log_in(&self, client: Client) -> Result<(Session, Auth), Error> {
         let proof = [
             ("role_id", self.role_id.as_str()),
             ("secret_id", self.secret_id.expose()),
