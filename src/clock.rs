@@ -1,4 +1,4 @@
-//! The clocks and the chance that everything else gets as arguments.
+//! The clocks and the jitter that everything else gets as arguments.
 
 use std::time::{Duration, SystemTime};
 
@@ -34,6 +34,6 @@ pub(crate) fn clocks(skew: Option<i64>) -> Clocks {
 }
 
 /// Draws a number from 0 to 1, another one each time and in each container.
-pub(crate) fn chance() -> f64 {
+pub(crate) fn jitter() -> f64 {
     random::fraction()
 }

@@ -1,6 +1,6 @@
-//! The schedule of renewals: functions of time and chance alone.
+//! The schedule of renewals: functions of time and jitter alone.
 //!
-//! Times are counted on a clock that goes on while the machine sleeps, as Vault's does. `chance` is a number from 0 to
+//! Times are counted on a clock that goes on while the machine sleeps, as Vault's does. `jitter` is a number from 0 to
 //! 1, anew for each call: many containers that were started together must not come back together.
 
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(crate) struct Term {
 
 impl Term {
     /// Begins the term of a new item that lives for so long.
-    pub(crate) fn new(now: Moment, life: Duration, is_renewable: bool, chance: f64) -> Term {
+    pub(crate) fn new(now: Moment, life: Duration, is_renewable: bool, jitter: f64) -> Term {
         let mut term = Term {
             full: life,
             end: now + life,
@@ -62,30 +62,30 @@ impl Term {
             failures: 0,
         };
         if is_renewable {
-            term.due = renewal(now, term.end, chance);
+            term.due = renewal(now, term.end, jitter);
         } else {
-            term.schedule_replacement(now, chance);
+            term.schedule_replacement(now, jitter);
         }
         term
     }
 
     /// Begins the term of an item that cannot be renewed and would live for `life`, but of which only `left` remains
     /// because something that it needs ends before.
-    pub(crate) fn cut_short(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
+    pub(crate) fn cut_short(now: Moment, life: Duration, left: Duration, jitter: f64) -> Term {
         Term {
             // What fails goes by the whole life, else the tries would become ever more.
             full: life,
-            ..Term::new(now, left.min(life), false, chance)
+            ..Term::new(now, left.min(life), false, jitter)
         }
     }
 
     /// Begins the term of a renewable item that is not new: `left` of its life remains.
-    pub(crate) fn begun(now: Moment, life: Duration, left: Duration, chance: f64) -> Term {
+    pub(crate) fn begun(now: Moment, life: Duration, left: Duration, jitter: f64) -> Term {
         let end = now + left;
         Term {
             end,
-            due: renewal(now, end, chance),
-            ..Term::new(now, life, true, chance)
+            due: renewal(now, end, jitter),
+            ..Term::new(now, life, true, jitter)
         }
     }
 
@@ -96,7 +96,7 @@ impl Term {
         now: Moment,
         life: Duration,
         is_renewable: bool,
-        chance: f64,
+        jitter: f64,
     ) {
         let grows = is_renewable && life + ROUNDING.max(self.full / 20) >= self.full;
         self.end = now + life;
@@ -104,15 +104,15 @@ impl Term {
         if grows {
             self.full = self.full.max(life);
             self.step = Step::Renew;
-            self.due = renewal(now, self.end, chance);
+            self.due = renewal(now, self.end, jitter);
         } else {
-            self.schedule_replacement(now, chance);
+            self.schedule_replacement(now, jitter);
         }
     }
 
     /// Schedules a replacement, while about a third of a whole life is left, for an item that cannot be renewed.
-    pub(crate) fn schedule_replacement(&mut self, now: Moment, chance: f64) {
-        let ahead = self.full.mul_f64(1.0 - part(chance)).max(spare(self.full));
+    pub(crate) fn schedule_replacement(&mut self, now: Moment, jitter: f64) {
+        let ahead = self.full.mul_f64(1.0 - part(jitter)).max(spare(self.full));
         self.step = Step::Replace;
         self.due = self.end.saturating_sub(ahead).max(now);
     }
@@ -125,12 +125,12 @@ impl Term {
     }
 
     /// Schedules another try of a step that failed, rarely enough for an engine that makes something at each try.
-    pub(crate) fn retry_later(&mut self, now: Moment, chance: f64) {
+    pub(crate) fn retry_later(&mut self, now: Moment, jitter: f64) {
         let first = PAUSE_FIRST.max(self.full / 30);
         let pause = first.saturating_mul(1 << self.failures.min(4));
         let pause = pause.min(first.max(self.full / 3));
         self.failures = self.failures.saturating_add(1);
-        self.due = now + spread(in_time(pause, self.left(now)), chance);
+        self.due = now + spread(in_time(pause, self.left(now)), jitter);
     }
 
     /// Returns the life that is left unless the item is renewed.
@@ -150,9 +150,9 @@ impl Term {
 }
 
 /// Computes the time of a renewal: after about two thirds of what is left.
-fn renewal(now: Moment, end: Moment, chance: f64) -> Moment {
+fn renewal(now: Moment, end: Moment, jitter: f64) -> Moment {
     let left = end.saturating_sub(now);
-    let wait = left.mul_f64(part(chance)).min(left - spare(left));
+    let wait = left.mul_f64(part(jitter)).min(left - spare(left));
     now + wait.max(PAUSE_MIN.min(left))
 }
 
@@ -169,13 +169,13 @@ pub(crate) fn is_worn(whole: Duration, left: Duration) -> bool {
 }
 
 /// Computes the part of a life after which something is done: 0.60 to 0.72.
-fn part(chance: f64) -> f64 {
-    0.60 + 0.12 * chance.clamp(0.0, 1.0)
+fn part(jitter: f64) -> f64 {
+    0.60 + 0.12 * jitter.clamp(0.0, 1.0)
 }
 
 /// Spreads a pause: half as long to half as long again.
-fn spread(pause: Duration, chance: f64) -> Duration {
-    pause.mul_f64(0.5 + chance.clamp(0.0, 1.0))
+fn spread(pause: Duration, jitter: f64) -> Duration {
+    pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0))
 }
 
 /// Shortens a pause that would sleep through the last seconds of an item that can still be rescued.
@@ -189,10 +189,10 @@ fn in_time(pause: Duration, left: Duration) -> Duration {
 
 /// Computes how long a server that is away is left alone after so many failures. `shortest` is the shortest of all
 /// lives when they were new, `left` what is left of the one that ends next.
-pub(crate) fn pause(failures: u32, shortest: Duration, left: Duration, chance: f64) -> Duration {
+pub(crate) fn pause(failures: u32, shortest: Duration, left: Duration, jitter: f64) -> Duration {
     let last = (shortest / 10).clamp(PAUSE_FIRST, PAUSE_LAST);
     let pause = PAUSE_FIRST.saturating_mul(1 << failures.min(6));
-    spread(in_time(pause.min(last), left), chance)
+    spread(in_time(pause.min(last), left), jitter)
 }
 
 /// Computes how long an answer is worth waiting for when so much time is left.
@@ -217,8 +217,8 @@ impl Horizon {
 
     /// Returns the time at which the application must know: while there is time for it to end well, and not for all
     /// containers at once.
-    pub(crate) fn farewell(&self, chance: f64) -> Moment {
-        self.begin + self.life().mul_f64(0.85 + 0.10 * chance.clamp(0.0, 1.0))
+    pub(crate) fn farewell(&self, jitter: f64) -> Moment {
+        self.begin + self.life().mul_f64(0.85 + 0.10 * jitter.clamp(0.0, 1.0))
     }
 
     fn life(&self) -> Duration {
@@ -233,7 +233,7 @@ mod tests {
     const LIVES: [u64; 12] = [1, 2, 3, 5, 10, 20, 30, 60, 600, 3600, 86_400, 31_536_000];
 
     /// Draws numbers from 0 to 1 without a pattern that matters (xorshift).
-    fn chances() -> impl Iterator<Item = f64> {
+    fn jitters() -> impl Iterator<Item = f64> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let any = std::iter::repeat_with(move || {
             state ^= state << 13;
@@ -246,13 +246,13 @@ mod tests {
 
     #[test]
     fn a_renewal_is_never_past_the_end_and_never_at_once() {
-        let mut chances = chances();
+        let mut jitters = jitters();
         for n in 0..10_000_u64 {
             let life = Duration::from_secs(LIVES[(n % 12) as usize]);
             let now = Moment::from_millis(n * 77);
-            let chance = chances.next().expect("endless");
+            let jitter = jitters.next().expect("endless");
             for is_renewable in [true, false] {
-                let term = Term::new(now, life, is_renewable, chance);
+                let term = Term::new(now, life, is_renewable, jitter);
                 assert!(term.due < term.end, "{term:?}");
                 assert!(term.due >= now + PAUSE_MIN, "{term:?}");
             }
@@ -263,8 +263,8 @@ mod tests {
     fn a_fleet_that_starts_together_does_not_renew_together_t19() {
         let life = Duration::from_secs(3600);
         let mut per_minute = [0_u32; 60];
-        for chance in chances().take(1000) {
-            let due = Term::new(Moment::ZERO, life, true, chance).due;
+        for jitter in jitters().take(1000) {
+            let due = Term::new(Moment::ZERO, life, true, jitter).due;
             per_minute[(due.as_secs() / 60) as usize] += 1;
         }
         let busiest = per_minute.iter().max().expect("sixty");
@@ -277,15 +277,15 @@ mod tests {
     fn renewals_up_to_the_maximum_and_then_a_replacement_in_good_time_f37() {
         // 10 s at a time, 30 s in all.
         let maximum = Duration::from_secs(30);
-        for chance in chances().take(1000) {
+        for jitter in jitters().take(1000) {
             let mut now = Moment::ZERO;
-            let mut term = Term::new(now, Duration::from_secs(10), true, chance);
+            let mut term = Term::new(now, Duration::from_secs(10), true, jitter);
             let mut renewals = 0;
             while term.step == Step::Renew {
                 now = term.due;
                 let left =
                     Duration::from_secs((maximum - now).min(Duration::from_secs(10)).as_secs());
-                term.note_renewal(now, left, true, chance);
+                term.note_renewal(now, left, true, jitter);
                 renewals += 1;
                 assert!(renewals < 10, "{term:?}");
             }
@@ -318,16 +318,16 @@ mod tests {
     fn what_is_cut_short_is_due_in_good_time_and_tried_by_its_whole_life() {
         let (day, hour) = (Duration::from_secs(86_400), Duration::from_secs(3600));
         let now = Moment::from_secs(100);
-        for chance in chances().take(100) {
-            let mut term = Term::cut_short(now, day, hour, chance);
+        for jitter in jitters().take(100) {
+            let mut term = Term::cut_short(now, day, hour, jitter);
             assert_eq!((term.end, term.step), (now + hour, Step::Replace));
             let due = (term.due - now).as_secs();
             assert!((2160..=2592).contains(&due), "{term:?}");
-            term.retry_later(term.end, chance);
+            term.retry_later(term.end, jitter);
             assert!(term.due >= term.end + day / 60, "{term:?}");
             assert_eq!(
-                Term::cut_short(now, hour, day, chance),
-                Term::new(now, hour, false, chance)
+                Term::cut_short(now, hour, day, jitter),
+                Term::new(now, hour, false, jitter)
             );
         }
     }
@@ -342,8 +342,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_renewed_is_replaced_at_two_thirds() {
-        for chance in chances().take(1000) {
-            let term = Term::new(Moment::ZERO, Duration::from_secs(300), false, chance);
+        for jitter in jitters().take(1000) {
+            let term = Term::new(Moment::ZERO, Duration::from_secs(300), false, jitter);
             assert!((180..=216).contains(&term.due.as_secs()), "{term:?}");
         }
     }
@@ -351,13 +351,13 @@ mod tests {
     #[test]
     fn failures_are_pauses_that_grow_and_end_t19() {
         for life in LIVES.map(Duration::from_secs) {
-            for chance in chances().take(100) {
-                let mut term = Term::new(Moment::ZERO, life, false, chance);
+            for jitter in jitters().take(100) {
+                let mut term = Term::new(Moment::ZERO, life, false, jitter);
                 let mut now = term.due;
                 let mut tries = 0;
                 let until = now + life.max(Duration::from_secs(30));
                 while now < until {
-                    term.retry_later(now, chance);
+                    term.retry_later(now, jitter);
                     assert!(term.due >= now + PAUSE_MIN / 2, "{term:?}");
                     now = term.due;
                     tries += 1;
@@ -445,9 +445,9 @@ mod tests {
         assert_eq!(pause(60, hour, second / 10, 0.5), PAUSE_MIN);
         assert_eq!(pause(60, hour, Duration::ZERO, 0.5), PAUSE_LAST);
         assert_eq!(pause(60, second * 10, second * 10, 0.5), PAUSE_FIRST);
-        let pauses: Vec<_> = chances()
+        let pauses: Vec<_> = jitters()
             .take(100)
-            .map(|chance| pause(9, hour, hour, chance))
+            .map(|jitter| pause(9, hour, hour, jitter))
             .collect();
         assert!(pauses.iter().any(|pause| *pause < PAUSE_LAST * 3 / 4));
         assert!(pauses.iter().any(|pause| *pause > PAUSE_LAST * 5 / 4));
@@ -460,8 +460,8 @@ mod tests {
             end: Moment::from_secs(1100),
         };
         assert_eq!(horizon.warning(), Moment::from_secs(850));
-        for chance in chances().take(100) {
-            let farewell = horizon.farewell(chance).as_secs();
+        for jitter in jitters().take(100) {
+            let farewell = horizon.farewell(jitter).as_secs();
             assert!((950..=1050).contains(&farewell), "{farewell}");
         }
     }

@@ -14,7 +14,7 @@ use super::issue::Found;
 use super::register::Entry;
 use super::register::nanoseconds;
 use super::{Agent, lock};
-use crate::clock::{calendar, chance};
+use crate::clock::{calendar, jitter};
 use crate::log::{Level, Value};
 
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
@@ -45,7 +45,7 @@ impl Agent {
                     .event(Level::Warn, "docker_away", &error.to_string(), &[]);
                 is_said = true;
             }
-            tokio::time::sleep(pause.mul_f64(0.75 + chance() / 2.0)).await;
+            tokio::time::sleep(pause.mul_f64(0.75 + jitter() / 2.0)).await;
             pause = (pause * 2).min(PAUSE_LAST);
         }
     }

@@ -16,7 +16,7 @@ use super::register::{self, Entry, Selector, nanoseconds};
 use super::runtime::blocking;
 use super::sockets;
 use super::trouble::Trouble;
-use crate::clock::{calendar, chance};
+use crate::clock::{calendar, jitter};
 use crate::log::{Level, Value};
 use crate::secret::Secret;
 use crate::vault::{MintRequest, Minted};
@@ -382,7 +382,7 @@ impl Agent {
                 }
             }
             drop(permit);
-            tokio::time::sleep(pause.mul_f64(0.75 + chance() / 2.0)).await;
+            tokio::time::sleep(pause.mul_f64(0.75 + jitter() / 2.0)).await;
             pause = (pause * 2).min(PAUSE_LAST);
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::configuration::{Configuration, Login};
 use super::lock;
 use super::trouble::{Presence, Trouble, presence};
-use crate::clock::{chance, moment};
+use crate::clock::{jitter, moment};
 use crate::log::{Level, Log, Value};
 use crate::login::{self, Introduction};
 use crate::schedule::{Moment, Step, Term, life};
@@ -280,7 +280,7 @@ impl OwnToken {
                 let increment = term.full;
                 let renewed = self.ask(move |session| session.renew_self(increment)).await;
                 if let Ok(seconds) = renewed {
-                    term.note_renewal(moment(), life(seconds), true, chance());
+                    term.note_renewal(moment(), life(seconds), true, jitter());
                     self.state().end = Some(term.end);
                     if term.step == Step::Replace {
                         self.warn_of_the_end(term);
@@ -300,12 +300,12 @@ impl OwnToken {
                     // What there is goes on for as long as it lives.
                     Ok((session, _)) => {
                         self.revoke_later(Arc::new(session));
-                        term.retry_later(now, chance());
+                        term.retry_later(now, jitter());
                     }
                     Err(error) => {
                         let text = format!("there is no other token yet: {error}");
                         self.log.event(Level::Error, "own_token_ends", &text, &[]);
-                        term.retry_later(now, chance());
+                        term.retry_later(now, jitter());
                     }
                 }
                 Ok(())
@@ -331,7 +331,7 @@ impl OwnToken {
                         self.log
                             .event(Level::Error, "own_token_not_renewed", &text, &[]);
                     }
-                    term.retry_later(now, chance());
+                    term.retry_later(now, jitter());
                 }
                 if term.step != Step::Nothing && term.left(now).is_zero() {
                     Err(format!("its life is over; {trouble}"))
@@ -347,7 +347,7 @@ impl OwnToken {
             let text = "the agent's policy does not let it renew its own token: it needs `update` on auth/token/renew-self";
             self.log
                 .event(Level::Error, "own_token_not_renewed", text, &[]);
-            term.retry_later(now, chance());
+            term.retry_later(now, jitter());
         }
     }
 
@@ -391,7 +391,7 @@ impl OwnToken {
                     }
                 }
             }
-            tokio::time::sleep(pause.mul_f64(0.75 + chance() / 2.0)).await;
+            tokio::time::sleep(pause.mul_f64(0.75 + jitter() / 2.0)).await;
             pause = (pause * 2).min(PAUSE_LAST);
         }
     }
@@ -595,12 +595,12 @@ fn term(properties: &TokenProperties) -> Term {
         now,
         life(properties.creation_ttl),
         life(properties.ttl),
-        chance(),
+        jitter(),
     );
     if properties.ttl == 0 {
         term.step = Step::Nothing;
     } else if !properties.renewable {
-        term.schedule_replacement(now, chance());
+        term.schedule_replacement(now, jitter());
     }
     term
 }

@@ -11,7 +11,7 @@ use futures_util::stream;
 use super::register::{Entry, Place};
 use super::trouble::Trouble;
 use super::{Agent, lock};
-use crate::clock::chance;
+use crate::clock::jitter;
 use crate::log::{Level, Value};
 use crate::vault::End;
 
@@ -35,7 +35,7 @@ impl Agent {
             let wait = if is_done {
                 None
             } else {
-                Some(pause.mul_f64(0.75 + chance() / 2.0))
+                Some(pause.mul_f64(0.75 + jitter() / 2.0))
             };
             pause = if is_done {
                 PAUSE_FIRST

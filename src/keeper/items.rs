@@ -109,7 +109,7 @@ impl Token {
                 now,
                 schedule::life(lease_duration),
                 schedule::life(left),
-                clock::chance(),
+                clock::jitter(),
             ),
             end_is_certain: horizon.is_some(),
             horizon,
@@ -315,7 +315,7 @@ impl Times {
     pub(super) fn certificate_term(self, issued: &Issued) -> Term {
         let until = |end| self.moment_of(end, issued.clock) - self.now;
         let life = until(issued.not_after.unix_timestamp());
-        Term::cut_short(self.now, life, until(issued.end), clock::chance())
+        Term::cut_short(self.now, life, until(issued.end), clock::jitter())
     }
 }
 
@@ -330,7 +330,7 @@ fn lease_term(asked: Moment, credential: &Credential, end: Option<Moment>) -> Op
             asked,
             life.min(own),
             lease.renewable && own >= life,
-            clock::chance(),
+            clock::jitter(),
         )
     })
 }

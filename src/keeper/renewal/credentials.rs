@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Renewal;
 use super::request::{Trouble, is_at_its_end};
-use crate::clock::{chance, moment};
+use crate::clock::{jitter, moment};
 use crate::config::Dependency;
 use crate::files::Material;
 use crate::log::{Level, Value};
@@ -67,13 +67,13 @@ impl<'a> Renewal<'a> {
         match renewed {
             Ok(renewed) => {
                 let life = schedule::life(renewed.duration);
-                term.note_renewal(now, life, renewed.renewable, chance());
+                term.note_renewal(now, life, renewed.renewable, jitter());
                 lifetime.is_end_told = false;
                 self.log
                     .event(Level::Debug, "renewed", "renewed a lease", &fields);
             }
             Err(Trouble::Denied(reason)) => {
-                term.schedule_replacement(now, chance());
+                term.schedule_replacement(now, jitter());
                 let text = format!(
                     "the lease of {name} cannot be renewed ({reason}); its credential is replaced instead"
                 );
@@ -86,14 +86,14 @@ impl<'a> Renewal<'a> {
                 self.log.event(Level::Warn, "lease_gone", &text, &fields);
             }
             Err(Trouble::Refused(reason)) if is_at_its_end(&reason) => {
-                term.schedule_replacement(now, chance());
+                term.schedule_replacement(now, jitter());
             }
             Err(Trouble::Refused(reason) | Trouble::Failed(reason)) => {
                 let first = !term.is_failing();
-                term.retry_later(moment(), chance());
+                term.retry_later(moment(), jitter());
                 // Vault may make a credential although it fails to renew one.
                 if term.left(moment()) < term.full / 4 {
-                    term.schedule_replacement(moment(), chance());
+                    term.schedule_replacement(moment(), jitter());
                 }
                 let what = format!("the lease of {name}");
                 self.report_failure("lease_not_renewed", name, &what, &reason, first);
@@ -101,12 +101,12 @@ impl<'a> Renewal<'a> {
             // It says nothing of the lease, which is renewed once Vault is heard again.
             Err(Trouble::Unheard(reason)) => {
                 let first = !term.is_failing();
-                term.retry_later(moment(), chance());
+                term.retry_later(moment(), jitter());
                 let what = format!("the lease of {name}");
                 self.report_failure("lease_not_renewed", name, &what, &reason, first);
             }
             // The others come first when it is back, if it was this one that had no answer.
-            Err(Trouble::Away(_)) => term.retry_later(moment(), chance()),
+            Err(Trouble::Away(_)) => term.retry_later(moment(), jitter()),
             Err(Trouble::Ending) => return,
         }
         self.status_is_old = true;

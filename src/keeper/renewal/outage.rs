@@ -40,9 +40,9 @@ impl Outage {
         now: Moment,
         shortest: Duration,
         left: Duration,
-        chance: f64,
+        jitter: f64,
     ) {
-        self.until = now + schedule::pause(self.failures, shortest, left, chance);
+        self.until = now + schedule::pause(self.failures, shortest, left, jitter);
         self.failures = self.failures.saturating_add(1);
     }
 

@@ -2,7 +2,7 @@
 
 use super::Renewal;
 use super::request::Trouble;
-use crate::clock::{self, chance, moment};
+use crate::clock::{self, jitter, moment};
 use crate::fetch;
 use crate::files::Material;
 use crate::keeper::items::{Lifetime, Times};
@@ -64,7 +64,7 @@ impl<'a> Renewal<'a> {
     /// Plans another try for an item at which a request failed.
     fn try_again(&mut self, place: usize) {
         if let Some(term) = &mut self.items.all[place].lifetime.term {
-            term.retry_later(moment(), chance());
+            term.retry_later(moment(), jitter());
         }
     }
 }

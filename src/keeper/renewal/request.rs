@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Renewal;
 use super::outage::Outage;
 use crate::certificate;
-use crate::clock::{calendar, chance, moment};
+use crate::clock::{calendar, jitter, moment};
 use crate::dependencies;
 use crate::fetch;
 use crate::files::status::Loss;
@@ -138,7 +138,7 @@ impl Renewal<'_> {
 
     fn plan_check(&mut self) {
         let interval = self.config.renewal.revocation_check;
-        self.check = interval.map(|interval| moment() + interval.mul_f64(0.9 + 0.1 * chance()));
+        self.check = interval.map(|interval| moment() + interval.mul_f64(0.9 + 0.1 * jitter()));
     }
 
     /// Notes that Vault did not answer: an outage begins or goes on.
@@ -156,7 +156,7 @@ impl Renewal<'_> {
         let outage = self
             .outage
             .get_or_insert_with(|| Outage::begin(now, calendar()));
-        outage.add_failure(now, shortest, left, chance());
+        outage.add_failure(now, shortest, left, jitter());
     }
 
     /// Warns of a failure that is tried again, and once only; `name` is the item's in the manifest.

@@ -2,7 +2,7 @@
 
 use super::Renewal;
 use super::request::{Trouble, is_at_its_end};
-use crate::clock::{chance, moment};
+use crate::clock::{jitter, moment};
 use crate::config::OnExpiry;
 use crate::files::status::Loss;
 use crate::log::{Level, Value};
@@ -44,7 +44,7 @@ impl Renewal<'_> {
         match renewed {
             Ok(seconds) => {
                 let life = schedule::life(seconds);
-                token.term.note_renewal(now, life, true, chance());
+                token.term.note_renewal(now, life, true, jitter());
                 let fields = [("ttl_s", Value::Number(seconds))];
                 self.log
                     .event(Level::Debug, "renewed", "renewed the client token", &fields);
@@ -60,7 +60,7 @@ impl Renewal<'_> {
             }
             Err(Trouble::Refused(reason) | Trouble::Failed(reason)) => {
                 let first = !token.term.is_failing();
-                token.term.retry_later(moment(), chance());
+                token.term.retry_later(moment(), jitter());
                 let what = "the client token";
                 self.report_failure("token_not_renewed", "token", what, &reason, first);
                 self.expect_token_end();
@@ -68,7 +68,7 @@ impl Renewal<'_> {
             // Such a failure says nothing of the token's end.
             Err(Trouble::Unheard(reason)) => {
                 let first = !token.term.is_failing();
-                token.term.retry_later(moment(), chance());
+                token.term.retry_later(moment(), jitter());
                 let what = "the client token";
                 self.report_failure("token_not_renewed", "token", what, &reason, first);
             }
@@ -178,7 +178,7 @@ impl Renewal<'_> {
         let horizon = token.and_then(|token| token.horizon);
         let is_wanted = self.config.renewal.on_expiry != OnExpiry::Ignore;
         let notice = horizon.filter(|_| is_wanted);
-        self.token_end.notice = notice.map(|horizon| horizon.farewell(chance()));
+        self.token_end.notice = notice.map(|horizon| horizon.farewell(jitter()));
     }
 
     pub(super) fn tell_of_the_end(&mut self) {
