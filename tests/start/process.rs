@@ -23,7 +23,8 @@ use serde_json::json;
 
 use crate::support::anteroom::{files_in, has_ended};
 use crate::support::{
-    Anteroom, Fault, FaultProxy, Postgres, Running, Service, TempDir, probe, tmpfs_dir, wait_for,
+    Anteroom, Fault, FaultProxy, Postgres, Running, Service, TempDir, open_tmpfs_dir, probe,
+    wait_for,
 };
 
 /// Becomes the binary with its arguments, at the end of a script for [`Anteroom::under`].
@@ -679,14 +680,6 @@ fn with_user_database(directory: &TempDir) -> Vec<String> {
     words
 }
 
-/// A secrets directory that other users can go through, as a container's tmpfs is.
-fn open_secrets_dir() -> TempDir {
-    let directory = tmpfs_dir();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
-        .expect("chmod of our own directory");
-    directory
-}
-
 #[test]
 fn the_application_runs_as_the_user_of_the_manifest_and_owns_its_files() {
     let service = Service::new();
@@ -699,7 +692,7 @@ fn the_application_runs_as_the_user_of_the_manifest_and_owns_its_files() {
         ("1000:1000", "1000 1000 1000", "/root"),
         ("root", "0 0 0 44", "/root"),
     ] {
-        let secrets = open_secrets_dir();
+        let secrets = open_tmpfs_dir();
         let run = start(&service)
             .under(with_user_database(&directory))
             .env("HOME", "/root")
@@ -830,7 +823,7 @@ pub(crate) const LITTLE_ROOT: [&str; 3] = [
 #[test]
 fn a_root_that_may_only_change_users_and_owners_is_enough() {
     let service = Service::new();
-    let secrets = open_secrets_dir();
+    let secrets = open_tmpfs_dir();
     let start = || {
         start(&service)
             .under(LITTLE_ROOT)
@@ -881,7 +874,7 @@ fn a_root_that_may_only_change_users_and_owners_takes_everything_back() {
             71,
         ),
     ] {
-        let (secrets, wrapped) = (open_secrets_dir(), service.mint());
+        let (secrets, wrapped) = (open_tmpfs_dir(), service.mint());
         let run = Anteroom::new()
             .under(words.iter().chain(&LITTLE_ROOT))
             .manifest(
@@ -906,7 +899,7 @@ fn a_root_that_may_only_change_users_and_owners_takes_everything_back() {
 fn a_home_of_the_manifest_replaces_that_of_the_user_and_comes_once() {
     let service = Service::new();
     let directory = TempDir::new();
-    let secrets = open_secrets_dir();
+    let secrets = open_tmpfs_dir();
     let run = start(&service)
         .under(with_user_database(&directory))
         .manifest(
