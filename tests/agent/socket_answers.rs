@@ -10,10 +10,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::{SOCKET, STAY, at_the_socket, volume, with_socket};
 use crate::start::container::{ENTRYPOINT, base, image};
 use crate::support::agent::{Agent, Setup, alive, id, minted};
 use crate::support::docker::{self, Container, Image, Outcome};
@@ -21,9 +22,6 @@ use crate::support::probe::{Built, build};
 use crate::support::{OpenBao, Service, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
-const STAY: [&str; 2] = ["sleep", "1000"];
-/// The socket as containers see it.
-const SOCKET: &str = "/run/anteroom/agent.sock";
 
 /// A client of its own, for whoever wants to see the answer itself.
 fn ask() -> &'static Path {
@@ -47,22 +45,7 @@ fn asking() -> Image {
 
 /// An agent with a socket, for containers of this image that these lines allow.
 fn setup(service: &Service, image: &Image, lines: &str) -> Setup {
-    setup_of(service, image.tag(), lines)
-}
-
-fn setup_of(service: &Service, image: &str, lines: &str) -> Setup {
-    let setup = Setup::new(&service.admin);
-    let door = setup.path("door");
-    fs::create_dir(&door).expect("our own directory can be written");
-    let socket = door.join("agent.sock").display().to_string();
-    let lines = format!("images = [{image:?}]\n{lines}");
-    setup
-        .line("delivery", &format!("socket = {socket:?}"))
-        .allow_with(service, &lines)
-}
-
-fn volume(agent: &Agent) -> String {
-    format!("--volume={}:/run/anteroom:ro", agent.path("door").display())
+    with_socket(service, image.tag(), lines)
 }
 
 /// A container as little as one can be, which asks at the socket.
@@ -73,7 +56,18 @@ fn start(
     user: &str,
     command: &[&str],
 ) -> Container {
-    let volume = volume(agent);
+    start_with(agent, service, image, user, &[], command)
+}
+
+/// The same with more options.
+fn start_with(
+    agent: &Agent,
+    service: &Service,
+    image: &Image,
+    user: &str,
+    more: &[&str],
+    command: &[&str],
+) -> Container {
     let options = [
         "--network=host",
         "--read-only",
@@ -81,13 +75,17 @@ fn start(
         "--security-opt=no-new-privileges",
         "--tmpfs=/run/secrets",
         "--tmpfs=/run/other",
-        "--env=ANTEROOM_TOKEN_FILE=/run/anteroom/agent.sock",
-        "--env=ANTEROOM_TOKEN_WAIT=20s",
         "--user",
         user,
-        &volume,
     ];
-    agent.run(service, image.tag(), &options, command)
+    let own = at_the_socket(agent);
+    let own = own.each_ref().map(String::as_str);
+    agent.run(
+        service,
+        image.tag(),
+        &[&options, &own[..], more].concat(),
+        command,
+    )
 }
 
 fn wait_for_event(container: &Container, name: &str) -> Value {
@@ -144,18 +142,23 @@ fn hardened_containers_of_any_user_have_a_token_each_from_the_socket_and_it_ends
 #[test]
 fn nobody_outside_a_container_and_no_second_caller_gets_a_token_at_the_socket() {
     docker::require!();
-    let service = Service::new();
-    let image = asking();
+    let [service, stranger] = [Service::new(), Service::new()];
+    let server = OpenBao::shared();
+    let entered = entered(&service);
+    let image = Image::build_on(entered.tag(), "ask", &[("/ask", ask(), 0o755)], &[]);
     let agent = setup(&service, &image, "socket = true\n").start();
 
     let mut outside = Command::new(ask());
     let outside = docker::run(outside.arg(agent.path("door/agent.sock"))).expect("it ends");
-    assert_eq!(answer(&outside), json!({"error": "refused"}));
+    assert_eq!(outside.stdout, r#"{"error":"refused"}"#);
     let event = agent.wait_for("refused");
     assert_eq!(event["reason"], "no_container", "{event}");
-    assert!(minted(OpenBao::shared(), &service).is_empty());
+    assert!(event["container"].is_null(), "{event}");
+    assert!(minted(server, &service).is_empty());
 
-    let container = start(&agent, &service, &image, "1000", &STAY);
+    // Nothing in it asks by itself.
+    let idle = ["--entrypoint=sleep", "--tmpfs=/second"];
+    let container = start_with(&agent, &service, &image, "1000", &idle, &STAY[1..]);
     // As another user than the first process is: the container is what has an identity.
     let ask =
         |user: &str| docker::docker(["exec", "--user", user, container.name(), "/ask", SOCKET]);
@@ -168,7 +171,7 @@ fn nobody_outside_a_container_and_no_second_caller_gets_a_token_at_the_socket() 
         .collect();
     assert_eq!(names, ["token", "wrapped_accessor"].into());
     assert_eq!(
-        minted(OpenBao::shared(), &service),
+        minted(server, &service),
         [first["wrapped_accessor"].as_str().expect("a text")]
     );
     let token = first["token"].as_str().expect("a text");
@@ -179,10 +182,29 @@ fn nobody_outside_a_container_and_no_second_caller_gets_a_token_at_the_socket() 
     }
     let refused = agent.wait_about(&container, "refused", 1);
     assert_eq!(refused["reason"], "has_token", "{refused}");
+    let again = container.exec(&["/anteroom", "--secrets-dir=/second", "--", "echo", "again"]);
+    assert_eq!(again.code, 66, "{again:#?}");
+    assert_eq!(again.stdout, "", "{again:#?}");
     assert!(!agent.log().contains(token), "a token is in the log");
-    // Nothing was left where somebody could read it.
-    let left = container.exec(&["find", "/run/secrets", "/run/other", "-type", "f"]);
+    // Nothing was left where others could read it.
+    let left = ["/run/secrets", "/run/other", "/second"];
+    let left = container.exec(&[&["find"], &left[..], &["-type", "f"]].concat());
     assert_eq!(left.stdout, "", "{left:#?}");
+
+    // A container of another service is told at once, and waits for nothing.
+    let began = Instant::now();
+    let other = start(&agent, &stranger, &image, "1000", &["echo", "started"]);
+    assert_eq!(other.wait(), 66, "{:#?}", other.logs());
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(15), "it took {took:?}");
+    let logs = other.logs();
+    assert!(logs.stderr.contains("anteroom-agent"), "{logs:#?}");
+    let event = agent.wait_about(&other, "refused", 1);
+    assert_eq!(event["reason"], "unknown_identity", "{event}");
+
+    assert_eq!(minted(server, &service).len(), 1);
+    assert!(minted(server, &stranger).is_empty());
+    assert_eq!(alive(server, &service).len(), 1);
 }
 
 #[test]
@@ -381,7 +403,7 @@ fn socket_that_a_container_removes_or_replaces_is_restored() {
 #[test]
 fn socket_that_is_renamed_and_called_without_end_is_restored() {
     let service = Service::new();
-    let setup = setup_of(&service, "timeline", "socket = true\n");
+    let setup = with_socket(&service, "timeline", "socket = true\n");
     let agent = setup.prepare();
     agent.spawn();
     agent.wait_for("ready");

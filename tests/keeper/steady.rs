@@ -454,28 +454,6 @@ fn assert_noticed(container: &Container, token: &Wrapped) {
     assert_eq!(events[0]["accessor"], accessor, "{logs:#?}");
 }
 
-#[test]
-fn a_token_that_was_revoked_from_outside_ends_the_container_with_75_when_told_to_f36() {
-    docker::require!();
-    let service = Service::with_database();
-    let manifest = Lives::LONG
-        .given_to(&service)
-        .set("process.lifecycle", "supervise")
-        .set("process.on_expiry", "terminate")
-        .set("token.revocation_check", "1s");
-    let scene = Scene::start(service, &manifest, &TMPFS, 600);
-    scene.wait_for_uses(1);
-    revoke(&scene.service, &scene.token);
-    let code = scene.container.wait();
-    let logs = scene.container.logs();
-    assert_eq!(code, 75, "{logs:#?}");
-    assert!(
-        logs.stdout.ends_with("leaving\n"),
-        "no TERM came: {logs:#?}"
-    );
-    assert_noticed(&scene.container, &scene.token);
-}
-
 /// An image with nothing but anteroom and a program that waits; the engine asks after its health each second.
 fn watched(manifest: &Manifest) -> Image {
     let scratch = TempDir::new();

@@ -31,24 +31,6 @@ fn a_wrapping_token_becomes_files_and_a_running_application() {
 }
 
 #[test]
-fn a_second_start_with_the_same_token_is_refused_with_80_f42() {
-    let service = Service::new();
-    let token = service.mint().token;
-    let start = || {
-        Anteroom::new()
-            .manifest(service.manifest())
-            .token(token.as_str())
-            .shell("echo started")
-            .run()
-    };
-    start().assert_code(0);
-    let again = start();
-    again.assert_code(80);
-    assert_eq!(again.stdout, "");
-    again.assert_no_files();
-}
-
-#[test]
 fn variables_that_are_set_to_nothing_count_as_not_set() {
     let service = Service::new();
     let mut start = Anteroom::new()

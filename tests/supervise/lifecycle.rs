@@ -18,13 +18,11 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, dup2_stderr, mkfifo, pipe2};
 use serde_json::json;
 
-use crate::start::container::{base, binary};
-use crate::support::anteroom::{children, entries_in, files_in, found_in_memory, has_ended};
-use crate::support::docker::{self, Container, Image};
+use crate::support::anteroom::{children, files_in, found_in_memory, has_ended};
 use crate::support::probe::application;
 use crate::support::{
-    Anteroom, Fault, FaultProxy, Running, Service, TempDir, Wrapped, assert_revoked, probe,
-    tmpfs_dir, wait_for,
+    Anteroom, Fault, FaultProxy, Running, Service, TempDir, Wrapped, assert_revoked,
+    open_tmpfs_dir, probe, wait_for,
 };
 
 /// As the first process of a container.
@@ -80,14 +78,6 @@ fn keeper(init: i32) -> i32 {
 
 fn send(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("our own descendant can be signalled");
-}
-
-/// A secrets directory of root that other users can go through, as a container's tmpfs is.
-fn open_secrets_dir() -> TempDir {
-    let directory = tmpfs_dir();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
-        .expect("chmod of our own directory");
-    directory
 }
 
 fn assert_given_back(service: &Service, wrapped: &Wrapped, what: &str) {
@@ -173,36 +163,6 @@ fn an_application_that_ends_in_its_own_time_has_its_secrets_until_it_has_ended_f
 }
 
 #[test]
-fn docker_stop_ends_a_supervised_container_with_the_applications_code_and_nothing_is_left_f40() {
-    docker::require!();
-    let service = Service::with_database();
-    let scratch = TempDir::new();
-    let manifest = service.manifest().set("process.lifecycle", "supervise");
-    let manifest = scratch.write("anteroom.toml", manifest.to_string());
-    let files = [
-        ("/anteroom", binary(), 0o755),
-        ("/etc/anteroom.toml", manifest.as_path(), 0o644),
-    ];
-    let lines = [r#"ENTRYPOINT ["/anteroom", "--"]"#];
-    let image = Image::build_on(&base("alpine-like"), "supervise", &files, &lines);
-    let (directory, wrapped) = (tmpfs_dir(), service.mint());
-    let volume = format!("{}:/run/secrets", directory.path().display());
-    let token = format!("ANTEROOM_TOKEN={}", wrapped.token);
-    let options = ["--network", "host", "--env", &token, "--volume", &volume];
-    let command = ["sh", "-c", &idle("trap 'exit 9' TERM")];
-    let container = Container::run(image.tag(), &options, &command);
-    wait_for("the application", HANG, || {
-        container.logs().stdout.contains("ready").then_some(())
-    });
-    assert!(service.admin.accessor_exists(&wrapped.wrapped_accessor));
-    // After these seconds Docker kills, and the code is 137.
-    container.stop(Duration::from_secs(10));
-    assert_eq!(container.wait(), 9, "{:#?}", container.logs());
-    assert_given_back(&service, &wrapped, "docker stop");
-    assert!(entries_in(directory.path()).is_empty(), "files were left");
-}
-
-#[test]
 fn a_signal_during_the_start_ends_it_as_in_the_other_lifecycle_f28() {
     let service = Service::with_database();
     for place in PLACES {
@@ -256,7 +216,7 @@ fn a_start_that_fails_after_the_fetch_takes_everything_back_f30_f31() {
             "-e",
             &inject,
         ];
-        let (secrets, wrapped) = (open_secrets_dir(), service.mint());
+        let (secrets, wrapped) = (open_tmpfs_dir(), service.mint());
         let mut manifest = service.manifest().set("process.lifecycle", "supervise");
         if let Some(user) = user {
             manifest = manifest.set("process.user", user);
@@ -369,7 +329,7 @@ fn keeper_that_stands_still_at_the_end_is_killed_and_named() {
 
 #[test]
 fn a_token_that_is_revoked_from_outside_ends_the_application_with_75_f36_f38() {
-    let service = Service::new();
+    let service = Service::with_database();
     let manifest = service
         .manifest()
         .set("token.revocation_check", "1s")
@@ -389,6 +349,10 @@ fn a_token_that_is_revoked_from_outside_ends_the_application_with_75_f36_f38() {
         let run = running.wait();
         assert_eq!(run.code, Some(75), "{place:?}\n{run:?}");
         assert_eq!(run.stdout, "ready\ntold\n", "{place:?}");
+        let noticed = run.named("token_revoked");
+        assert_eq!(noticed.len(), 1, "{place:?}\n{run:?}");
+        let accessor = wrapped.wrapped_accessor.as_str();
+        assert_eq!(noticed[0]["accessor"], accessor, "{place:?}");
         run.assert_no_files();
     }
 }
@@ -462,7 +426,7 @@ fn an_application_of_the_same_user_cannot_read_the_init_above_it_t7() {
     let service = Service::new();
     let spy = format!("exec {} spy $PPID", probe().display());
     for (uid, user) in [(1000, None), (0, Some("1000:1000"))] {
-        let secrets = open_secrets_dir();
+        let secrets = open_tmpfs_dir();
         chown(secrets.path(), Some(uid), Some(uid)).expect("root can give directories away");
         let mut manifest = service.manifest();
         if let Some(user) = user {
@@ -488,7 +452,7 @@ fn an_application_of_the_same_user_cannot_read_the_init_above_it_t7() {
 #[test]
 fn the_user_of_the_manifest_is_the_applications_alone() {
     let service = Service::new();
-    let secrets = open_secrets_dir();
+    let secrets = open_tmpfs_dir();
     let process = json!({"user": "1000:1000"});
     let look = "id -u; stat -c %u $DIRECTORY/payment/api_key /proc/$PPID; exit 3";
     let run = dry(&service, process)
