@@ -6,6 +6,7 @@
 mod expand;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub(crate) mod layout;
 mod resolve;
 
 use std::ffi::OsString;
@@ -379,24 +380,6 @@ pub(crate) struct Variable {
     pub place: Place,
 }
 
-/// Names that the files of every start may have at the top of the secrets directory.
-pub(crate) mod file {
-    /// The certificate: the leaf, then intermediates, without the root.
-    pub(crate) const CERTIFICATE: &str = "tls.crt";
-    /// The private key, as PKCS#8.
-    pub(crate) const PRIVATE_KEY: &str = "tls.key";
-    /// The trust anchors.
-    pub(crate) const TRUST_ANCHORS: &str = "ca.crt";
-    /// The password of both Java stores.
-    pub(crate) const STORE_PASSWORD: &str = "keystore.password";
-    /// The options for `JDK_JAVA_OPTIONS`.
-    pub(crate) const JAVA_ARGUMENTS: &str = "java.args";
-    /// The names and lives of fetched items, without any secret.
-    pub(crate) const STATUS: &str = "status.json";
-    /// The wrapping token that an agent delivers, removed once it was read.
-    pub(crate) const TOKEN: &str = ".anteroom-token";
-}
-
 impl Config {
     /// Iterates over the certificates to fetch.
     pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
@@ -412,25 +395,6 @@ impl Config {
             Spec::Certificate(_) => None,
             Spec::Credential(dependency) => Some(dependency),
         })
-    }
-
-    /// Lists the names that will be visible at the top of the secrets directory.
-    pub(crate) fn visible_names(&self) -> Vec<String> {
-        let mut names = vec![file::STATUS.to_owned()];
-        for _ in self.certificates() {
-            names.extend(
-                [file::CERTIFICATE, file::PRIVATE_KEY, file::TRUST_ANCHORS].map(str::to_owned),
-            );
-        }
-        if let Some(java) = &self.java {
-            names.extend([java.keystore.clone(), java.truststore.clone()]);
-            names.extend([file::STORE_PASSWORD, file::JAVA_ARGUMENTS].map(str::to_owned));
-        }
-        names.extend(
-            self.dependencies()
-                .map(|dependency| dependency.name.clone()),
-        );
-        names
     }
 }
 

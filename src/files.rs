@@ -11,7 +11,8 @@ pub(crate) mod status;
 use std::fmt;
 
 use crate::certificate::Issued;
-use crate::config::{Certificate, Config, Dependency, FileTemplate, file};
+use crate::config::layout::{self, CertificatePart, CredentialPart, Entry};
+use crate::config::{Certificate, Config, Dependency};
 use crate::pem;
 use crate::secret::Secret;
 use crate::text;
@@ -200,9 +201,6 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-const PUBLIC: u32 = 0o444;
-const PRIVATE: u32 = 0o400;
-
 /// Renders all files and variables.
 pub(crate) fn render(
     config: &Config,
@@ -216,7 +214,15 @@ pub(crate) fn render(
             Material::Certificate { issued, .. } => {
                 files.extend(of_certificate(issued));
                 #[cfg(feature = "java")]
-                files.extend(keystore::files(issued, config, access)?);
+                if let (Some(java), Some(password)) = (&config.java, access.store_password) {
+                    files.extend(keystore::files(
+                        issued,
+                        &config.app,
+                        java,
+                        access.secrets_dir,
+                        password,
+                    )?);
+                }
             }
             Material::Credential { spec, credential } => {
                 files.extend(of_credential(spec, credential, &scope)?);
@@ -244,15 +250,17 @@ pub(crate) fn render(
     Ok(Rendered { files, variables })
 }
 
-fn of_certificate(issued: &Issued) -> [File; 3] {
-    [
-        public(file::CERTIFICATE, pem::certificates(&issued.chain)),
-        private(file::PRIVATE_KEY, pem::private_key(&issued.private_key)),
-        public(
-            file::TRUST_ANCHORS,
-            pem::certificates(&issued.trust_anchors),
-        ),
-    ]
+fn of_certificate(issued: &Issued) -> Vec<File> {
+    let entries = layout::of_certificate().into_iter();
+    let files = entries.map(|entry| {
+        let contents = match entry.source {
+            CertificatePart::Chain => Secret::new(pem::certificates(&issued.chain)),
+            CertificatePart::PrivateKey => pem::private_key(&issued.private_key),
+            CertificatePart::TrustAnchors => Secret::new(pem::certificates(&issued.trust_anchors)),
+        };
+        file(entry, contents)
+    });
+    files.collect()
 }
 
 fn of_credential(
@@ -260,38 +268,50 @@ fn of_credential(
     credential: &Credential,
     scope: &Scope,
 ) -> Result<Vec<File>, Error> {
-    let mut files = fields(dependency, credential)?;
-    for FileTemplate { name, template, .. } in &dependency.templates {
-        let path = format!("{}/{name}", dependency.name);
-        if files.iter().any(|file| file.path == path) {
-            return Err(Error::Template {
-                target: path,
-                reason: "whose name is that of a field in the answer".to_owned(),
-            });
+    let mut files: Vec<File> = Vec::new();
+    for entry in layout::of_credential(dependency) {
+        match entry.source {
+            CredentialPart::Field(name) => {
+                let value = credential.field(name);
+                let value = value.ok_or_else(|| missing(name, dependency, credential))?;
+                check_field_name(name, dependency)?;
+                files.push(file(entry, bytes(value)));
+            }
+            CredentialPart::EveryField => {
+                for (name, value) in &credential.fields {
+                    check_field_name(name, dependency)?;
+                    files.push(File {
+                        path: format!("{}{name}", entry.name),
+                        mode: entry.mode,
+                        contents: bytes(value),
+                    });
+                }
+            }
+            CredentialPart::Template(template) => {
+                if files.iter().any(|file| file.path == entry.name) {
+                    return Err(Error::Template {
+                        target: entry.name,
+                        reason: "whose name is that of a field in the answer".to_owned(),
+                    });
+                }
+                let values = scope.within(credential);
+                let text = template
+                    .render(&values)
+                    .map_err(|failure| Error::Template {
+                        target: entry.name.clone(),
+                        reason: failure.reason,
+                    })?;
+                files.push(file(entry, bytes(&text)));
+            }
         }
-        let text = template
-            .render(&scope.within(credential))
-            .map_err(|failure| Error::Template {
-                target: path.clone(),
-                reason: failure.reason,
-            })?;
-        files.push(private(&path, bytes(&text)));
     }
     Ok(files)
 }
 
-fn public(path: &str, contents: Vec<u8>) -> File {
+fn file<S>(entry: Entry<S>, contents: Secret<Vec<u8>>) -> File {
     File {
-        path: path.to_owned(),
-        mode: PUBLIC,
-        contents: Secret::new(contents),
-    }
-}
-
-fn private(path: &str, contents: Secret<Vec<u8>>) -> File {
-    File {
-        path: path.to_owned(),
-        mode: PRIVATE,
+        path: entry.name,
+        mode: entry.mode,
         contents,
     }
 }
@@ -300,34 +320,22 @@ fn bytes(text: &Secret) -> Secret<Vec<u8>> {
     Secret::new(text.expose().as_bytes().to_vec())
 }
 
-fn fields(dependency: &Dependency, credential: &Credential) -> Result<Vec<File>, Error> {
-    let wanted: Vec<&str> = match &dependency.fields {
-        Some(fields) => fields.iter().map(String::as_str).collect(),
-        None => credential.field_names(),
-    };
-    let mut files = Vec::new();
-    for name in wanted {
-        let value = credential.field(name).ok_or_else(|| Error::MissingField {
-            dependency: dependency.name.clone(),
-            path: dependency.path.clone(),
-            field: name.to_owned(),
-            present: credential
-                .field_names()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
-        })?;
-        field_file_name(name).map_err(|reason| Error::FieldName {
-            dependency: dependency.name.clone(),
-            field: name.to_owned(),
-            reason,
-        })?;
-        files.push(private(
-            &format!("{}/{name}", dependency.name),
-            bytes(value),
-        ));
+fn missing(field: &str, dependency: &Dependency, credential: &Credential) -> Error {
+    let present = credential.field_names().into_iter();
+    Error::MissingField {
+        dependency: dependency.name.clone(),
+        path: dependency.path.clone(),
+        field: field.to_owned(),
+        present: present.map(str::to_owned).collect(),
     }
-    Ok(files)
+}
+
+fn check_field_name(field: &str, dependency: &Dependency) -> Result<(), Error> {
+    field_file_name(field).map_err(|reason| Error::FieldName {
+        dependency: dependency.name.clone(),
+        field: field.to_owned(),
+        reason,
+    })
 }
 
 fn field_file_name(name: &str) -> Result<(), String> {

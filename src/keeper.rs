@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use crate::clock;
 use crate::command::{self, Command};
-use crate::config::{Config, Lifecycle, Promise, Vault};
+use crate::config::{Config, Lifecycle, Promise, Vault, layout};
 use crate::dry_run;
 use crate::fetch::{Fetched, Job, fetch};
 use crate::files::{self, Material, Rendered};
@@ -88,7 +88,7 @@ pub(crate) fn run(inheritance: Inheritance<'_>, origin: Origin<'_>) -> Result<()
     // Now, while that process cannot have ended; its number may be another process's once it has.
     let application = (application, pidfd(application).ok().map(Arc::new));
     warn_of_swap(&directory, log);
-    let generation = directory.prepare(&config.visible_names())?;
+    let generation = directory.prepare(&layout::visible_names(config))?;
     let start = Start {
         config,
         directory: &mut directory,

@@ -7,7 +7,7 @@
 //! | the command line | [`cli`] |
 //! | from the command line to a plan or a start | [`start`] |
 //! | the needs of the image, as written | [`manifest`] |
-//! | the configuration, everything resolved and checked | [`config`] |
+//! | the configuration, everything resolved and checked, with the table of files | [`config`] |
 //! | PID 1: fork the keeper, wait, become the application | [`init`], with [`command`] and [`application`] |
 //! | the message between the two processes | [`link`] |
 //! | the keeper: the story of a start, then the renewal | [`keeper`] |

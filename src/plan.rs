@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::config::{Config, Lifecycle, Method, OnExpiry, OnRotate, TrustAnchors, file};
+use crate::config::{Config, Lifecycle, Method, OnExpiry, OnRotate, TrustAnchors, layout};
 use crate::log::sanitised;
 
 /// Formats the plan for people.
@@ -86,8 +86,17 @@ pub(crate) fn text(config: &Config) -> String {
         |path| path.display().to_string(),
     );
     row("directory", &directory);
-    for (path, mode) in files(config) {
-        row("  file", &format!("{mode:04o} {path}"));
+    for file in layout::files(config) {
+        let is_folder = file.name.ends_with('/');
+        let of_fields = if is_folder {
+            " one file for each field"
+        } else {
+            ""
+        };
+        row(
+            "  file",
+            &format!("{:04o} {}{of_fields}", file.mode, file.name),
+        );
     }
     for variable in &config.variables {
         row("variable", &variable.name);
@@ -119,34 +128,4 @@ pub(crate) fn text(config: &Config) -> String {
         },
     );
     plan
-}
-
-fn files(config: &Config) -> Vec<(String, u32)> {
-    let mut files = Vec::new();
-    for name in config.visible_names() {
-        let Some(dependency) = config
-            .dependencies()
-            .find(|dependency| dependency.name == name)
-        else {
-            let public =
-                [file::CERTIFICATE, file::TRUST_ANCHORS, file::STATUS].contains(&name.as_str());
-            files.push((name, if public { 0o444 } else { 0o400 }));
-            continue;
-        };
-        match &dependency.fields {
-            Some(fields) => files.extend(
-                fields
-                    .iter()
-                    .map(|field| (format!("{name}/{field}"), 0o400)),
-            ),
-            None => files.push((format!("{name}/ one file for each field"), 0o400)),
-        }
-        files.extend(
-            dependency
-                .templates
-                .iter()
-                .map(|file| (format!("{name}/{}", file.name), 0o400)),
-        );
-    }
-    files
 }

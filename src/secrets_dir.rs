@@ -21,7 +21,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::statvfs::FsFlags;
 use nix::unistd::{Gid, Uid, geteuid};
 
-use crate::config::file;
+use crate::config::layout;
 use crate::random;
 use crate::text_file;
 
@@ -296,7 +296,7 @@ impl SecretsDir {
 
     /// Reads the status that was published in a directory.
     pub(crate) fn read_status(directory: &Path) -> Result<Vec<u8>, text_file::Error> {
-        text_file::read(&directory.join(file::STATUS), STATUS_MAX)
+        text_file::read(&directory.join(layout::STATUS), STATUS_MAX)
     }
 
     /// Warns of what the operator should look at in the file system, by the texts of `/proc/self/mountinfo` and
@@ -441,7 +441,7 @@ fn may_enter(stat: &FileStat, owner: Owner) -> bool {
 /// Returns the target of a visible name.
 fn target(name: &str) -> String {
     match name {
-        file::STATUS => STATUS.to_owned(),
+        layout::STATUS => STATUS.to_owned(),
         name => format!("{DATA}/{name}"),
     }
 }

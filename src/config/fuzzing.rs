@@ -4,9 +4,8 @@ use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use super::expand::is_variable_name;
-use super::{Error, Purpose, Surroundings, resolve};
+use super::{Error, Purpose, Surroundings, layout, resolve};
 use crate::cli::Cli;
-use crate::environment::Environment;
 use crate::files::rehearsal;
 use crate::manifest::Mistake;
 use crate::text::{
@@ -25,21 +24,14 @@ pub(crate) fn manifest(input: &[u8]) {
         Cli::read(words).unwrap_or_else(|_| panic!("a command line"))
     });
     for purpose in [Purpose::Check, Purpose::Policy] {
-        let surroundings = Surroundings {
-            environment: Environment::default(),
-            passwd: String::new(),
-            group: String::new(),
-            uid: 0,
-            gid: 0,
-        };
-        match resolve(cli, text, surroundings, purpose) {
+        match resolve(cli, text, Surroundings::bare(), purpose) {
             Ok(config) => {
                 check_places(&rehearsal::mistakes(&config, purpose), text);
                 let plan = plan::text(&config);
                 assert!(!plan.contains(|c: char| c.is_control() && c != '\n'));
                 check_policy(&policy::service(&config));
                 check_policy(&policy::minter(&config));
-                let mut names = config.visible_names();
+                let mut names = layout::visible_names(&config);
                 assert!(names.iter().all(|name| file_name(name).is_ok()));
                 names.sort_unstable();
                 assert!(names.windows(2).all(|pair| pair[0] != pair[1]));

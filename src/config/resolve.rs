@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::expand::{Names, expand};
-use super::{Config, Delivery, Error, Purpose, Spec, file};
+use super::{Config, Delivery, Error, Purpose, Spec, layout};
 use crate::cli::Cli;
 use crate::environment::Environment;
 use crate::manifest::{self, At, Manifest, Mistake};
@@ -29,6 +29,20 @@ pub(crate) struct Surroundings {
     pub uid: u32,
     /// The effective group id.
     pub gid: u32,
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Surroundings {
+    /// Makes the surroundings of a process that root started without any variable.
+    pub(crate) fn bare() -> Surroundings {
+        Surroundings {
+            environment: Environment::default(),
+            passwd: String::new(),
+            group: String::new(),
+            uid: 0,
+            gid: 0,
+        }
+    }
 }
 
 /// The default directory of the files.
@@ -302,7 +316,7 @@ impl Resolver<'_> {
         });
         let received = &self.surroundings.environment;
         let expects_agent = from_agent && !received.has_token("ANTEROOM_TOKEN");
-        let agents = || Some(secrets_dir?.join(file::TOKEN));
+        let agents = || Some(secrets_dir?.join(layout::TOKEN));
         let default = if from_agent {
             AGENT_WAIT
         } else {

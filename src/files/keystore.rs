@@ -5,99 +5,86 @@ use p12_keystore::{
     PrivateKeyChain,
 };
 
-use super::{Access, Error, File, bytes, private};
+use super::{Error, File, bytes, file};
 use crate::certificate::Issued;
-use crate::config::{Config, Java, Profile, file};
+use crate::config::layout::{self, JavaPart};
+use crate::config::{Java, Profile};
 use crate::secret::Secret;
 
 /// Rounds of key derivation. The password is random and lies beside the stores, so rounds protect nothing: they only
 /// cost time, here and in Java at every load. 1000 is the least that readers in FIPS mode accept (NIST SP 800-132).
 const ROUNDS: u32 = 1000;
 
-/// Both stores, encoded.
-struct Stores {
-    /// The key with its chain.
-    keystore: Secret<Vec<u8>>,
-    /// The trust anchors.
-    truststore: Secret<Vec<u8>>,
-}
-
-/// Renders the stores, and what Java needs to open them; nothing where the manifest has no `[java]`.
+/// Renders the stores, and the files by which Java finds and opens them; the key's alias is `app`.
 pub(super) fn files(
     issued: &Issued,
-    config: &Config,
-    access: &Access<'_>,
+    app: &str,
+    java: &Java,
+    secrets_dir: &str,
+    password: &Secret,
 ) -> Result<Vec<File>, Error> {
-    let (Some(java), Some(password)) = (&config.java, access.store_password) else {
-        return Ok(Vec::new());
-    };
-    let stores = encode(issued, &config.app, password, java.profile)?;
-    let arguments = java_arguments(java, access.secrets_dir, password);
-    Ok(vec![
-        private(&java.keystore, stores.keystore),
-        private(&java.truststore, stores.truststore),
-        private(file::STORE_PASSWORD, bytes(password)),
-        private(file::JAVA_ARGUMENTS, arguments),
-    ])
+    let entries = layout::of_java(java).into_iter();
+    let files = entries.map(|entry| {
+        let contents = match entry.source {
+            JavaPart::KeyStore => encode(&keystore(issued, app)?, java.profile, password)?,
+            JavaPart::TrustStore => encode(&truststore(issued)?, java.profile, password)?,
+            JavaPart::Password => bytes(password),
+            JavaPart::Arguments => java_arguments(java, secrets_dir, password),
+        };
+        Ok(file(entry, contents))
+    });
+    files.collect()
 }
 
-/// Encodes both stores; the key's alias is `app`, the anchors' are `ca-1`, `ca-2`, …
-fn encode(
-    issued: &Issued,
-    app: &str,
-    password: &Secret,
-    profile: Profile,
-) -> Result<Stores, Error> {
-    let failed = |error: p12_keystore::error::Error| Error::KeyStore {
-        reason: error.to_string(),
-    };
-    let read = |der: &[u8]| Certificate::from_der(der).map_err(failed);
-
+fn keystore(issued: &Issued, app: &str) -> Result<KeyStore, Error> {
     let key = PrivateKey::from_der(issued.private_key.expose()).map_err(failed)?;
-    let chain = issued
-        .chain
-        .iter()
-        .map(|der| read(der))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut keystore = KeyStore::new();
-    keystore.add_entry(
-        app,
-        KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(app, key, chain)),
-    );
+    let chain = issued.chain.iter().map(|der| certificate(der));
+    let chain = PrivateKeyChain::new(app, key, chain.collect::<Result<Vec<_>, _>>()?);
+    let mut store = KeyStore::new();
+    store.add_entry(app, KeyStoreEntry::PrivateKeyChain(chain));
+    Ok(store)
+}
 
-    let mut truststore = KeyStore::new();
+fn truststore(issued: &Issued) -> Result<KeyStore, Error> {
+    let mut store = KeyStore::new();
     for (index, der) in issued.trust_anchors.iter().enumerate() {
         // Entries under one alias would replace one another.
-        truststore.add_entry(
-            &format!("ca-{}", index + 1),
-            KeyStoreEntry::Certificate(read(der)?),
-        );
+        let alias = format!("ca-{}", index + 1);
+        store.add_entry(&alias, KeyStoreEntry::Certificate(certificate(der)?));
     }
-    let write = |store: &KeyStore| {
-        let (encryption, mac) = match profile {
-            Profile::Modern => (
-                EncryptionAlgorithm::PbeWithHmacSha256AndAes256,
-                MacAlgorithm::HmacSha256,
-            ),
-            Profile::Java8 => (
-                EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc,
-                MacAlgorithm::HmacSha1,
-            ),
-        };
-        store
-            .writer(password.expose())
-            .encryption_algorithm(encryption)
-            .encryption_iterations(ROUNDS)
-            .mac_algorithm(mac)
-            .mac_iterations(ROUNDS)
-            .write()
-            .map(Secret::new)
-            .map_err(failed)
+    Ok(store)
+}
+
+fn certificate(der: &[u8]) -> Result<Certificate, Error> {
+    Certificate::from_der(der).map_err(failed)
+}
+
+fn failed(error: p12_keystore::error::Error) -> Error {
+    Error::KeyStore {
+        reason: error.to_string(),
+    }
+}
+
+fn encode(store: &KeyStore, profile: Profile, password: &Secret) -> Result<Secret<Vec<u8>>, Error> {
+    let (encryption, mac) = match profile {
+        Profile::Modern => (
+            EncryptionAlgorithm::PbeWithHmacSha256AndAes256,
+            MacAlgorithm::HmacSha256,
+        ),
+        Profile::Java8 => (
+            EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc,
+            MacAlgorithm::HmacSha1,
+        ),
     };
-    Ok(Stores {
-        keystore: write(&keystore)?,
-        truststore: write(&truststore)?,
-    })
+    store
+        .writer(password.expose())
+        .encryption_algorithm(encryption)
+        .encryption_iterations(ROUNDS)
+        .mac_algorithm(mac)
+        .mac_iterations(ROUNDS)
+        .write()
+        .map(Secret::new)
+        .map_err(failed)
 }
 
 /// Builds the system properties for `JDK_JAVA_OPTIONS=@file`: Java prints that variable, but not what the file holds.

@@ -3,7 +3,6 @@ use std::ffi::OsString;
 use super::*;
 use crate::cli::Cli;
 use crate::config::{Purpose, Surroundings, resolve};
-use crate::environment::Environment;
 
 /// The usual `[token]` table.
 const TOKEN: &str = "creation_path = 'auth/token/create/timeline-production'";
@@ -14,16 +13,9 @@ fn service_with(token: &str, others: &str) -> Config {
     let manifest = format!(
         "[service]\napp = 'timeline'\nenvironment = 'production'\n[token]\n{token}\n{others}"
     );
-    let surroundings = Surroundings {
-        environment: Environment::default(),
-        passwd: String::new(),
-        group: String::new(),
-        uid: 0,
-        gid: 0,
-    };
     let words = ["anteroom", "policy"].map(OsString::from).to_vec();
     let cli = Cli::read(words).unwrap_or_else(|_| panic!("a command line"));
-    resolve(&cli, &manifest, surroundings, Purpose::Policy)
+    resolve(&cli, &manifest, Surroundings::bare(), Purpose::Policy)
         .unwrap_or_else(|error| panic!("{error}\n{manifest}"))
 }
 

@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::withdrawal::{TREE_DEPTH, remove_tree};
 use super::{DATA, DATA_NEXT, Error, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir, target};
-use crate::config::file;
+use crate::config::layout;
 use crate::files::File;
 use crate::random;
 use crate::secret::Secret;
@@ -153,7 +153,7 @@ impl SecretsDir {
     /// Makes the visible names that are missing; they lead to whatever generation is the current one.
     fn show(&self, files: &[File]) -> Result<Shown, Error> {
         let mut names: Vec<&str> = files.iter().map(|file| top(&file.path)).collect();
-        names.push(file::STATUS);
+        names.push(layout::STATUS);
         names.dedup();
         let mut shown = Shown::default();
         for name in names {
@@ -174,7 +174,7 @@ impl SecretsDir {
         let _ = unlinkat(&self.directory, STATUS_NEXT, UnlinkatFlags::NoRemoveDir);
         let next = File {
             path: STATUS_NEXT.to_owned(),
-            mode: 0o444,
+            mode: layout::PUBLIC,
             contents: Secret::new(json),
         };
         self.write(&self.directory, &next)?;

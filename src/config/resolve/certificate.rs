@@ -143,7 +143,6 @@ fn uri(text: &str) -> Result<String, String> {
 mod tests {
     use crate::cli::Cli;
     use crate::config::{Error, Purpose, Surroundings, resolve};
-    use crate::environment::Environment;
 
     const CERTIFICATE: &str = "[certificate]\nrole = \"x\"\ncommon_name = \"x.example\"\n";
 
@@ -151,20 +150,13 @@ mod tests {
     fn mistakes(tables: &str) -> Vec<String> {
         let cli = Cli::read(["anteroom", "check"].map(Into::into).to_vec());
         let cli = cli.unwrap_or_else(|_| panic!("a command line"));
-        let surroundings = Surroundings {
-            environment: Environment::default(),
-            passwd: String::new(),
-            group: String::new(),
-            uid: 0,
-            gid: 0,
-        };
         let service = "service = { app = \"x\", environment = \"y\" }\n\
             vault = { address = \"https://vault.example\" }\n\
             token = { creation_path = \"auth/token/create/x\" }\n";
         match resolve(
             &cli,
             &format!("{service}{tables}"),
-            surroundings,
+            Surroundings::bare(),
             Purpose::Check,
         ) {
             Ok(_) => Vec::new(),

@@ -2,7 +2,7 @@
 
 use super::Resolver;
 use crate::config::expand::{expand, is_variable_name};
-use crate::config::{Dependency, FileTemplate, Java, Method, Variable, file};
+use crate::config::{Dependency, FileTemplate, Java, Method, Variable, layout};
 use crate::environment::TOKEN_VARIABLES;
 use crate::manifest::{self, At, Manifest};
 use crate::spelling::meant;
@@ -180,26 +180,23 @@ impl Resolver<'_> {
 
     /// Reports two things that would get one file name, or one name in templates.
     pub(super) fn check_distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
-        let mut taken = [file::STATUS, file::TOKEN].map(str::to_owned).to_vec();
+        let mut taken = [layout::STATUS, layout::TOKEN].map(str::to_owned).to_vec();
         if manifest.certificate.is_some() {
-            taken.extend(
-                [file::CERTIFICATE, file::PRIVATE_KEY, file::TRUST_ANCHORS].map(str::to_owned),
-            );
+            taken.extend(layout::of_certificate().into_iter().map(|file| file.name));
         }
         if let Some(java) = java {
-            taken.extend([file::STORE_PASSWORD, file::JAVA_ARGUMENTS].map(str::to_owned));
             let place = manifest
                 .java
                 .as_ref()
                 .and_then(|table| table.truststore.as_ref().or(table.keystore.as_ref()));
-            for name in [&java.keystore, &java.truststore] {
-                if taken.contains(name) {
+            for layout::Entry { name, .. } in layout::of_java(java) {
+                if taken.contains(&name) {
                     self.report_mistake(
                         place.map(|at| at.place),
                         format!("two files would be named `{name}`"),
                     );
                 }
-                taken.push(name.clone());
+                taken.push(name);
             }
         }
         let mut identifiers: Vec<String> = template::RESERVED.map(str::to_owned).to_vec();

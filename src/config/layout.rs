@@ -1,0 +1,221 @@
+//! The table of a generation's files: the name, the mode and the source of each, told before anything is fetched.
+//!
+//! The check for clashes of names, the renderer, the secrets directory and the plan all read it. A new kind of file is a
+//! row here, and an arm where its source is rendered, which the compiler asks for.
+
+use super::{Config, Dependency, FileTemplate, Java, Spec};
+use crate::template::Template;
+
+/// The names and lives of fetched items, without any secret. The file is written anew while a generation stays.
+pub(crate) const STATUS: &str = "status.json";
+/// The wrapping token that an agent delivers, removed once it was read. No generation has it.
+pub(crate) const TOKEN: &str = ".anteroom-token";
+
+/// The mode of a file that holds no secret.
+pub(crate) const PUBLIC: u32 = 0o444;
+/// The mode of a file that only its owner may read.
+pub(crate) const PRIVATE: u32 = 0o400;
+
+/// A file of a generation, or the files of one folder whose names the answer alone tells.
+pub(crate) struct Entry<S = ()> {
+    /// The path below the secrets directory. A folder's ends with a slash.
+    pub name: String,
+    /// The permission bits.
+    pub mode: u32,
+    /// The source of the content.
+    pub source: S,
+}
+
+/// The sources of a certificate's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CertificatePart {
+    /// The leaf, then intermediates, without the root.
+    Chain,
+    /// The private key, as PKCS#8.
+    PrivateKey,
+    /// The trust anchors.
+    TrustAnchors,
+}
+
+/// The sources of the files that Java reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JavaPart {
+    /// The key with its chain.
+    KeyStore,
+    /// The trust anchors.
+    TrustStore,
+    /// The password of both stores.
+    Password,
+    /// The options for `JDK_JAVA_OPTIONS`.
+    Arguments,
+}
+
+/// The sources of a credential's files.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum CredentialPart<'a> {
+    /// The value of a declared field.
+    Field(&'a str),
+    /// The value of each field of the answer, where the manifest declares none.
+    EveryField,
+    /// A text with values in it.
+    Template(&'a Template),
+}
+
+/// Lists the files of a certificate.
+pub(crate) fn of_certificate() -> Vec<Entry<CertificatePart>> {
+    vec![
+        entry("tls.crt", PUBLIC, CertificatePart::Chain),
+        entry("tls.key", PRIVATE, CertificatePart::PrivateKey),
+        entry("ca.crt", PUBLIC, CertificatePart::TrustAnchors),
+    ]
+}
+
+/// Lists the Java stores, and the files by which Java finds and opens them.
+pub(crate) fn of_java(java: &Java) -> Vec<Entry<JavaPart>> {
+    vec![
+        entry(&java.keystore, PRIVATE, JavaPart::KeyStore),
+        entry(&java.truststore, PRIVATE, JavaPart::TrustStore),
+        entry("keystore.password", PRIVATE, JavaPart::Password),
+        entry("java.args", PRIVATE, JavaPart::Arguments),
+    ]
+}
+
+/// Lists the files of a credential, all in the folder of its dependency.
+pub(crate) fn of_credential(dependency: &Dependency) -> Vec<Entry<CredentialPart<'_>>> {
+    let below = |name: &str, source| {
+        let path = format!("{}/{name}", dependency.name);
+        entry(&path, PRIVATE, source)
+    };
+    let mut entries = Vec::new();
+    match &dependency.fields {
+        Some(fields) => {
+            let declared = fields.iter();
+            entries.extend(declared.map(|field| below(field, CredentialPart::Field(field))));
+        }
+        None => entries.push(below("", CredentialPart::EveryField)),
+    }
+    for FileTemplate { name, template, .. } in &dependency.templates {
+        entries.push(below(name, CredentialPart::Template(template)));
+    }
+    entries
+}
+
+/// Lists all files that readers of the secrets directory find.
+pub(crate) fn files(config: &Config) -> Vec<Entry> {
+    let mut files = vec![entry(STATUS, PUBLIC, ())];
+    for spec in &config.specs {
+        match spec {
+            Spec::Certificate(_) => {
+                files.extend(of_certificate().into_iter().map(Entry::plain));
+                let java = config.java.iter().flat_map(of_java);
+                files.extend(java.map(Entry::plain));
+            }
+            Spec::Credential(dependency) => {
+                files.extend(of_credential(dependency).into_iter().map(Entry::plain));
+            }
+        }
+    }
+    files
+}
+
+/// Lists the names at the top of the secrets directory: files, then folders.
+pub(crate) fn visible_names(config: &Config) -> Vec<String> {
+    let names = files(config).into_iter().map(|file| file.name);
+    let folders = config.dependencies().map(|spec| spec.name.clone());
+    names
+        .filter(|name| !name.contains('/'))
+        .chain(folders)
+        .collect()
+}
+
+impl<S> Entry<S> {
+    fn plain(self) -> Entry {
+        Entry {
+            name: self.name,
+            mode: self.mode,
+            source: (),
+        }
+    }
+}
+
+fn entry<S>(name: &str, mode: u32, source: S) -> Entry<S> {
+    Entry {
+        name: name.to_owned(),
+        mode,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use crate::config::{Purpose, Surroundings, resolve};
+
+    /// Resolves the manifest of a service with these tables.
+    #[track_caller]
+    fn service_with(tables: &str) -> Config {
+        let cli = Cli::read(["anteroom", "check"].map(Into::into).to_vec());
+        let cli = cli.unwrap_or_else(|_| panic!("a command line"));
+        let manifest = format!(
+            "service = {{ app = 'x', environment = 'y' }}\ntoken.creation_path = 'auth/token/create/x'\n{tables}"
+        );
+        resolve(&cli, &manifest, Surroundings::bare(), Purpose::Check)
+            .unwrap_or_else(|error| panic!("{error}\n{manifest}"))
+    }
+
+    const CERTIFICATE: &str = "certificate = { role = 'x', common_name = 'x.example' }\n";
+
+    #[test]
+    fn every_file_has_its_name_and_mode() {
+        let declared = "dependencies.db = { path = 'a/b', fields = ['user', 'password'], files = { pgpass = '' } }\n";
+        let others = "dependencies.kv = { path = 'a/c', files = { x = '' } }\n";
+        let none = "dependencies.none = { path = 'a/d', fields = [] }\n";
+        let of_certificate = ["444 tls.crt", "400 tls.key", "444 ca.crt"];
+        for (tables, files, names) in [
+            ("", &[][..], &[][..]),
+            (
+                CERTIFICATE,
+                &of_certificate[..],
+                &["tls.crt", "tls.key", "ca.crt"][..],
+            ),
+            (
+                &[declared, others, none].concat(),
+                &[
+                    "400 db/user",
+                    "400 db/password",
+                    "400 db/pgpass",
+                    "400 kv/",
+                    "400 kv/x",
+                ],
+                &["db", "kv", "none"],
+            ),
+        ] {
+            let config = service_with(tables);
+            let found = super::files(&config).into_iter();
+            let found: Vec<_> = found
+                .map(|file| format!("{:o} {}", file.mode, file.name))
+                .collect();
+            assert_eq!(found[0], "444 status.json");
+            assert_eq!(found[1..], *files, "{tables}");
+            assert_eq!(visible_names(&config)[1..], *names, "{tables}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "java")]
+    fn stores_and_password_are_private() {
+        let config = service_with(&format!("{CERTIFICATE}java.truststore = 'trust'\n"));
+        let found = super::files(&config).into_iter().skip(4);
+        let found: Vec<_> = found
+            .map(|file| format!("{:o} {}", file.mode, file.name))
+            .collect();
+        let expected = [
+            "400 keystore.p12",
+            "400 trust",
+            "400 keystore.password",
+            "400 java.args",
+        ];
+        assert_eq!(found, expected);
+    }
+}
