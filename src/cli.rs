@@ -516,8 +516,9 @@ mod tests {
         }
     }
 
+    // f3
     #[test]
-    fn every_mistake_is_named_f3() {
+    fn every_mistake_is_named() {
         let words = "anteroom --nonsense --log xml --deadline=soon -y -- --log".split(' ');
         let refusal = Cli::read(words.map(OsString::from).collect()).expect_err("mistakes");
         let mut all = refusal.others.join("\n");
@@ -566,8 +567,9 @@ mod tests {
         }
     }
 
+    // b53
     #[test]
-    fn unknown_flags_and_stray_words_are_refused_b53() {
+    fn unknown_flags_and_stray_words_are_refused() {
         assert!(parse(&["-x", "--", "true"]).is_err());
         assert!(parse(&["true"]).is_err());
     }

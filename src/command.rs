@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_of_a_script_names_its_interpreter() {
+    fn first_line_of_a_script_names_its_interpreter() {
         assert_eq!(shebang(b" /bin/sh -e\nrest"), Some("/bin/sh".into()));
         assert_eq!(
             shebang(b"/usr/bin/env\tpython"),
@@ -355,8 +355,9 @@ mod tests {
         assert_eq!(shebang(b"  \n"), None);
     }
 
+    // b55
     #[test]
-    fn what_cannot_fit_is_known_before_the_exec_b55() {
+    fn arguments_beyond_the_limit_are_found_before_the_exec() {
         let command = Command {
             path: "/app".into(),
             arguments: vec![CString::new("app").expect("no NUL")],

@@ -212,8 +212,9 @@ mod tests {
         }
     }
 
+    // b28
     #[test]
-    fn version_2_is_known_by_path_and_shape_b28() {
+    fn kv_version_2_is_known_by_path_and_shape() {
         let version_2 = r#"{"data":{"a":"1"},"metadata":{"version":3,"created_time":"x"}}"#;
         assert_eq!(names(version_2, "secret/data/timeline"), ["a"]);
         assert_eq!(names(version_2, "kv/timeline"), ["data", "metadata"]);

@@ -110,8 +110,9 @@ mod tests {
         )
     }
 
+    // b27
     #[test]
-    fn of_duplicates_the_last_one_counts_b27() {
+    fn last_of_duplicate_variables_counts() {
         let environment = environment(&[("A", "1"), ("B", "2"), ("A", "3")]);
         assert_eq!(environment.text("A"), Some("3"));
         assert_eq!(environment.without_tokens().count(), 2);
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_kept_by_its_name_alone_and_given_once() {
+    fn token_is_kept_by_its_name_alone_and_given_once() {
         let pairs = [
             ("ANTEROOM_TOKEN", "first"),
             ("HOME", "/"),

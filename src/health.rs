@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_well_until_the_first_thing_ends() {
+    fn health_is_good_until_the_first_item_ends() {
         let status = status();
         assert_eq!(judge(&status, true, at("2026-01-01T00:09:59Z")), Ok(()));
         for (time, stale) in [
@@ -85,8 +85,9 @@ mod tests {
         }
     }
 
+    // f39
     #[test]
-    fn a_keeper_that_is_gone_is_noticed_at_once_f39() {
+    fn keeper_that_is_gone_is_noticed_at_once() {
         let text = judge(&status(), false, at("2026-01-01T00:00:01Z")).expect_err("stale");
         assert!(text.contains("keeper"), "{text}");
         let dry = Status {
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_token_and_an_absent_vault_are_named() {
+    fn lost_token_and_an_absent_vault_are_named() {
         let mut status = status();
         status.vault_away_since = Some("2026-01-01T00:00:30Z".to_owned());
         if let Some(token) = &mut status.token {

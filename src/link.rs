@@ -313,15 +313,16 @@ mod tests {
         assert!(!keeper.is_quiet_for(Duration::ZERO));
     }
 
+    // f34
     #[test]
-    fn a_parent_that_is_gone_has_called_the_start_off_f34() {
+    fn parent_that_is_gone_has_called_the_start_off() {
         let (parent, mut keeper) = pair().expect("sockets");
         drop(parent);
         assert!(!keeper.await_release());
     }
 
     #[test]
-    fn an_exec_is_told_from_one_that_failed() {
+    fn successful_exec_is_told_from_a_failed_one() {
         let (parent, mut keeper) = pair().expect("sockets");
         drop(parent);
         assert!(keeper.await_exec());

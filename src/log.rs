@@ -220,8 +220,9 @@ pub fn report_panic(panic: &PanicHookInfo<'_>) {
 mod tests {
     use super::*;
 
+    // b44
     #[test]
-    fn control_and_direction_characters_are_escaped_b44() {
+    fn control_and_direction_characters_are_escaped() {
         assert_eq!(
             sanitised("a\r\nb\u{1b}[31m\u{202e}c\u{9b}", 100),
             "a\\u{d}\\u{a}b\\u{1b}[31m\\u{202e}c\\u{9b}"
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_are_not_seen_are_escaped() {
+    fn invisible_characters_are_escaped() {
         // Every format character (category Cf) of Unicode 16, and the other ignorable ones by an example each.
         let format = [
             (0xad, 0xad),
@@ -280,13 +281,14 @@ mod tests {
         }
     }
 
+    // b44
     #[test]
-    fn long_text_is_cut_b44() {
+    fn long_text_is_cut() {
         assert!(sanitised(&"x".repeat(1 << 20), 100).len() < 110);
     }
 
     #[test]
-    fn a_json_event_is_one_object_on_one_line() {
+    fn json_event_is_one_object_on_one_line() {
         let line = json(
             Level::Info,
             "lookup",
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_human_error_carries_no_fields() {
+    fn human_error_carries_no_fields() {
         let line = human(
             Level::Error,
             "it broke",

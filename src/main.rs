@@ -62,13 +62,14 @@ mod tests {
 
     const IN_CHILD: &str = "ANTEROOM_TEST_PANIC";
 
+    // f32
     #[test]
-    fn a_panic_ends_with_70_and_says_where_and_nothing_of_what_f32() {
+    fn panic_ends_with_70_and_shows_its_place_but_no_value() {
         if std::env::var_os(IN_CHILD).is_some() {
             std::panic::set_hook(Box::new(anteroom::log::report_panic));
             panic!("canary");
         }
-        let test = "tests::a_panic_ends_with_70_and_says_where_and_nothing_of_what_f32";
+        let test = "tests::panic_ends_with_70_and_shows_its_place_but_no_value";
         let ended = Command::new(std::env::current_exe().expect("this test has a file"))
             .args([test, "--exact", "--nocapture"])
             .env(IN_CHILD, "1")

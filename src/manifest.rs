@@ -363,8 +363,9 @@ mod tests {
         assert_eq!(app.place, Place { line: 2, column: 7 });
     }
 
+    // f4
     #[test]
-    fn every_mistake_is_named_with_its_place_f4() {
+    fn every_mistake_is_named_with_its_place() {
         let found = mistakes(
             "[service]\napp = 3\nnmae = \"x\"\n[certificate]\ndns_names = [\"a\", 1]\n[nonsense]\n[vault]\npin = \"yes\"\n",
         );

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read_back() {
+    fn written_pem_can_be_read_back() {
         for length in [1_usize, 2, 3, 47, 48, 49, 1000] {
             let der: Vec<u8> = (0..length).map(|n| (n * 7 % 256) as u8).collect();
             let pem = certificates(&[der.clone().into()]);
@@ -118,16 +118,18 @@ mod tests {
         }
     }
 
+    // b45
     #[test]
-    fn line_ends_text_around_and_a_missing_newline_do_not_matter_b45() {
+    fn pem_is_read_despite_text_around_and_other_line_ends() {
         let pem = String::from_utf8(certificates(&[vec![1; 60].into(), vec![2; 3].into()]))
             .expect("ascii");
         let odd = format!("subject=x\r\n{}", pem.trim_end().replace('\n', "\r\n"));
         assert_eq!(read(odd.as_bytes()).expect("pem").certificates.len(), 2);
     }
 
+    // b19
     #[test]
-    fn a_private_key_is_noticed_b19() {
+    fn private_key_among_certificates_is_noticed() {
         let pem = private_key(&Secret::new(vec![1, 2, 3]));
         assert!(read(pem.expose()).expect("pem").has_private_key);
     }

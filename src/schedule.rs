@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_is_never_past_the_end_and_never_at_once() {
+    fn renewal_is_never_past_the_end_and_never_at_once() {
         let mut jitters = jitters();
         for n in 0..10_000_u64 {
             let life = Duration::from_secs(LIVES[(n % 12) as usize]);
@@ -259,8 +259,9 @@ mod tests {
         }
     }
 
+    // t19
     #[test]
-    fn a_fleet_that_starts_together_does_not_renew_together_t19() {
+    fn fleet_that_starts_together_does_not_renew_together() {
         let life = Duration::from_secs(3600);
         let mut per_minute = [0_u32; 60];
         for jitter in jitters().take(1000) {
@@ -273,8 +274,9 @@ mod tests {
         assert_eq!(per_minute.iter().filter(|count| **count > 0).count(), 8);
     }
 
+    // f37
     #[test]
-    fn renewals_up_to_the_maximum_and_then_a_replacement_in_good_time_f37() {
+    fn lease_with_a_maximum_is_renewed_and_replaced_in_good_time() {
         // 10 s at a time, 30 s in all.
         let maximum = Duration::from_secs(30);
         for jitter in jitters().take(1000) {
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn life_of_which_nearly_nothing_is_left_is_worn() {
+    fn life_with_nearly_nothing_left_is_worn() {
         for (whole, left, is_worn_out) in [
             (3_600_000, 5000, false),
             (3_600_000, 4999, true),
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_due_in_good_time_and_tried_by_its_whole_life() {
+    fn life_cut_short_is_due_in_time_and_retried_by_its_full_span() {
         let (day, hour) = (Duration::from_secs(86_400), Duration::from_secs(3600));
         let now = Moment::from_secs(100);
         for jitter in jitters().take(100) {
@@ -341,15 +343,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_renewed_is_replaced_at_two_thirds() {
+    fn lease_without_renewal_is_replaced_at_two_thirds_of_its_life() {
         for jitter in jitters().take(1000) {
             let term = Term::new(Moment::ZERO, Duration::from_secs(300), false, jitter);
             assert!((180..=216).contains(&term.due.as_secs()), "{term:?}");
         }
     }
 
+    // t19
     #[test]
-    fn failures_are_pauses_that_grow_and_end_t19() {
+    fn failures_lead_to_a_limited_number_of_tries() {
         for life in LIVES.map(Duration::from_secs) {
             for jitter in jitters().take(100) {
                 let mut term = Term::new(Moment::ZERO, life, false, jitter);
@@ -371,14 +374,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_life_is_what_vault_says_and_a_century_has_no_end() {
+    fn life_is_what_vault_says_and_a_century_has_no_end() {
         assert_eq!(life(7), SECOND * 7);
         assert_eq!(life(3_162_240_000), ENDLESS);
         assert_eq!(life(u64::MAX), SECOND * 3_162_240_000);
     }
 
     #[test]
-    fn what_has_begun_before_ends_with_what_is_left() {
+    fn term_that_has_begun_before_ends_with_what_is_left() {
         let term = Term::begun(SECOND * 100, SECOND * 100, SECOND * 50, 0.0);
         let expected = Term {
             full: SECOND * 100,
@@ -393,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_life_of_seconds_half_is_left_at_its_renewal() {
+    fn life_of_seconds_is_renewed_when_half_of_it_is_left() {
         for (life, due) in [(4, 2), (8, 4), (14, 9)] {
             let term = Term::new(Moment::ZERO, SECOND * life, true, 1.0);
             assert_eq!(term.due, SECOND * due, "{life}");
@@ -401,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_replaced_at_once_and_ends_no_later() {
+    fn lost_lease_is_replaced_at_once_and_ends_no_later() {
         for (now, end) in [(10, 10), (400, 300)] {
             let mut term = Term::new(Moment::ZERO, SECOND * 300, true, 0.5);
             term.mark_gone(SECOND * now);
@@ -430,14 +433,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_waited_for_a_quarter_of_what_is_left() {
+    fn wait_for_an_answer_is_a_quarter_of_the_life_that_is_left() {
         for (left, patience_of_it) in [(0, 2), (4, 2), (40, 10), (100, 15)] {
             assert_eq!(patience(SECOND * left), SECOND * patience_of_it, "{left}");
         }
     }
 
+    // f35
     #[test]
-    fn a_server_that_is_away_is_asked_often_enough_for_what_ends_first_f35() {
+    fn absent_server_is_asked_often_enough_for_the_first_end() {
         let (hour, second) = (Duration::from_secs(3600), SECOND);
         assert_eq!(pause(0, hour, hour, 0.5), PAUSE_FIRST);
         assert_eq!(pause(60, hour, hour, 0.5), PAUSE_LAST);
@@ -453,8 +457,9 @@ mod tests {
         assert!(pauses.iter().any(|pause| *pause > PAUSE_LAST * 5 / 4));
     }
 
+    // f38
     #[test]
-    fn a_token_with_a_maximum_is_warned_of_and_taken_leave_of_before_its_end_f38() {
+    fn token_with_a_maximum_has_a_warning_and_a_farewell_first() {
         let horizon = Horizon {
             begin: Moment::from_secs(100),
             end: Moment::from_secs(1100),

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_belongs_to_its_reader_or_root_alone() {
+    fn secret_belongs_to_its_reader_or_root_alone() {
         for (mode, owner, process, expected) in [
             (0o100400, 0, 0, Ok(())),
             (0o100600, 1000, 1000, Ok(())),

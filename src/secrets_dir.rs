@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_generation_replaces_the_old_one_whole() {
+    fn new_generation_replaces_the_old_one_whole() {
         let (path, mut directory) = scratch();
         let names = ["a".to_owned(), "db".to_owned()];
         let mut generation = directory.prepare(&names).expect("free");
@@ -504,8 +504,9 @@ mod tests {
         std::fs::remove_dir(path).expect("empty");
     }
 
+    // f43
     #[test]
-    fn what_is_not_ours_is_left_alone_f43() {
+    fn foreign_entry_is_left_alone() {
         let (path, mut directory) = scratch();
         for plant in ["file", "link", "directory"] {
             let name = format!("taken-{plant}");
@@ -534,8 +535,9 @@ mod tests {
         std::fs::remove_dir_all(path).expect("removed");
     }
 
+    // t9
     #[test]
-    fn swap_is_warned_of_unless_the_mount_forbids_it_t9() {
+    fn swap_is_warned_of_unless_the_mount_forbids_it() {
         let (path, directory) = scratch();
         let swaps = "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n";
         let mountinfo = |options: &str| {
@@ -558,8 +560,9 @@ mod tests {
         std::fs::remove_dir_all(&path).expect("removed");
     }
 
+    // t11
     #[test]
-    fn a_directory_that_others_can_write_is_closed_or_refused_t11() {
+    fn directory_that_others_can_write_is_closed_or_refused() {
         use std::os::unix::fs::PermissionsExt;
         let (path, _) = scratch();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).expect("set");
@@ -570,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_claims_one_has_it_until_it_withdraws() {
+    fn second_claim_fails_until_the_first_one_withdraws() {
         let (path, mut first) = scratch();
         let mut second = SecretsDir::open(&path, true, None).expect("usable");
         for _ in 0..2 {
@@ -585,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_of_a_start_that_was_killed_is_to_be_had() {
+    fn lock_of_a_killed_start_can_be_claimed() {
         let (path, mut first) = scratch();
         first.let_go();
         assert!(!is_kept(&path));
@@ -597,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn a_withdrawal_leaves_what_another_start_has_published() {
+    fn withdrawal_leaves_what_another_start_has_published() {
         let (path, mut first) = scratch();
         let files = [file("a", "first")];
         let generation = first.prepare(&["a".to_owned()]).expect("free");
@@ -625,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publication_makes_missing_names_and_the_lock_again() {
+    fn publication_makes_missing_names_and_the_lock_again() {
         let (path, mut directory) = scratch();
         let names = ["a".to_owned(), "db".to_owned()];
         let generation = directory.prepare(&names).expect("free");
@@ -651,7 +654,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publication_into_anothers_directory_fails() {
+    fn publication_into_anothers_directory_fails() {
         let (path, mut first) = scratch();
         std::fs::remove_file(path.join(KEEPER)).expect("ours");
         let mut second = SecretsDir::open(&path, true, None).expect("usable");
@@ -668,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_in_the_locks_place_is_no_other_anteroom() {
+    fn socket_in_the_locks_place_is_no_other_anteroom() {
         let (path, mut first) = scratch();
         first.withdraw();
         let socket = std::os::unix::net::UnixListener::bind(path.join(KEEPER)).expect("made");
@@ -680,7 +683,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_cannot_be_removed_is_no_other_anteroom() {
+    fn lock_that_cannot_be_removed_is_no_other_anteroom() {
         use std::os::unix::fs::PermissionsExt;
         let (path, mut first) = scratch();
         first.let_go();

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_near_and_another_name_is_not() {
+    fn slip_is_near_and_another_name_is_not() {
         for (one, other, expected) in [
             ("password", "passwort", true),
             ("password", "pasword", true),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_name_is_suggested() {
+    fn nearest_name_is_suggested() {
         let known = ["username", "password", "userid"];
         assert_eq!(nearest("usernam", known), Some("username"));
         assert_eq!(nearest("port", known), None);

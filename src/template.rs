@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_there_is_an_error_not_an_empty_string() {
+    fn value_that_is_not_there_is_an_error_not_an_empty_string() {
         let template = Template::parse("{{ pasword }}").expect("valid");
         let error = template
             .render(&values(&[("password", "canary")]))
@@ -221,8 +221,9 @@ mod tests {
         );
     }
 
+    // t15
     #[test]
-    fn a_dependency_is_reached_by_its_fields_and_what_is_missing_names_no_value_t15() {
+    fn field_is_reached_by_name_and_a_missing_one_shows_no_value() {
         let mut values = values(&[("app", "timeline")]);
         let fields = map(BTreeMap::from([(
             "password".to_owned(),
@@ -241,8 +242,9 @@ mod tests {
         );
     }
 
+    // t15
     #[test]
-    fn an_error_never_quotes_a_value_t15() {
+    fn error_never_quotes_a_value() {
         for source in [
             "{{ password + 1 }}",
             "{{ password|int }}",
@@ -259,12 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_reaches_the_file_system() {
+    fn template_cannot_reach_the_file_system() {
         assert!(Template::parse("{% include \"/etc/passwd\" %}").is_err());
     }
 
     #[test]
-    fn names_can_be_asked_for() {
+    fn names_in_a_template_are_listed() {
         let source = "{{ orders_db.username }}{{ app }}{% for n in range(3) %}{{ n }}{{ loop.index }}{% endfor %}{{ port | d(1) }}";
         let template = Template::parse(source).expect("valid");
         assert_eq!(template.names(), BTreeSet::from(["app", "orders_db"]));
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typing_error_is_found_in_every_branch() {
+    fn typing_error_is_found_in_every_branch() {
         for (source, text) in [
             (
                 "{{ password | uper }}",
@@ -394,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_right_is_no_typing_error() {
+    fn expression_that_may_be_right_is_no_typing_error() {
         for source in [
             "{{ username }}:{{ db.password | pgpass }}@{{ open_db.anything }}",
             "{{ port | default('5432') }}{{ db.port | d(1) }}",
@@ -414,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_an_undeclared_dependency_is_taken_for_granted() {
+    fn field_of_an_undeclared_dependency_is_taken_for_granted() {
         let known = Known::new(None);
         let template = Template::parse("{{ anything }}{{ env.ANY }}").expect("valid");
         assert_eq!(template.unknown(&known.within(None)), Vec::<String>::new());
@@ -424,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn suggestions_are_of_things_that_are_there() {
+    fn suggested_names_exist_in_the_engine() {
         for name in audit::FILTERS {
             let found = Template::parse(&format!("{{{{ '' | {name} }}}}"));
             let is_unknown = |text: &String| text.contains("unknown");
@@ -447,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn pgpass_escapes_and_refuses_what_would_be_another_line() {
+    fn pgpass_escapes_separators_and_refuses_line_breaks() {
         let render = |value| {
             let template = Template::parse("{{ value | pgpass }}").expect("valid");
             template.render(&values(&[("value", value)]))

@@ -367,15 +367,17 @@ mod tests {
             .map_err(|error| error.to_string())
     }
 
+    // b2
     #[test]
-    fn one_trailing_line_end_is_dropped_b2() {
+    fn one_trailing_line_end_is_dropped() {
         assert_eq!(token(b"s.abc\n").expect("valid"), "s.abc");
         assert_eq!(token(b"s.abc\r\n").expect("valid"), "s.abc");
         assert!(token(b"s.abc\n\n").is_err());
     }
 
+    // b1, b3, b4, b5
     #[test]
-    fn what_is_no_token_is_refused_with_its_length_alone_b1_b3_b4_b5() {
+    fn malformed_token_is_refused_with_its_length_alone() {
         for input in [
             &b""[..],
             b"  ",
@@ -403,8 +405,9 @@ mod tests {
         }
     }
 
+    // b6
     #[test]
-    fn both_forms_of_json_are_accepted_b6() {
+    fn both_forms_of_json_are_accepted() {
         let cli = br#"{"request_id":"","wrap_info":{"token":"s.abc","accessor":"a","ttl":30,"wrapped_accessor":"w"}}"#;
         let parsed = parse(cli).expect("valid");
         assert_eq!(
@@ -419,8 +422,9 @@ mod tests {
         );
     }
 
+    // b6
     #[test]
-    fn json_that_is_no_wrapped_answer_is_named_b6() {
+    fn json_without_a_wrapped_answer_is_named() {
         assert!(
             token(br#"{"auth":{"client_token":"s.canary"}}"#)
                 .expect_err("auth")

@@ -548,7 +548,7 @@ users = ["1000:1000"]
     }
 
     #[test]
-    fn nothing_of_the_agents_own_is_mounted_into_containers() {
+    fn agents_own_file_in_the_mounted_directory_is_refused() {
         let socket = "[delivery]\nsocket = \"/run/a/agent.sock\"\n[agent]\n";
         for (line, is_sound) in [
             ("control = \"/run/a/control.sock\"", false),
@@ -606,7 +606,7 @@ users = ["app"]
     }
 
     #[test]
-    fn role_that_two_identities_share_is_named_by_both() {
+    fn role_of_two_identities_must_be_named_by_both() {
         let rule = |app: &str, environment: &str, more: &str| {
             format!(
                 "[[allow]]\napp = {app:?}\nenvironments = [{environment:?}]\nimages = [\"x\"]\n{more}\n"
@@ -638,7 +638,7 @@ users = ["app"]
     }
 
     #[test]
-    fn demands_on_a_start_are_read_and_make_sense() {
+    fn demands_on_a_start_are_read_and_checked() {
         let read = |line: &str| {
             let found = read(
                 &format!("{WHOLE}{line}\n"),
@@ -684,14 +684,14 @@ users = ["app"]
     }
 
     #[test]
-    fn a_rule_without_an_image_is_no_rule() {
+    fn rule_without_an_image_is_refused() {
         let found = mistakes(&WHOLE.replace("images = [\"timeline\"]\n", ""));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("`images` or `digests`"), "{found:?}");
     }
 
     #[test]
-    fn nobody_allowed_is_a_mistake() {
+    fn configuration_without_an_allow_list_is_refused() {
         let text = WHOLE.split("[[allow]]").next().expect("the rest");
         assert!(mistakes(text)[0].contains("no [[allow]]"));
     }

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_all_four_ids_and_what_is_permitted() {
+    fn credentials_hold_all_four_ids_and_permitted_capabilities() {
         let none = "0000000000000000";
         let plain = read("1000\t1000\t1000\t1000", "7\t7\t7\t7", none);
         assert!(plain.is_user(1000) && plain.is_group(7) && plain.has_host_ids);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_lack_something_are_none() {
+    fn broken_status_gives_no_credentials() {
         let whole = status("1 1 1 1", "1 1 1 1", "0");
         assert!(Credentials::read(&whole, HOST).is_some());
         for broken in [
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn root_of_another_user_namespace_can_have_become_anyone() {
+    fn root_of_another_user_namespace_may_have_become_any_user() {
         let text = status("1000 1000 1000 1000", "7 7 7 7", "0");
         for map in ["", "0 1000 1\n", "0 100000 65536\n"] {
             let found = Credentials::read(&text, map).expect("it is whole");

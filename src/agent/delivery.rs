@@ -598,7 +598,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sound_path_is_split_into_its_names() {
+    fn sound_path_is_split_into_its_names() {
         for (path, wanted, name) in [
             ("/run/anteroom/token", &["run", "anteroom"][..], "token"),
             ("/run/secrets/a b", &["run", "secrets"], "a b"),
@@ -613,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_path_is_refused() {
+    fn hostile_path_is_refused() {
         let long = format!("/{}", "a".repeat(256));
         let longer = format!("/{}token", "a/".repeat(5000));
         let deep = format!("/{}token", "a/".repeat(17));

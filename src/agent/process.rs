@@ -498,14 +498,14 @@ mod tests {
     const A: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn a_start_is_read_behind_any_name() {
+    fn start_time_is_read_behind_any_process_name() {
         let stat = "7 (a) R 1) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 250 20 21\n";
         assert_eq!(started(stat, 100), Some(Duration::from_millis(2500)));
         assert_eq!(started("7 (a) S 1", 100), None);
     }
 
     #[test]
-    fn without_pidfds_a_caller_is_found_by_its_number_unless_that_was_given_away() {
+    fn caller_without_a_pidfd_is_found_by_its_number_unless_reused() {
         let (here, _there) = UnixStream::pair().expect("a pair");
         let procfs = || open_procfs(Path::new("/proc")).expect("a procfs");
         let now = since_boot().expect("a clock");
@@ -520,14 +520,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_nobody_sees_is_no_process() {
+    fn pid_that_is_not_visible_here_is_no_process() {
         assert_eq!(visible(0), Err(Error::OtherNamespace));
         assert_eq!(visible(-1), Err(Error::Gone { pid: 0 }));
         assert_eq!(visible(7), Ok(7));
     }
 
     #[test]
-    fn a_directory_without_a_procfs_is_said_to_be_none() {
+    fn directory_without_a_procfs_is_unreadable() {
         assert!(matches!(
             Process::open(Path::new("/dev"), 1, A),
             Err(Error::Unreadable { .. })

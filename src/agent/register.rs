@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_named_is_any() {
+    fn selector_covers_every_value_that_it_does_not_name() {
         let all = Selector::default();
         let timeline = selector(Some("timeline"), None);
         let production = selector(Some("timeline"), Some("production"));

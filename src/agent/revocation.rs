@@ -244,7 +244,7 @@ mod tests {
     use crate::agent::runtime::runtime;
 
     #[test]
-    fn turn_that_was_called_off_leaves_the_token_to_the_next() {
+    fn turn_that_is_called_off_leaves_the_token_to_the_next() {
         let runtime = runtime().expect("a runtime");
         let taken = Mutex::default();
         runtime.block_on(async {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_token_has_ended_only_where_it_was_minted_and_its_container_too() {
+    fn unknown_token_of_its_own_vault_has_ended_with_its_container() {
         use Wanted::{ByItsEnd, ByOrder};
         for (end, wanted, is_own, expected) in [
             (End::Revoked, ByItsEnd, true, Outcome::Revoked),

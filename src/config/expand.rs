@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_defaults_are_put_in() {
+    fn variables_and_defaults_are_put_in() {
         assert_eq!(
             expanded("${app}-${REGION}.${ZONE:-a}").expect("valid"),
             "timeline-eu.a"
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_named() {
+    fn variable_without_a_value_is_named() {
         assert!(
             expanded("${ZONE}")
                 .expect_err("not set")

@@ -466,8 +466,9 @@ fn token_that_may_have_been_taken_is_named_by_its_accessor() {
     }
 }
 
+// f42
 #[test]
-fn hint_says_by_what_to_revoke_a_token_that_was_taken_f42() {
+fn hint_names_the_accessor_of_a_token_that_was_taken() {
     for error in [not_valid, unknown] {
         let with = error(Some("accessor-1")).hint().expect("a hint");
         assert!(with.contains("by its accessor accessor-1"), "{with}");

@@ -140,7 +140,7 @@ fn wrapping_token_of_another_path_is_refused() {
 }
 
 #[test]
-fn client_token_that_came_out_otherwise_is_refused() {
+fn client_token_with_other_properties_is_refused() {
     fn label(auth: &mut Auth, name: &str, value: &str) {
         let labels = auth.metadata.get_or_insert_default();
         labels.insert(name.to_owned(), value.to_owned());
@@ -487,7 +487,7 @@ fn message_names_the_causes_that_an_operator_can_look_into() {
 }
 
 #[test]
-fn introduction_that_gives_no_token_keeps_the_accessor_to_revoke() {
+fn introduction_without_a_token_keeps_the_accessor_to_revoke() {
     let accessor = || Some("a".to_owned());
     let error = Error::from(login::Error::NotValid {
         wrapped_accessor: accessor(),

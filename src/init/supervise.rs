@@ -449,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_send_is_handed_on_and_what_it_brings_upon_itself_is_not() {
+    fn signal_is_passed_on_unless_the_init_caused_it_itself() {
         let (own, other) = (getpid(), Pid::from_raw(0));
         let (user, queue, kernel) = (libc::SI_USER, libc::SI_QUEUE, libc::SI_KERNEL);
         for (number, code, sender, expected) in [
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_code_is_its_own_and_a_signal_is_128_and_its_number() {
+    fn exit_code_is_kept_and_a_signal_is_128_plus_its_number() {
         for code in 0..=255 {
             assert_eq!(exit_code(i32::from(code) << 8), code);
         }
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_that_were_ours_are_the_childs_by_its_number() {
+    fn listen_pid_becomes_the_childs_and_listen_pidfdid_is_dropped() {
         let strings = |words: &[&str]| -> Vec<CString> {
             let words = words.iter();
             words
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn why_there_was_no_exec_arrives_and_silence_is_an_exec() {
+    fn reason_of_a_failed_exec_arrives_and_silence_is_success() {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let system = system::Error {
             step: "set the user",

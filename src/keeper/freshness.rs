@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn worn_things_are_fetched_again_and_rotated_ones_after_their_end() {
+    fn worn_item_is_fetched_again_and_a_rotated_one_after_its_end() {
         let again =
             |indexes: &[usize], pause| Next::Again(indexes.to_vec(), Duration::from_secs(pause));
         let good = life(0, 3600, 3590, false);

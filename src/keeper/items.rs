@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn certificate_ends_with_its_first_ca_by_the_clock_that_accepted_it() {
+    fn certificate_ends_with_its_first_ca_by_the_accepting_clock() {
         let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).expect("a time");
         for (not_after, end, clock, skew, life, left) in [
             (5100, 5100, Clock::Here, 0, 100, 100),

@@ -103,7 +103,7 @@ mod tests {
     const GROUP: &str = "root:x:0:\napp:x:1000:\naudio:x:29:app,root\nvideo:x:44:app\n";
 
     #[test]
-    fn a_name_brings_its_group_home_and_supplementary_groups() {
+    fn name_brings_its_group_home_and_supplementary_groups() {
         let user = User::parse("app", PASSWD, GROUP).expect("known");
         assert_eq!(
             user,
@@ -117,13 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn a_named_group_replaces_the_supplementary_ones() {
+    fn named_group_replaces_the_supplementary_ones() {
         let user = User::parse("app:audio", PASSWD, GROUP).expect("known");
         assert_eq!((user.gid, user.groups), (29, vec![]));
     }
 
+    // b67
     #[test]
-    fn numbers_need_no_entry_b67() {
+    fn user_given_as_a_number_needs_no_entry() {
         let user = User::parse("4242:4242", "", "").expect("numbers");
         assert_eq!(
             user,
@@ -137,8 +138,9 @@ mod tests {
         assert!(User::parse("4242", "", "").is_err());
     }
 
+    // b25
     #[test]
-    fn unknown_names_are_refused_b25() {
+    fn unknown_names_of_users_are_refused() {
         assert!(
             User::parse("ghost", PASSWD, GROUP)
                 .expect_err("unknown")

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn request_is_sent_once_unless_it_says_more() {
+    fn request_is_sent_once_unless_its_maker_allows_more() {
         for call in [Call::get("x"), Call::post("x")] {
             assert_eq!((call.repeat, call.wrap_ttl), (Repeat::Never, None));
         }

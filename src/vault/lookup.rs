@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_that_answered_outlives_the_name_server() {
+    fn address_that_answered_outlives_the_name_server() {
         let lookup = Lookup::new(false);
         let https = uri("https://vault:8200/v1/x");
         let both = ["10.0.0.1:8200", "10.0.0.2:8200"];
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_ask_no_name_server_first() {
+    fn last_request_asks_no_name_server_first() {
         let lookup = Lookup::new(false);
         let https = uri("https://vault:8200/v1/x");
         lookup.note_opened(&https, "10.0.0.2:8200".parse().expect("an address"));

@@ -164,8 +164,9 @@ mod tests {
         value.into_text().map(|text| text.expose().clone())
     }
 
+    // b31, b32, b33, b35
     #[test]
-    fn every_kind_has_one_text_b31_b32_b33_b35() {
+    fn value_of_every_kind_has_one_text() {
         assert_eq!(text("null"), None);
         assert_eq!(text("\"\"").as_deref(), Some(""));
         assert_eq!(text("true").as_deref(), Some("true"));
@@ -193,8 +194,9 @@ mod tests {
         }
     }
 
+    // b37, b38
     #[test]
-    fn names_twice_inexact_numbers_and_depth_are_refused_b37_b38() {
+    fn duplicate_names_inexact_numbers_and_depth_are_refused() {
         let refused = |json: &str| assert!(serde_json::from_str::<Value>(json).is_err());
         refused("{\"a\":1,\"a\":2}");
         refused("1e999");

@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn role_is_that_of_one_identity_unless_both_name_it() {
+    fn role_of_two_identities_is_a_clash_unless_both_name_it() {
         for (named, expected) in [
             ([false, false], 1),
             ([true, false], 1),

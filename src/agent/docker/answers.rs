@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn container_with_words_of_its_own_is_read() {
+    fn container_with_its_own_words_is_read() {
         let claim = container(&inspected(&[]), ID).expect("readable");
         let claim = claim.running().expect("running");
         assert_eq!((claim.container.as_str(), claim.pid), (ID, 7));

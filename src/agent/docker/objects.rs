@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_malformed() {
+    fn text_other_than_an_object_is_malformed() {
         for text in [
             "1", "null", "\"a\"", "[1]", "]", ",", "[]]", "[[", "[]{}", "<html>",
         ] {

@@ -224,7 +224,7 @@ fn variables_are_the_images_or_named() {
 }
 
 #[test]
-fn link_is_a_variable_that_nothing_names() {
+fn link_to_another_container_is_a_difference() {
     let mut started = started();
     started.links = words("/other:/timeline/environment");
     let link = started.links[0].clone();
@@ -282,7 +282,7 @@ fn mounts_are_named_or_a_tmpfs_where_no_program_is() {
 }
 
 #[test]
-fn place_is_clean_where_it_means_one_place() {
+fn path_is_cleaned_where_it_means_one_place() {
     for (path, clean) in [
         ("/run", Some("/run")),
         ("/run/secrets/", Some("/run/secrets")),

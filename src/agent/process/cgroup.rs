@@ -72,7 +72,7 @@ mod tests {
     const B: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 
     #[test]
-    fn a_cgroup_names_the_containers_within_one_another() {
+    fn cgroup_names_the_containers_within_one_another() {
         let cases = [
             (
                 format!("0::/system.slice/docker-{A}.scope\n"),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_called_like_a_container_is_another() {
+    fn cgroup_named_like_a_container_is_another() {
         let same = |one: &str, other: &str| groups(one, A).eq(groups(other, A));
         let docker = format!("0::/system.slice/docker-{A}.scope/inner\n");
         let beside = format!("0::/system.slice/docker-{A}.scope/other/deep\n");

@@ -343,7 +343,7 @@ fn chain_to_configured_anchors_publishes_the_way_to_the_root() {
 }
 
 #[test]
-fn chain_to_a_configured_ca_passes_it_where_another_way_lives_longer() {
+fn chain_leads_through_the_configured_ca_despite_a_longer_way() {
     let (root, other) = (ca("root"), ca("other"));
     let (trusted, longer, below) = (ca("trusted"), ca("longer"), ca("below"));
     let (root_own, other_own) = (root.until(2070, None), other.until(2070, None));

@@ -99,7 +99,7 @@ fn vaults_own_answers_mean_what_their_status_says() {
 }
 
 #[test]
-fn what_is_not_there_may_be_said_without_a_word() {
+fn absence_may_be_answered_without_a_message() {
     for status in [404, 405] {
         assert_words(
             &marked(status, r#"{"errors":[]}"#),
@@ -120,7 +120,7 @@ fn what_is_not_there_may_be_said_without_a_word() {
 }
 
 #[test]
-fn what_is_not_vaults_own_decides_nothing() {
+fn answer_that_is_not_vaults_own_decides_nothing() {
     let bodies = [
         (JSON, r#"{"message":"Forbidden"}"#),
         (JSON, r#"{"message":"no Route matched","request_id":"1"}"#),
@@ -155,7 +155,7 @@ fn what_is_not_vaults_own_decides_nothing() {
 }
 
 #[test]
-fn an_empty_success_is_vaults_by_both_of_its_marks() {
+fn empty_success_is_vaults_by_both_of_its_marks() {
     let unmarked = foreign_to_vault(204, JSON, "");
     assert_words(&unmarked, ["malformed"; 3]);
     let mut untyped = marked(204, "");
@@ -171,7 +171,7 @@ fn an_empty_success_is_vaults_by_both_of_its_marks() {
 }
 
 #[test]
-fn a_success_is_vaults_by_both_of_its_names() {
+fn success_is_vaults_by_both_of_its_names() {
     for body in [
         "{}",
         r#"{"data":{"x":"y"}}"#,
@@ -189,7 +189,7 @@ fn a_success_is_vaults_by_both_of_its_names() {
 }
 
 #[test]
-fn a_node_without_a_leader_is_away_and_has_not_failed() {
+fn node_without_a_leader_is_away_and_has_not_failed() {
     for (status, text, words) in [
         (
             500,
@@ -242,7 +242,7 @@ fn request_that_a_node_broke_off_was_not_refused() {
 }
 
 #[test]
-fn what_answers_in_vaults_place_is_named() {
+fn stranger_that_answers_in_vaults_place_is_named() {
     let mut answer = foreign_to_vault(302, "text/html", "<html>");
     let location = HeaderValue::from_static("https://sign-in.example/?back=x");
     answer.headers.insert(header::LOCATION, location);
@@ -268,8 +268,9 @@ fn what_answers_in_vaults_place_is_named() {
     assert!(destination(&answer.headers).len() < 220);
 }
 
+// b42
 #[test]
-fn retry_after_is_whole_seconds_or_nothing_b42() {
+fn retry_after_is_whole_seconds_or_ignored() {
     let parsed = |text: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, text.parse().expect("a header"));
