@@ -37,7 +37,7 @@ fn assert_blocked(agent: &Agent, container: &Container, count: usize) {
 }
 
 #[test]
-fn revoke_ends_a_supervised_service_with_75_and_keeps_it_down_until_allow() {
+fn revoke_ends_a_service_with_75_and_blocks_it_until_allow() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -178,7 +178,7 @@ fn revoke_works_where_no_agent_runs_and_the_next_one_honours_it() {
 }
 
 #[test]
-fn what_cannot_be_revoked_now_is_said_and_done_later() {
+fn token_that_cannot_be_revoked_now_is_named_and_revoked_later() {
     docker::require!();
     let server = OpenBao::start(Options {
         storage: Storage::Raft,
@@ -331,7 +331,7 @@ fn agent_that_ends_asks_anew_for_a_revocation_without_answer() {
 }
 
 #[test]
-fn a_register_has_one_agent() {
+fn second_agent_of_a_register_is_refused() {
     docker::require!();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).start();
@@ -345,7 +345,7 @@ fn a_register_has_one_agent() {
 }
 
 #[test]
-fn a_file_that_is_no_register_is_left_as_it_is() {
+fn file_that_is_no_register_is_left_as_it_is() {
     let service = Service::new();
     let agent = Setup::of(&service, "team/timeline").prepare();
     let file = agent.path("register.json");
@@ -364,7 +364,7 @@ fn a_file_that_is_no_register_is_left_as_it_is() {
 }
 
 #[test]
-fn an_order_names_somebody() {
+fn order_without_a_clear_target_is_refused() {
     let service = Service::new();
     let agent = Setup::of(&service, "team/timeline").prepare();
     for words in [

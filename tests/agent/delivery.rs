@@ -114,7 +114,7 @@ fn see(container: &Container, line: &str) -> String {
 }
 
 #[test]
-fn a_token_reaches_an_unprivileged_container_with_a_read_only_root_as_its_own_file() {
+fn token_reaches_a_read_only_container_as_its_users_own_file() {
     docker::require!();
     let user = ["--read-only", "--user", "1000:1000"];
     let container = stay(&[&user[..], &["--tmpfs", "/run/secrets"]].concat());
@@ -137,7 +137,7 @@ fn a_token_reaches_an_unprivileged_container_with_a_read_only_root_as_its_own_fi
 }
 
 #[test]
-fn what_is_in_the_way_is_refused_by_name_and_left_alone() {
+fn obstacle_at_the_tokens_path_is_named_and_left_alone() {
     docker::require!();
     let container = container(
         &["--tmpfs", "/run/secrets"],
@@ -192,7 +192,7 @@ fn what_is_in_the_way_is_refused_by_name_and_left_alone() {
 }
 
 #[test]
-fn a_token_goes_to_no_disk_no_shared_tmpfs_and_nothing_full_or_read_only() {
+fn token_goes_only_to_a_private_writable_tmpfs_with_room() {
     docker::require!();
     let (disk, shared) = (TempDir::new(), tmpfs_dir());
     let volume = |from: &TempDir, to: &str| format!("{}:{to}", from.path().display());
@@ -246,7 +246,7 @@ fn a_token_goes_to_no_disk_no_shared_tmpfs_and_nothing_full_or_read_only() {
 }
 
 #[test]
-fn a_file_system_that_never_answers_does_not_hold_the_agent_up() {
+fn file_system_that_never_answers_does_not_hold_the_agent_up() {
     docker::require!();
     assert!(
         Path::new("/dev/fuse").exists(),
@@ -274,7 +274,7 @@ fn a_file_system_that_never_answers_does_not_hold_the_agent_up() {
 }
 
 #[test]
-fn a_root_that_the_container_made_itself_is_not_entered() {
+fn root_that_the_container_made_itself_is_not_entered() {
     docker::require!();
     let options = [
         "--tmpfs",
@@ -297,7 +297,7 @@ fn a_root_that_the_container_made_itself_is_not_entered() {
 }
 
 #[test]
-fn a_tmpfs_of_a_user_namespace_is_refused_with_the_way_out() {
+fn tmpfs_of_a_user_namespace_is_refused_with_the_way_out() {
     docker::require!();
     let container = container(
         &[
@@ -319,7 +319,7 @@ fn a_tmpfs_of_a_user_namespace_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn whatever_a_container_swaps_meanwhile_no_file_appears_outside_its_tmpfs() {
+fn swap_by_the_container_puts_no_file_outside_its_tmpfs() {
     docker::require!();
     let outside = TempDir::new();
     // There in the container too, so that a link to it leads somewhere from within and from without.
@@ -362,7 +362,7 @@ fn whatever_a_container_swaps_meanwhile_no_file_appears_outside_its_tmpfs() {
 }
 
 #[test]
-fn a_process_that_ended_is_gone_for_good() {
+fn process_that_ended_is_gone_for_good() {
     docker::require!();
     let container = stay(&["--tmpfs", "/run/secrets"]);
     let process = first(&container);
@@ -384,7 +384,7 @@ fn a_process_that_ended_is_gone_for_good() {
 }
 
 #[test]
-fn a_number_that_is_used_again_does_not_lead_to_the_new_process() {
+fn reused_pid_does_not_lead_to_the_new_process() {
     docker::require!();
     // The container's own procfs, seen from here: in its namespace nobody else takes a number.
     let container = container(
@@ -420,7 +420,7 @@ fn a_number_that_is_used_again_does_not_lead_to_the_new_process() {
 }
 
 #[test]
-fn a_number_of_another_container_or_of_none_is_refused() {
+fn pid_of_another_container_or_of_none_is_refused() {
     docker::require!();
     let (one, other) = (stay(&[]), stay(&[]));
     let open = |pid, id: &str| {
@@ -439,7 +439,7 @@ fn a_number_of_another_container_or_of_none_is_refused() {
 }
 
 #[test]
-fn an_agent_can_have_the_hosts_procfs_elsewhere() {
+fn agent_can_have_the_hosts_procfs_elsewhere() {
     docker::require!();
     let elsewhere = Procfs::mount();
     let container = stay(&["--tmpfs", "/run/secrets"]);
@@ -484,7 +484,7 @@ impl Drop for Procfs {
 }
 
 #[test]
-fn a_token_that_was_given_up_does_not_come_later() {
+fn token_that_was_given_up_does_not_come_later() {
     docker::require!();
     let container = stay(&["--tmpfs", "/run/secrets"]);
     let place = target("/run/secrets/token").expect("sound");
@@ -494,7 +494,7 @@ fn a_token_that_was_given_up_does_not_come_later() {
 }
 
 #[test]
-fn a_caller_on_the_socket_is_known_by_its_container() {
+fn caller_on_the_socket_is_known_by_its_container() {
     docker::require!();
     let directory = TempDir::new();
     let socket = directory.join("socket");
@@ -529,7 +529,7 @@ fn a_caller_on_the_socket_is_known_by_its_container() {
 }
 
 #[test]
-fn a_caller_outside_any_container_or_one_that_left_is_refused() {
+fn caller_outside_any_container_or_one_that_left_is_refused() {
     let directory = TempDir::new();
     let socket = directory.join("socket");
     let listener = UnixListener::bind(&socket).expect("a socket");
@@ -569,7 +569,7 @@ fn peer(stream: &UnixStream) -> Result<String, &'static str> {
 }
 
 #[test]
-fn a_group_that_is_called_like_a_container_is_not_that_container() {
+fn cgroup_named_like_a_container_is_not_that_container() {
     docker::require!();
     let container = stay(&[]);
     let forged = Cgroup::make(&id(&container));
@@ -602,7 +602,7 @@ fn a_group_that_is_called_like_a_container_is_not_that_container() {
 }
 
 #[test]
-fn process_in_a_containers_cgroup_from_outside_is_not_of_it() {
+fn outside_process_in_a_containers_cgroup_is_not_of_it() {
     docker::require!();
     let container = stay(&[]);
     let directory = TempDir::new();

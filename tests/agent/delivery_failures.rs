@@ -8,7 +8,7 @@ use crate::support::docker::{self, Container};
 use crate::support::{OpenBao, Service, wait_for};
 
 #[test]
-fn what_a_container_prepares_is_told_of_its_token_is_revoked_and_others_are_served() {
+fn obstacle_costs_its_container_the_token_and_harms_no_other() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -106,7 +106,7 @@ fn what_a_container_prepares_is_told_of_its_token_is_revoked_and_others_are_serv
 }
 
 #[test]
-fn a_token_that_nobody_took_is_replaced_at_the_next_start_and_revoked() {
+fn untaken_token_is_revoked_and_replaced_at_the_next_start() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -132,7 +132,7 @@ fn a_token_that_nobody_took_is_replaced_at_the_next_start_and_revoked() {
 }
 
 #[test]
-fn a_token_that_cannot_be_registered_is_not_handed_out() {
+fn token_that_cannot_be_registered_is_not_handed_out() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();

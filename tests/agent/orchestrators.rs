@@ -239,7 +239,7 @@ impl Drop for Daemon {
 }
 
 #[test]
-fn the_agent_works_with_the_capabilities_of_its_unit_and_needs_each_of_them() {
+fn agent_needs_each_capability_of_its_unit_and_no_other() {
     docker::require!();
     let unit = fs::read_to_string(repository().join("contrib/anteroom-agent.service"));
     let unit = unit.expect("it is there");
@@ -290,7 +290,7 @@ fn the_agent_works_with_the_capabilities_of_its_unit_and_needs_each_of_them() {
 }
 
 #[test]
-fn docker_run_with_two_labels_is_all_that_a_service_needs_at_each_start_and_restart() {
+fn docker_run_with_two_labels_starts_and_restarts_a_service() {
     docker::require!();
     let scene = Scene::new("docker-run");
     scene.build_service();
@@ -320,7 +320,7 @@ fn docker_run_with_two_labels_is_all_that_a_service_needs_at_each_start_and_rest
 }
 
 #[test]
-fn compose_starts_the_agent_and_a_service_and_its_end_leaves_no_token() {
+fn compose_starts_agent_and_service_and_leaves_no_token() {
     docker::require!();
     let scene = Scene::new("compose");
     scene.build_service();
@@ -365,7 +365,7 @@ fn compose_starts_the_agent_and_a_service_and_its_end_leaves_no_token() {
 }
 
 #[test]
-fn in_a_swarm_every_new_task_gets_a_token_and_every_ended_ones_is_revoked() {
+fn swarm_task_gets_a_token_that_its_end_revokes() {
     docker::require!();
     let scene = swarm();
     let engine = &scene.engine;
@@ -421,8 +421,7 @@ fn in_a_swarm_every_new_task_gets_a_token_and_every_ended_ones_is_revoked() {
 }
 
 #[test]
-fn a_services_swarm_secrets_are_read_only_files_in_a_directory_of_the_image_and_73_names_the_way_out()
- {
+fn swarm_secrets_in_an_image_directory_are_73_with_the_way_out() {
     docker::require!();
     let scene = swarm();
     let engine = &scene.engine;

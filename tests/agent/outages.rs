@@ -30,7 +30,7 @@ fn assert_vault_is_away(agent: &Agent) {
 }
 
 #[test]
-fn while_vault_is_sealed_or_away_a_container_waits_and_both_are_said_once() {
+fn outage_of_vault_makes_a_container_wait_and_is_said_once() {
     docker::require!();
     let server = durable();
     let service = Service::on(&server);
@@ -66,7 +66,7 @@ fn while_vault_is_sealed_or_away_a_container_waits_and_both_are_said_once() {
 }
 
 #[test]
-fn what_could_not_be_revoked_while_vault_was_away_is_revoked_later_also_by_the_next_agent() {
+fn revocation_missed_in_an_outage_is_made_up_by_any_agent() {
     docker::require!();
     let server = durable();
     let service = Service::on(&server);
@@ -109,7 +109,7 @@ fn what_could_not_be_revoked_while_vault_was_away_is_revoked_later_also_by_the_n
 }
 
 #[test]
-fn readers_that_say_nothing_do_not_shut_health_off() {
+fn silent_readers_do_not_shut_health_off() {
     let server = OpenBao::shared();
     let service = Service::on(server);
     let agent = Setup::of(&service, "timeline").prepare();
@@ -126,7 +126,7 @@ fn readers_that_say_nothing_do_not_shut_health_off() {
 }
 
 #[test]
-fn a_vault_that_is_slow_or_hangs_delays_one_container_and_no_other() {
+fn slow_or_hanging_vault_delays_one_container_and_no_other() {
     docker::require!();
     let [slow, other] = [Service::new(), Service::new()];
     let path = format!("auth/token/create/{}", slow.token_role);
@@ -157,7 +157,7 @@ fn a_vault_that_is_slow_or_hangs_delays_one_container_and_no_other() {
 }
 
 #[test]
-fn a_token_that_vault_fails_to_revoke_holds_up_no_other_and_is_said_once() {
+fn failed_revocation_holds_up_no_other_and_is_said_once() {
     docker::require!();
     const REVOKE: &str = "auth/token/revoke-accessor";
     let service = Service::new();
@@ -290,7 +290,7 @@ fn assert_docker_is_away(agent: &Agent) {
 }
 
 #[test]
-fn an_engine_that_is_restarted_is_followed_again_and_its_containers_have_what_they_need() {
+fn restarted_engine_is_followed_and_its_containers_are_served() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -316,7 +316,7 @@ fn an_engine_that_is_restarted_is_followed_again_and_its_containers_have_what_th
 }
 
 #[test]
-fn containers_that_outlive_their_engine_keep_their_tokens_and_those_that_die_meanwhile_do_not() {
+fn container_keeps_its_token_only_if_it_outlives_the_engine() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();

@@ -141,7 +141,7 @@ fn with_wrapping_token(service: &Service, setup: Setup) -> (Agent, Wrapped) {
 }
 
 #[test]
-fn a_lost_own_token_is_loud_and_another_one_in_its_file_is_taken() {
+fn lost_own_token_is_loud_and_a_new_one_in_its_file_is_taken() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -177,7 +177,7 @@ fn a_lost_own_token_is_loud_and_another_one_in_its_file_is_taken() {
 }
 
 #[test]
-fn an_own_token_of_twenty_seconds_is_renewed_and_one_that_cannot_be_is_told_of_at_its_end() {
+fn short_own_token_is_renewed_or_named_at_its_end() {
     docker::require!();
     let service = Service::new();
     let proxy = FaultProxy::recording(service.admin.address());
@@ -197,7 +197,7 @@ fn an_own_token_of_twenty_seconds_is_renewed_and_one_that_cannot_be_is_told_of_a
 }
 
 #[test]
-fn an_own_token_comes_out_of_a_wrapping_token_which_is_good_once() {
+fn own_token_comes_out_of_a_wrapping_token_only_once() {
     docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
@@ -224,7 +224,7 @@ fn an_own_token_comes_out_of_a_wrapping_token_which_is_good_once() {
 }
 
 #[test]
-fn an_own_wrapping_token_comes_out_of_a_private_regular_file_alone() {
+fn own_wrapping_token_needs_a_private_regular_file() {
     docker::require!();
     let service = Service::new();
     let (agent, token) = with_wrapping_token(&service, Setup::of(&service, "nothing"));
@@ -264,7 +264,7 @@ fn an_own_wrapping_token_comes_out_of_a_private_regular_file_alone() {
 }
 
 #[test]
-fn with_approle_the_agent_logs_in_again_when_its_token_was_revoked() {
+fn agent_with_approle_logs_in_again_after_a_revocation() {
     docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
@@ -288,7 +288,7 @@ fn with_approle_the_agent_logs_in_again_when_its_token_was_revoked() {
 // A token that was got is not lost
 
 #[test]
-fn a_token_out_of_a_wrapping_token_is_kept_until_vault_says_how_long_it_lives() {
+fn unwrapped_token_is_kept_until_vault_tells_its_life() {
     docker::require!();
     let service = Service::new();
     let proxy = at_first(OpenBao::shared(), LOOKUP, 2, || {
@@ -303,7 +303,7 @@ fn a_token_out_of_a_wrapping_token_is_kept_until_vault_says_how_long_it_lives() 
 }
 
 #[test]
-fn with_approle_the_agent_logs_in_once_however_often_it_asks_how_long_its_token_lives() {
+fn agent_with_approle_logs_in_once_despite_repeated_lookups() {
     docker::require!();
     let service = Service::new();
     let proxy = at_first(OpenBao::shared(), LOOKUP, 3, || {
@@ -320,7 +320,7 @@ fn with_approle_the_agent_logs_in_once_however_often_it_asks_how_long_its_token_
 }
 
 #[test]
-fn a_token_that_is_denied_to_know_how_long_it_lives_is_revoked_before_another_login() {
+fn token_denied_its_own_lookup_is_revoked_before_another_login() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -343,7 +343,7 @@ fn a_token_that_is_denied_to_know_how_long_it_lives_is_revoked_before_another_lo
 // And none is left behind
 
 #[test]
-fn with_approle_a_token_that_is_denied_everything_but_its_end_ends() {
+fn approle_token_denied_all_but_its_own_revocation_is_revoked() {
     docker::require!();
     let service = Service::new();
     let admin = &service.admin;
@@ -374,7 +374,7 @@ fn with_approle_a_token_that_is_denied_everything_but_its_end_ends() {
 }
 
 #[test]
-fn a_token_that_the_agent_got_for_itself_ends_with_it_and_one_in_a_file_does_not() {
+fn fetched_own_token_ends_with_the_agent_and_a_filed_one_stays() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -402,7 +402,7 @@ fn a_token_that_the_agent_got_for_itself_ends_with_it_and_one_in_a_file_does_not
 }
 
 #[test]
-fn an_agent_that_ends_in_the_middle_of_a_login_leaves_no_token() {
+fn agent_that_ends_in_the_middle_of_a_login_leaves_no_token() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -421,7 +421,7 @@ fn an_agent_that_ends_in_the_middle_of_a_login_leaves_no_token() {
 }
 
 #[test]
-fn a_token_ends_when_another_one_replaces_it_and_one_that_lives_no_longer_ends_itself() {
+fn replaced_token_ends_and_a_successor_without_gain_ends_itself() {
     docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
@@ -476,7 +476,7 @@ fn revoke_without_an_agent_ends_the_token_that_it_logged_in_for() {
 }
 
 #[test]
-fn a_policy_that_does_not_let_a_token_end_itself_is_told_of_with_the_accessor() {
+fn policy_without_revoke_self_is_told_with_the_accessor() {
     docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
@@ -493,7 +493,7 @@ fn a_policy_that_does_not_let_a_token_end_itself_is_told_of_with_the_accessor() 
 }
 
 #[test]
-fn what_waited_for_a_token_is_revoked_as_soon_as_the_agent_has_one_again() {
+fn pending_revocation_is_done_once_the_agent_has_a_token() {
     docker::require!();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).start();
@@ -517,7 +517,7 @@ fn what_waited_for_a_token_is_revoked_as_soon_as_the_agent_has_one_again() {
 // Is Vault there?
 
 #[test]
-fn a_vault_that_fails_at_one_request_is_up_and_the_reason_is_what_it_did() {
+fn vault_that_fails_at_one_request_is_up_and_the_failure_named() {
     docker::require!();
     let service = Service::new();
     let create = format!("auth/token/create/{}", service.token_role);
@@ -565,7 +565,7 @@ fn strangers() -> [Stranger; 5] {
 }
 
 #[test]
-fn a_stranger_that_answers_a_mint_is_an_outage_and_then_served() {
+fn stranger_that_answers_a_mint_is_an_outage_and_then_served() {
     docker::require!();
     let service = Service::new();
     let create = format!("auth/token/create/{}", service.token_role);
@@ -589,7 +589,7 @@ fn a_stranger_that_answers_a_mint_is_an_outage_and_then_served() {
 }
 
 #[test]
-fn an_own_token_is_not_lost_by_what_a_stranger_says_of_it() {
+fn own_token_is_not_lost_by_what_a_stranger_says_of_it() {
     docker::require!();
     let service = Service::new();
     let strangers = strangers();
@@ -615,7 +615,7 @@ fn an_own_token_is_not_lost_by_what_a_stranger_says_of_it() {
 }
 
 #[test]
-fn an_own_token_is_not_lost_where_vault_is_not_reached() {
+fn own_token_is_not_lost_where_vault_is_not_reached() {
     docker::require!();
     let service = Service::new();
     // It speaks no TLS; the other has no name.
@@ -637,7 +637,7 @@ fn an_own_token_is_not_lost_where_vault_is_not_reached() {
 }
 
 #[test]
-fn an_own_unwrap_that_a_stranger_answers_is_a_lost_token() {
+fn own_unwrap_that_a_stranger_answers_is_a_lost_token() {
     docker::require!();
     let service = Service::new();
     let proxy = at_first(OpenBao::shared(), "sys/wrapping/unwrap", 1, || {
@@ -659,7 +659,7 @@ fn an_own_unwrap_that_a_stranger_answers_is_a_lost_token() {
 }
 
 #[test]
-fn a_revocation_that_a_stranger_answers_is_made_again() {
+fn revocation_that_a_stranger_answers_is_made_again() {
     docker::require!();
     let service = Service::new();
     let path = "auth/token/revoke-accessor";
@@ -682,7 +682,7 @@ fn a_revocation_that_a_stranger_answers_is_made_again() {
 }
 
 #[test]
-fn a_renewal_that_vault_fails_at_is_said_and_tried_again() {
+fn renewal_that_vault_fails_at_is_said_and_tried_again() {
     docker::require!();
     let service = Service::new();
     let path = "auth/token/renew-self";
@@ -706,7 +706,7 @@ fn a_renewal_that_vault_fails_at_is_said_and_tried_again() {
 }
 
 #[test]
-fn a_login_that_nobody_answers_is_an_outage_which_nonsense_does_not_end() {
+fn unanswered_login_is_an_outage_that_nonsense_does_not_end() {
     docker::require!();
     let service = Service::new();
     let setup = Setup::of(&service, &plain());
@@ -739,7 +739,7 @@ fn a_login_that_nobody_answers_is_an_outage_which_nonsense_does_not_end() {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_named_once_with_what_should_be_in_it() {
+fn unusable_token_file_is_named_once_with_what_belongs_in_it() {
     let service = Service::new();
     let everybodys = fs::Permissions::from_mode(0o644);
     let said = |agent: &Agent, name: &str, what: &str| {
@@ -768,7 +768,7 @@ fn a_file_that_cannot_be_used_is_named_once_with_what_should_be_in_it() {
 // What is seen of it
 
 #[test]
-fn check_says_everything_that_is_wrong_with_its_line_and_needs_nobody() {
+fn check_names_every_mistake_with_its_line_and_needs_no_server() {
     let service = Service::new();
     let agent = Setup::of(&service, "team/timeline").prepare();
     let outcome = agent.command(&["check"]);
@@ -819,7 +819,7 @@ fn check_says_everything_that_is_wrong_with_its_line_and_needs_nobody() {
 }
 
 #[test]
-fn a_configuration_that_is_not_there_ends_with_78() {
+fn configuration_that_is_not_there_ends_with_78() {
     let service = Service::new();
     let agent = Setup::of(&service, "team/timeline").prepare();
     std::fs::remove_file(agent.path("agent.toml")).expect("it is there");
@@ -831,7 +831,7 @@ fn a_configuration_that_is_not_there_ends_with_78() {
 }
 
 #[test]
-fn a_configuration_that_is_no_regular_file_ends_with_78() {
+fn configuration_that_is_no_regular_file_ends_with_78() {
     let service = Service::new();
     let agent = Setup::of(&service, "team/timeline").prepare();
     let path = agent.path("agent.toml");

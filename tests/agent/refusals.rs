@@ -23,7 +23,7 @@ fn assert_refused(agent: &Agent, container: &Container, reason: &str) {
 }
 
 #[test]
-fn an_image_that_is_not_on_the_list_gets_nothing_whatever_its_labels_and_everybody_knows() {
+fn image_outside_the_allow_list_gets_no_token_and_is_reported() {
     docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));
@@ -54,7 +54,7 @@ fn an_image_that_is_not_on_the_list_gets_nothing_whatever_its_labels_and_everybo
 }
 
 #[test]
-fn labels_that_look_like_something_else_are_refused_in_one_line_each() {
+fn misleading_labels_are_refused_in_one_line_each() {
     docker::require!();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).start();
@@ -108,7 +108,7 @@ fn labels_that_look_like_something_else_are_refused_in_one_line_each() {
 }
 
 #[test]
-fn a_rule_says_which_users_networks_and_digests() {
+fn rule_says_which_users_networks_and_digests() {
     docker::require!();
     let image = plain();
     let digest = docker::docker(["inspect", "--format", "{{.Id}}", &image]).stdout;
@@ -175,7 +175,7 @@ fn a_rule_says_which_users_networks_and_digests() {
 }
 
 #[test]
-fn container_that_runs_what_its_image_does_not_say_gets_nothing() {
+fn container_started_unlike_its_image_gets_nothing() {
     docker::require!();
     let service = Service::new();
     // What runs stays, whatever is changed: the agent looks at a container that lives.
@@ -243,7 +243,7 @@ fn container_that_runs_what_its_image_does_not_say_gets_nothing() {
 }
 
 #[test]
-fn container_that_is_a_user_by_a_part_alone_gets_nothing() {
+fn container_with_one_differing_user_id_gets_nothing() {
     docker::require!();
     let service = Service::new();
     let (_directory, program) = probe::build("support/as.c");
@@ -279,7 +279,7 @@ fn container_that_is_a_user_by_a_part_alone_gets_nothing() {
 }
 
 #[test]
-fn what_vault_does_not_let_the_agent_make_is_refused_and_so_is_what_nobody_could_revoke() {
+fn token_that_is_denied_or_could_not_be_revoked_is_refused() {
     docker::require!();
     let service = Service::new();
     let images = format!("images = [{:?}]\n", plain());

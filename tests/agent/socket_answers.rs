@@ -103,7 +103,7 @@ fn answer(outcome: &Outcome) -> Value {
 }
 
 #[test]
-fn hardened_containers_of_any_user_have_a_token_each_from_the_socket_and_it_ends_with_them() {
+fn hardened_containers_of_any_user_get_tokens_until_they_end() {
     docker::require!();
     let service = Service::new();
     let image = entered(&service);
@@ -140,7 +140,7 @@ fn hardened_containers_of_any_user_have_a_token_each_from_the_socket_and_it_ends
 }
 
 #[test]
-fn nobody_outside_a_container_and_no_second_caller_gets_a_token_at_the_socket() {
+fn outsider_and_second_caller_get_no_token_at_the_socket() {
     docker::require!();
     let [service, stranger] = [Service::new(), Service::new()];
     let server = OpenBao::shared();
@@ -208,7 +208,7 @@ fn nobody_outside_a_container_and_no_second_caller_gets_a_token_at_the_socket() 
 }
 
 #[test]
-fn a_container_whose_token_is_a_file_gets_none_at_the_socket_and_the_reverse() {
+fn token_comes_by_file_or_by_socket_and_never_by_both() {
     docker::require!();
     let service = Service::new();
     let image = asking();
@@ -233,7 +233,7 @@ fn a_container_whose_token_is_a_file_gets_none_at_the_socket_and_the_reverse() {
 }
 
 #[test]
-fn an_image_that_is_not_on_the_list_is_refused_at_the_socket_too_and_its_start_ends_with_66() {
+fn image_outside_the_list_is_refused_at_the_socket_with_66() {
     docker::require!();
     let service = Service::new();
     let (allowed, other) = (asking(), entered(&service));
@@ -249,7 +249,7 @@ fn an_image_that_is_not_on_the_list_is_refused_at_the_socket_too_and_its_start_e
 }
 
 #[test]
-fn containers_that_wait_at_the_socket_of_an_agent_that_was_killed_are_served_by_the_next() {
+fn container_waiting_for_a_killed_agent_is_served_by_the_next() {
     docker::require!();
     let service = Service::new();
     let image = entered(&service);

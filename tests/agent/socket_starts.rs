@@ -29,7 +29,7 @@ fn wait_for_starts(agent: &Agent, container: &Container, count: usize) {
 }
 
 #[test]
-fn at_the_socket_a_container_gets_the_token_of_each_start_and_its_end_leaves_nothing() {
+fn socket_gives_each_start_its_token_and_its_end_leaves_nothing() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -63,7 +63,7 @@ fn at_the_socket_a_container_gets_the_token_of_each_start_and_its_end_leaves_not
 }
 
 #[test]
-fn whoever_asks_before_dockers_event_is_looked_at_is_not_refused() {
+fn caller_ahead_of_its_docker_event_is_not_refused() {
     docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));

@@ -37,7 +37,7 @@ fn wait_for_word(agent: &Agent, container: &Container, word: &str, count: usize)
 }
 
 #[test]
-fn two_labels_and_a_tmpfs_start_java_and_psql_again_and_again_and_a_kill_leaves_nothing() {
+fn java_and_psql_start_repeatedly_and_a_kill_leaves_nothing() {
     docker::require!();
     let service = Service::with_database();
     let server = OpenBao::shared();
@@ -102,7 +102,7 @@ fn two_labels_and_a_tmpfs_start_java_and_psql_again_and_again_and_a_kill_leaves_
 }
 
 #[test]
-fn containers_with_the_same_labels_have_a_token_each_and_one_end_leaves_the_others_alone() {
+fn containers_with_equal_labels_have_tokens_that_end_apart() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -162,7 +162,7 @@ fn twenty_containers_at_once_have_a_token_each() {
 }
 
 #[test]
-fn a_container_that_exits_at_once_leaves_nothing_behind() {
+fn container_that_exits_at_once_leaves_nothing_behind() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -184,7 +184,7 @@ fn a_container_that_exits_at_once_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_container_that_restarts_in_a_loop_is_told_of_and_gets_no_more_than_its_share() {
+fn container_in_a_restart_loop_is_reported_and_limited() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -216,7 +216,7 @@ fn a_container_that_restarts_in_a_loop_is_told_of_and_gets_no_more_than_its_shar
 }
 
 #[test]
-fn a_container_waits_for_an_agent_that_starts_later() {
+fn container_waits_for_an_agent_that_starts_later() {
     docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));
@@ -232,7 +232,7 @@ fn a_container_waits_for_an_agent_that_starts_later() {
 }
 
 #[test]
-fn without_an_agent_a_container_ends_with_66_and_names_it() {
+fn container_without_an_agent_ends_with_66_and_names_it() {
     docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));
@@ -249,7 +249,7 @@ fn without_an_agent_a_container_ends_with_66_and_names_it() {
 }
 
 #[test]
-fn an_agent_that_is_killed_before_it_delivers_delivers_later_and_forgets_no_token() {
+fn agent_killed_before_a_delivery_delivers_later_and_loses_none() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -300,7 +300,7 @@ fn an_agent_that_is_killed_before_it_delivers_delivers_later_and_forgets_no_toke
 }
 
 #[test]
-fn an_agent_that_is_killed_while_it_mints_mints_again() {
+fn agent_that_is_killed_while_it_mints_mints_again() {
     docker::require!();
     let service = Service::new();
     let image = entered(&small(&service));
@@ -328,7 +328,7 @@ fn an_agent_that_is_killed_while_it_mints_mints_again() {
 }
 
 #[test]
-fn an_agent_that_was_away_revokes_for_who_died_and_mints_for_who_started() {
+fn returning_agent_revokes_for_the_dead_and_mints_for_the_new() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -372,7 +372,7 @@ fn an_agent_that_was_away_revokes_for_who_died_and_mints_for_who_started() {
 }
 
 #[test]
-fn an_agent_that_ends_with_a_container_revokes_that_ones_token_and_leaves_the_others_alone() {
+fn agent_that_ends_with_a_container_revokes_its_token_alone() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -394,7 +394,7 @@ fn an_agent_that_ends_with_a_container_revokes_that_ones_token_and_leaves_the_ot
 }
 
 #[test]
-fn a_container_that_is_paused_keeps_its_token() {
+fn container_that_is_paused_keeps_its_token() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -417,7 +417,7 @@ fn a_container_that_is_paused_keeps_its_token() {
 }
 
 #[test]
-fn the_token_says_who_it_is_for_and_a_manifest_of_another_environment_ends_with_81() {
+fn token_names_its_service_and_another_environment_is_81() {
     docker::require!();
     let service = Service::new();
     let server = OpenBao::shared();
@@ -472,7 +472,7 @@ fn the_token_says_who_it_is_for_and_a_manifest_of_another_environment_ends_with_
 }
 
 #[test]
-fn a_label_says_where_the_token_goes_unless_the_operator_does() {
+fn label_says_where_the_token_goes_unless_the_operator_does() {
     docker::require!();
     let service = Service::new();
     let operators = Service::new();
@@ -514,7 +514,7 @@ fn a_label_says_where_the_token_goes_unless_the_operator_does() {
 }
 
 #[test]
-fn neither_a_wrapping_token_nor_the_agents_own_is_anywhere_outside() {
+fn wrapping_token_and_own_token_appear_nowhere_outside() {
     docker::require!();
     let service = Service::new();
     let agent = Setup::of(&service, &plain()).log_level("debug").start();
