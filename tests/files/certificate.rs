@@ -77,7 +77,7 @@ fn certificates(pem: &str) -> usize {
 }
 
 #[test]
-fn every_kind_of_key_is_signed_and_openssl_reads_key_certificate_and_chain() {
+fn key_of_every_kind_is_signed_and_readable_by_openssl() {
     for (kind, described) in [
         ("ec-p256", "NIST CURVE: P-256"),
         ("ec-p384", "NIST CURVE: P-384"),
@@ -105,7 +105,7 @@ fn every_kind_of_key_is_signed_and_openssl_reads_key_certificate_and_chain() {
 }
 
 #[test]
-fn the_request_and_the_certificate_carry_every_name() {
+fn request_and_the_certificate_carry_every_name() {
     let service = Service::new();
     let proxy = FaultProxy::recording(service.admin.address());
     let manifest = manifest(&service, &proxy.address())
@@ -145,8 +145,9 @@ fn the_request_and_the_certificate_carry_every_name() {
     }
 }
 
+// p1
 #[test]
-fn names_reach_the_certificate_when_the_role_takes_them_from_the_request_s_fields_p1() {
+fn names_in_fields_of_the_request_reach_the_certificate() {
     let service = Service::new();
     service.set_pki_role(json!({"use_csr_common_name": false, "use_csr_sans": false}));
     let manifest = manifest(&service, service.admin.address())
@@ -158,8 +159,9 @@ fn names_reach_the_certificate_when_the_role_takes_them_from_the_request_s_field
     assert_openssl_accepts(&run, &["-verify_ip", "10.1.2.3"]);
 }
 
+// p1, t17, f25
 #[test]
-fn a_role_that_changes_the_names_is_76_p1_t17_f25() {
+fn role_that_changes_the_names_is_76() {
     for change in ["common name", "more", "less"] {
         let service = Service::new();
         let (app, own) = (service.app.clone(), service.common_name());
@@ -191,8 +193,9 @@ fn a_role_that_changes_the_names_is_76_p1_t17_f25() {
     }
 }
 
+// p2
 #[test]
-fn a_capped_ttl_is_taken_from_the_certificate_p2() {
+fn capped_ttl_is_taken_from_the_certificate() {
     let service = Service::new();
     service.set_pki_role(json!({"max_ttl": "1h"}));
     let manifest = manifest(&service, service.admin.address()).set("certificate.ttl", "48h");
@@ -214,8 +217,9 @@ fn a_capped_ttl_is_taken_from_the_certificate_p2() {
     assert!(!lives.status.success(), "it outlives the role's max_ttl");
 }
 
+// f23, p8
 #[test]
-fn what_the_role_refuses_is_78_with_role_and_reason_f23_p8() {
+fn request_that_the_role_refuses_is_78_with_role_and_reason() {
     type Change = fn(&Service) -> Manifest;
     let plain: Change = |service| manifest(service, service.admin.address());
     let rows: [(&str, Value, Change, &str); 4] = [
@@ -401,8 +405,9 @@ fn long_chain(name: &str, key: &CsrKey, root: &Ca) -> (String, Ca, Ca) {
     (lower.sign(&leaf(name), key), middle, lower)
 }
 
+// b45, b46, b48, b50, p4
 #[test]
-fn a_chain_in_any_order_and_shape_is_put_right_b45_b46_b48_b50_p4() {
+fn chain_in_any_order_and_shape_is_put_right() {
     for (name, make) in [
         (
             "in order, root included",
@@ -515,8 +520,9 @@ fn chain_of_cas_that_signed_one_another_is_put_right() {
     }
 }
 
+// b49
 #[test]
-fn without_a_root_in_the_answer_the_issuing_ca_is_the_anchor_b49() {
+fn issuing_ca_is_the_anchor_of_an_answer_without_a_root() {
     for empty in [json!([]), Value::Null] {
         let (_, _, run, _) = start_with_answer(move |name, key, root| {
             let middle = Ca::new("middle", 2090, Some(root));
@@ -531,8 +537,9 @@ fn without_a_root_in_the_answer_the_issuing_ca_is_the_anchor_b49() {
     }
 }
 
+// f25, t17, b47, b51
 #[test]
-fn a_certificate_that_is_not_ours_is_76_and_the_token_is_revoked_f25_t17_b47_b51() {
+fn unfit_certificate_is_76_and_the_token_is_revoked() {
     for (name, word, make) in [
         (
             "for another key",
@@ -652,8 +659,9 @@ fn a_certificate_that_is_not_ours_is_76_and_the_token_is_revoked_f25_t17_b47_b51
     }
 }
 
+// t17
 #[test]
-fn uris_are_compared_to_the_letter_t17() {
+fn uris_are_compared_to_the_letter() {
     let wanted = "spiffe://example.io/Timeline";
     for (found, code) in [(wanted, 0), ("spiffe://example.io/timeline", 76)] {
         let service = Service::new();
@@ -677,8 +685,9 @@ fn uris_are_compared_to_the_letter_t17() {
 
 // Trust anchors
 
+// b50, p4, p5
 #[test]
-fn the_leaf_comes_first_without_a_root_and_the_anchors_are_the_root_b50_p4_p5() {
+fn chain_begins_with_the_leaf_and_the_root_is_its_anchor_alone() {
     let service = Service::new();
     let run = start(
         manifest(&service, service.admin.address()),
@@ -697,7 +706,7 @@ fn the_leaf_comes_first_without_a_root_and_the_anchors_are_the_root_b50_p4_p5() 
 }
 
 #[test]
-fn a_pki_with_a_root_alone_works() {
+fn pki_with_a_root_alone_works() {
     let service = Service::new();
     let root = format!("{}-root", service.pki.mount);
     let role = json!({
@@ -724,8 +733,9 @@ fn a_pki_with_a_root_alone_works() {
     assert_openssl_accepts(&run, &[]);
 }
 
+// p6
 #[test]
-fn trust_anchors_can_come_from_a_file_p6() {
+fn trust_anchors_can_come_from_a_file() {
     let service = Service::new();
     let directory = TempDir::new();
     let old = Ca::new("a root that has had its time", 2021, None);
@@ -742,8 +752,9 @@ fn trust_anchors_can_come_from_a_file_p6() {
     assert_openssl_accepts(&run, &[]);
 }
 
+// p6, f25
 #[test]
-fn a_certificate_that_does_not_lead_to_the_anchors_of_the_file_is_76_p6_f25() {
+fn certificate_that_leads_to_no_anchor_of_the_file_is_76() {
     let service = Service::new();
     let directory = TempDir::new();
     let file = directory.write("anchors.pem", Ca::new("another root", 2090, None).pem);
@@ -756,7 +767,7 @@ fn a_certificate_that_does_not_lead_to_the_anchors_of_the_file_is_76_p6_f25() {
 }
 
 #[test]
-fn a_file_of_anchors_that_cannot_be_used_is_78_before_the_token_is_touched() {
+fn unusable_anchor_file_is_78_before_the_token_is_touched() {
     let service = Service::new();
     let directory = TempDir::new();
     let missing = directory.join("missing.pem");
@@ -777,8 +788,9 @@ fn a_file_of_anchors_that_cannot_be_used_is_78_before_the_token_is_touched() {
     assert_eq!(service.admin.lookup_wrapping(&token.token), 200);
 }
 
+// p6
 #[test]
-fn trust_anchors_can_come_from_a_vault_path_p6() {
+fn trust_anchors_can_come_from_a_vault_path() {
     for (endpoint, count) in [("cert/ca_chain", 2), ("cert/ca", 1)] {
         let service = Service::new();
         let root = format!("{}-root", service.pki.mount);
@@ -802,8 +814,9 @@ fn trust_anchors_can_come_from_a_vault_path_p6() {
     }
 }
 
+// p10
 #[test]
-fn several_starts_give_several_keys_and_each_pair_belongs_together_p10() {
+fn each_start_has_a_new_key_that_fits_its_certificate() {
     let service = Service::new();
     let keys: Vec<_> = (0..2)
         .map(|_| {

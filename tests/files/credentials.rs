@@ -79,8 +79,9 @@ fn secret(service: &Service, name: &str, fields: Value) -> String {
 
 // KV
 
+// b28
 #[test]
-fn both_versions_of_kv_give_their_fields_b28() {
+fn both_versions_of_kv_give_their_fields() {
     let service = Service::new();
     assert_eq!(
         fetched(&service, json!({"path": service.legacy_path()})),
@@ -98,8 +99,9 @@ fn both_versions_of_kv_give_their_fields_b28() {
     );
 }
 
+// b28, k2
 #[test]
-fn a_secret_of_version_1_with_a_field_named_data_is_taken_as_it_is_b28_k2() {
+fn kv_version_1_secret_with_a_data_field_is_taken_as_it_is() {
     let service = Service::new();
     let path = secret(
         &service,
@@ -112,8 +114,9 @@ fn a_secret_of_version_1_with_a_field_named_data_is_taken_as_it_is_b28_k2() {
     );
 }
 
+// f22, b28, b29, k1
 #[test]
-fn what_is_not_there_is_78_with_path_and_the_token_revoked_f22_b28_b29_k1() {
+fn missing_secret_is_78_with_its_path_and_revokes_the_token() {
     let service = Service::new();
     let kv2 = &service.kv2;
     let put = |name: &str| {
@@ -149,8 +152,9 @@ fn what_is_not_there_is_78_with_path_and_the_token_revoked_f22_b28_b29_k1() {
     }
 }
 
+// b32, b33, b34, b35, k5
 #[test]
-fn every_value_has_one_text_b32_b33_b34_b35_k5() {
+fn every_value_has_one_text() {
     let service = Service::new();
     let long = "x".repeat(1 << 20);
     let odd = "line 1\nline 2\r\n\t\u{0}\u{1b}\"\\ü€\u{10ffff}";
@@ -198,8 +202,9 @@ fn every_value_has_one_text_b32_b33_b34_b35_k5() {
     }
 }
 
+// b31, k4
 #[test]
-fn a_null_is_78_and_never_an_empty_file_b31_k4() {
+fn null_is_78_and_never_an_empty_file() {
     let service = Service::new();
     let path = secret(
         &service,
@@ -224,8 +229,9 @@ fn a_null_is_78_and_never_an_empty_file_b31_k4() {
     );
 }
 
+// b30
 #[test]
-fn a_wanted_field_that_is_missing_is_78_with_path_and_field_b30() {
+fn wanted_field_that_is_missing_is_78_with_path_and_field() {
     let service = Service::new();
     let path = service.legacy_path();
     let (run, token) = fetch(
@@ -251,8 +257,9 @@ fn only_wanted_fields_are_written() {
     );
 }
 
+// b36
 #[test]
-fn a_field_whose_name_cannot_be_a_file_is_78_b36() {
+fn field_whose_name_cannot_be_a_file_is_78() {
     let service = Service::new();
     for name in [
         "",
@@ -282,8 +289,9 @@ fn a_field_whose_name_cannot_be_a_file_is_78_b36() {
     }
 }
 
+// b22, k3
 #[test]
-fn a_path_that_vault_would_redirect_or_misread_is_78_before_the_network_b22_k3() {
+fn path_that_vault_would_misread_is_78_before_the_network() {
     let service = Service::new();
     let proxy = FaultProxy::recording(service.admin.address());
     let token = service.mint();
@@ -315,7 +323,7 @@ fn a_path_that_vault_would_redirect_or_misread_is_78_before_the_network_b22_k3()
 // Engines
 
 #[test]
-fn a_database_credential_logs_in_with_what_is_written() {
+fn database_credential_logs_in_with_what_is_written() {
     let service = Service::with_database();
     let dependency = json!({"path": service.database_path()});
     let mut running = Anteroom::new()
@@ -331,8 +339,9 @@ fn a_database_credential_logs_in_with_what_is_written() {
     assert_eq!(answer.expect("it logs in").trim(), user);
 }
 
+// f24
 #[test]
-fn a_database_that_fails_is_asked_three_times_at_most_then_69_and_the_token_revoked_f24() {
+fn failing_database_is_69_after_three_tries_and_a_revocation() {
     let service = Service::with_database();
     let path = service.database_path();
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
@@ -349,8 +358,9 @@ fn a_database_that_fails_is_asked_three_times_at_most_then_69_and_the_token_revo
     assert_eq!(proxy.count(&service.database_path()), 3);
 }
 
+// f24, t18
 #[test]
-fn a_real_database_error_is_69_and_the_leases_of_the_others_are_revoked_f24_t18() {
+fn real_database_error_is_69_and_revokes_the_other_leases() {
     let service = Service::with_database();
     let mount = service.database.clone().expect("it has one");
     let broken = json!({"creation_statements": ["SELECT nonsense FROM nowhere"]});
@@ -368,7 +378,7 @@ fn a_real_database_error_is_69_and_the_leases_of_the_others_are_revoked_f24_t18(
 }
 
 #[test]
-fn a_write_sends_its_data_and_gives_the_answer_s_fields() {
+fn write_sends_its_data_and_gives_the_answers_fields() {
     let service = Service::new();
     let mount = crate::support::unique("transit");
     service.admin.mount("transit", &mount, json!({}));
@@ -417,8 +427,9 @@ fn any_engine_that_answers_data_will_do() {
 
 // Denied
 
+// f21
 #[test]
-fn a_denied_path_is_77_with_path_and_capability_and_everything_is_revoked_f21() {
+fn denied_path_is_77_with_capability_and_revokes_everything() {
     let service = Service::with_database();
     for (dependency, capability) in [
         (json!({"path": "secret/data/denied"}), "`read`"),
@@ -445,8 +456,9 @@ fn a_denied_path_is_77_with_path_and_capability_and_everything_is_revoked_f21() 
 
 // Templates
 
+// b26
 #[test]
-fn templates_make_files_and_variables_from_fields_b26() {
+fn templates_make_files_and_variables_from_fields() {
     let service = Service::new();
     let manifest = manifest(
         &service,
@@ -476,7 +488,7 @@ fn templates_make_files_and_variables_from_fields_b26() {
 }
 
 #[test]
-fn a_pgpass_file_lets_psql_in_with_every_name_and_password() {
+fn pgpass_file_lets_psql_in_with_every_name_and_password() {
     let service = Service::new();
     let postgres = Postgres::shared();
     let user = unique(r"o:r\ders");
@@ -522,8 +534,9 @@ fn a_pgpass_file_lets_psql_in_with_every_name_and_password() {
     postgres.query(&drop).expect("the superuser may");
 }
 
+// b26, t15
 #[test]
-fn a_template_that_asks_for_what_is_not_there_is_78_without_any_value_b26_t15() {
+fn template_of_an_absent_field_is_78_and_shows_no_value() {
     let service = Service::new();
     for (key, template) in [
         ("files", "{{ pasword }}"),
@@ -548,8 +561,9 @@ fn a_template_that_asks_for_what_is_not_there_is_78_without_any_value_b26_t15() 
     }
 }
 
+// b36, b40
 #[test]
-fn a_secret_with_more_fields_than_any_has_is_76_and_the_token_is_revoked_b36_b40() {
+fn secret_with_too_many_fields_is_76_and_revokes_the_token() {
     let service = Service::new();
     let path = service.legacy_path();
     let proxy = FaultProxy::start(service.admin.address(), {
@@ -581,8 +595,9 @@ fn a_secret_with_more_fields_than_any_has_is_76_and_the_token_is_revoked_b36_b40
     }
 }
 
+// f21, t18
 #[test]
-fn a_denied_path_does_not_wait_for_one_that_hangs_f21_t18() {
+fn denied_path_does_not_wait_for_one_that_hangs() {
     let service = Service::new();
     let (denied, hangs) = (service.payment_path(), service.legacy_path());
     let proxy = FaultProxy::start(service.admin.address(), {

@@ -62,7 +62,7 @@ fn assert_gets_empty(directory: &Path) {
 }
 
 #[test]
-fn a_dry_run_needs_no_network_and_no_token() {
+fn dry_run_needs_no_network_and_no_token() {
     let scratch = TempDir::new();
     let program = scratch.write(
         "program",
@@ -196,8 +196,9 @@ fn samples_are_the_manifests_and_the_rest_is_invented() {
     assert_eq!(run.stdout, "dev\nsample-queue-vhost\n");
 }
 
+// x14
 #[test]
-fn a_dry_run_prints_no_value_x14() {
+fn dry_run_prints_no_value() {
     for level in ["info", "debug"] {
         let run = dry_run()
             .args(["--log-level", level])
@@ -220,7 +221,7 @@ fn a_dry_run_prints_no_value_x14() {
 }
 
 #[test]
-fn the_private_directory_is_a_tmpfs_for_its_owner_alone_is_told_and_goes_with_the_application() {
+fn private_directory_is_a_tmpfs_that_goes_with_the_application() {
     let end = [None, Some(Signal::SIGTERM), Some(Signal::SIGKILL)];
     for (uid, signal) in [
         (None, end[0]),
@@ -260,7 +261,7 @@ fn the_private_directory_is_a_tmpfs_for_its_owner_alone_is_told_and_goes_with_th
 }
 
 #[test]
-fn without_a_runtime_directory_the_private_directory_is_still_a_tmpfs() {
+fn private_directory_is_a_tmpfs_without_a_runtime_directory() {
     let run = dry_run()
         .without_secrets_dir()
         .manifest(manifest())
@@ -279,7 +280,7 @@ fn without_a_runtime_directory_the_private_directory_is_still_a_tmpfs() {
 }
 
 #[test]
-fn the_shortest_application_leaves_no_private_directory() {
+fn shortest_application_leaves_no_private_directory() {
     let parent = tmpfs_dir();
     let mut fastest = Duration::MAX;
     for _ in 0..40 {
@@ -293,7 +294,7 @@ fn the_shortest_application_leaves_no_private_directory() {
 }
 
 #[test]
-fn a_dry_run_that_fails_leaves_no_private_directory() {
+fn dry_run_that_fails_leaves_no_private_directory() {
     let parent = tmpfs_dir();
     for (what, manifest, command, code) in [
         (
@@ -315,7 +316,7 @@ fn a_dry_run_that_fails_leaves_no_private_directory() {
 }
 
 #[test]
-fn the_application_of_a_dry_run_finds_no_child_and_its_streams_end_soon_after_it() {
+fn application_of_a_dry_run_has_no_child_and_its_streams_end() {
     let parent = tmpfs_dir();
     let run = private(parent.path())
         .command([
@@ -334,7 +335,7 @@ fn the_application_of_a_dry_run_finds_no_child_and_its_streams_end_soon_after_it
 }
 
 #[test]
-fn a_directory_that_was_named_is_used_and_stays() {
+fn named_directory_is_used_and_stays() {
     let directory = tmpfs_dir();
     let at_hand = [
         dry_run().secrets_dir(directory.path()),
@@ -355,7 +356,7 @@ fn a_directory_that_was_named_is_used_and_stays() {
 }
 
 #[test]
-fn the_application_of_a_dry_run_reads_its_files_as_its_own_user() {
+fn application_of_a_dry_run_reads_its_files_as_its_own_user() {
     // Where everybody may pass through, as /dev/shm is.
     let parent = tmpfs_dir();
     fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).expect("ours");
@@ -369,7 +370,7 @@ fn the_application_of_a_dry_run_reads_its_files_as_its_own_user() {
 }
 
 #[test]
-fn a_variable_asks_for_a_dry_run_too() {
+fn variable_asks_for_a_dry_run_too() {
     for value in ["1", "true", "yes"] {
         let run = Anteroom::new()
             .env("ANTEROOM_DRY_RUN", value)
@@ -390,8 +391,9 @@ fn a_variable_asks_for_a_dry_run_too() {
     }
 }
 
+// x14
 #[test]
-fn the_plan_names_what_a_start_would_do_and_no_value_x14() {
+fn plan_names_what_a_start_would_do_and_no_value() {
     let manifest = manifest()
         .set("service.environment", "${ENVIRONMENT:-staging}")
         .set("certificate.uris", json!(["spiffe://example.io/timeline"]))
@@ -451,8 +453,9 @@ fn the_plan_names_what_a_start_would_do_and_no_value_x14() {
     }
 }
 
+// f4
 #[test]
-fn a_manifest_with_mistakes_is_refused_with_all_of_them_f4() {
+fn manifest_with_mistakes_is_refused_with_all_of_them() {
     let wrong = manifest()
         .set("certificate.key_type", "dsa")
         .set("dependencies.db.path", "../sys/raw")

@@ -7,7 +7,7 @@ use crate::support::openbao::text;
 use crate::support::{Anteroom, Service, TempDir};
 
 #[test]
-fn a_dry_run_writes_the_files_that_a_start_writes() {
+fn dry_run_writes_the_files_that_a_start_writes() {
     let service = Service::with_database();
     let manifest = service.manifest().set("java", json!({})).set(
         "dependencies.payment.files",
@@ -59,7 +59,7 @@ fn a_dry_run_writes_the_files_that_a_start_writes() {
 }
 
 #[test]
-fn a_token_that_is_there_is_neither_used_nor_handed_on() {
+fn token_that_is_there_is_neither_used_nor_handed_on() {
     let service = Service::new();
     let token = service.mint();
     let scratch = TempDir::new();
@@ -76,7 +76,7 @@ fn a_token_that_is_there_is_neither_used_nor_handed_on() {
 }
 
 #[test]
-fn a_dry_run_warns_that_it_is_one_and_that_it_leaves_the_token() {
+fn dry_run_warns_that_it_is_one_and_that_it_leaves_the_token() {
     let service = Service::new();
     let token = service.mint();
     for with_token in [false, true] {

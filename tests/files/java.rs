@@ -222,8 +222,9 @@ fn every_java_reads_the_stores_of_the_java8_profile() {
     every_runtime_reads_the_stores_of("java8");
 }
 
+// x18
 #[test]
-fn three_authorities_are_three_trusted_entries_x18() {
+fn three_authorities_are_three_trusted_entries() {
     let service = Service::new();
     let scratch = TempDir::new();
     // The same subject twice: an alias that came from the name would be taken.
@@ -268,8 +269,9 @@ fn three_authorities_are_three_trusted_entries_x18() {
     }
 }
 
+// t20
 #[test]
-fn the_store_password_is_in_no_output_no_command_line_and_no_environment_t20() {
+fn store_password_is_in_no_output_argument_or_variable() {
     let service = Service::new();
     for jre in runtimes()
         .iter()

@@ -87,8 +87,9 @@ fn assert_revoked(service: &Service, token: &Wrapped, what: &str) {
     assert!(!lives, "{what}: the client token lives on");
 }
 
+// t11
 #[test]
-fn modes_and_owner_do_not_depend_on_the_umask_t11() {
+fn modes_and_owner_do_not_depend_on_the_umask() {
     let service = Service::new();
     for mask in [0o000, 0o022, 0o077, 0o777] {
         for (uid, user) in [(0, None), (1000, None), (1234, Some("1234:1234"))] {
@@ -152,7 +153,7 @@ fn modes_and_owner_do_not_depend_on_the_umask_t11() {
 }
 
 #[test]
-fn the_application_reads_its_files_as_its_own_user() {
+fn application_reads_its_files_as_its_own_user() {
     let service = Service::new();
     let directory = tmpfs_dir();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("ours");
@@ -170,8 +171,9 @@ fn the_application_reads_its_files_as_its_own_user() {
     assert_eq!(run.stdout, format!("1234\n{}", Service::API_KEY));
 }
 
+// f26
 #[test]
-fn a_directory_that_the_user_cannot_enter_is_refused_before_the_token_f26() {
+fn directory_closed_to_the_user_is_refused_before_the_token() {
     let service = Service::new();
     let token = service.mint();
     let run = Anteroom::new()
@@ -280,8 +282,9 @@ impl Victim {
     }
 }
 
+// t10, f43
 #[test]
-fn whatever_is_planted_at_a_name_is_left_alone_and_the_token_too_t10_f43() {
+fn entry_planted_at_an_output_name_is_refused_and_left_alone() {
     let service = Service::new();
     let manifest = manifest(&service).to_string();
     let victim = Victim::new();
@@ -309,8 +312,9 @@ fn whatever_is_planted_at_a_name_is_left_alone_and_the_token_too_t10_f43() {
     }
 }
 
+// t10, f43
 #[test]
-fn what_stands_at_a_hidden_name_of_ours_is_replaced_and_never_written_through_t10_f43() {
+fn entry_at_a_hidden_name_is_replaced_and_not_written_through() {
     let service = Service::new();
     let manifest = manifest(&service).to_string();
     let victim = Victim::new();
@@ -344,8 +348,9 @@ fn what_stands_at_a_hidden_name_of_ours_is_replaced_and_never_written_through_t1
     }
 }
 
+// t10
 #[test]
-fn what_another_user_has_planted_is_not_taken_for_ours_t10() {
+fn entry_planted_by_another_user_is_not_taken_for_anterooms() {
     let service = Service::new();
     let planter = 1234;
     let rows: [&[(&str, &str)]; 7] = [
@@ -411,8 +416,9 @@ fn lock_of_another_user_is_named_though_it_cannot_be_read() {
     assert_untouched(&service, &token, "a lock of another user");
 }
 
+// t10
 #[test]
-fn what_is_planted_between_check_and_publication_is_never_written_through_t10() {
+fn entry_planted_after_the_check_is_never_written_through() {
     let service = Service::new();
     let victim = Victim::new();
     // The lock is there by then.
@@ -452,8 +458,9 @@ fn what_is_planted_between_check_and_publication_is_never_written_through_t10() 
     }
 }
 
+// t10
 #[test]
-fn a_planter_who_races_with_starts_never_has_anything_written_through_t10() {
+fn racing_planter_never_has_an_entry_written_through() {
     let victim = Victim::new();
     let manifest = dry_manifest();
     let (mut refused, rounds) = (0, 60);
@@ -507,8 +514,9 @@ fn a_planter_who_races_with_starts_never_has_anything_written_through_t10() {
     println!("the planter won {refused} of {rounds} races");
 }
 
+// t10, f26
 #[test]
-fn a_secrets_directory_that_is_none_is_refused_before_the_token_t10_f26() {
+fn unusable_secrets_directory_is_refused_before_the_token() {
     let service = Service::new();
     let token = service.mint();
     let scratch = tmpfs_dir();
@@ -540,8 +548,9 @@ fn a_secrets_directory_that_is_none_is_refused_before_the_token_t10_f26() {
     assert_eq!(fs::read_dir(real).expect("ours").count(), 0);
 }
 
+// f26, t9
 #[test]
-fn a_directory_on_a_disk_is_refused_with_the_way_out_unless_the_manifest_allows_it_f26_t9() {
+fn directory_on_a_disk_is_refused_unless_the_manifest_allows_it() {
     let service = Service::new();
     let token = service.mint();
     let disk = TempDir::new();
@@ -565,8 +574,9 @@ fn a_directory_on_a_disk_is_refused_with_the_way_out_unless_the_manifest_allows_
     assert_eq!(run.file("payment/api_key").text(), Service::API_KEY);
 }
 
+// f26
 #[test]
-fn a_directory_without_permission_is_refused_before_the_token_f26() {
+fn directory_without_permission_is_refused_before_the_token() {
     let service = Service::new();
     let token = service.mint();
     for (mode, reason) in [(0o700, "Permission denied"), (0o755, "cannot write it")] {
@@ -642,8 +652,9 @@ impl Mounted {
     }
 }
 
+// f26
 #[test]
-fn a_tmpfs_that_cannot_take_the_files_is_found_before_the_token_f26() {
+fn tmpfs_that_cannot_take_the_files_is_found_before_the_token() {
     let service = Service::new();
     let token = service.mint();
     for (options, reason) in [
@@ -661,7 +672,7 @@ fn a_tmpfs_that_cannot_take_the_files_is_found_before_the_token_f26() {
 }
 
 #[test]
-fn a_read_only_secrets_directory_names_the_way_out() {
+fn read_only_secrets_directory_names_the_way_out() {
     let service = Service::new();
     let token = service.mint();
     let run = Mounted::new("ro").start(service.manifest(), &token);
@@ -677,8 +688,9 @@ fn a_read_only_secrets_directory_names_the_way_out() {
     assert_untouched(&service, &token, "ro");
 }
 
+// f26
 #[test]
-fn a_tmpfs_that_gets_full_after_the_unwrap_leaves_no_file_and_no_token_f26() {
+fn tmpfs_full_after_the_unwrap_leaves_no_file_and_no_token() {
     let service = Service::new();
     service.admin.kv_put(
         &service.legacy_path(),
@@ -697,8 +709,9 @@ fn a_tmpfs_that_gets_full_after_the_unwrap_leaves_no_file_and_no_token_f26() {
     }
 }
 
+// f31
 #[test]
-fn an_exec_that_fails_on_a_tmpfs_that_is_nearly_full_leaves_no_secret_f31() {
+fn failed_exec_on_a_nearly_full_tmpfs_leaves_no_secret() {
     let service = Service::new();
     for (error, user) in [
         ("ETXTBSY", None),
@@ -726,8 +739,9 @@ fn an_exec_that_fails_on_a_tmpfs_that_is_nearly_full_leaves_no_secret_f31() {
     }
 }
 
+// f26
 #[test]
-fn a_limit_on_the_size_of_files_is_an_error_and_kills_nobody_f26() {
+fn limit_on_the_size_of_files_is_an_error_and_kills_no_process() {
     let service = Service::new();
     service.admin.kv_put(
         &service.legacy_path(),
@@ -749,8 +763,9 @@ fn a_limit_on_the_size_of_files_is_an_error_and_kills_nobody_f26() {
     }
 }
 
+// f43
 #[test]
-fn secrets_of_the_swarm_are_left_alone_and_can_be_read_f43() {
+fn secrets_of_the_swarm_are_left_alone_and_can_be_read() {
     let service = Service::new();
     let directory = tmpfs_dir();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("ours");
@@ -786,7 +801,7 @@ fn secrets_of_the_swarm_are_left_alone_and_can_be_read_f43() {
 }
 
 #[test]
-fn what_an_earlier_start_left_is_replaced_whole() {
+fn files_of_an_earlier_start_are_replaced_whole() {
     let service = Service::new();
     let directory = tmpfs_dir();
     let start = |manifest: Manifest| {
@@ -871,8 +886,9 @@ pub(crate) fn is_pair(certificate: &str, key: &str) -> bool {
     leaf.public_key().raw == key.subject_public_key_info()
 }
 
+// t12
 #[test]
-fn a_reader_never_sees_a_certificate_beside_another_key_t12() {
+fn reader_never_sees_a_certificate_beside_another_key() {
     const STARTS: usize = 300;
     let directory = tmpfs_dir();
     let manifest = dry_manifest();
@@ -1051,8 +1067,9 @@ fn status_json_says_what_was_fetched_and_no_secret() {
     }
 }
 
+// b34, b35
 #[test]
-fn fields_and_templates_are_written_byte_for_byte_b34_b35() {
+fn fields_and_templates_are_written_byte_for_byte() {
     let service = Service::new();
     let values = json!({
         "plain": "value",

@@ -83,7 +83,7 @@ fn silent() -> (TcpListener, String) {
 // What is printed
 
 #[test]
-fn a_shell_hands_what_is_minted_to_a_start() {
+fn shell_hands_a_minted_token_to_a_start() {
     let service = Service::new();
     let binary = env!("CARGO_BIN_EXE_anteroom");
     let script = format!(
@@ -101,7 +101,7 @@ fn a_shell_hands_what_is_minted_to_a_start() {
 }
 
 #[test]
-fn the_output_is_exactly_the_token_and_it_lives_for_thirty_seconds() {
+fn output_is_exactly_a_token_that_lives_for_thirty_seconds() {
     let service = Service::new();
     let admin = &service.admin;
     for level in ["info", "error"] {
@@ -126,7 +126,7 @@ fn the_output_is_exactly_the_token_and_it_lives_for_thirty_seconds() {
 }
 
 #[test]
-fn what_is_asked_for_is_what_the_token_gets() {
+fn token_gets_the_properties_that_were_asked_for() {
     let service = Service::new();
     let admin = &service.admin;
     let other = unique("other");
@@ -152,7 +152,7 @@ fn what_is_asked_for_is_what_the_token_gets() {
 }
 
 #[test]
-fn without_a_role_the_token_is_a_child_of_the_issuing_token() {
+fn token_without_a_role_is_a_child_of_the_issuing_token() {
     let service = Service::new();
     let run = as_root(&service.admin)
         .args(["--policy", &service.policy])
@@ -163,7 +163,7 @@ fn without_a_role_the_token_is_a_child_of_the_issuing_token() {
 }
 
 #[test]
-fn the_issuing_tokens_own_power_is_minted_only_when_asked_for() {
+fn issuing_tokens_own_power_is_minted_only_when_asked_for() {
     let admin: &Admin = OpenBao::shared();
     let asked = |words: &[&str]| as_root(admin).args(words).run();
     for words in [
@@ -190,7 +190,7 @@ fn the_issuing_tokens_own_power_is_minted_only_when_asked_for() {
 }
 
 #[test]
-fn as_json_it_is_what_the_command_line_of_the_server_prints_and_a_start_takes_it() {
+fn json_output_is_that_of_the_server_and_a_start_takes_it() {
     let service = Service::new();
     let printed = |format: &str| {
         let run = as_root(&service.admin)
@@ -233,7 +233,7 @@ fn as_json_it_is_what_the_command_line_of_the_server_prints_and_a_start_takes_it
 }
 
 #[test]
-fn a_token_that_nobody_gets_is_an_error_that_names_its_accessor() {
+fn token_that_cannot_be_printed_is_an_error_with_its_accessor() {
     let service = Service::new();
     let directory = TempDir::new();
     let pipe = directory.join("pipe");
@@ -257,7 +257,7 @@ fn a_token_that_nobody_gets_is_an_error_that_names_its_accessor() {
 // The issuing token
 
 #[test]
-fn the_issuing_token_comes_from_a_variable_or_a_file_or_a_login() {
+fn issuing_token_comes_from_a_variable_or_a_file_or_a_login() {
     let service = Service::new();
     let admin = &service.admin;
     let root = admin.root_token();
@@ -295,7 +295,7 @@ fn the_issuing_token_comes_from_a_variable_or_a_file_or_a_login() {
 }
 
 #[test]
-fn without_an_issuing_token_it_is_66_and_with_two_64() {
+fn mint_without_an_issuing_token_is_66_and_with_two_64() {
     let address = OpenBao::shared().address();
     let directory = TempDir::new();
     let missing = ["no issuing token", "--issuer-token-file", "login"];
@@ -318,7 +318,7 @@ fn without_an_issuing_token_it_is_66_and_with_two_64() {
 }
 
 #[test]
-fn a_file_that_is_not_private_or_no_file_is_66() {
+fn token_file_that_is_open_to_others_or_no_file_is_66() {
     let address = OpenBao::shared().address();
     let directory = TempDir::new();
     let good = file(&directory, "good", "s.canary", 0o400);
@@ -354,7 +354,7 @@ fn a_file_that_is_not_private_or_no_file_is_66() {
 }
 
 #[test]
-fn an_issuing_token_in_another_users_file_is_66() {
+fn issuing_token_in_another_users_file_is_66() {
     if !report::is_root() {
         return;
     }
@@ -373,7 +373,7 @@ fn an_issuing_token_in_another_users_file_is_66() {
 }
 
 #[test]
-fn what_is_no_token_is_65_and_is_not_shown() {
+fn malformed_issuing_token_is_65_and_is_not_shown() {
     let address = OpenBao::shared().address();
     let directory = TempDir::new();
     let long = format!("s.canary{}", "x".repeat(5000));
@@ -442,7 +442,7 @@ fn every_mistake_of_the_command_line_is_64() {
 }
 
 #[test]
-fn where_vault_is_has_the_rules_of_a_start() {
+fn address_of_vault_follows_the_rules_of_a_start() {
     let admin: &Admin = OpenBao::shared();
     let port = admin.address().rsplit(':').next().unwrap_or_default();
     let with = |variables: &[(&str, &str)]| {
@@ -479,7 +479,7 @@ fn where_vault_is_has_the_rules_of_a_start() {
 }
 
 #[test]
-fn over_tls_only_a_server_that_is_known_gets_the_issuing_token() {
+fn issuing_token_goes_over_tls_to_a_known_server_alone() {
     let server = OpenBao::start(Options {
         tls: true,
         ..Options::default()
@@ -513,7 +513,7 @@ fn over_tls_only_a_server_that_is_known_gets_the_issuing_token() {
 }
 
 #[test]
-fn in_a_namespace_it_mints_there() {
+fn mint_in_a_namespace_makes_the_token_there() {
     let admin = OpenBao::shared().namespace(&unique("mint"));
     let service = Service::on(&admin);
     let run = as_root(&admin)
@@ -532,7 +532,7 @@ fn in_a_namespace_it_mints_there() {
 }
 
 #[test]
-fn what_vault_refuses_has_the_code_and_the_hint_of_a_start() {
+fn refusal_by_vault_has_the_code_and_the_hint_of_a_start() {
     let service = Service::new();
     let admin = &service.admin;
     let nobody = as_root(admin).args(["--role", &unique("nobody")]).run();
@@ -555,7 +555,7 @@ fn what_vault_refuses_has_the_code_and_the_hint_of_a_start() {
 }
 
 #[test]
-fn a_vault_that_is_not_there_or_none_has_the_code_of_a_start() {
+fn absent_or_foreign_vault_has_the_code_of_a_start() {
     let run = |address: &str| {
         mint(address)
             .arg("--any-policy")
@@ -585,7 +585,7 @@ fn a_vault_that_is_not_there_or_none_has_the_code_of_a_start() {
 }
 
 #[test]
-fn a_signal_ends_it_while_it_waits() {
+fn signal_ends_a_mint_that_waits() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let (listener, address) = silent();
         let run = mint(&address)
@@ -602,8 +602,9 @@ fn a_signal_ends_it_while_it_waits() {
 
 // Secrecy
 
+// t15
 #[test]
-fn neither_token_is_seen_anywhere_but_on_standard_output_t15() {
+fn no_token_appears_anywhere_but_on_standard_output() {
     let service = Service::new();
     let admin = &service.admin;
     for format in ["human", "json"] {
@@ -625,8 +626,9 @@ fn neither_token_is_seen_anywhere_but_on_standard_output_t15() {
     }
 }
 
+// t6
 #[test]
-fn while_it_runs_the_issuing_token_is_in_no_command_line_and_its_memory_is_closed_t6() {
+fn issuing_token_is_in_no_command_line_and_no_readable_memory() {
     let canary = "s.canary-of-the-issuer";
     let directory = TempDir::new();
     let path = file(&directory, "issuer", canary, 0o400);
@@ -663,7 +665,7 @@ fn while_it_runs_the_issuing_token_is_in_no_command_line_and_its_memory_is_close
 // Documents
 
 #[test]
-fn every_flag_of_mint_and_policy_is_in_their_document_and_the_reverse() {
+fn flags_of_mint_and_policy_are_those_of_their_document() {
     let document = fs::read_to_string(repository().join("docs/policies.md")).expect("it is there");
     let help = |task: &str| {
         let run = Anteroom::new()

@@ -155,7 +155,7 @@ fn end(run: Running) -> Run {
 // The service
 
 #[test]
-fn the_policy_of_a_service_is_enough_from_the_start_to_the_end() {
+fn policy_of_a_service_is_enough_from_the_start_to_the_end() {
     let scene = Scene::new();
     scene.grant(&scene.policy());
     let mut run = scene.living();
@@ -178,7 +178,7 @@ fn the_policy_of_a_service_is_enough_from_the_start_to_the_end() {
 }
 
 #[test]
-fn without_any_one_path_a_start_fails_with_77_and_names_it_or_the_keeper_does() {
+fn path_missing_from_a_policy_is_named_by_start_or_keeper() {
     let scene = Scene::new();
     let policy = scene.policy();
     let service = &scene.service;
@@ -245,7 +245,7 @@ fn without_any_one_path_a_start_fails_with_77_and_names_it_or_the_keeper_does() 
 }
 
 #[test]
-fn a_policy_grants_what_the_manifest_asks_for_and_no_more() {
+fn policy_grants_what_the_manifest_asks_for_and_no_more() {
     let manifest = Manifest(json!({
         "service": {"app": "timeline", "environment": "production"},
         "token": {"creation_path": "auth/token/create/timeline-production"},
@@ -312,7 +312,7 @@ fn a_policy_grants_what_the_manifest_asks_for_and_no_more() {
 }
 
 #[test]
-fn a_policy_renews_and_revokes_leases_of_its_own_paths_alone() {
+fn policy_renews_and_revokes_leases_of_its_own_paths_alone() {
     let namespaced = OpenBao::shared().namespace(&unique("policy"));
     let services = [
         Service::with_database(),
@@ -376,7 +376,7 @@ fn a_policy_renews_and_revokes_leases_of_its_own_paths_alone() {
 }
 
 #[test]
-fn a_variable_that_is_not_set_is_a_mistake_and_none_is_invented() {
+fn variable_that_is_not_set_is_a_mistake_and_none_is_invented() {
     let manifest = Service::new()
         .manifest()
         .set("service.environment", "${NOWHERE_SET}");
@@ -391,7 +391,7 @@ fn a_variable_that_is_not_set_is_a_mistake_and_none_is_invented() {
 }
 
 #[test]
-fn words_of_the_manifest_stay_in_their_comments_and_patterns_are_named() {
+fn manifest_words_stay_in_comments_and_patterns_are_named() {
     let service = Service::new();
     let manifest = service
         .manifest()
@@ -492,7 +492,7 @@ fn role(policy: &str) -> Value {
 }
 
 #[test]
-fn the_policy_of_a_minter_is_enough_and_the_token_role_makes_what_a_start_expects() {
+fn minters_policy_and_token_role_make_what_a_start_expects() {
     let (minter, policy) = Minter::new(|manifest| manifest);
     let role = format!("auth/token/roles/{}", minter.service.token_role);
     let kept = minter.admin().ok("GET", &role, Value::Null);
@@ -577,7 +577,7 @@ fn the_policy_of_a_minter_is_enough_and_the_token_role_makes_what_a_start_expect
 }
 
 #[test]
-fn without_any_one_path_a_minter_is_denied_that() {
+fn minter_without_one_path_of_its_policy_is_denied_that() {
     let (minter, policy) = Minter::new(|manifest| manifest);
     let victim = minter.service.mint();
     let create = format!("auth/token/create/{}", minter.service.token_role);
@@ -613,7 +613,7 @@ fn without_any_one_path_a_minter_is_denied_that() {
 }
 
 #[test]
-fn a_minter_makes_wrapped_tokens_alone_and_none_that_wait_longer_than_is_printed() {
+fn minter_makes_wrapped_tokens_alone_within_the_printed_wait() {
     let (minter, policy) = Minter::new(|manifest| manifest.remove("token.max_wrap_ttl"));
     minter.mint(&["--wrap-ttl", "1s"]).assert_code(0);
     minter.mint(&["--wrap-ttl", "30s"]).assert_code(0);
@@ -646,7 +646,7 @@ fn a_minter_makes_wrapped_tokens_alone_and_none_that_wait_longer_than_is_printed
 }
 
 #[test]
-fn in_a_namespace_the_paths_are_those_of_the_namespace() {
+fn paths_in_a_namespace_are_those_of_the_namespace() {
     let admin = OpenBao::shared().namespace(&unique("policy"));
     let service = Service::build(&admin, Some(Postgres::shared()));
     let policy = printed(&service.manifest(), &[]);
