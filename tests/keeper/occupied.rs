@@ -46,7 +46,7 @@ fn kill_keeper(run: &Running) {
 }
 
 #[test]
-fn a_start_in_a_kept_directory_changes_nothing_and_spends_nothing() {
+fn start_in_a_kept_directory_changes_and_spends_nothing() {
     let service = Service::new();
     let directory = tmpfs_dir();
     let first = running(call(&service, &directory).token(service.mint()));
@@ -127,7 +127,7 @@ fn lock_that_another_program_holds_is_named_and_spends_nothing() {
 }
 
 #[test]
-fn of_two_starts_at_once_one_goes_on_and_one_keeps_its_token() {
+fn second_of_two_starts_at_once_keeps_its_token() {
     let service = Service::new();
     let directory = tmpfs_dir();
     let tokens = [service.mint(), service.mint()];
@@ -159,7 +159,7 @@ fn of_two_starts_at_once_one_goes_on_and_one_keeps_its_token() {
 }
 
 #[test]
-fn a_start_that_fails_leaves_what_another_one_has_published() {
+fn start_that_fails_leaves_what_another_one_has_published() {
     let service = Service::new();
     let directory = tmpfs_dir();
     let first = running(call(&service, &directory).token(service.mint()));
@@ -213,7 +213,7 @@ fn injecting(what: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_init_that_lost_its_keeper_leaves_the_next_start_alone() {
+fn init_that_lost_its_keeper_leaves_the_next_start_alone() {
     let service = Service::new();
     let directory = tmpfs_dir();
     let supervised = call(&service, &directory).args(["--lifecycle", "supervise"]);
@@ -260,7 +260,7 @@ impl Drop for Volume {
 }
 
 #[test]
-fn an_exec_into_a_container_leaves_the_secrets_of_its_service() {
+fn exec_into_a_container_leaves_the_secrets_of_its_service() {
     docker::require!();
     let service = Service::new();
     let image = image(&base("alpine-like"), &service.manifest(), &[ENTRYPOINT]);

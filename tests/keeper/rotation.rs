@@ -529,9 +529,9 @@ fn at_each_moment(
     moments.len()
 }
 
+// t12, f39
 #[test]
-fn wherever_in_a_rotation_the_keeper_is_killed_one_whole_generation_is_there_and_health_misses_it_t12_f39()
- {
+fn keeper_killed_in_a_rotation_leaves_one_whole_generation() {
     let (server, service) = service();
     let count = at_each_moment(
         &server,
@@ -548,8 +548,9 @@ fn wherever_in_a_rotation_the_keeper_is_killed_one_whole_generation_is_there_and
     assert!(count > 9 * 4, "{count} moments are not all");
 }
 
+// f39
 #[test]
-fn under_supervise_the_application_outlives_a_keeper_that_is_killed_and_pid_1_says_so_f39() {
+fn supervised_application_outlives_its_keeper_and_init_says_so() {
     let (server, service) = service();
     let manifest = manifest(&service, "2s").set("process.lifecycle", "supervise");
     // The first call of each kind.
@@ -683,9 +684,9 @@ impl Sight {
     }
 }
 
+// t12
 #[test]
-fn readers_never_see_a_mixture_nor_a_missing_file_while_keepers_rotate_and_are_killed_at_random_t12()
- {
+fn readers_see_whole_generations_while_keepers_are_killed() {
     let goal = rotations();
     let (server, service) = service();
     let database = service.database.as_deref().expect("it has one");
@@ -904,8 +905,9 @@ fn end_of(certificate: &[u8]) -> i64 {
     certificate.validity().not_after.timestamp()
 }
 
+// f26
 #[test]
-fn what_was_published_stays_whole_while_nothing_can_be_written_and_health_tells_its_end_f26() {
+fn generation_stays_whole_while_nothing_can_be_written() {
     let service = Service::with_database();
     let rows = [
         ("size=1m", Obstacle::Full(0)),
@@ -1019,7 +1021,7 @@ fn room_for_two_generations_is_enough_for_every_rotation() {
 }
 
 #[test]
-fn names_and_a_lock_that_were_removed_are_there_again() {
+fn removed_names_and_a_removed_lock_are_made_again() {
     let service = Service::with_database();
     let place = Place::new(&service, manifest(&service, "6s"));
     let mut run = place.start();
@@ -1066,8 +1068,9 @@ struct Rights {
     user: Option<u32>,
 }
 
+// t11
 #[test]
-fn modes_owners_and_the_number_of_generations_stay_and_the_application_is_told_whoever_it_is_t11() {
+fn rotation_keeps_modes_and_owners_and_tells_any_application() {
     let service = Service::with_database();
     let all = Rights {
         words: &[],
@@ -1167,7 +1170,7 @@ fn modes_owners_and_the_number_of_generations_stay_and_the_application_is_told_w
 }
 
 #[test]
-fn a_command_of_another_user_that_hangs_is_ended_by_a_root_that_may_not_signal_others() {
+fn hanging_command_of_another_user_is_ended_without_cap_kill() {
     let service = Service::new();
     // So long nobody else sleeps.
     let time = format!("3600.{}", std::process::id());
@@ -1224,8 +1227,9 @@ fn wait_for_tries(run: &mut Running, count: usize) {
     run.wait_until("a publication", |run| tries(run) >= before + count);
 }
 
+// t10
 #[test]
-fn what_is_planted_while_a_keeper_works_is_never_written_through_t10() {
+fn entry_planted_beside_a_keeper_is_never_written_through() {
     let service = Service::with_database();
     let work = |plant: Plant, to_directory: bool| {
         let victim = Victim::new();
@@ -1288,8 +1292,9 @@ fn what_is_planted_while_a_keeper_works_is_never_written_through_t10() {
     });
 }
 
+// t10
 #[test]
-fn what_is_planted_into_a_generation_while_it_is_written_is_never_written_through_t10() {
+fn entry_planted_in_a_new_generation_is_never_written_through() {
     let service = Service::with_database();
     let victim = Victim::new();
     let place = Place::new(&service, manifest(&service, "2s"));

@@ -203,8 +203,9 @@ fn wait_until_done(scenes: &[Scene], limit: Duration) {
     });
 }
 
+// f37
 #[test]
-fn an_application_with_credentials_of_seconds_never_fails_and_leaves_no_old_ones_behind_f37() {
+fn credentials_of_seconds_never_fail_and_leave_no_old_ones() {
     docker::require!();
     let seconds = steady_seconds();
     let lives = Lives {
@@ -297,8 +298,9 @@ fn revoked(server: &OpenBao, scene: &Scene) -> Vec<Value> {
 /// Nothing with a life of 20 s survives 20 s without a server, which has no mercy: what ended while it was away is gone as
 /// soon as it is back. When its renewal is due, about a third of a life is left: of 100 s that is enough for the outage,
 /// the server's own start and the wait for the next try.
+// f35
 #[test]
-fn an_application_never_fails_while_vault_is_away_for_twenty_seconds_and_nobody_storms_it_f35() {
+fn application_survives_an_outage_of_vault_without_a_storm() {
     docker::require!();
     const AWAY: Duration = Duration::from_secs(20);
     let lives = Lives {
@@ -400,8 +402,9 @@ fn left_at(container: &Container) -> OffsetDateTime {
     OffsetDateTime::parse(time, &Rfc3339).expect("RFC 3339")
 }
 
+// f40
 #[test]
-fn docker_stop_under_supervise_gives_the_applications_code_and_takes_everything_back_f40() {
+fn docker_stop_gives_the_applications_code_and_takes_all_back() {
     docker::require!();
     let service = Service::with_database();
     let manifest = Lives::LONG
@@ -473,7 +476,7 @@ fn watched(manifest: &Manifest) -> Image {
 }
 
 #[test]
-fn a_healthcheck_needs_no_manifest_that_a_flag_has_named() {
+fn healthcheck_needs_no_manifest_that_a_flag_has_named() {
     docker::require!();
     let service = Service::new();
     let scratch = TempDir::new();
@@ -501,8 +504,9 @@ fn a_healthcheck_needs_no_manifest_that_a_flag_has_named() {
     assert_eq!(nothing.code, 1, "{nothing:#?}");
 }
 
+// f36
 #[test]
-fn a_healthcheck_in_an_image_from_scratch_turns_unhealthy_when_the_token_was_revoked_f36() {
+fn healthcheck_in_a_scratch_image_fails_once_token_is_revoked() {
     docker::require!();
     for lifecycle in LIFECYCLES {
         let service = Service::new();

@@ -152,8 +152,9 @@ fn assert_apart(requests: &[Seen], least: Duration) {
 
 // Renewal
 
+// x5
 #[test]
-fn a_lease_and_the_token_are_renewed_and_nothing_is_fetched_or_published_again_x5() {
+fn renewal_of_lease_and_token_fetches_and_publishes_nothing() {
     let service = Service::with_database();
     service.set_token_role(json!({"token_period": "9s"}));
     database_lives(&service, "7s", "24h");
@@ -224,7 +225,7 @@ fn leases_of_a_namespace_are_renewed_there() {
 }
 
 #[test]
-fn a_connection_that_was_closed_meanwhile_is_no_outage() {
+fn connection_that_was_closed_meanwhile_is_no_outage() {
     let scenes = [Cut::Close, Cut::Reset].map(|how| {
         let service = Service::new();
         let proxy = FaultProxy::start(service.admin.address(), move |_| {
@@ -243,7 +244,7 @@ fn a_connection_that_was_closed_meanwhile_is_no_outage() {
 }
 
 #[test]
-fn a_keeper_that_was_suspended_catches_up_when_it_goes_on() {
+fn keeper_that_was_suspended_catches_up_when_it_goes_on() {
     let service = Service::with_database();
     database_lives(&service, "4s", "24h");
     let mut scene = Scene::start(service, STAY, database_alone);
@@ -269,8 +270,9 @@ fn a_keeper_that_was_suspended_catches_up_when_it_goes_on() {
 
 // Replacement
 
+// f37, x10
 #[test]
-fn a_lease_with_a_maximum_is_replaced_in_good_time_and_then_the_old_one_is_revoked_f37_x10() {
+fn lease_with_a_maximum_is_replaced_in_time_and_then_revoked() {
     let service = Service::with_database();
     database_lives(&service, "12s", "12s");
     let mut scene = Scene::start(service, STAY, |manifest| {
@@ -301,8 +303,9 @@ fn a_lease_with_a_maximum_is_replaced_in_good_time_and_then_the_old_one_is_revok
     assert!(revoked[0].at - made[1].at >= Duration::from_secs(2));
 }
 
+// f37
 #[test]
-fn without_the_right_to_revoke_leases_an_old_one_ends_by_itself_and_nothing_breaks_f37() {
+fn old_lease_ends_by_itself_without_the_right_to_revoke_it() {
     let service = Service::with_database();
     database_lives(&service, "9s", "9s");
     let policy = service.policy_hcl();
@@ -340,7 +343,7 @@ fn without_the_right_to_revoke_leases_an_old_one_ends_by_itself_and_nothing_brea
 }
 
 #[test]
-fn a_lease_that_cannot_be_renewed_is_replaced() {
+fn lease_that_cannot_be_renewed_is_replaced() {
     let service = Service::new();
     let (mount, role) = (&service.pki.mount, format!("{}-leased", service.app));
     service.admin.pki_role(
@@ -379,7 +382,7 @@ fn a_lease_that_cannot_be_renewed_is_replaced() {
 }
 
 #[test]
-fn a_lease_that_somebody_revoked_is_replaced_as_soon_as_that_is_known() {
+fn lease_revoked_from_outside_is_replaced_once_it_is_known() {
     let service = Service::with_database();
     database_lives(&service, "6s", "24h");
     let mut scene = Scene::start(service, STAY, database_alone);
@@ -403,7 +406,7 @@ fn a_lease_that_somebody_revoked_is_replaced_as_soon_as_that_is_known() {
 }
 
 #[test]
-fn where_no_lease_may_be_renewed_it_is_replaced_and_the_token_is_not_given_up() {
+fn lease_that_may_not_be_renewed_is_replaced_and_token_kept() {
     let service = Service::with_database();
     database_lives(&service, "9s", "24h");
     let mut policy = service.policy_hcl();
@@ -437,8 +440,9 @@ fn where_no_lease_may_be_renewed_it_is_replaced_and_the_token_is_not_given_up() 
     ended.assert_given_back(&[user]);
 }
 
+// f35
 #[test]
-fn a_lease_that_the_engine_cannot_renew_is_replaced_before_it_ends_and_the_rest_goes_on_f35() {
+fn lease_that_the_engine_cannot_renew_is_replaced_in_time() {
     let service = Service::with_database();
     // The server answers 400, as it does for a lease that is gone.
     database_role(
@@ -463,8 +467,9 @@ fn a_lease_that_the_engine_cannot_renew_is_replaced_before_it_ends_and_the_rest_
     scene.assert_well();
 }
 
+// f35
 #[test]
-fn a_lease_that_the_engine_fails_to_renew_for_a_moment_stays_f35() {
+fn lease_that_the_engine_fails_to_renew_for_a_moment_stays() {
     let service = Service::with_database();
     database_role(
         &service,
@@ -485,8 +490,9 @@ fn a_lease_that_the_engine_fails_to_renew_for_a_moment_stays_f35() {
     scene.assert_well();
 }
 
+// t19, f35
 #[test]
-fn an_engine_that_makes_nothing_is_asked_seldom_and_the_rest_goes_on_t19_f35() {
+fn engine_that_makes_nothing_is_asked_seldom_and_rest_goes_on() {
     let service = Service::with_database();
     database_lives(&service, "6s", "6s");
     service.set_token_role(json!({"token_period": "9s"}));
@@ -512,8 +518,9 @@ fn an_engine_that_makes_nothing_is_asked_seldom_and_the_rest_goes_on_t19_f35() {
     scene.assert_well();
 }
 
+// f35
 #[test]
-fn a_token_that_is_not_renewed_for_a_moment_takes_no_credential_with_it_f35() {
+fn brief_failure_to_renew_the_token_costs_no_credential() {
     let service = Service::with_database();
     database_lives(&service, "20s", "20s");
     service.set_token_role(json!({"token_period": "16s"}));
@@ -539,7 +546,7 @@ fn a_token_that_is_not_renewed_for_a_moment_takes_no_credential_with_it_f35() {
 }
 
 #[test]
-fn a_credential_that_comes_again_with_the_same_values_is_not_published_again() {
+fn credential_with_the_same_values_is_not_published_again() {
     let service = Service::with_database();
     database_lives(&service, "5s", "5s");
     let path = service.database_path();
@@ -615,8 +622,9 @@ fn assert_belongs_together(generation: &Path) -> String {
     public
 }
 
+// x9
 #[test]
-fn a_certificate_is_reissued_with_a_new_key_and_everything_in_a_generation_belongs_together_x9() {
+fn reissued_certificate_has_a_new_key_and_fits_its_generation() {
     let service = Service::with_database();
     let mut scene = Scene::start(service, STAY, |manifest| {
         manifest
@@ -701,8 +709,9 @@ fn a_certificate_is_reissued_with_a_new_key_and_everything_in_a_generation_belon
 
 // The application is told
 
+// x2
 #[test]
-fn a_signal_tells_the_application_of_each_generation_once_x2() {
+fn signal_tells_the_application_of_each_generation_once() {
     let scenes = [None, Some("4711:4711")].map(|user| {
         let service = Service::with_database();
         database_lives(&service, "5s", "5s");
@@ -787,8 +796,7 @@ fn confession(word: &str) -> String {
 }
 
 #[test]
-fn a_command_finds_what_the_application_finds_with_the_values_of_now_and_the_names_of_what_changed()
-{
+fn command_has_the_current_environment_and_names_of_changes() {
     let service = Service::with_database();
     database_lives(&service, "6s", "6s");
     let directory = open_tmpfs_dir();
@@ -851,7 +859,7 @@ fn a_command_finds_what_the_application_finds_with_the_values_of_now_and_the_nam
 }
 
 #[test]
-fn a_command_that_fails_is_said_and_the_next_one_runs() {
+fn command_that_fails_is_said_and_the_next_one_runs() {
     let service = Service::with_database();
     database_lives(&service, "5s", "5s");
     let mut scene = Scene::start(service, STAY, |manifest| {
@@ -868,7 +876,7 @@ fn a_command_that_fails_is_said_and_the_next_one_runs() {
 }
 
 #[test]
-fn a_command_that_takes_too_long_is_killed_with_its_children_and_that_is_said() {
+fn command_that_takes_too_long_is_killed_with_its_children() {
     let service = Service::with_database();
     database_lives(&service, "5s", "5s");
     let mut scene = Scene::start(service, STAY, |manifest| {
@@ -894,7 +902,7 @@ fn a_command_that_takes_too_long_is_killed_with_its_children_and_that_is_said() 
 }
 
 #[test]
-fn what_changes_while_a_command_runs_is_told_in_one_go_afterwards() {
+fn changes_during_a_command_are_told_in_one_go_afterwards() {
     let service = Service::with_database();
     let mount = service.database.clone().expect("it has one");
     database_lives(&service, "5s", "5s");
@@ -954,8 +962,9 @@ fn what_changes_while_a_command_runs_is_told_in_one_go_afterwards() {
     scene.assert_well();
 }
 
+// f5, f6
 #[test]
-fn a_command_that_cannot_run_is_found_before_the_token_is_touched_f5_f6() {
+fn command_that_cannot_run_is_found_before_the_token_is_touched() {
     let service = Service::new();
     let proxy = FaultProxy::recording(service.admin.address());
     let token = service.mint();
@@ -978,8 +987,9 @@ fn a_command_that_cannot_run_is_found_before_the_token_is_touched_f5_f6() {
     assert_eq!(service.admin.lookup_wrapping(&token.token), 200);
 }
 
+// f26, t12
 #[test]
-fn a_full_tmpfs_delays_a_generation_and_the_old_credential_lives_on_f26_t12() {
+fn full_tmpfs_delays_a_generation_and_keeps_the_old_credential() {
     let service = Service::with_database();
     database_lives(&service, "14s", "14s");
     let proxy = FaultProxy::recording(service.admin.address());
@@ -1046,9 +1056,9 @@ fn time_of(value: &Value) -> OffsetDateTime {
     OffsetDateTime::parse(text, &Rfc3339).expect("RFC 3339")
 }
 
+// f38
 #[test]
-fn a_token_that_cannot_be_renewed_for_ever_is_warned_of_and_the_application_told_before_its_end_f38()
- {
+fn application_is_told_before_its_token_reaches_the_maximum() {
     let signalled = |manifest: Manifest| {
         manifest
             .set("process.on_expiry", "signal")
@@ -1142,8 +1152,9 @@ fn refused(status: u16, error: &str) -> Fault {
     Fault::Answer(Reply::json(status, &json!({"errors": [error]})))
 }
 
+// f36
 #[test]
-fn a_token_that_was_revoked_from_outside_is_noticed_once_and_never_used_again_f36() {
+fn token_revoked_from_outside_is_noticed_once_and_not_used() {
     let scenes = [("1s", "1h"), ("0s", "6s")].map(|(check, lease)| {
         let service = Service::with_database();
         database_lives(&service, lease, "24h");
@@ -1207,8 +1218,9 @@ fn a_token_that_was_revoked_from_outside_is_noticed_once_and_never_used_again_f3
 
 // Vault is away
 
+// f35
 #[test]
-fn a_server_that_is_restarted_or_sealed_or_frozen_is_said_to_be_away_once_and_back_once_f35() {
+fn outage_of_a_server_is_said_once_and_its_return_once() {
     let server = OpenBao::start(Options {
         storage: Storage::Raft,
         ..Options::default()
@@ -1260,8 +1272,9 @@ fn a_server_that_is_restarted_or_sealed_or_frozen_is_said_to_be_away_once_and_ba
 /// What comes instead of an answer while Vault is away.
 type Outage = fn() -> Fault;
 
+// f35, t19
 #[test]
-fn whoever_is_away_is_asked_seldom_and_afterwards_all_is_caught_up_one_by_one_f35_t19() {
+fn absent_vault_is_asked_seldom_and_then_caught_up_one_by_one() {
     let outages: [(&str, Outage); 14] = [
         ("reset", || Fault::CutBefore(Cut::Reset)),
         ("closed", || Fault::CutBefore(Cut::Close)),
@@ -1322,13 +1335,13 @@ fn overcome(name: &str, outage: Outage) {
     away.assert_overcome(name);
 }
 
-// F35, T19
+// f35, t19
 #[test]
 fn failure_of_vault_for_a_moment_is_tried_again() {
     try_again("internal error", || refused(500, "internal error"));
 }
 
-// F35, T19
+// f35, t19
 #[test]
 fn answer_that_is_not_vaults_is_no_absence_of_vault() {
     let answers: [(&str, Outage); 3] = [
@@ -1474,8 +1487,9 @@ fn sealed_while(service: &Service, is_away: &Arc<AtomicBool>) -> FaultProxy {
     })
 }
 
+// f35
 #[test]
-fn what_has_ended_in_an_outage_is_named_by_health_and_fetched_anew_afterwards_f35() {
+fn item_that_ended_in_an_outage_is_named_and_fetched_anew() {
     let service = Service::with_database();
     database_lives(&service, "4s", "24h");
     let is_away = Arc::new(AtomicBool::new(false));
@@ -1508,8 +1522,9 @@ fn what_has_ended_in_an_outage_is_named_by_health_and_fetched_anew_afterwards_f3
     }
 }
 
+// f35, f36
 #[test]
-fn a_token_that_has_ended_in_an_outage_is_no_longer_used_f35_f36() {
+fn token_that_has_ended_in_an_outage_is_no_longer_used() {
     let service = Service::new();
     service.set_token_role(json!({"token_period": "4s"}));
     let is_away = Arc::new(AtomicBool::new(false));
@@ -1537,8 +1552,9 @@ fn a_token_that_has_ended_in_an_outage_is_no_longer_used_f35_f36() {
     assert_eq!(ended.proxy.requests().len(), requests);
 }
 
+// f35, t18
 #[test]
-fn a_database_that_is_down_is_its_own_trouble_f35_t18() {
+fn database_that_is_down_is_its_own_trouble() {
     let (server, postgres) = (OpenBao::start(Options::default()), Postgres::start());
     let service = Service::build(&server, Some(&postgres));
     database_lives(&service, "12s", "24h");
@@ -1578,8 +1594,9 @@ fn a_database_that_is_down_is_its_own_trouble_f35_t18() {
 
 // The end of the application
 
+// f40, t18
 #[test]
-fn when_the_application_ends_everything_is_given_back_f40_t18() {
+fn end_of_the_application_gives_everything_back() {
     let rows = [
         ("exits", LISTEN, Signal::SIGTERM),
         ("is killed", STAY, Signal::SIGKILL),
@@ -1598,8 +1615,9 @@ fn when_the_application_ends_everything_is_given_back_f40_t18() {
     }
 }
 
+// f40, t18
 #[test]
-fn an_application_that_ends_at_once_leaves_nothing_either_f40_t18() {
+fn application_that_ends_at_once_leaves_nothing() {
     let service = Service::with_database();
     for round in 0..10 {
         let token = service.mint();
@@ -1618,8 +1636,9 @@ fn an_application_that_ends_at_once_leaves_nothing_either_f40_t18() {
     }
 }
 
+// t18
 #[test]
-fn an_end_in_the_middle_of_a_request_waits_for_nobody_t18() {
+fn end_in_the_middle_of_a_request_is_not_delayed() {
     let service = Service::with_database();
     let proxy = FaultProxy::start(service.admin.address(), |seen| {
         match seen.is("auth/token/lookup-self") && seen.nth > 1 {
@@ -1638,8 +1657,9 @@ fn an_end_in_the_middle_of_a_request_waits_for_nobody_t18() {
     ended.assert_given_back(&[user]);
 }
 
+// t18
 #[test]
-fn while_vault_is_frozen_the_files_go_and_the_accessor_is_named_t18() {
+fn end_beside_a_frozen_vault_removes_files_and_names_accessor() {
     let server = OpenBao::start(Options::default());
     let scene = Scene::start(Service::on(&server), STAY, |manifest| {
         manifest.set("vault.address", server.address())
@@ -1658,8 +1678,9 @@ fn while_vault_is_frozen_the_files_go_and_the_accessor_is_named_t18() {
     );
 }
 
+// t18
 #[test]
-fn a_command_that_runs_when_the_application_ends_does_not_outlive_it_t18() {
+fn running_command_does_not_outlive_the_application() {
     let service = Service::with_database();
     database_lives(&service, "5s", "5s");
     let mut scene = Scene::start(service, STAY, |manifest| {
@@ -1681,8 +1702,9 @@ fn a_command_that_runs_when_the_application_ends_does_not_outlive_it_t18() {
     ended.assert_given_back(&[user]);
 }
 
+// f39
 #[test]
-fn a_keeper_that_is_killed_disturbs_nobody_and_health_tells_f39() {
+fn killed_keeper_disturbs_no_process_and_health_tells() {
     let mut scene = Scene::start(Service::with_database(), LISTEN, |manifest| {
         manifest.set("java", json!({}))
     });
@@ -1718,7 +1740,7 @@ fn a_keeper_that_is_killed_disturbs_nobody_and_health_tells_f39() {
 // Health
 
 #[test]
-fn health_answers_whoever_asks_and_says_1_before_anything_is_published() {
+fn health_answers_any_user_and_is_1_before_a_publication() {
     let service = Service::new();
     let directory = open_tmpfs_dir();
     let before = health(&service.manifest(), directory.path());
@@ -1753,8 +1775,9 @@ fn health_answers_whoever_asks_and_says_1_before_anything_is_published() {
 
 // Secrecy
 
+// t6, t15
 #[test]
-fn a_long_life_shows_no_secret_in_the_log_or_of_the_keeper_t6_t15() {
+fn long_life_shows_no_secret_in_the_log_or_of_the_keeper() {
     for format in ["json", "human"] {
         let service = Service::with_database();
         database_lives(&service, "5s", "5s");
