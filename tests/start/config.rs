@@ -85,8 +85,9 @@ fn assert_mistakes(rows: &[(&str, Value, &str)]) {
     assert_unused(&wrapped, "a mistake");
 }
 
+// b16, b17, b18
 #[test]
-fn an_address_that_is_none_is_a_mistake_b16_b17_b18() {
+fn unusable_address_is_a_mistake() {
     assert_mistakes(&[
         ("vault/address", json!("vault.example.io:8200"), "scheme"),
         (
@@ -147,8 +148,9 @@ fn an_address_that_is_none_is_a_mistake_b16_b17_b18() {
     ]);
 }
 
+// b21
 #[test]
-fn a_namespace_that_is_none_is_a_mistake_b21() {
+fn unusable_namespace_is_a_mistake() {
     assert_mistakes(&[
         ("vault/namespace", json!("a/../b"), "namespace"),
         ("vault/namespace", json!(".."), "namespace"),
@@ -159,8 +161,9 @@ fn a_namespace_that_is_none_is_a_mistake_b21() {
     ]);
 }
 
+// b22
 #[test]
-fn a_path_that_means_another_one_is_a_mistake_b22() {
+fn path_that_means_another_one_is_a_mistake() {
     let rows: Vec<(&str, Value, &str)> = [
         "",
         "/secret/x",
@@ -195,8 +198,9 @@ fn a_path_that_means_another_one_is_a_mistake_b22() {
     ]);
 }
 
+// b23
 #[test]
-fn a_name_that_is_no_file_name_is_a_mistake_b23() {
+fn name_that_is_no_file_name_is_a_mistake() {
     let long = "x".repeat(256);
     for name in [
         "/etc/passwd",
@@ -224,8 +228,9 @@ fn a_name_that_is_no_file_name_is_a_mistake_b23() {
     }
 }
 
+// b24
 #[test]
-fn two_outputs_with_one_name_are_a_mistake_b24() {
+fn two_outputs_with_one_name_are_a_mistake() {
     let two =
         |one: &str, other: &str| json!({one: {"path": "secret/x"}, other: {"path": "secret/y"}});
     assert_mistakes(&[
@@ -277,8 +282,9 @@ fn two_outputs_with_one_name_are_a_mistake_b24() {
     ]);
 }
 
+// b25
 #[test]
-fn a_mode_or_a_user_that_is_none_is_a_mistake_b25() {
+fn unusable_mode_or_user_is_a_mistake() {
     assert_mistakes(&[
         ("secrets/mode", json!("0777"), "unknown key `mode`"),
         (
@@ -305,8 +311,9 @@ fn a_mode_or_a_user_that_is_none_is_a_mistake_b25() {
     ]);
 }
 
+// b26
 #[test]
-fn a_variable_that_cannot_be_set_is_a_mistake_b26() {
+fn variable_that_cannot_be_set_is_a_mistake() {
     for name in ["1X", "A=B", "A B", "", "A-B", "\u{c4}"] {
         assert_mistakes(&[("environment", json!({name: "x"}), "name of a variable")]);
     }
@@ -334,8 +341,9 @@ fn a_variable_that_cannot_be_set_is_a_mistake_b26() {
     ]);
 }
 
+// f4
 #[test]
-fn what_the_manifest_cannot_mean_is_a_mistake_f4() {
+fn unknown_or_unusable_key_of_the_manifest_is_a_mistake() {
     assert_mistakes(&[
         (
             "vault/adress",
@@ -449,7 +457,7 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
 }
 
 #[test]
-fn a_typing_error_in_a_template_is_a_mistake_before_the_token() {
+fn typing_error_in_a_template_is_a_mistake_before_the_token() {
     let (wrapped, proxy) = (mint(), recorder());
     for (manifest, text) in typing_errors() {
         let manifest = manifest.set("vault.address", proxy.address());
@@ -478,7 +486,7 @@ fn a_typing_error_in_a_template_is_a_mistake_before_the_token() {
 }
 
 #[test]
-fn a_template_that_samples_do_not_fit_fails_where_they_are_used() {
+fn template_that_samples_do_not_fit_fails_where_they_are_used() {
     let manifest = bare("https://vault.example.io")
         .set(
             "dependencies.db",
@@ -501,7 +509,7 @@ fn a_template_that_samples_do_not_fit_fails_where_they_are_used() {
 }
 
 #[test]
-fn health_asks_no_sample_whether_a_template_fits() {
+fn health_tries_no_template_on_samples() {
     let directory = TempDir::new();
     // What was published was filled in with the real values, which fit.
     let manifest = bare("https://vault.example.io")
@@ -522,7 +530,7 @@ fn health_asks_no_sample_whether_a_template_fits() {
 }
 
 #[test]
-fn a_secrets_directory_that_cannot_be_one_is_a_mistake() {
+fn unusable_secrets_directory_is_a_mistake() {
     let manifest =
         |path: &str| bare("https://vault.example.io").set("secrets", json!({"directory": path}));
     for path in ["run/secrets", "/run/../secrets", "/", ""] {
@@ -532,8 +540,9 @@ fn a_secrets_directory_that_cannot_be_one_is_a_mistake() {
     }
 }
 
+// f4
 #[test]
-fn a_reference_to_no_variable_is_a_mistake_f4() {
+fn reference_to_no_variable_is_a_mistake() {
     assert_mistakes(&[
         (
             "service/environment",
@@ -584,8 +593,9 @@ const MISTAKES: [(u64, u64, &str); 7] = [
     (14, 23, "file name"),
 ];
 
+// f4
 #[test]
-fn every_mistake_is_named_at_once_with_its_line_and_column_f4() {
+fn every_mistake_is_named_at_once_with_its_line_and_column() {
     let run = start(MISTAKEN).args(["--log", "human"]).token(mint()).run();
     assert_refused(&run, 78, "human");
     for (line, column, text) in MISTAKES {
@@ -619,8 +629,9 @@ fn every_mistake_is_named_at_once_with_its_line_and_column_f4() {
     );
 }
 
+// f4
 #[test]
-fn of_a_hundred_mistakes_none_is_swallowed_f4() {
+fn each_of_a_hundred_mistakes_is_named() {
     let keys: String = (0..100)
         .map(|number| format!("unknown-{number} = \"{}\"\n", "x".repeat(50)))
         .collect();
@@ -635,8 +646,9 @@ fn of_a_hundred_mistakes_none_is_swallowed_f4() {
     }
 }
 
+// f4
 #[test]
-fn mistakes_in_the_environment_are_named_with_the_others_f4() {
+fn mistakes_in_the_environment_are_named_with_the_others() {
     let run = start(MISTAKEN)
         .args(["--log", "human"])
         .env("VAULT_ADDR", "https://me:canary@vault.example.io")
@@ -656,8 +668,9 @@ fn mistakes_in_the_environment_are_named_with_the_others_f4() {
     run.assert_no(["canary"]);
 }
 
+// f4
 #[test]
-fn broken_toml_is_a_mistake_with_its_place_f4() {
+fn broken_toml_is_a_mistake_with_its_place() {
     for (what, text) in [
         ("no bracket", "[service\napp = \"x\"\n"),
         ("a key twice", "[service]\napp = \"a\"\napp = \"b\"\n"),
@@ -676,8 +689,9 @@ fn broken_toml_is_a_mistake_with_its_place_f4() {
     }
 }
 
+// f4
 #[test]
-fn a_manifest_that_cannot_be_read_is_named_f4() {
+fn manifest_that_cannot_be_read_is_named() {
     let directory = TempDir::new();
     let binary = directory.write("binary.toml", b"[service]\napp = \"\xff\"\n");
     let wrapped = mint();
@@ -721,7 +735,7 @@ fn no_files(directory: &TempDir) -> Vec<(std::path::PathBuf, &'static str)> {
 }
 
 #[test]
-fn a_manifest_that_is_no_regular_file_is_78_at_once() {
+fn manifest_that_is_no_regular_file_is_78_at_once() {
     let directory = TempDir::new();
     let wrapped = mint();
     for (path, text) in no_files(&directory) {
@@ -742,7 +756,7 @@ fn a_manifest_that_is_no_regular_file_is_78_at_once() {
 }
 
 #[test]
-fn a_ca_that_is_no_regular_file_is_78_at_once() {
+fn ca_that_is_no_regular_file_is_78_at_once() {
     let directory = TempDir::new();
     let wrapped = mint();
     for (path, text) in no_files(&directory) {
@@ -787,8 +801,9 @@ fn check_needs_no_vault_no_token_and_no_variable() {
     assert_unused(&wrapped, "check");
 }
 
+// f3, f4
 #[test]
-fn check_ends_with_78_for_mistakes_and_64_for_bad_usage_f3_f4() {
+fn check_ends_with_78_for_mistakes_and_64_for_bad_usage() {
     check(MISTAKEN).run().assert_code(78);
     check(bare("https://vault.example.io"))
         .arg("--nonsense")
@@ -801,7 +816,7 @@ fn check_ends_with_78_for_mistakes_and_64_for_bad_usage_f3_f4() {
 }
 
 #[test]
-fn what_64_looks_like_is_what_the_document_says() {
+fn output_of_64_is_that_of_the_document() {
     let document = std::fs::read_to_string(crate::support::repository().join("docs/exit-codes.md"));
     let document = document.expect("the document");
     let words: Vec<&str> = document.split_whitespace().collect();
@@ -828,8 +843,9 @@ fn what_64_looks_like_is_what_the_document_says() {
     }
 }
 
+// f3
 #[test]
-fn every_bad_flag_is_named_at_once_and_costs_no_token_f3() {
+fn every_bad_flag_is_named_at_once_and_costs_no_token() {
     let (wrapped, proxy) = (mint(), recorder());
     let rows: &[(&[&str], &[&str])] = &[
         (&["--nonsense"], &["--nonsense"]),
@@ -874,7 +890,7 @@ fn every_bad_flag_is_named_at_once_and_costs_no_token_f3() {
 }
 
 #[test]
-fn a_forgotten_double_dash_is_64_and_shows_the_line_to_write() {
+fn forgotten_double_dash_is_64_and_shows_the_line_to_write() {
     for words in [&["java", "--version"][..], &["java", "--help"]] {
         let run = Anteroom::new().without_secrets_dir().args(words).run();
         run.assert_code(64)
@@ -891,8 +907,9 @@ fn a_forgotten_double_dash_is_64_and_shows_the_line_to_write() {
     run.assert_code(64).assert_stderr("--nonsense");
 }
 
+// b52
 #[test]
-fn without_a_command_nothing_is_sent_b52() {
+fn start_without_a_command_sends_nothing() {
     let (wrapped, proxy) = (mint(), recorder());
     let call = || {
         Anteroom::new()
@@ -907,7 +924,7 @@ fn without_a_command_nothing_is_sent_b52() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_manifest() {
+fn flag_wins_over_the_environment_and_that_over_the_manifest() {
     let manifest = bare("https://vault.example.io")
         .set("vault.deadline", "3s")
         .set("secrets", json!({"directory": "/of/manifest"}));
@@ -954,15 +971,16 @@ fn a_flag_wins_over_the_environment_and_that_over_the_manifest() {
 }
 
 #[test]
-fn the_variable_of_a_log_format_yields_to_the_flag() {
+fn variable_of_a_log_format_yields_to_the_flag() {
     let call = || start(MISTAKEN).token("s.x").env("ANTEROOM_LOG", "json");
     assert!(!call().run().events().is_empty());
     let run = call().args(["--log", "human"]).run();
     assert!(run.events().is_empty(), "{run:?}");
 }
 
+// t23
 #[test]
-fn the_environment_says_where_vault_is_and_bao_wins_over_vault_t23() {
+fn environment_says_where_vault_is_and_bao_wins_over_vault() {
     let (of_manifest, of_vault, of_bao) = (dead_end(), dead_end(), dead_end());
     let asked = |call: Anteroom| {
         let before = [&of_manifest, &of_vault, &of_bao].map(FaultProxy::connections);
@@ -990,8 +1008,9 @@ fn the_environment_says_where_vault_is_and_bao_wins_over_vault_t23() {
     assert_eq!(asked(empty), ["vault"], "an empty variable is none");
 }
 
+// t23
 #[test]
-fn a_pinned_manifest_cannot_be_pointed_at_another_vault_t23() {
+fn pinned_manifest_cannot_be_pointed_at_another_vault() {
     let rogue = dead_end();
     let pinned = || bare(SERVICE.admin.address()).set("vault.pin", true);
     for (what, value) in [
@@ -1023,8 +1042,9 @@ fn a_pinned_manifest_cannot_be_pointed_at_another_vault_t23() {
     assert_unused(&wrapped, "pinned to nothing");
 }
 
+// t23
 #[test]
-fn a_pinned_manifest_trusts_no_ca_of_the_environment_t23() {
+fn pinned_manifest_trusts_no_ca_of_the_environment() {
     let server = TlsServer::start(Defect::None);
     for name in ["VAULT_CACERT", "BAO_CACERT", "SSL_CERT_FILE"] {
         let manifest = bare(&server.address()).set("vault.pin", true);
@@ -1037,8 +1057,9 @@ fn a_pinned_manifest_trusts_no_ca_of_the_environment_t23() {
     assert!(server.application_bytes().is_empty(), "the token went out");
 }
 
+// t23
 #[test]
-fn nobody_can_switch_the_verification_off_t23() {
+fn verification_cannot_be_switched_off() {
     let server = TlsServer::start(Defect::WrongCa);
     for name in ["VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"] {
         for pin in [false, true] {
@@ -1061,7 +1082,7 @@ fn nobody_can_switch_the_verification_off_t23() {
 }
 
 #[test]
-fn what_other_clients_go_by_is_ignored_with_a_notice_of_its_kind() {
+fn variable_of_other_clients_is_ignored_with_its_notice() {
     let kinds: [(&[&str], &str); 4] = [
         (
             &[
@@ -1101,7 +1122,7 @@ fn what_other_clients_go_by_is_ignored_with_a_notice_of_its_kind() {
 }
 
 #[test]
-fn an_address_that_is_half_an_ip_address_is_a_mistake() {
+fn half_an_ip_address_is_a_mistake() {
     for address in [
         "https://127.1",
         "http://127.1:8200",
@@ -1114,8 +1135,9 @@ fn an_address_that_is_half_an_ip_address_is_a_mistake() {
     }
 }
 
+// b19, b20
 #[test]
-fn a_ca_file_that_is_none_is_found_before_the_token_is_touched_b19_b20() {
+fn unusable_ca_file_is_found_before_the_token_is_touched() {
     let directory = TempDir::new();
     let server = TlsServer::start(Defect::None);
     let ca = std::fs::read_to_string(server.ca_pem_path()).expect("the server's CA");
@@ -1194,8 +1216,9 @@ fn decode(base64: &str) -> Vec<u8> {
     bytes
 }
 
+// b18
 #[test]
-fn an_address_is_normalised_before_it_is_used_b18() {
+fn address_is_normalised_before_it_is_used() {
     let proxy = recorder();
     let port = proxy
         .address()
@@ -1218,8 +1241,9 @@ fn an_address_is_normalised_before_it_is_used_b18() {
     }
 }
 
+// b18
 #[test]
-fn an_ipv6_address_stands_in_brackets_b18() {
+fn ipv6_address_stands_in_brackets() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
         return;
     };
@@ -1248,8 +1272,9 @@ fn an_ipv6_address_stands_in_brackets_b18() {
     );
 }
 
+// b17
 #[test]
-fn plain_http_to_another_machine_needs_leave_b17() {
+fn plain_http_to_another_machine_needs_permission() {
     let proxy = recorder();
     // Not a loopback address by its number, but it leads to this machine.
     let address = proxy.address().replace("127.0.0.1", "0.0.0.0");
@@ -1266,8 +1291,9 @@ fn plain_http_to_another_machine_needs_leave_b17() {
     assert_started(&start(permitted).token(&wrapped).run(), "allow_http");
 }
 
+// b21
 #[test]
-fn a_namespace_loses_its_outer_slashes_b21() {
+fn namespace_loses_its_outer_slashes() {
     let server = dead_end();
     let sent = |call: Anteroom| {
         let before = server.requests().len();
@@ -1301,7 +1327,7 @@ fn a_namespace_loses_its_outer_slashes_b21() {
 }
 
 #[test]
-fn the_client_timeout_bounds_each_answer() {
+fn client_timeout_bounds_each_answer() {
     for (name, value) in [
         ("VAULT_CLIENT_TIMEOUT", "1"),
         ("BAO_CLIENT_TIMEOUT", "1000ms"),
@@ -1362,8 +1388,9 @@ fn names_and_defaults_are_put_in_and_two_dollars_stand_for_one() {
     check(literal).run().assert_code(0);
 }
 
+// b27
 #[test]
-fn of_a_variable_that_comes_twice_the_last_one_counts_b27() {
+fn last_of_two_variables_with_one_name_counts() {
     let (first, last) = (dead_end(), recorder());
     let wrapped = mint();
     let directory = crate::support::tmpfs_dir();

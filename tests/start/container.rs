@@ -99,7 +99,7 @@ fn assert_ended(container: &Container, (code, wanted): (i32, i32), what: &str) {
 }
 
 #[test]
-fn the_binary_has_no_interpreter_and_needs_no_library() {
+fn binary_has_no_interpreter_and_needs_no_library() {
     const PT_DYNAMIC: u64 = 2;
     const PT_INTERP: u64 = 3;
     const DT_NEEDED: u64 = 1;
@@ -152,7 +152,7 @@ pub(crate) fn java_and_psql(service: &Service) -> Manifest {
 }
 
 #[test]
-fn a_container_runs_java_with_mutual_tls_and_logs_in_to_postgresql() {
+fn java_in_a_container_has_mutual_tls_and_reaches_postgresql() {
     docker::require!();
     let service = Service::with_database();
     let image = image(&base("java"), &java_and_psql(&service), &[ENTRYPOINT]);
@@ -208,8 +208,9 @@ fn a_container_runs_java_with_mutual_tls_and_logs_in_to_postgresql() {
     }
 }
 
+// f42
 #[test]
-fn a_restarted_container_is_refused_with_80_and_told_why_f42() {
+fn restarted_container_is_refused_with_80_and_told_why() {
     docker::require!();
     let service = Service::new();
     let image = image(&base("alpine-like"), &service.manifest(), &[ENTRYPOINT]);
@@ -228,8 +229,9 @@ fn a_restarted_container_is_refused_with_80_and_told_why_f42() {
     );
 }
 
+// f28
 #[test]
-fn docker_stop_during_a_slow_fetch_ends_with_143_and_revokes_f28() {
+fn docker_stop_during_a_slow_fetch_ends_with_143_and_revokes() {
     docker::require!();
     let service = Service::with_database();
     let slow = service.payment_path();
@@ -284,8 +286,9 @@ fn docker_stop_during_a_slow_fetch_ends_with_143_and_revokes_f28() {
     }
 }
 
+// f26
 #[test]
-fn a_container_without_a_tmpfs_is_refused_with_the_option_that_mounts_one_f26() {
+fn container_without_a_tmpfs_is_refused_with_the_mount_option() {
     docker::require!();
     let service = Service::new();
     let token = service.mint();
@@ -354,7 +357,7 @@ fn run_in(
 }
 
 #[test]
-fn every_kind_of_image_starts_and_finds_names_in_its_own_hosts_file() {
+fn image_of_every_kind_finds_names_in_its_own_hosts_file() {
     docker::require!();
     let service = Service::new();
     let hardened = ["--user", "1000:1000", "--read-only", "--cap-drop=ALL"];
@@ -370,8 +373,9 @@ fn every_kind_of_image_starts_and_finds_names_in_its_own_hosts_file() {
     }
 }
 
+// f7
 #[test]
-fn a_name_that_nobody_knows_ends_with_69_in_every_kind_of_image_f7() {
+fn unknown_host_name_ends_with_69_in_every_kind_of_image() {
     docker::require!();
     // A DNS server that takes questions and never answers.
     let silent = UdpSocket::bind("127.0.0.77:53").expect("only root may be a DNS server");
@@ -401,7 +405,7 @@ fn a_name_that_nobody_knows_ends_with_69_in_every_kind_of_image_f7() {
 }
 
 #[test]
-fn the_library_of_the_application_keeps_its_own_resolver_options() {
+fn library_of_the_application_keeps_its_resolver_options() {
     docker::require!();
     let service = Service::new();
     let image = image(&base("alpine-like"), &service.manifest(), &[ENTRYPOINT]);
@@ -419,7 +423,7 @@ fn the_library_of_the_application_keeps_its_own_resolver_options() {
 }
 
 #[test]
-fn a_dry_run_in_a_container_leaves_the_application_alone_in_it() {
+fn dry_run_in_a_container_leaves_the_application_alone_in_it() {
     docker::require!();
     let manifest = Service::new()
         .manifest()
@@ -456,7 +460,7 @@ fn instructions(dockerfile: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_final_stage_of_the_example_runs_as_it_is_written() {
+fn final_stage_of_the_example_runs_as_it_is_written() {
     docker::require!();
     let text = fs::read_to_string(repository().join("Dockerfile.example"))
         .expect("it is in the repository");

@@ -134,8 +134,9 @@ fn changed() -> String {
     token
 }
 
+// t1, f17
 #[test]
-fn a_token_that_is_not_valid_stops_the_start_with_80_and_all_its_causes_t1_f17() {
+fn invalid_token_stops_the_start_with_80_and_all_its_causes() {
     for (what, token) in [
         ("used by somebody else", used()),
         ("expired", expired()),
@@ -250,8 +251,9 @@ fn start_that_is_ended_tells_of_a_token_that_was_not_valid() {
     running.wait().assert_stderr("wrapping_token_not_valid");
 }
 
+// f42
 #[test]
-fn a_restart_with_the_same_token_is_told_so_f42() {
+fn restart_with_the_same_token_is_told_so() {
     let wrapped = SERVICE.mint();
     assert_started(&start().token(&wrapped).run(), "the first start");
     let run = start().args(["--log", "human"]).token(&wrapped).run();
@@ -260,8 +262,9 @@ fn a_restart_with_the_same_token_is_told_so_f42() {
         .assert_stderr("hint: if this container was restarted");
 }
 
+// b7
 #[test]
-fn an_ordinary_token_is_refused_and_not_harmed_b7() {
+fn ordinary_token_is_refused_and_not_harmed() {
     let token = SERVICE.admin.client_token(&SERVICE.mint().token);
     assert_not_valid(&start().token(&token).run(), "an ordinary token");
     let answer = SERVICE
@@ -272,8 +275,9 @@ fn an_ordinary_token_is_refused_and_not_harmed_b7() {
     assert_eq!(answer.status, 200, "the ordinary token was harmed");
 }
 
+// t1
 #[test]
-fn the_hint_of_80_names_the_accessor_that_was_handed_in_t1() {
+fn hint_of_80_names_the_accessor_that_was_handed_in() {
     let wrapped = SERVICE.mint();
     assert_eq!(SERVICE.admin.unwrap(&wrapped.token).status, 200);
     let run = start().token(wrapped.json.to_string()).run();
@@ -285,7 +289,7 @@ fn the_hint_of_80_names_the_accessor_that_was_handed_in_t1() {
 }
 
 #[test]
-fn a_slip_in_the_manifest_is_told_of_before_a_thief_is() {
+fn slip_in_the_manifest_is_told_of_before_a_thief_is() {
     let role = &SERVICE.token_role;
     let slip = format!("auth/token/create/{}", role.replacen('-', "_", 1));
     let upper = format!("auth/token/create/{}", role.to_uppercase());
@@ -324,8 +328,9 @@ fn a_slip_in_the_manifest_is_told_of_before_a_thief_is() {
     }
 }
 
+// t2, f18
 #[test]
-fn a_token_that_was_made_elsewhere_is_refused_and_stays_valid_t2_f18() {
+fn token_that_was_made_elsewhere_is_refused_and_stays_valid() {
     let admin = &SERVICE.admin;
     let forged_auth = json!({"auth": {
         "client_token": "s.canary", "accessor": "a", "policies": [SERVICE.policy], "renewable": true,
@@ -390,8 +395,9 @@ fn a_token_that_was_made_elsewhere_is_refused_and_stays_valid_t2_f18() {
     }
 }
 
+// f18
 #[test]
-fn a_wrapping_token_that_lives_too_long_is_refused_and_stays_valid_f18() {
+fn wrapping_token_with_a_long_life_is_refused_and_stays_valid() {
     let wrapped = SERVICE.mint_with("61s", Value::Null);
     let event = assert_not_promised(&start().token(&wrapped).run(), "61 s");
     let message = openbao::text(&event["message"]);
@@ -411,7 +417,7 @@ fn a_wrapping_token_that_lives_too_long_is_refused_and_stays_valid_f18() {
 }
 
 #[test]
-fn the_token_travels_in_one_header_alone_and_never_elsewhere() {
+fn token_travels_in_one_header_alone_and_never_elsewhere() {
     let space = SERVICE.admin.namespace(&unique("space"));
     let service = Service::on(&space);
     let proxy = FaultProxy::recording(space.address());
@@ -557,8 +563,9 @@ fn done_but_unclear() -> Vec<(&'static str, Fault)> {
     ]
 }
 
+// f16, b37
 #[test]
-fn an_unwrap_whose_answer_is_lost_is_never_repeated_and_ends_with_82_f16_b37() {
+fn unwrap_with_a_lost_answer_is_not_repeated_and_ends_with_82() {
     let mut rows = done_but_unclear();
     // Some at a time: each start waits for a standby that may lag behind.
     while !rows.is_empty() {
@@ -593,7 +600,7 @@ fn an_unwrap_whose_answer_is_lost_is_never_repeated_and_ends_with_82_f16_b37() {
 }
 
 #[test]
-fn an_unwrap_that_vault_denies_is_denied_while_the_token_lives() {
+fn unwrap_that_vault_denies_is_denied_while_the_token_lives() {
     for (status, code) in [(403, 77), (404, 78)] {
         let reply = Reply::json(status, &json!({"errors": ["no"]}));
         let proxy = at_unwrap(move |_| Fault::Answer(reply.clone()));
@@ -604,8 +611,9 @@ fn an_unwrap_that_vault_denies_is_denied_while_the_token_lives() {
     }
 }
 
+// f16
 #[test]
-fn without_the_json_form_82_says_who_knows_the_accessor_f16() {
+fn hint_of_82_without_json_says_who_knows_the_accessor() {
     let proxy = at_unwrap(|_| Fault::CutAfter(Cut::Reset));
     let run = start_at(&proxy).token(SERVICE.mint()).run();
     let hint = openbao::text(&assert_unknown(&run, "a raw token")["hint"]);
@@ -637,8 +645,9 @@ fn not_done_and_unclear() -> Vec<(&'static str, Fault)> {
     ]
 }
 
+// f16
 #[test]
-fn an_unwrap_that_never_arrived_is_sent_once_more_f16() {
+fn unwrap_that_never_arrived_is_sent_once_more() {
     for (what, fault) in not_done_and_unclear() {
         let mut fault = Some(fault);
         let proxy = at_unwrap(move |_| fault.take().unwrap_or(Fault::Pass));
@@ -652,8 +661,9 @@ fn an_unwrap_that_never_arrived_is_sent_once_more_f16() {
     }
 }
 
+// f10, f14
 #[test]
-fn an_unwrap_that_was_surely_not_done_is_repeated_without_a_lookup_f10_f14() {
+fn unwrap_that_surely_failed_is_repeated_without_a_lookup() {
     let sealed = Reply::json(503, &json!({"errors": ["Vault is sealed"]}));
     let limited = Reply::json(429, &json!({"errors": ["limit"]})).header("Retry-After", "0");
     for (what, reply) in [("sealed", sealed), ("limited", limited)] {
@@ -666,8 +676,9 @@ fn an_unwrap_that_was_surely_not_done_is_repeated_without_a_lookup_f10_f14() {
     }
 }
 
+// f16
 #[test]
-fn an_answer_that_is_lost_twice_ends_with_82_f16() {
+fn answer_that_is_lost_twice_ends_with_82() {
     let proxy = at_unwrap(|seen| match seen.nth {
         1 => Fault::CutBefore(Cut::Reset),
         _ => Fault::CutAfter(Cut::Reset),
@@ -682,8 +693,9 @@ fn an_answer_that_is_lost_twice_ends_with_82_f16() {
     assert_unused(&wrapped, "the server saw neither");
 }
 
+// f16
 #[test]
-fn a_first_unwrap_that_arrives_late_is_no_proof_of_a_thief_f16() {
+fn first_unwrap_that_arrives_late_is_no_proof_of_a_thief() {
     // The second try finds the token gone because the first one got through after the lookup.
     let proxy = at_unwrap(|seen| {
         let token = seen.header("x-vault-token").expect("a token").to_owned();
@@ -699,8 +711,9 @@ fn a_first_unwrap_that_arrives_late_is_no_proof_of_a_thief_f16() {
     assert_eq!(proxy.count(UNWRAP), 2);
 }
 
+// f16
 #[test]
-fn when_the_lookup_cannot_decide_the_unwrap_is_not_repeated_f16() {
+fn unwrap_is_not_repeated_when_the_lookup_cannot_decide() {
     let proxy = FaultProxy::start(SERVICE.admin.address(), |seen| {
         match (seen.is(UNWRAP), seen.is(LOOKUP), seen.nth) {
             (true, ..) => Fault::CutBefore(Cut::Reset),
@@ -714,8 +727,9 @@ fn when_the_lookup_cannot_decide_the_unwrap_is_not_repeated_f16() {
     assert_eq!(proxy.count(UNWRAP), 1);
 }
 
+// t1, f17
 #[test]
-fn somebody_who_unwraps_between_lookup_and_unwrap_is_reported_t1_f17() {
+fn thief_between_lookup_and_unwrap_is_reported() {
     let proxy = at_unwrap(|seen| {
         let token = seen.header("x-vault-token").expect("a token").to_owned();
         assert_eq!(SERVICE.admin.unwrap(&token).status, 200);
@@ -730,8 +744,9 @@ fn somebody_who_unwraps_between_lookup_and_unwrap_is_reported_t1_f17() {
     assert_eq!(proxy.count(UNWRAP), 1, "no retry");
 }
 
+// f22
 #[test]
-fn an_unknown_namespace_is_a_mistake_of_the_configuration_and_leaves_the_token_f22() {
+fn unknown_namespace_is_a_mistake_and_leaves_the_token() {
     let wrapped = SERVICE.mint();
     let manifest = bare(&SERVICE, SERVICE.admin.address()).set("vault.namespace", "nowhere");
     let run = start_with(manifest).token(&wrapped).run();
@@ -744,8 +759,9 @@ fn an_unknown_namespace_is_a_mistake_of_the_configuration_and_leaves_the_token_f
     assert_unused(&wrapped, "an unknown namespace");
 }
 
+// f28
 #[test]
-fn a_start_that_is_ended_still_tells_of_a_misspelt_token_f28() {
+fn start_that_is_ended_still_tells_of_a_misspelt_token() {
     let (release, released) = channel::<()>();
     let proxy = at_unwrap(move |_| {
         // The test's end lets it go on.
@@ -762,8 +778,9 @@ fn a_start_that_is_ended_still_tells_of_a_misspelt_token_f28() {
     assert_revoked(&SERVICE.admin, &wrapped, "the start was ended");
 }
 
+// f19
 #[test]
-fn a_client_token_of_another_kind_is_refused_and_revoked_f19() {
+fn client_token_of_another_kind_is_refused_and_revoked() {
     let (service, rooted) = (Service::new(), Service::new());
     let other = unique("other");
     service.admin.policy(&other, &service.policy_hcl());
@@ -817,7 +834,7 @@ fn a_client_token_of_another_kind_is_refused_and_revoked_f19() {
 }
 
 #[test]
-fn what_is_not_promised_is_not_asked_for() {
+fn policies_that_are_not_promised_are_not_compared() {
     let service = Service::new();
     let other = unique("other");
     service.admin.policy(&other, &service.policy_hcl());
@@ -832,8 +849,9 @@ fn what_is_not_promised_is_not_asked_for() {
     assert_started(&start_with(both).token(&wrapped).run(), "both policies");
 }
 
+// b41, f19
 #[test]
-fn an_answer_without_a_client_token_is_refused_b41_f19() {
+fn answer_without_a_client_token_is_refused() {
     let wrapping = SERVICE.mint().json["wrap_info"].clone();
     let cases: Vec<(&str, Value, &str)> = vec![
         (
@@ -862,8 +880,9 @@ fn an_answer_without_a_client_token_is_refused_b41_f19() {
     }
 }
 
+// b41
 #[test]
-fn an_empty_answer_is_no_client_token_b41() {
+fn empty_answer_is_no_client_token() {
     let empty = Reply::text(204, "application/json", "").header("Cache-Control", "no-store");
     let proxy = at_unwrap(move |_| Fault::AnswerAfter(empty.clone()));
     let run = start_at(&proxy).token(SERVICE.mint()).run();
@@ -872,7 +891,7 @@ fn an_empty_answer_is_no_client_token_b41() {
 }
 
 #[test]
-fn a_gateway_that_answers_the_lookup_is_waited_out() {
+fn gateway_that_answers_the_lookup_is_waited_out() {
     let answers = [
         Reply::text(400, "text/html", "<html>bad request</html>"),
         Reply::json(403, &json!({"message": "Forbidden"})),
@@ -908,7 +927,7 @@ fn a_gateway_that_answers_the_lookup_is_waited_out() {
 }
 
 #[test]
-fn a_revocation_that_a_gateway_answered_does_not_count() {
+fn revocation_that_a_gateway_answered_does_not_count() {
     let answers = [
         ("204", Reply::text(204, "text/plain", "")),
         ("200", Reply::json(200, &json!({}))),
@@ -961,8 +980,9 @@ fn revocation_that_a_node_broke_off_is_made_again() {
     }
 }
 
+// f16
 #[test]
-fn an_unwrap_that_is_never_answered_leaves_time_for_the_lookup_f16() {
+fn unwrap_that_is_never_answered_leaves_time_for_the_lookup() {
     let proxy = at_unwrap(|seen| match seen.nth {
         1 => Fault::Hang,
         _ => Fault::Pass,
@@ -975,8 +995,9 @@ fn an_unwrap_that_is_never_answered_leaves_time_for_the_lookup_f16() {
     assert_eq!((proxy.count(UNWRAP), proxy.count(LOOKUP)), (2, 2));
 }
 
+// f19
 #[test]
-fn a_client_token_beside_something_else_is_refused_and_revoked_f19() {
+fn client_token_beside_something_else_is_refused_and_revoked() {
     let wrapping = SERVICE.mint().json["wrap_info"].clone();
     for (what, changes) in [
         ("data", json!({"data": {"x": "y"}})),
@@ -993,8 +1014,9 @@ fn a_client_token_beside_something_else_is_refused_and_revoked_f19() {
     }
 }
 
+// t3, f19
 #[test]
-fn what_the_token_says_of_itself_is_compared_too_t3_f19() {
+fn lookup_by_the_client_token_itself_is_compared_too() {
     for (what, changes) in [
         ("path", json!({"path": "auth/token/create/somebody"})),
         ("no path", json!({"path": ""})),
@@ -1027,8 +1049,9 @@ fn what_the_token_says_of_itself_is_compared_too_t3_f19() {
     }
 }
 
+// t3
 #[test]
-fn a_role_of_the_same_name_in_another_namespace_is_refused_and_its_token_revoked_t3() {
+fn same_role_in_another_namespace_is_refused_and_revoked() {
     let root: &Admin = OpenBao::shared();
     let team = root.namespace(&unique("team"));
     let rival = root.namespace(&unique("rival"));
@@ -1075,8 +1098,9 @@ fn a_role_of_the_same_name_in_another_namespace_is_refused_and_its_token_revoked
     }
 }
 
+// f20
 #[test]
-fn a_client_token_that_was_revoked_before_the_unwrap_is_denied_f20() {
+fn client_token_that_was_revoked_before_the_unwrap_is_denied() {
     let wrapped = SERVICE.mint();
     SERVICE.admin.ok(
         "POST",
@@ -1090,8 +1114,9 @@ fn a_client_token_that_was_revoked_before_the_unwrap_is_denied_f20() {
     assert_eq!(SERVICE.admin.lookup_wrapping(&wrapped.token), 400);
 }
 
+// t18
 #[test]
-fn a_token_that_may_not_revoke_itself_is_named_by_its_accessor_t18() {
+fn token_that_may_not_revoke_itself_is_named_by_its_accessor() {
     let service = Service::new();
     service.set_token_role(json!({"token_no_default_policy": true}));
     let wrapped = service.mint();
@@ -1106,8 +1131,9 @@ fn a_token_that_may_not_revoke_itself_is_named_by_its_accessor_t18() {
     assert!(service.admin.accessor_exists(&wrapped.wrapped_accessor));
 }
 
+// t18
 #[test]
-fn a_token_that_is_refused_while_vault_does_not_answer_is_named_by_its_accessor_t18() {
+fn token_refused_beside_a_silent_vault_is_named_by_accessor() {
     let proxy = FaultProxy::start(SERVICE.admin.address(), |seen| {
         if seen.is("auth/token/revoke-self") {
             Fault::CutBefore(Cut::Reset)
@@ -1126,8 +1152,9 @@ fn a_token_that_is_refused_while_vault_does_not_answer_is_named_by_its_accessor_
     );
 }
 
+// t1
 #[test]
-fn of_eight_starts_with_one_token_a_single_one_becomes_the_application_t1() {
+fn one_of_eight_starts_with_one_token_becomes_the_application() {
     let wrapped = SERVICE.mint();
     let running: Vec<_> = (0..8).map(|_| start().token(&wrapped).spawn()).collect();
     let runs: Vec<Run> = running.into_iter().map(|running| running.wait()).collect();
@@ -1143,7 +1170,7 @@ fn of_eight_starts_with_one_token_a_single_one_becomes_the_application_t1() {
 }
 
 #[test]
-fn times_without_end_neither_break_a_start_nor_stop_it() {
+fn endless_lifetimes_neither_break_a_start_nor_stop_it() {
     let lookup_self = "auth/token/lookup-self";
     let leased = SERVICE.legacy_path();
     let forever = json!(u64::MAX);
@@ -1213,8 +1240,9 @@ fn times_without_end_neither_break_a_start_nor_stop_it() {
     }
 }
 
+// t3, f19
 #[test]
-fn the_policies_of_the_identity_behind_the_token_count_t3_f19() {
+fn policies_of_the_identity_behind_the_token_count() {
     let service = Service::new();
     let more = unique("more");
     service.admin.policy(&more, &service.policy_hcl());

@@ -53,7 +53,7 @@ fn start(service: &Service, form: &str, lifecycle: &str, scratch: &TempDir) -> (
 }
 
 #[test]
-fn a_token_is_in_no_memory_once_the_application_runs() {
+fn token_is_in_no_memory_once_the_application_runs() {
     let service = Service::new();
     let scratch = TempDir::new();
     for lifecycle in ["exec", "supervise"] {
@@ -96,7 +96,7 @@ fn a_token_is_in_no_memory_once_the_application_runs() {
 }
 
 #[test]
-fn a_mint_has_its_token_where_it_is_used_alone() {
+fn mint_has_its_token_where_it_is_used_alone() {
     let service = Service::new();
     let admin = &service.admin;
     let proxy = FaultProxy::start(admin.address(), |_| Fault::Hang);
@@ -124,7 +124,7 @@ fn a_mint_has_its_token_where_it_is_used_alone() {
 
 #[cfg(feature = "agent")]
 #[test]
-fn an_agent_forgets_tokens_in_its_environment() {
+fn agent_forgets_tokens_in_its_environment() {
     use crate::support::OpenBao;
     use crate::support::agent::Setup;
 

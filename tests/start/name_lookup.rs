@@ -147,7 +147,7 @@ fn by_name(address: &str) -> String {
 }
 
 #[test]
-fn the_entrypoint_loads_no_module_of_a_name_service() {
+fn entrypoint_loads_no_module_of_a_name_service() {
     let service = Service::new();
     let manifest = service.manifest_for(&by_name(service.admin.address()));
     for source in SOURCES {

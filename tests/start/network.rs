@@ -128,8 +128,9 @@ fn with_ca(manifest: Manifest, ca: PathBuf) -> Manifest {
     manifest.set("vault.ca_cert", ca.display().to_string())
 }
 
+// f8, t4
 #[test]
-fn a_false_server_is_refused_with_76_at_the_first_handshake_and_sees_no_byte_of_the_token_f8_t4() {
+fn false_server_is_76_and_sees_no_byte_of_the_token() {
     for (defect, complaint) in [
         (Defect::WrongCa, "BadSignature"),
         (Defect::WrongName, "not valid for name"),
@@ -164,8 +165,9 @@ fn a_false_server_is_refused_with_76_at_the_first_handshake_and_sees_no_byte_of_
     }
 }
 
+// f8, t4
 #[test]
-fn a_self_signed_server_is_refused_with_76_f8_t4() {
+fn self_signed_server_is_refused_with_76() {
     tls::install_crypto();
     let key = rcgen::KeyPair::generate().expect("a key can be made");
     let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
@@ -182,8 +184,9 @@ fn a_self_signed_server_is_refused_with_76_f8_t4() {
     assert!(!server.log().contains(&token.token), "{}", server.log());
 }
 
+// t4
 #[test]
-fn tls_1_1_is_refused_with_76_and_tls_1_2_is_spoken_t4() {
+fn tls_1_1_is_refused_with_76_and_tls_1_2_is_spoken() {
     const OLD: [&str; 2] = ["-cipher", "ALL:@SECLEVEL=0"];
     let authority = Authority::new("an old CA");
     let identity = authority.issue(&["127.0.0.1"], tls::Validity::CURRENT);
@@ -252,8 +255,9 @@ fn plain_text_where_tls_is_expected_is_refused_with_76() {
     run.assert_stderr("no safe connection");
 }
 
+// t4
 #[test]
-fn a_vault_with_tls_serves_a_whole_start_by_address_and_by_name_t4() {
+fn vault_with_tls_serves_a_whole_start_by_address_and_by_name() {
     let bao = OpenBao::start(Options {
         tls: true,
         ..Options::default()
@@ -297,7 +301,7 @@ fn a_vault_with_tls_serves_a_whole_start_by_address_and_by_name_t4() {
 }
 
 #[test]
-fn the_server_name_of_the_environment_makes_up_for_another_host_name() {
+fn server_name_of_the_environment_replaces_the_host_name() {
     let server = TlsServer::start(Defect::WrongName);
     let manifest = with_ca(manifest(&server.address()), server.ca_pem_path());
     let run = start(manifest, &service().mint().token)
@@ -309,8 +313,9 @@ fn the_server_name_of_the_environment_makes_up_for_another_host_name() {
     run.assert_stderr("Vault is sealed");
 }
 
+// b17, t4
 #[test]
-fn plain_http_to_another_machine_is_refused_with_78_b17_t4() {
+fn plain_http_to_another_machine_is_refused_with_78() {
     let token = service().mint();
     for address in ["http://192.0.2.1:8200", "http://vault.example.io"] {
         let run = start(manifest(address), &token.token).run();
@@ -320,8 +325,9 @@ fn plain_http_to_another_machine_is_refused_with_78_b17_t4() {
     assert_eq!(service().admin.lookup_wrapping(&token.token), 200);
 }
 
+// t4
 #[test]
-fn proxy_variables_are_ignored_t4() {
+fn proxy_variables_are_ignored() {
     let recorder = FaultProxy::scripted(|_| Fault::Pass);
     let bao = OpenBao::start(Options {
         tls: true,
@@ -361,8 +367,9 @@ fn port_of(proxy: &FaultProxy) -> String {
     port.to_owned()
 }
 
+// f11
 #[test]
-fn a_standby_that_redirects_to_another_port_of_its_host_is_followed_f11() {
+fn standby_that_redirects_to_another_port_is_followed() {
     let active = FaultProxy::recording(service().admin.address());
     let target = active.address();
     let standby = FaultProxy::scripted(move |seen| moved(&format!("{target}{}", seen.path)));
@@ -378,8 +385,9 @@ fn a_standby_that_redirects_to_another_port_of_its_host_is_followed_f11() {
     );
 }
 
+// t5
 #[test]
-fn a_redirect_to_anywhere_else_is_refused_with_76_and_the_token_stays_here_t5() {
+fn redirect_elsewhere_is_76_and_the_token_stays_here() {
     let recorder = FaultProxy::recording(service().admin.address());
     let port = port_of(&recorder);
     for location in [
@@ -411,8 +419,9 @@ fn a_redirect_to_anywhere_else_is_refused_with_76_and_the_token_stays_here_t5() 
     }
 }
 
+// t5
 #[test]
-fn a_redirect_is_followed_once_t5() {
+fn redirect_is_followed_once() {
     let ring = FaultProxy::scripted(|seen| {
         let host = seen.header("host").unwrap_or_default().to_owned();
         moved(&format!("http://{host}{}", seen.path))
@@ -425,8 +434,9 @@ fn a_redirect_is_followed_once_t5() {
     assert!(ring.count(LOOKUP) < 20, "it ran in a ring");
 }
 
+// f11, f15
 #[test]
-fn a_standby_that_dies_after_it_was_redirected_to_is_given_up_f11_f15() {
+fn standby_that_dies_after_a_redirect_to_it_is_given_up() {
     for (path, rest) in [(LOOKUP, 1), ("auth/token/lookup-self", 1)] {
         let dead = format!("http://127.0.0.1:{}/v1/{path}", free_port());
         let proxy = once(path, move || moved(&dead));
@@ -435,8 +445,9 @@ fn a_standby_that_dies_after_it_was_redirected_to_is_given_up_f11_f15() {
     }
 }
 
+// t5, f11
 #[test]
-fn a_host_among_standby_hosts_may_be_redirected_to_t5_f11() {
+fn redirect_to_a_host_among_standby_hosts_is_followed() {
     let other = FaultProxy::recording(service().admin.address());
     let location = format!("http://localhost:{}/v1/{LOOKUP}", port_of(&other));
     let proxy = always(LOOKUP, move || moved(&location));
@@ -446,8 +457,9 @@ fn a_host_among_standby_hosts_may_be_redirected_to_t5_f11() {
     assert_eq!(proxy.count(UNWRAP), 1);
 }
 
+// t5
 #[test]
-fn an_unwrap_is_never_redirected_to_another_host_t5() {
+fn unwrap_is_never_redirected_to_another_host() {
     let other = FaultProxy::recording(service().admin.address());
     let location = format!("http://localhost:{}/v1/{UNWRAP}", port_of(&other));
     let proxy = always(UNWRAP, move || moved(&location));
@@ -462,8 +474,9 @@ fn an_unwrap_is_never_redirected_to_another_host_t5() {
 
 // Not there
 
+// f7
 #[test]
-fn a_vault_that_cannot_be_reached_is_69_at_the_deadline_after_retries_f7() {
+fn unreachable_vault_is_69_at_the_deadline_after_retries() {
     for address in [
         format!("http://127.0.0.1:{}", free_port()),
         format!("https://127.0.0.1:{}", free_port()),
@@ -491,7 +504,7 @@ fn a_vault_that_cannot_be_reached_is_69_at_the_deadline_after_retries_f7() {
 }
 
 #[test]
-fn a_vault_that_does_not_answer_is_said_once_after_a_moment() {
+fn vault_that_does_not_answer_is_reported_once_after_a_moment() {
     let silent = always(LOOKUP, || Fault::Hang);
     let stranger = always(LOOKUP, || {
         Fault::Answer(Reply::json(403, &json!({"message": "Forbidden"})))
@@ -568,7 +581,7 @@ fn localhost_that_is_another_machine_is_refused_unless_allowed() {
 }
 
 #[test]
-fn the_end_revokes_though_every_name_server_is_dead() {
+fn end_of_a_run_revokes_though_every_name_server_is_dead() {
     let directory = TempDir::new();
     let proxy = FaultProxy::recording(service().admin.address());
     let address = format!("http://vault.example:{}", port_of(&proxy));
@@ -591,8 +604,9 @@ fn the_end_revokes_though_every_name_server_is_dead() {
     assert!(!service().admin.accessor_exists(&token.wrapped_accessor));
 }
 
+// f7, f15
 #[test]
-fn a_vault_that_comes_back_before_the_deadline_serves_the_start_f7_f15() {
+fn vault_that_comes_back_before_the_deadline_serves_the_start() {
     let bao = OpenBao::start(Options {
         storage: Storage::Raft,
         ..Options::default()
@@ -608,8 +622,9 @@ fn a_vault_that_comes_back_before_the_deadline_serves_the_start_f7_f15() {
     assert_started(&running.wait());
 }
 
+// f10
 #[test]
-fn a_sealed_vault_that_is_unsealed_before_the_deadline_serves_the_start_f10() {
+fn vault_unsealed_before_the_deadline_serves_the_start() {
     let bao = OpenBao::start(Options::default());
     let service = Service::on(&bao);
     let token = service.mint_with("60s", Value::Null).token;
@@ -622,8 +637,9 @@ fn a_sealed_vault_that_is_unsealed_before_the_deadline_serves_the_start_f10() {
     assert_started(&running.wait());
 }
 
+// f10
 #[test]
-fn a_vault_that_stays_sealed_is_69_and_the_token_survives_f10() {
+fn vault_that_stays_sealed_is_69_and_the_token_survives() {
     let bao = OpenBao::start(Options::default());
     let service = Service::on(&bao);
     let token = service.mint_with("60s", Value::Null).token;
@@ -635,8 +651,9 @@ fn a_vault_that_stays_sealed_is_69_and_the_token_survives_f10() {
     assert_eq!(service.admin.lookup_wrapping(&token), 200);
 }
 
+// f12
 #[test]
-fn a_vault_that_is_not_initialised_is_69_at_once_f12() {
+fn vault_that_is_not_initialised_is_69_at_once() {
     let proxy = always(LOOKUP, || {
         Fault::Answer(Reply::json(
             501,
@@ -649,8 +666,9 @@ fn a_vault_that_is_not_initialised_is_69_at_once_f12() {
     assert_eq!(proxy.count(LOOKUP), 1);
 }
 
+// f13
 #[test]
-fn an_answer_byte_by_byte_does_not_outlive_the_deadline_f13() {
+fn answer_byte_by_byte_does_not_outlive_the_deadline() {
     let proxy = always(LOOKUP, || Fault::Drip(Duration::from_millis(100)));
     let run = start(manifest(&proxy.address()), &service().mint().token)
         .env("ANTEROOM_DEADLINE", "700ms")
@@ -660,8 +678,9 @@ fn an_answer_byte_by_byte_does_not_outlive_the_deadline_f13() {
     run.assert_stderr("did not answer in time");
 }
 
+// f15
 #[test]
-fn a_connection_that_is_cut_before_the_answer_to_a_lookup_is_made_again_f15() {
+fn lookup_is_made_again_after_its_connection_was_cut() {
     for how in [Cut::Reset, Cut::Close] {
         let proxy = times(3, LOOKUP, move || Fault::CutBefore(how));
         let run = start(manifest(&proxy.address()), &service().mint().token).run();
@@ -672,8 +691,9 @@ fn a_connection_that_is_cut_before_the_answer_to_a_lookup_is_made_again_f15() {
 
 // Status codes
 
+// f14, b42
 #[test]
-fn a_rate_limit_is_waited_out_whatever_retry_after_says_f14_b42() {
+fn rate_limit_is_waited_out_whatever_retry_after_says() {
     for retry_after in [
         "0",
         "-1",
@@ -708,8 +728,9 @@ fn a_rate_limit_is_waited_out_whatever_retry_after_says_f14_b42() {
     }
 }
 
+// f14
 #[test]
-fn a_larger_retry_after_is_honoured_f14() {
+fn larger_retry_after_is_honoured() {
     let proxy = once(LOOKUP, || {
         Fault::Answer(Reply::json(429, &json!({"errors": []})).header("Retry-After", "1"))
     });
@@ -719,8 +740,9 @@ fn a_larger_retry_after_is_honoured_f14() {
     assert!(pause >= Duration::from_secs(1), "{pause:?}");
 }
 
+// f14
 #[test]
-fn a_rate_limit_without_end_is_69_at_the_deadline_f14() {
+fn rate_limit_without_end_is_69_at_the_deadline() {
     let proxy = always(LOOKUP, || {
         Fault::Answer(Reply::json(429, &json!({"errors": ["limited"]})).header("Retry-After", "0"))
     });
@@ -732,8 +754,9 @@ fn a_rate_limit_without_end_is_69_at_the_deadline_f14() {
     assert!(proxy.count(LOOKUP) <= 5, "{}", proxy.count(LOOKUP));
 }
 
+// f10, f14
 #[test]
-fn a_status_that_passes_by_is_waited_out_at_reads_f10_f14() {
+fn passing_status_is_waited_out_at_reads() {
     for status in [412, 429, 472, 473, 500, 502, 503, 504] {
         for path in [LOOKUP.to_owned(), service().payment_path()] {
             let faulty = path.clone();
@@ -751,8 +774,9 @@ fn a_status_that_passes_by_is_waited_out_at_reads_f10_f14() {
     }
 }
 
+// f44
 #[test]
-fn an_unexpected_status_is_final_and_named_with_method_path_and_errors_f44() {
+fn unexpected_status_is_final_and_named_with_its_request() {
     for status in [301, 302, 308, 401, 405, 413, 418, 505] {
         let answer = move || Fault::Answer(Reply::json(status, &json!({"errors": ["it said so"]})));
         let proxy = always(LOOKUP, answer);
@@ -898,9 +922,9 @@ fn hostile() -> Vec<Hostile> {
     ]
 }
 
+// b37, b38, b39, b40, t16
 #[test]
-fn an_answer_to_the_lookup_that_is_none_is_76_without_a_repeat_and_the_token_survives_b37_b38_b39_b40_t16()
- {
+fn malformed_lookup_answer_is_76_and_the_token_survives() {
     for Hostile {
         name,
         of_lookup: word,
@@ -921,8 +945,9 @@ fn an_answer_to_the_lookup_that_is_none_is_76_without_a_repeat_and_the_token_sur
     }
 }
 
+// f27, b37, b38, b39, b40, t16
 #[test]
-fn an_answer_with_a_secret_that_is_none_is_76_and_the_token_is_revoked_f27_b37_b38_b39_b40_t16() {
+fn malformed_secret_answer_is_76_and_the_token_is_revoked() {
     for Hostile {
         name,
         of_secret: word,
@@ -949,8 +974,9 @@ fn an_answer_with_a_secret_that_is_none_is_76_and_the_token_is_revoked_f27_b37_b
     }
 }
 
+// b43, f9
 #[test]
-fn a_wrong_clock_of_the_server_is_a_warning_only_b43_f9() {
+fn wrong_clock_of_the_server_is_a_warning_only() {
     for (date, warned) in [
         ("Thu, 01 Jan 1970 00:00:00 GMT", true),
         ("Fri, 01 Jan 2100 00:00:00 GMT", true),
@@ -980,8 +1006,9 @@ fn a_wrong_clock_of_the_server_is_a_warning_only_b43_f9() {
     }
 }
 
+// b44, t15
 #[test]
-fn what_a_server_says_is_escaped_and_capped_b44_t15() {
+fn text_of_a_server_is_escaped_and_capped() {
     let evil = "\u{1b}[2J\r\nanteroom: ready\u{202e}\u{9b}\u{2028}\u{0}\u{7f}";
     for (name, error) in [
         ("controls", evil.to_owned()),

@@ -116,8 +116,9 @@ fn inputs(gone: &Path) -> Vec<Input> {
     ]
 }
 
+// t14, b60, b62, b63, b64, b67, b68
 #[test]
-fn the_application_finds_the_process_as_anteroom_found_it_t14_b60_b62_b63_b64_b67_b68() {
+fn application_finds_the_process_as_anteroom_found_it() {
     let service = Service::new();
     let directory = TempDir::new();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).expect("chmod");
@@ -172,8 +173,9 @@ fn the_application_finds_the_process_as_anteroom_found_it_t14_b60_b62_b63_b64_b6
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
+// t13
 #[test]
-fn only_descriptors_that_were_declared_reach_the_application_t13() {
+fn only_declared_descriptors_reach_the_application() {
     let service = Service::new();
     let open = "exec 3</dev/null 4</dev/zero 9</dev/zero;";
     for (name, declared, expected) in [
@@ -212,8 +214,9 @@ fn only_descriptors_that_were_declared_reach_the_application_t13() {
     }
 }
 
+// b60
 #[test]
-fn no_secret_lands_on_a_standard_descriptor_that_was_closed_b60() {
+fn no_secret_lands_on_a_standard_descriptor_that_was_closed() {
     let service = Service::new();
     let run = start(&service)
         .under(script("exec <&- >&- 2>&-;"))
@@ -230,7 +233,7 @@ fn no_secret_lands_on_a_standard_descriptor_that_was_closed_b60() {
 }
 
 #[test]
-fn the_exit_code_of_the_application_passes_through() {
+fn exit_code_of_the_application_passes_through() {
     let service = Service::new();
     for code in [0, 1, 2, 64, 70, 80, 125, 126, 127, 128, 143, 255] {
         let run = start(&service).shell(&format!("exit {code}")).run();
@@ -239,7 +242,7 @@ fn the_exit_code_of_the_application_passes_through() {
 }
 
 #[test]
-fn the_signal_that_ends_the_application_is_seen_by_whoever_started_anteroom() {
+fn signal_that_ends_the_application_is_seen_by_the_caller() {
     let service = Service::new();
     for signal in [
         Signal::SIGKILL,
@@ -378,8 +381,9 @@ fn commands_that_cannot_run(
     ]
 }
 
+// f5, f6, b56, b57, b58, b59
 #[test]
-fn a_command_that_cannot_run_is_found_before_the_token_is_touched_f5_f6_b56_b57_b58_b59() {
+fn command_that_cannot_run_is_found_before_the_token_is_touched() {
     let service = Service::new();
     let proxy = FaultProxy::recording(service.admin.address());
     let token = service.mint_with("60s", json!(null)).token;
@@ -411,8 +415,9 @@ fn a_command_that_cannot_run_is_found_before_the_token_is_touched_f5_f6_b56_b57_
     );
 }
 
+// b52, b53
 #[test]
-fn a_command_line_without_a_command_ends_with_64_and_leaves_the_token_b52_b53() {
+fn command_line_without_a_command_is_64_and_leaves_the_token() {
     let service = Service::new();
     let token = service.mint().token;
     let nothing: [&str; 0] = [];
@@ -434,7 +439,7 @@ fn a_command_line_without_a_command_ends_with_64_and_leaves_the_token_b52_b53() 
 }
 
 #[test]
-fn with_an_empty_or_a_missing_path_a_command_is_looked_for_as_execvp_does() {
+fn command_is_found_as_execvp_does_without_a_path_variable() {
     let service = Service::new();
     let directory = TempDir::new();
     symlink("/bin/echo", directory.join("here")).expect("our own directory can be written");
@@ -455,8 +460,9 @@ fn with_an_empty_or_a_missing_path_a_command_is_looked_for_as_execvp_does() {
     }
 }
 
+// t21
 #[test]
-fn a_command_is_looked_for_once_and_not_again_after_the_fetch_t21() {
+fn command_is_looked_for_once_and_not_again_after_the_fetch() {
     let service = Service::new();
     let (early, late) = (TempDir::new(), TempDir::new());
     symlink("/bin/echo", late.join("app")).expect("our own directory can be written");
@@ -477,8 +483,9 @@ fn a_command_is_looked_for_once_and_not_again_after_the_fetch_t21() {
     assert_eq!(run.stdout, "the first one found\n");
 }
 
+// b54
 #[test]
-fn arguments_reach_the_application_byte_for_byte_b54() {
+fn arguments_reach_the_application_byte_for_byte() {
     let service = Service::new();
     let directory = TempDir::new();
     symlink("/bin/busybox", directory.join("as typed")).expect("our own directory can be written");
@@ -505,7 +512,7 @@ fn arguments_reach_the_application_byte_for_byte_b54() {
 }
 
 #[test]
-fn the_application_gets_its_name_as_typed() {
+fn application_gets_its_name_as_typed() {
     let service = Service::new();
     let directory = TempDir::new();
     symlink(probe(), directory.join("app")).expect("our own directory can be written");
@@ -529,8 +536,9 @@ fn arguments(bytes: usize) -> Vec<String> {
     vec!["x".repeat(100 << 10); bytes / (100 << 10)]
 }
 
+// b55
 #[test]
-fn two_mebibytes_of_arguments_pass_when_the_limit_lets_them_b55() {
+fn two_mebibytes_of_arguments_pass_when_the_limit_lets_them() {
     let service = Service::new();
     let run = start(&service)
         .pre_exec(|| Ok(setrlimit(Resource::RLIMIT_STACK, 32 << 20, 32 << 20)?))
@@ -545,8 +553,9 @@ fn two_mebibytes_of_arguments_pass_when_the_limit_lets_them_b55() {
     assert_eq!(run.stdout, "20\n");
 }
 
+// f31, b55
 #[test]
-fn what_the_fetch_makes_too_long_for_an_exec_ends_with_126_and_a_revoked_token_f31_b55() {
+fn fetched_value_too_long_for_an_exec_is_126_and_revokes_all() {
     let service = Service::new();
     for (name, size, before) in [
         ("one variable is too long", 200 << 10, 0),
@@ -591,8 +600,9 @@ fn what_the_fetch_makes_too_long_for_an_exec_ends_with_126_and_a_revoked_token_f
     }
 }
 
+// f31, b55
 #[test]
-fn variables_longer_than_any_exec_end_with_126_and_a_revoked_token_f31_b55() {
+fn variables_longer_than_any_exec_are_126_and_revoke_the_token() {
     let service = Service::new();
     let path = service.payment_path();
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
@@ -634,8 +644,9 @@ fn variables_longer_than_any_exec_end_with_126_and_a_revoked_token_f31_b55() {
     }
 }
 
+// f31
 #[test]
-fn a_command_that_vanishes_during_the_fetch_ends_with_127_and_a_revoked_token_f31() {
+fn command_lost_during_the_fetch_is_127_and_revokes_the_token() {
     let service = Service::new();
     let directory = TempDir::new();
     let command = directory.join("app");
@@ -681,7 +692,7 @@ fn with_user_database(directory: &TempDir) -> Vec<String> {
 }
 
 #[test]
-fn the_application_runs_as_the_user_of_the_manifest_and_owns_its_files() {
+fn application_runs_as_the_manifests_user_and_owns_its_files() {
     let service = Service::new();
     let directory = TempDir::new();
     for (user, ids, home) in [
@@ -725,8 +736,9 @@ fn the_application_runs_as_the_user_of_the_manifest_and_owns_its_files() {
     }
 }
 
+// f6
 #[test]
-fn the_command_is_checked_with_the_rights_of_the_user_f6() {
+fn command_is_checked_with_the_rights_of_the_user() {
     let service = Service::new();
     let directory = TempDir::new();
     let hidden = TempDir::new();
@@ -756,7 +768,7 @@ fn the_command_is_checked_with_the_rights_of_the_user_f6() {
 }
 
 #[test]
-fn a_user_that_it_is_already_needs_no_root() {
+fn manifest_with_the_current_user_needs_no_root() {
     let service = Service::new();
     let run = start(&service)
         .uid(1000)
@@ -768,7 +780,7 @@ fn a_user_that_it_is_already_needs_no_root() {
 }
 
 #[test]
-fn without_root_the_user_of_the_manifest_does_not_apply_and_that_is_said() {
+fn user_of_the_manifest_is_ignored_with_a_notice_without_root() {
     let service = Service::new();
     for user in ["1001:1000", "1000:1001", "0:0", "root", "nobody"] {
         let run = Anteroom::new()
@@ -783,8 +795,9 @@ fn without_root_the_user_of_the_manifest_does_not_apply_and_that_is_said() {
     }
 }
 
+// b25
 #[test]
-fn a_user_that_nobody_knows_is_78_and_the_token_is_not_touched_b25() {
+fn unknown_user_is_78_and_the_token_is_not_touched() {
     let service = Service::new();
     for user in ["nosuchuser", "424242", "root:nosuchgroup", "4294967295:0"] {
         let wrapped = service.mint();
@@ -799,7 +812,7 @@ fn a_user_that_nobody_knows_is_78_and_the_token_is_not_touched_b25() {
 }
 
 #[test]
-fn a_root_that_may_not_change_its_user_says_so_before_the_token_is_touched() {
+fn root_that_cannot_change_its_user_is_refused_before_the_token() {
     let service = Service::new();
     let wrapped = service.mint();
     let run = Anteroom::new()
@@ -821,7 +834,7 @@ pub(crate) const LITTLE_ROOT: [&str; 3] = [
 ];
 
 #[test]
-fn a_root_that_may_only_change_users_and_owners_is_enough() {
+fn root_that_may_only_change_users_and_owners_is_enough() {
     let service = Service::new();
     let secrets = open_tmpfs_dir();
     let start = || {
@@ -852,7 +865,7 @@ fn a_root_that_may_only_change_users_and_owners_is_enough() {
 }
 
 #[test]
-fn a_root_that_may_only_change_users_and_owners_takes_everything_back() {
+fn root_that_may_only_change_users_and_owners_takes_all_back() {
     let service = Service::new();
     let missing = json!(["nowhere"]);
     // Before anything is given away, and when all of it is.
@@ -896,7 +909,7 @@ fn a_root_that_may_only_change_users_and_owners_takes_everything_back() {
 }
 
 #[test]
-fn a_home_of_the_manifest_replaces_that_of_the_user_and_comes_once() {
+fn home_of_the_manifest_replaces_the_users_and_comes_once() {
     let service = Service::new();
     let directory = TempDir::new();
     let secrets = open_tmpfs_dir();
@@ -980,8 +993,9 @@ fn assert_all_refused(found: &[String], what: &str) {
     assert_eq!(open, Vec::<&String>::new(), "{what}");
 }
 
+// t6, t7
 #[test]
-fn nobody_but_root_reads_either_process_during_a_start_t6_t7() {
+fn only_root_reads_either_process_during_a_start() {
     let service = Service::new();
     for (uid, spies) in [(1000, [1000, 1001]), (0, [1000, 1001])] {
         let (_proxy, running, both) = held(&service, uid, |run| run);
@@ -1001,8 +1015,9 @@ fn nobody_but_root_reads_either_process_during_a_start_t6_t7() {
     }
 }
 
+// t7
 #[test]
-fn the_spy_of_these_tests_reads_an_ordinary_process_of_its_own_user_t7() {
+fn spy_of_these_tests_reads_an_ordinary_process_of_its_user() {
     let mut ordinary = Command::new("setpriv")
         .args([
             "--clear-groups",
@@ -1036,8 +1051,9 @@ fn core_wanted() -> std::io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_CORE, u64::MAX, u64::MAX)?)
 }
 
+// t8
 #[test]
-fn a_crash_of_either_process_leaves_no_core_t8() {
+fn crash_of_either_process_leaves_no_core() {
     let service = Service::new();
     let directory = TempDir::new();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))
@@ -1089,8 +1105,9 @@ fn a_crash_of_either_process_leaves_no_core_t8() {
     }
 }
 
+// t6
 #[test]
-fn no_token_reaches_the_environment_of_the_application_t6() {
+fn no_token_reaches_the_environment_of_the_application() {
     let service = Service::new();
     let directory = TempDir::new();
     for source in ["variable", "file"] {
@@ -1122,8 +1139,9 @@ fn no_token_reaches_the_environment_of_the_application_t6() {
     }
 }
 
+// t7
 #[test]
-fn a_binary_that_its_user_may_run_and_not_read_does_its_work_t7() {
+fn binary_that_its_user_may_run_and_not_read_does_its_work() {
     let service = Service::new();
     let directory = TempDir::new();
     let copy = directory.join("anteroom");
@@ -1180,8 +1198,9 @@ fn descriptors(pid: i32) -> BTreeMap<u32, PathBuf> {
         .collect()
 }
 
+// f40
 #[test]
-fn the_keeper_has_a_session_of_its_own_and_no_signal_but_sigkill_ends_it_f40() {
+fn keeper_has_its_own_session_and_only_sigkill_ends_it() {
     let service = Service::new();
     let (directory, wrapped) = (TempDir::new(), service.mint());
     let gate = directory.join("gate");
@@ -1214,8 +1233,9 @@ fn the_keeper_has_a_session_of_its_own_and_no_signal_but_sigkill_ends_it_f40() {
     assert!(!service.admin.accessor_exists(&wrapped.wrapped_accessor));
 }
 
+// t13
 #[test]
-fn the_keeper_holds_no_descriptor_of_the_application_but_standard_error_t13() {
+fn keeper_holds_no_application_descriptor_but_standard_error() {
     let service = Service::new();
     let directory = TempDir::new();
     for name in ["three", "four", "nine"] {
@@ -1261,7 +1281,7 @@ fn the_keeper_holds_no_descriptor_of_the_application_but_standard_error_t13() {
 }
 
 #[test]
-fn whoever_reads_the_application_s_output_comes_to_its_end_when_the_application_does() {
+fn output_of_the_application_ends_with_the_application() {
     let service = Service::new();
     let gate = TempDir::new();
     let gate = gate.join("gate");
@@ -1283,8 +1303,9 @@ fn whoever_reads_the_application_s_output_comes_to_its_end_when_the_application_
     assert!(run.output_closed, "{run:?}");
 }
 
+// t6, t7
 #[test]
-fn nobody_but_root_reads_the_keeper_beside_the_application_t6_t7() {
+fn only_root_reads_the_keeper_beside_the_application() {
     let service = Service::new();
     for uid in [0, 1000] {
         let mut running = start(&service)
@@ -1302,8 +1323,9 @@ fn nobody_but_root_reads_the_keeper_beside_the_application_t6_t7() {
     }
 }
 
+// f39
 #[test]
-fn the_application_finds_no_child_when_the_keeper_has_been_killed_and_goes_on_f39() {
+fn application_finds_no_child_after_its_keeper_was_killed() {
     let service = Service::new();
     let directory = TempDir::new();
     let state = directory.join("state");
@@ -1333,8 +1355,9 @@ fn the_application_finds_no_child_when_the_keeper_has_been_killed_and_goes_on_f3
     assert_eq!(run.file("payment/api_key").text(), Service::API_KEY);
 }
 
+// f40
 #[test]
-fn what_was_fetched_goes_with_the_application_however_it_ends_f40() {
+fn secrets_go_with_the_application_however_it_ends() {
     let service = Service::with_database();
     for (name, end) in [
         ("by itself", None),
@@ -1367,8 +1390,9 @@ fn what_was_fetched_goes_with_the_application_however_it_ends_f40() {
     }
 }
 
+// f40
 #[test]
-fn the_keeper_of_an_application_that_is_pid_1_dies_with_it_and_nothing_is_revoked_f40() {
+fn keeper_dies_with_pid_1_and_revokes_nothing() {
     let service = Service::new();
     let (directory, wrapped) = (TempDir::new(), service.mint());
     let gate = directory.join("gate");

@@ -214,7 +214,7 @@ fn assert_every_call_may_be_refused(scenario: &Scenario) {
 }
 
 #[test]
-fn a_call_refused_to_a_dry_run_ends_well_or_in_one_error() {
+fn call_refused_to_a_dry_run_ends_well_or_in_one_error() {
     let service = Service::new();
     for lifecycle in ["exec", "supervise"] {
         assert_every_call_may_be_refused(&dry_run(&service, lifecycle));
@@ -222,7 +222,7 @@ fn a_call_refused_to_a_dry_run_ends_well_or_in_one_error() {
 }
 
 #[test]
-fn a_call_refused_to_a_start_with_vault_ends_well_or_in_one_error() {
+fn call_refused_to_a_start_with_vault_ends_well_or_in_one_error() {
     let service: &'static Service = Box::leak(Box::new(Service::new()));
     assert_every_call_may_be_refused(&real(service));
 }
@@ -261,7 +261,7 @@ fn calls_with_a_fallback_may_be_refused_and_the_start_works() {
 }
 
 #[test]
-fn a_descriptor_above_the_soft_limit_is_closed_without_close_range() {
+fn descriptor_above_the_limit_is_closed_without_close_range() {
     const HIGH: i32 = 500;
     let service = Service::new();
     for answer in ANSWERS {
@@ -297,7 +297,7 @@ fn a_descriptor_above_the_soft_limit_is_closed_without_close_range() {
 }
 
 #[test]
-fn an_application_is_told_without_process_descriptors() {
+fn application_is_signalled_without_process_descriptors() {
     let service = Service::with_database();
     let lives = json!({"default_ttl": "4s", "max_ttl": "4s"});
     let mount = service.database.as_deref().expect("it has one");

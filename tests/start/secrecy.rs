@@ -103,8 +103,9 @@ fn private_lines<'a>(files: impl IntoIterator<Item = &'a Entry>) -> Vec<String> 
         .collect()
 }
 
+// t15
 #[test]
-fn a_start_shows_no_secret_at_any_level_in_any_format_t15() {
+fn start_shows_no_secret_at_any_level_in_any_format() {
     let scene = Scene::new();
     for format in FORMATS {
         for level in LEVELS {
@@ -336,8 +337,9 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
     ]
 }
 
+// t15
 #[test]
-fn no_failure_shows_a_secret_at_the_lowest_level_in_any_format_t15() {
+fn no_failure_shows_a_secret_at_the_lowest_level_in_any_format() {
     let scene = Scene::new();
     for (name, code, setup) in failures() {
         for format in FORMATS {
@@ -352,8 +354,9 @@ fn no_failure_shows_a_secret_at_the_lowest_level_in_any_format_t15() {
     }
 }
 
+// t15
 #[test]
-fn what_needs_no_vault_shows_no_token_and_no_sample_t15() {
+fn run_without_vault_shows_no_token_and_no_sample() {
     let service = Service::new();
     let manifest = service
         .manifest()
@@ -416,8 +419,9 @@ fn assert_hidden(pids: &[i32], secrets: &[String]) {
     }
 }
 
+// t6
 #[test]
-fn no_process_shows_a_token_or_secret_during_and_after_the_start_t6() {
+fn no_process_shows_a_secret_during_and_after_the_start() {
     let scene = Scene::new();
     let sign = format!("{}/sign/{}", scene.service.pki.mount, scene.service.app);
     let (go, gate) = std::sync::mpsc::channel::<()>();
@@ -486,8 +490,9 @@ fn assert_tame(name: &str, run: &Run, format: &str) {
     }
 }
 
+// t15
 #[test]
-fn nothing_handed_in_can_forge_a_line_or_drive_a_terminal_t15() {
+fn foreign_text_cannot_forge_a_line_or_drive_a_terminal() {
     const EVIL: &str = "\u{1b}[2J\r\nFORGED \u{202e}\u{2066}\u{9b}31m\u{2028}\u{7}";
     let service = Service::new();
     let plain = || service.manifest().remove("certificate");

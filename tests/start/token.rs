@@ -68,8 +68,9 @@ fn is_there(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
 
+// f1
 #[test]
-fn without_a_token_nothing_is_sent_and_the_hint_names_the_sources_f1() {
+fn start_without_a_token_sends_nothing_and_names_the_sources() {
     let proxy = recorder();
     let run = start_at(&proxy.address()).run();
     assert_refused_unheard(&run, &proxy, 66, "no source");
@@ -78,8 +79,9 @@ fn without_a_token_nothing_is_sent_and_the_hint_names_the_sources_f1() {
         .assert_stderr("--token-file");
 }
 
+// f1
 #[test]
-fn a_token_file_that_is_not_there_is_no_token_f1() {
+fn token_file_that_is_missing_is_no_token() {
     let directory = TempDir::new();
     let path = directory.join("token");
     let by_flag: fn(Anteroom, &Path) -> Anteroom =
@@ -94,8 +96,9 @@ fn a_token_file_that_is_not_there_is_no_token_f1() {
     }
 }
 
+// f2, b1, b3, b4, b5, b12
 #[test]
-fn what_is_no_token_is_refused_unsent_and_never_echoed_f2_b1_b3_b4_b5_b12() {
+fn malformed_token_is_refused_unsent_and_never_echoed() {
     let long = format!("s.canary{}", "x".repeat(4096));
     let longer = format!("s.canary{}", "x".repeat(100_000));
     let table = "Key               Value\n---               -----\nwrapping_token:   s.canary\n";
@@ -156,7 +159,7 @@ const SLIPS: [&str; 16] = [
 ];
 
 #[test]
-fn a_slip_is_65_before_any_request_and_no_alarm() {
+fn misspelt_token_is_65_before_any_request_and_no_alarm() {
     let directory = TempDir::new();
     for slip in SLIPS {
         let proxy = recorder();
@@ -177,8 +180,9 @@ fn a_slip_is_65_before_any_request_and_no_alarm() {
     }
 }
 
+// f2, b1, b3
 #[test]
-fn every_source_refuses_what_is_no_token_f2_b1_b3() {
+fn every_source_refuses_a_malformed_token() {
     let directory = TempDir::new();
     for input in [&b"s.canary\x01"[..], b"s.canary\0", b""] {
         let proxy = recorder();
@@ -198,8 +202,9 @@ fn every_source_refuses_what_is_no_token_f2_b1_b3() {
     }
 }
 
+// b2
 #[test]
-fn one_trailing_line_end_is_dropped_from_every_source_b2() {
+fn one_trailing_line_end_is_dropped_from_every_source() {
     let directory = TempDir::new();
     for end in ["", "\n", "\r\n"] {
         let token = || format!("{}{end}", mint().token);
@@ -212,8 +217,9 @@ fn one_trailing_line_end_is_dropped_from_every_source_b2() {
     }
 }
 
+// b6
 #[test]
-fn the_json_of_a_wrapped_answer_is_a_token_b6() {
+fn json_of_a_wrapped_answer_is_a_token() {
     let directory = TempDir::new();
     // As the command line tools print it, and as an agent's sink with `wrap_ttl` writes it.
     let pretty = |wrapped: &Wrapped| {
@@ -230,8 +236,9 @@ fn the_json_of_a_wrapped_answer_is_a_token_b6() {
     assert_started(&run, "file");
 }
 
+// b6
 #[test]
-fn json_that_holds_no_wrapping_token_is_refused_by_name_b6() {
+fn json_that_holds_no_wrapping_token_is_refused_by_name() {
     for (input, reason) in [
         (
             r#"{"auth":{"client_token":"s.canary"},"wrap_info":null}"#,
@@ -256,7 +263,7 @@ fn json_that_holds_no_wrapping_token_is_refused_by_name_b6() {
 }
 
 #[test]
-fn a_token_file_is_read_once_and_removed_before_the_token_is_used() {
+fn token_file_is_read_once_and_removed_before_the_token_is_used() {
     let directory = TempDir::new();
     let path = token_file(&directory, mint().token);
     let seen = path.clone();
@@ -276,8 +283,9 @@ fn a_token_file_is_read_once_and_removed_before_the_token_is_used() {
     assert!(!run.stderr.contains("token_file_kept"), "{run:?}");
 }
 
+// b8
 #[test]
-fn what_is_neither_file_nor_pipe_is_refused_b8() {
+fn source_that_is_neither_file_nor_pipe_is_refused() {
     let directory = TempDir::new();
     for path in [directory.path(), Path::new("/dev/zero")] {
         let proxy = recorder();
@@ -290,8 +298,9 @@ fn what_is_neither_file_nor_pipe_is_refused_b8() {
     }
 }
 
+// b9
 #[test]
-fn a_pipe_that_nobody_writes_to_is_given_up_after_five_seconds_b9() {
+fn pipe_without_a_writer_is_given_up_after_five_seconds() {
     let directory = TempDir::new();
     let path = directory.join("pipe");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
@@ -307,8 +316,9 @@ fn a_pipe_that_nobody_writes_to_is_given_up_after_five_seconds_b9() {
     );
 }
 
+// b9
 #[test]
-fn a_pipe_that_never_ends_is_given_up_at_the_deadline_b9() {
+fn pipe_that_never_ends_is_given_up_at_the_deadline() {
     let directory = TempDir::new();
     let path = directory.join("pipe");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
@@ -331,7 +341,7 @@ fn a_pipe_that_never_ends_is_given_up_at_the_deadline_b9() {
 }
 
 #[test]
-fn a_token_that_comes_late_through_a_pipe_is_taken() {
+fn token_that_comes_late_through_a_pipe_is_taken() {
     let directory = TempDir::new();
     let path = directory.join("pipe");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
@@ -348,8 +358,9 @@ fn a_token_that_comes_late_through_a_pipe_is_taken() {
     assert!(!is_there(&path), "a pipe is removed like a file");
 }
 
+// b10
 #[test]
-fn a_symlink_is_refused_and_what_it_names_is_left_alone_b10() {
+fn symlink_is_refused_and_its_target_is_left_alone() {
     let directory = TempDir::new();
     let wrapped = mint();
     let file = token_file(&directory, &wrapped.token);
@@ -366,8 +377,9 @@ fn a_symlink_is_refused_and_what_it_names_is_left_alone_b10() {
     assert_unused(&wrapped, "a symlink");
 }
 
+// b11
 #[test]
-fn a_file_that_others_may_touch_is_refused_and_stays_b11() {
+fn file_that_others_may_touch_is_refused_and_stays() {
     let directory = TempDir::new();
     let wrapped = mint();
     let path = token_file(&directory, &wrapped.token);
@@ -390,8 +402,9 @@ fn a_file_that_others_may_touch_is_refused_and_stays_b11() {
     );
 }
 
+// f2
 #[test]
-fn a_file_that_was_named_by_mistake_is_kept_f2() {
+fn file_that_was_named_by_mistake_is_kept() {
     let directory = TempDir::new();
     let key = "-----BEGIN PRIVATE KEY-----\nbWMtY2FuYXJ5\n-----END PRIVATE KEY-----\n";
     for content in [
@@ -411,8 +424,9 @@ fn a_file_that_was_named_by_mistake_is_kept_f2() {
     }
 }
 
+// b11
 #[test]
-fn a_pipe_that_others_may_touch_is_refused_and_stays_b11() {
+fn pipe_that_others_may_touch_is_refused_and_stays() {
     let directory = TempDir::new();
     let path = directory.join("pipe");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
@@ -430,7 +444,7 @@ fn a_pipe_that_others_may_touch_is_refused_and_stays_b11() {
 }
 
 #[test]
-fn a_file_that_only_somebody_else_can_read_is_no_token() {
+fn file_that_only_another_user_can_read_is_no_token() {
     if !report::is_root() {
         return;
     }
@@ -449,7 +463,7 @@ fn a_file_that_only_somebody_else_can_read_is_no_token() {
 }
 
 #[test]
-fn a_token_file_of_another_owner_is_refused_and_stays() {
+fn token_file_of_another_owner_is_refused_and_stays() {
     if !report::is_root() {
         return;
     }
@@ -474,8 +488,9 @@ fn a_token_file_of_another_owner_is_refused_and_stays() {
     assert_started(&own, "the owner's own start");
 }
 
+// b12
 #[test]
-fn a_file_of_a_gibibyte_is_refused_b12() {
+fn file_of_a_gibibyte_is_refused() {
     let directory = TempDir::new();
     let path = token_file(&directory, "");
     let file = std::fs::File::options()
@@ -494,8 +509,9 @@ fn a_file_of_a_gibibyte_is_refused_b12() {
     assert_refused_unheard(&run, &proxy, 65, "1 GiB");
 }
 
+// b12
 #[test]
-fn reading_stops_at_the_cap_b12() {
+fn reading_stops_at_the_cap() {
     let directory = TempDir::new();
     let path = directory.join("pipe");
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
@@ -540,8 +556,9 @@ fn read_only(directory: &TempDir, scratch: &TempDir) -> PathBuf {
     script
 }
 
+// b13
 #[test]
-fn a_token_file_on_a_read_only_mount_is_used_with_a_warning_b13() {
+fn token_file_on_a_read_only_mount_is_used_with_a_warning() {
     let (directory, scratch) = (TempDir::new(), TempDir::new());
     let path = token_file(&directory, mint().token);
     let run = start()
@@ -565,8 +582,9 @@ fn a_token_file_on_a_read_only_mount_is_used_with_a_warning_b13() {
     );
 }
 
+// b13
 #[test]
-fn a_token_file_in_a_directory_of_somebody_else_is_used_with_a_warning_b13() {
+fn token_file_in_anothers_directory_is_used_with_a_warning() {
     if !report::is_root() {
         return;
     }
@@ -579,8 +597,9 @@ fn a_token_file_in_a_directory_of_somebody_else_is_used_with_a_warning_b13() {
     assert!(is_there(&path));
 }
 
+// b14
 #[test]
-fn two_sources_at_once_are_ambiguous_and_neither_is_touched_b14() {
+fn two_sources_at_once_are_ambiguous_and_neither_is_touched() {
     let directory = TempDir::new();
     let (one, other) = (mint(), mint());
     let path = token_file(&directory, &other.token);
@@ -613,7 +632,7 @@ fn two_sources_at_once_are_ambiguous_and_neither_is_touched_b14() {
 }
 
 #[test]
-fn the_flag_names_another_file_than_the_variable_and_wins() {
+fn flag_names_another_file_than_the_variable_and_wins() {
     let directory = TempDir::new();
     let path = token_file(&directory, mint().token);
     let run = start()
@@ -624,8 +643,9 @@ fn the_flag_names_another_file_than_the_variable_and_wins() {
     assert_started(&run, "the flag wins");
 }
 
+// b15
 #[test]
-fn after_a_token_from_standard_input_the_application_reads_nothing_b15() {
+fn application_reads_nothing_after_a_token_on_standard_input() {
     let run = start()
         .args(["--token-file", "-"])
         .stdin(mint().token)
@@ -635,15 +655,17 @@ fn after_a_token_from_standard_input_the_application_reads_nothing_b15() {
     assert_eq!(run.stdout, "/dev/null\n");
 }
 
+// b15
 #[test]
-fn standard_input_is_the_applications_when_the_token_comes_otherwise_b15() {
+fn application_has_standard_input_if_no_token_comes_through_it() {
     let run = start().token(mint()).stdin("for you").shell("cat").run();
     run.assert_code(0);
     assert_eq!(run.stdout, "for you");
 }
 
+// b15
 #[test]
-fn a_closed_standard_input_is_no_token_b15() {
+fn closed_standard_input_is_no_token() {
     let proxy = recorder();
     let run = start_at(&proxy.address())
         .args(["--token-file", "-"])
@@ -657,7 +679,7 @@ fn a_closed_standard_input_is_no_token_b15() {
 }
 
 #[test]
-fn the_token_stays_good_while_the_start_waits_for_vault() {
+fn token_stays_good_while_the_start_waits_for_vault() {
     let wrapped = mint();
     let proxy = FaultProxy::start(SERVICE.admin.address(), |_| Fault::CutBefore(Cut::Reset));
     let run = start_at(&proxy.address())

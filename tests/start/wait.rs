@@ -99,7 +99,7 @@ fn assert_unheard(run: &Run, proxy: &FaultProxy, what: &str) {
 }
 
 #[test]
-fn a_token_that_is_there_before_is_taken_without_a_wait() {
+fn token_that_is_there_before_is_taken_without_a_wait() {
     let directory = TempDir::new();
     let path = directory.join("token");
     place(&path, &mint().token);
@@ -110,7 +110,7 @@ fn a_token_that_is_there_before_is_taken_without_a_wait() {
 }
 
 #[test]
-fn a_token_that_is_renamed_into_its_place_is_taken_when_it_comes() {
+fn token_renamed_into_its_place_is_taken_when_it_comes() {
     let directory = TempDir::new();
     let path = directory.join("token");
     let running = waiting(awaiting(start(), &path, "20s"));
@@ -131,7 +131,7 @@ fn a_token_that_is_renamed_into_its_place_is_taken_when_it_comes() {
 }
 
 #[test]
-fn a_token_that_is_written_in_its_place_is_taken_when_it_is_whole() {
+fn token_written_in_its_place_is_taken_when_it_is_whole() {
     let directory = TempDir::new();
     let path = directory.join("token");
     let running = waiting(awaiting(start(), &path, "20s"));
@@ -147,7 +147,7 @@ fn a_token_that_is_written_in_its_place_is_taken_when_it_is_whole() {
 }
 
 #[test]
-fn an_empty_file_is_no_token_yet() {
+fn empty_file_is_no_token_yet() {
     let directory = TempDir::new();
     let path = directory.join("token");
     drop(create(&path, 0o600));
@@ -169,7 +169,7 @@ fn an_empty_file_is_no_token_yet() {
 }
 
 #[test]
-fn a_wait_in_vain_ends_in_time_and_names_the_agent() {
+fn wait_in_vain_ends_in_time_and_names_the_agent() {
     let directory = TempDir::new();
     let path = directory.join("token");
     let proxy = recorder();
@@ -184,7 +184,7 @@ fn a_wait_in_vain_ends_in_time_and_names_the_agent() {
 }
 
 #[test]
-fn nobody_waits_unless_asked() {
+fn start_does_not_wait_unless_asked() {
     let directory = TempDir::new();
     let path = directory.join("token");
     for wait in [None, Some("0"), Some("0s")] {
@@ -204,7 +204,7 @@ fn nobody_waits_unless_asked() {
 }
 
 #[test]
-fn a_deadline_that_is_shorter_than_the_wait_ends_it() {
+fn deadline_that_is_shorter_than_the_wait_ends_it() {
     let directory = TempDir::new();
     let proxy = recorder();
     let start = start_at(&proxy.address()).args(["--deadline", "700ms"]);
@@ -215,7 +215,7 @@ fn a_deadline_that_is_shorter_than_the_wait_ends_it() {
 }
 
 #[test]
-fn a_directory_that_is_missing_is_named_at_once() {
+fn directory_that_is_missing_is_named_at_once() {
     let directory = TempDir::new();
     let file = directory.write("file", "");
     for missing in [directory.join("missing"), file] {
@@ -228,7 +228,7 @@ fn a_directory_that_is_missing_is_named_at_once() {
 }
 
 #[test]
-fn a_directory_that_goes_away_ends_the_wait() {
+fn directory_that_goes_away_ends_the_wait() {
     for moved in [false, true] {
         let directory = TempDir::new();
         let inner = directory.join("inner");
@@ -249,7 +249,7 @@ fn a_directory_that_goes_away_ends_the_wait() {
 }
 
 #[test]
-fn the_secrets_directory_that_goes_away_ends_the_wait() {
+fn secrets_directory_that_goes_away_ends_the_wait() {
     let directory = tmpfs_dir();
     let inner = directory.join("secrets");
     std::fs::create_dir(&inner).expect("ours");
@@ -300,8 +300,9 @@ fn sigterm_ends_the_wait() {
     assert_ends_at_sigterm(running, "no agent any more");
 }
 
+// b8, b10, b11
 #[test]
-fn what_is_planted_while_it_waits_is_refused_as_ever_b8_b10_b11() {
+fn entry_planted_during_the_wait_is_refused_as_ever() {
     let directory = TempDir::new();
     let path = directory.join("token");
     let wrapped = mint();
@@ -337,8 +338,9 @@ fn what_is_planted_while_it_waits_is_refused_as_ever_b8_b10_b11() {
     assert_eq!(SERVICE.admin.lookup_wrapping(&wrapped.token), 200);
 }
 
+// b9
 #[test]
-fn a_pipe_may_be_planted_and_stay_silent_for_as_long_as_the_wait_b9() {
+fn silent_pipe_is_waited_for_as_long_as_for_a_token() {
     let directory = TempDir::new();
     let path = directory.join("token");
     let running = waiting(awaiting(start(), &path, "20s"));
@@ -357,8 +359,9 @@ fn a_pipe_may_be_planted_and_stay_silent_for_as_long_as_the_wait_b9() {
     run.assert_stderr("in time");
 }
 
+// b65
 #[test]
-fn without_a_descriptor_the_system_is_to_blame_b65() {
+fn wait_without_a_descriptor_blames_the_system() {
     let directory = TempDir::new();
     let path = directory.join("token");
     let mut named = 0;
@@ -378,7 +381,7 @@ fn without_a_descriptor_the_system_is_to_blame_b65() {
 }
 
 #[test]
-fn without_an_inotify_instance_the_system_is_to_blame() {
+fn wait_without_an_inotify_instance_blames_the_system() {
     // A limit of its own user namespace (namespaces(7)).
     let none = r#"echo 0 >/proc/sys/user/max_inotify_instances && exec "$0" "$@""#;
     let directory = TempDir::new();
@@ -415,7 +418,7 @@ fn json(wrapped: &Wrapped) -> String {
 }
 
 #[test]
-fn an_agent_answers_with_the_token_and_is_told_nothing() {
+fn agent_answers_with_the_token_and_is_told_nothing() {
     let directory = TempDir::new();
     for wait in ["0", "20s"] {
         let path = directory.join(format!("socket-{wait}"));
@@ -433,8 +436,9 @@ fn an_agent_answers_with_the_token_and_is_told_nothing() {
     }
 }
 
+// t1
 #[test]
-fn the_accessor_that_an_agent_names_is_known_when_the_token_was_stolen_t1() {
+fn accessor_from_an_agent_is_named_when_the_token_was_stolen() {
     let directory = TempDir::new();
     let path = directory.join("socket");
     let wrapped = mint();
@@ -450,7 +454,7 @@ fn the_accessor_that_an_agent_names_is_known_when_the_token_was_stolen_t1() {
 }
 
 #[test]
-fn an_agent_that_gives_no_token_says_why() {
+fn agent_that_gives_no_token_says_why() {
     let directory = TempDir::new();
     let long = format!("refused \u{1b}[31m\n{}", "é".repeat(10_000 / 2));
     for (number, error) in ["refused", &long].into_iter().enumerate() {
@@ -473,8 +477,9 @@ fn an_agent_that_gives_no_token_says_why() {
     }
 }
 
+// b4, b12
 #[test]
-fn what_an_agent_says_besides_is_never_shown_b4_b12() {
+fn other_words_of_an_agent_are_never_shown() {
     let directory = TempDir::new();
     let answers: [(&str, Vec<u8>); 4] = [
         ("text", b"no s.canary for you".to_vec()),
@@ -498,7 +503,7 @@ fn what_an_agent_says_besides_is_never_shown_b4_b12() {
 }
 
 #[test]
-fn an_agent_may_think_for_as_long_as_the_wait() {
+fn agent_may_think_for_as_long_as_the_wait() {
     let directory = TempDir::new();
     let path = directory.join("socket");
     let one = agent(&path, move |mut asked| {
@@ -526,7 +531,7 @@ fn an_agent_may_think_for_as_long_as_the_wait() {
 }
 
 #[test]
-fn an_agent_that_nobody_waits_for_must_be_there() {
+fn agent_must_be_there_when_no_wait_is_configured() {
     let directory = TempDir::new();
     let path = directory.join("socket");
     drop(UnixListener::bind(&path).expect("a socket"));
@@ -544,7 +549,7 @@ fn an_agent_that_nobody_waits_for_must_be_there() {
 }
 
 #[test]
-fn a_socket_that_comes_late_is_asked() {
+fn socket_that_comes_late_is_asked() {
     let directory = TempDir::new();
     let path = directory.join("socket");
     let running = waiting(awaiting(start(), &path, "20s"));
@@ -557,7 +562,7 @@ fn a_socket_that_comes_late_is_asked() {
 }
 
 #[test]
-fn an_agent_that_is_started_again_is_asked_again() {
+fn agent_that_is_started_again_is_asked_again() {
     let directory = TempDir::new();
     let path = directory.join("socket");
     let answer = || {
@@ -592,7 +597,7 @@ fn an_agent_that_is_started_again_is_asked_again() {
 }
 
 #[test]
-fn an_agent_that_always_hangs_up_is_not_asked_without_end() {
+fn agent_that_always_hangs_up_is_not_asked_without_end() {
     let directory = TempDir::new();
     let path = directory.join("socket");
     let listener = UnixListener::bind(&path).expect("a socket");
@@ -611,7 +616,7 @@ fn from_agent(address: &str) -> Anteroom {
 }
 
 #[test]
-fn an_agents_token_is_expected_in_the_secrets_directory_at_every_start() {
+fn agents_token_is_expected_in_the_secrets_directory_each_time() {
     let directory = tmpfs_dir();
     let path = directory.join(AGENTS);
     // Twice, as after a restart of the container.
@@ -637,7 +642,7 @@ fn an_agents_token_is_expected_in_the_secrets_directory_at_every_start() {
 }
 
 #[test]
-fn a_token_by_hand_wins_over_the_agents() {
+fn token_by_hand_wins_over_the_agents() {
     let (secrets, elsewhere) = (tmpfs_dir(), TempDir::new());
     let agents = secrets.join(AGENTS);
     place(&agents, "s.canary");
@@ -661,7 +666,7 @@ fn a_token_by_hand_wins_over_the_agents() {
 }
 
 #[test]
-fn nothing_is_waited_for_without_a_vault() {
+fn dry_run_waits_for_no_token() {
     let secrets = tmpfs_dir();
     place(&secrets.join(AGENTS), "s.canary");
     let start = from_agent(SERVICE.admin.address()).arg("--dry-run");
@@ -672,7 +677,7 @@ fn nothing_is_waited_for_without_a_vault() {
 }
 
 #[test]
-fn the_plan_says_where_the_token_is_expected() {
+fn plan_says_where_the_token_is_expected() {
     let plan = |start: Anteroom| {
         let run = start.without_secrets_dir().arg("check").run();
         run.assert_code(0);
@@ -699,7 +704,7 @@ fn the_plan_says_where_the_token_is_expected() {
 }
 
 #[test]
-fn from_knows_one_word() {
+fn token_from_accepts_one_word() {
     let manifest = manifest_for("https://vault.example.io").set("token.from", "somebody");
     let run = Anteroom::new()
         .manifest(manifest)

@@ -3,7 +3,7 @@
 use crate::support::{Anteroom, Service};
 
 #[test]
-fn a_wrapping_token_becomes_files_and_a_running_application() {
+fn wrapping_token_becomes_files_and_a_running_application() {
     let service = Service::with_database();
     let run = Anteroom::new()
         .manifest(service.manifest())
@@ -56,7 +56,7 @@ fn variables_that_are_set_to_nothing_count_as_not_set() {
 }
 
 #[test]
-fn a_label_that_is_wrong_is_one_mistake_and_not_one_for_each_use() {
+fn wrong_label_is_one_mistake_and_not_one_for_each_use() {
     let service = Service::new();
     let run = Anteroom::new()
         .manifest(
@@ -80,7 +80,7 @@ fn a_label_that_is_wrong_is_one_mistake_and_not_one_for_each_use() {
 }
 
 #[test]
-fn what_a_dry_run_or_a_check_invents_for_a_variable_is_said() {
+fn invented_value_of_a_variable_is_reported() {
     let manifest = || {
         Service::new()
             .manifest()
