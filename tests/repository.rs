@@ -84,7 +84,7 @@ fn every_key_of_the_manifest_is_in_its_reference() {
 }
 
 #[test]
-fn every_key_event_reason_and_metric_of_the_agent_is_in_its_reference() {
+fn reference_of_the_agent_has_every_key_event_and_metric() {
     let reference = read("docs/agent.md");
     let source = |name: &str| read(&format!("src/agent/{name}.rs"));
     let inside = |c: char| c.is_ascii_lowercase() || c == '_';

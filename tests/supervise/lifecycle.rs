@@ -91,8 +91,9 @@ fn assert_given_back(service: &Service, wrapped: &Wrapped, what: &str) {
     }
 }
 
+// f40
 #[test]
-fn however_the_application_ends_its_code_is_kept_and_token_leases_and_files_go_f40() {
+fn any_end_of_the_application_keeps_its_code_and_cleans_up() {
     let service = Service::with_database();
     for place in PLACES {
         for (script, code) in [
@@ -138,8 +139,9 @@ fn gate(directory: &TempDir) -> String {
     path.display().to_string()
 }
 
+// f40
 #[test]
-fn an_application_that_ends_in_its_own_time_has_its_secrets_until_it_has_ended_f40() {
+fn slowly_ending_application_has_its_secrets_to_the_last() {
     let service = Service::with_database();
     for place in PLACES {
         let directory = TempDir::new();
@@ -162,8 +164,9 @@ fn an_application_that_ends_in_its_own_time_has_its_secrets_until_it_has_ended_f
     }
 }
 
+// f28
 #[test]
-fn a_signal_during_the_start_ends_it_as_in_the_other_lifecycle_f28() {
+fn signal_during_the_start_ends_it_as_in_the_other_lifecycle() {
     let service = Service::with_database();
     for place in PLACES {
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -190,8 +193,9 @@ fn a_signal_during_the_start_ends_it_as_in_the_other_lifecycle_f28() {
     }
 }
 
+// f30, f31
 #[test]
-fn a_start_that_fails_after_the_fetch_takes_everything_back_f30_f31() {
+fn start_that_fails_after_the_fetch_takes_everything_back() {
     let service = Service::with_database();
     for (what, user, code) in [
         ("execve:error=ETXTBSY:when=1", None, 126),
@@ -259,8 +263,9 @@ fn bereaved(service: &Service, place: &[&str], process: &[(&str, &str)], traps: 
     running
 }
 
+// f39
 #[test]
-fn a_keeper_that_is_lost_is_reported_and_the_application_goes_on_if_it_may_f39() {
+fn lost_keeper_is_reported_and_the_application_may_go_on() {
     let service = Service::new();
     for place in PLACES {
         let running = bereaved(&service, place, &[], "trap 'exit 9' TERM");
@@ -274,8 +279,9 @@ fn a_keeper_that_is_lost_is_reported_and_the_application_goes_on_if_it_may_f39()
     }
 }
 
+// f39
 #[test]
-fn a_keeper_that_is_lost_is_told_to_the_application_by_the_signal_of_the_manifest_f39() {
+fn lost_keeper_is_told_by_the_signal_of_the_manifest() {
     let service = Service::new();
     let process = [("on_expiry", "signal"), ("expiry_signal", "SIGUSR1")];
     for place in PLACES {
@@ -285,8 +291,9 @@ fn a_keeper_that_is_lost_is_told_to_the_application_by_the_signal_of_the_manifes
     }
 }
 
+// f39
 #[test]
-fn a_keeper_that_is_lost_ends_the_application_with_75_in_good_time_or_by_force_f39() {
+fn lost_keeper_ends_the_application_with_75_or_by_force() {
     let service = Service::new();
     let process = [("on_expiry", "terminate"), ("stop_timeout", "300ms")];
     for place in PLACES {
@@ -327,8 +334,9 @@ fn keeper_that_stands_still_at_the_end_is_killed_and_named() {
     }
 }
 
+// f36, f38
 #[test]
-fn a_token_that_is_revoked_from_outside_ends_the_application_with_75_f36_f38() {
+fn token_revoked_from_outside_ends_the_application_with_75() {
     let service = Service::with_database();
     let manifest = service
         .manifest()
@@ -357,8 +365,9 @@ fn a_token_that_is_revoked_from_outside_ends_the_application_with_75_f36_f38() {
     }
 }
 
+// f34, f40
 #[test]
-fn a_supervisor_that_is_killed_leaves_a_keeper_that_gives_everything_back_f34_f40() {
+fn killed_supervisor_leaves_a_keeper_that_gives_all_back() {
     let service = Service::with_database();
     let (run, wrapped) = supervised(&service);
     let mut running = run.shell("echo $$; exec sleep 600").spawn();
@@ -385,8 +394,9 @@ fn visible(pid: i32) -> String {
         .concat()
 }
 
+// t6
 #[test]
-fn the_init_shows_no_secret_and_forgets_what_it_has_handed_on_t6() {
+fn init_shows_no_secret_and_forgets_what_it_has_handed_on() {
     let service = Service::new();
     // Memory that was given back without care loses its first bytes only.
     let environment = json!({"API_KEY": "{{ payment.api_key }} ".repeat(300)});
@@ -421,8 +431,9 @@ fn the_init_shows_no_secret_and_forgets_what_it_has_handed_on_t6() {
     }
 }
 
+// t7
 #[test]
-fn an_application_of_the_same_user_cannot_read_the_init_above_it_t7() {
+fn application_of_the_same_user_cannot_read_the_init_above_it() {
     let service = Service::new();
     let spy = format!("exec {} spy $PPID", probe().display());
     for (uid, user) in [(1000, None), (0, Some("1000:1000"))] {
@@ -450,7 +461,7 @@ fn an_application_of_the_same_user_cannot_read_the_init_above_it_t7() {
 }
 
 #[test]
-fn the_user_of_the_manifest_is_the_applications_alone() {
+fn user_of_the_manifest_is_the_applications_alone() {
     let service = Service::new();
     let secrets = open_tmpfs_dir();
     let process = json!({"user": "1000:1000"});
@@ -473,8 +484,9 @@ fn descriptors(pid: i32) -> Vec<String> {
         .collect()
 }
 
+// t13
 #[test]
-fn descriptors_that_were_declared_are_the_applications_and_say_so_and_nobody_else_holds_them_t13() {
+fn declared_descriptors_are_held_by_the_application_alone() {
     let service = Service::new();
     let open = "exec 3</dev/null 4</dev/zero 9</dev/zero;";
     for (declared, fds, pid) in [
@@ -559,7 +571,7 @@ fn nothing_but_the_application_stays_in_the_working_directory() {
 }
 
 #[test]
-fn whoever_reads_what_the_application_writes_waits_for_the_application_alone() {
+fn reader_of_the_output_waits_for_the_application_alone() {
     let service = Service::new();
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
     let stdout = writer.try_clone().expect("a descriptor");
@@ -580,7 +592,7 @@ fn whoever_reads_what_the_application_writes_waits_for_the_application_alone() {
 }
 
 #[test]
-fn what_its_own_log_brings_upon_the_init_is_not_handed_on() {
+fn signal_from_the_inits_own_log_is_not_passed_on() {
     let service = Service::new();
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
     drop(reader);
@@ -617,7 +629,7 @@ fn on_terminal(script: &str) -> [String; 4] {
 }
 
 #[test]
-fn a_job_that_the_terminal_stops_stops_as_a_whole_and_goes_on_where_it_was() {
+fn job_that_the_terminal_stops_stops_and_goes_on_as_a_whole() {
     let service = Service::new();
     // As an editor does it at ^Z.
     let editor = "trap 'echo continued' CONT; echo begun; kill -TSTP 0; echo on; exit 7";
@@ -641,7 +653,7 @@ fn a_job_that_the_terminal_stops_stops_as_a_whole_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_stop_by_the_terminal_that_nobody_would_undo_stops_nobody() {
+fn terminal_stop_without_a_shell_to_undo_it_stops_no_process() {
     let service = Service::new();
     let namespace = NAMESPACE.join(" ");
     let words = on_terminal(&format!("eval exec {namespace} setsid --ctty $LINE"));
@@ -655,7 +667,7 @@ fn a_stop_by_the_terminal_that_nobody_would_undo_stops_nobody() {
 }
 
 #[test]
-fn in_a_pipeline_whoever_reads_from_the_terminal_gets_what_is_typed() {
+fn reader_of_the_terminal_in_a_pipeline_gets_what_is_typed() {
     let service = Service::new();
     let directory = TempDir::new();
     let gate = gate(&directory);

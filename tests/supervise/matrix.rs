@@ -340,7 +340,7 @@ fn tini_dumb_init_and_anteroom_side_by_side() {
 }
 
 #[test]
-fn a_keeper_beside_the_application_changes_nothing_for_it() {
+fn keeper_beside_the_application_changes_nothing_for_it() {
     let init = anteroom_with_keeper();
     let started = init.listening(Place::First);
     let beside = children(started.init());
@@ -357,7 +357,7 @@ fn a_keeper_beside_the_application_changes_nothing_for_it() {
 }
 
 #[test]
-fn the_document_says_of_each_init_what_the_table_says() {
+fn document_says_of_each_init_what_the_table_says() {
     let document = fs::read_to_string(repository().join("docs/supervise.md")).expect("it is there");
     let rows = ROWS.iter().map(Row::line);
     let figures = FIGURES.map(|figure| format!("| {} | ", figure.fact));
@@ -367,7 +367,7 @@ fn the_document_says_of_each_init_what_the_table_says() {
 }
 
 #[test]
-fn every_row_tells_an_init_that_does_nothing_it_should() {
+fn every_row_exposes_an_init_that_does_nothing() {
     let neglected: Vec<_> = ROWS.iter().map(|row| row.neglected).collect();
     assert_eq!(column_at_once(&neglectful()), neglected);
     for row in ROWS {
@@ -377,7 +377,7 @@ fn every_row_tells_an_init_that_does_nothing_it_should() {
 
 /// SIGTERM while the application is started: it is the application's, or ends it before it can say so.
 #[test]
-fn a_sigterm_during_the_start_of_the_application_is_not_lost() {
+fn sigterm_during_the_start_of_the_application_is_not_lost() {
     let init = anteroom();
     let (mut before, mut after) = (0, 0);
     for wish in [Wish::Nothing, Wish::ToGroup] {

@@ -252,28 +252,33 @@ fn signal_at_each_step(ending: Signal) {
     assert_no_lease(&service);
 }
 
+// f28
 #[test]
-fn sigterm_at_each_step_ends_the_start_with_143_and_takes_everything_back_f28() {
+fn sigterm_at_each_step_ends_with_143_and_takes_all_back() {
     signal_at_each_step(Signal::SIGTERM);
 }
 
+// f28
 #[test]
-fn sigint_at_each_step_ends_the_start_with_130_and_takes_everything_back_f28() {
+fn sigint_at_each_step_ends_with_130_and_takes_all_back() {
     signal_at_each_step(Signal::SIGINT);
 }
 
+// f28
 #[test]
-fn sighup_at_each_step_ends_the_start_with_129_and_takes_everything_back_f28() {
+fn sighup_at_each_step_ends_with_129_and_takes_all_back() {
     signal_at_each_step(Signal::SIGHUP);
 }
 
+// f28
 #[test]
-fn sigquit_at_each_step_ends_the_start_with_131_and_takes_everything_back_f28() {
+fn sigquit_at_each_step_ends_with_131_and_takes_all_back() {
     signal_at_each_step(Signal::SIGQUIT);
 }
 
+// t18
 #[test]
-fn a_credential_that_is_being_made_when_the_start_is_ended_is_not_orphaned_t18() {
+fn credential_made_while_the_start_ends_is_not_orphaned() {
     let service = Service::with_database();
     let mount = service.database.as_deref().expect("it has one");
     service.admin.database_role(
@@ -302,8 +307,9 @@ fn a_credential_that_is_being_made_when_the_start_is_ended_is_not_orphaned_t18()
     assert_no_lease(&service);
 }
 
+// f28
 #[test]
-fn a_signal_to_the_whole_process_group_leaves_the_keeper_time_to_revoke_f28() {
+fn signal_to_the_process_group_leaves_time_to_revoke() {
     let service = Service::with_database();
     at_each_step(&service, |step| {
         let held = hold_at(&service, step, |run| run);
@@ -315,8 +321,9 @@ fn a_signal_to_the_whole_process_group_leaves_the_keeper_time_to_revoke_f28() {
     });
 }
 
+// f13, f28
 #[test]
-fn an_answer_that_drips_leaves_time_for_the_revocation_f13_f28() {
+fn answer_that_drips_leaves_time_for_the_revocation() {
     let service = Service::new();
     let path = service.payment_path();
     let proxy = FaultProxy::start(service.admin.address(), {
@@ -338,8 +345,9 @@ fn an_answer_that_drips_leaves_time_for_the_revocation_f13_f28() {
     assert!(!service.admin.accessor_exists(&wrapped.wrapped_accessor));
 }
 
+// f28
 #[test]
-fn a_second_signal_does_not_cut_the_revocation_short_f28() {
+fn second_signal_does_not_cut_the_revocation_short() {
     let service = Service::with_database();
     let (release, released) = channel::<()>();
     let path = service.payment_path();
@@ -375,7 +383,7 @@ fn a_second_signal_does_not_cut_the_revocation_short_f28() {
 }
 
 #[test]
-fn a_signal_that_comes_early_ends_pid_1_or_is_the_applications_and_never_hangs_it() {
+fn early_signal_ends_pid_1_or_reaches_the_application() {
     let service = Service::new();
     let mut counts = [0, 0, 0];
     for round in 0..40 {
@@ -419,8 +427,9 @@ fn a_signal_that_comes_early_ends_pid_1_or_is_the_applications_and_never_hangs_i
     println!("{ended} ended, {started} started, {lost} ended when the keeper was gone already");
 }
 
+// f33
 #[test]
-fn a_keeper_that_is_killed_at_any_step_is_named_and_nothing_is_left_f33() {
+fn keeper_killed_at_any_step_is_named_and_leaves_nothing() {
     let service = Service::with_database();
     for namespace in [&[][..], &NAMESPACE] {
         at_each_step(&service, |step| {
@@ -453,8 +462,9 @@ fn injecting(what: &str) -> Vec<String> {
     words.into_iter().chain(rest).collect()
 }
 
+// f33
 #[test]
-fn a_keeper_that_is_killed_while_it_writes_or_ends_leaves_no_file_f33() {
+fn keeper_killed_while_it_writes_or_ends_leaves_no_file() {
     let service = Service::new();
     for (name, what) in [
         ("the generation is made", "mkdirat:signal=SIGKILL:when=1"),
@@ -478,8 +488,9 @@ fn a_keeper_that_is_killed_while_it_writes_or_ends_leaves_no_file_f33() {
     }
 }
 
+// f33
 #[test]
-fn a_keeper_that_is_killed_as_it_ends_before_the_application_leaves_no_file_f33() {
+fn dry_run_keeper_killed_at_its_end_leaves_no_file() {
     // One that has nothing to keep fresh. The signal ends PID 1 too, once that has reported.
     let run = Anteroom::new()
         .under(injecting("exit_group:signal=SIGKILL:when=1"))
@@ -494,8 +505,9 @@ fn a_keeper_that_is_killed_as_it_ends_before_the_application_leaves_no_file_f33(
         .assert_stderr("\"exit_code\":70");
 }
 
+// f31
 #[test]
-fn an_exec_that_fails_after_all_leaves_no_file_f31() {
+fn exec_that_fails_after_all_leaves_no_file() {
     let service = Service::new();
     for (error, code) in [
         ("E2BIG", 126),
@@ -515,8 +527,9 @@ fn an_exec_that_fails_after_all_leaves_no_file_f31() {
     }
 }
 
+// f30
 #[test]
-fn system_calls_that_fail_before_the_unwrap_end_with_71_and_leave_the_token_f30() {
+fn failing_system_call_before_the_unwrap_is_71_and_keeps_token() {
     let service = Service::new();
     for (what, text) in [
         ("prctl:error=EPERM:when=1", "non-dumpable"),
@@ -537,8 +550,9 @@ fn system_calls_that_fail_before_the_unwrap_end_with_71_and_leave_the_token_f30(
     }
 }
 
+// f29, f34
 #[test]
-fn a_keeper_whose_parent_is_killed_takes_everything_back_f29_f34() {
+fn keeper_whose_parent_is_killed_takes_everything_back() {
     let service = Service::with_database();
     at_each_step(&service, |step| {
         let held = hold_at(&service, step, |run| run);
@@ -551,8 +565,9 @@ fn a_keeper_whose_parent_is_killed_takes_everything_back_f29_f34() {
     });
 }
 
+// f29
 #[test]
-fn pid_1_that_is_killed_takes_the_keeper_with_it_and_publishes_nothing_f29() {
+fn killed_pid_1_takes_its_keeper_along_and_publishes_nothing() {
     let service = Service::with_database();
     at_each_step(&service, |step| {
         let held = hold_at(&service, step, |run| run.under(NAMESPACE));
@@ -566,7 +581,7 @@ fn pid_1_that_is_killed_takes_the_keeper_with_it_and_publishes_nothing_f29() {
 }
 
 #[test]
-fn the_deadline_ends_everything_at_each_step() {
+fn deadline_ends_everything_at_each_step() {
     let service = Service::with_database();
     at_each_step(&service, |step| {
         if step.hold == Hold::Until {
@@ -592,8 +607,9 @@ fn the_deadline_ends_everything_at_each_step() {
     });
 }
 
+// f30
 #[test]
-fn without_a_process_to_spare_the_start_ends_with_71_and_leaves_the_token_f30() {
+fn start_without_a_spare_process_is_71_and_leaves_the_token() {
     let service = Service::new();
     let wrapped = service.mint();
     let limited = |processes: u64| {
@@ -615,8 +631,9 @@ fn without_a_process_to_spare_the_start_ends_with_71_and_leaves_the_token_f30() 
     );
 }
 
+// b65
 #[test]
-fn too_few_descriptors_are_named_and_enough_are_enough_b65() {
+fn too_few_descriptors_are_named_and_enough_are_enough() {
     let service = Service::new();
     let mut wrong = Vec::new();
     for descriptors in 3..24 {
@@ -654,8 +671,9 @@ fn too_few_descriptors_are_named_and_enough_are_enough_b65() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+// b66
 #[test]
-fn without_proc_it_works_b66() {
+fn start_works_without_proc() {
     let service = Service::new();
     let hide = r#"mount -t tmpfs none /proc && exec "$0" "$@""#;
     let run = Anteroom::new()
@@ -686,8 +704,9 @@ fn into_full_pipe(run: Anteroom) -> (OwnedFd, Anteroom) {
     (reader, run.pre_exec(replace))
 }
 
+// b61
 #[test]
-fn an_output_that_nobody_reads_does_not_hold_a_start_up_b61() {
+fn unread_output_does_not_hold_a_start_up() {
     let service = Service::new();
     let run = Anteroom::new()
         .manifest(service.manifest())
@@ -696,8 +715,9 @@ fn an_output_that_nobody_reads_does_not_hold_a_start_up_b61() {
     run.run().assert_code(0);
 }
 
+// b61
 #[test]
-fn an_output_that_nobody_reads_does_not_defer_the_deadline_b61() {
+fn unread_output_does_not_defer_the_deadline() {
     let service = Service::with_database();
     at_each_step(&service, |step| {
         if step.path != service.payment_path() {
@@ -720,8 +740,9 @@ fn an_output_that_nobody_reads_does_not_defer_the_deadline_b61() {
     });
 }
 
+// f29
 #[test]
-fn what_a_killed_start_has_left_is_gone_after_the_next_one_f29() {
+fn files_of_a_killed_start_are_gone_after_the_next_one() {
     let service = Service::new();
     let secrets = crate::support::tmpfs_dir();
     let stale = secrets.path().join("..generation-0123456789abcdef");
@@ -756,8 +777,9 @@ fn secrets_dir_of(uid: u32) -> TempDir {
     directory
 }
 
+// f28, f33
 #[test]
-fn a_keeper_that_stands_still_is_killed_at_the_end_of_the_start_f28_f33() {
+fn keeper_that_stands_still_is_killed_at_the_end_of_the_start() {
     let service = Service::with_database();
     let steps = steps(&service);
     let rows = [(Some(Signal::SIGTERM), 143, "25s"), (None, 69, "2s")];
@@ -804,8 +826,9 @@ fn hold_before_release(service: &Service, change: impl FnOnce(Anteroom) -> Anter
     held
 }
 
+// f33
 #[test]
-fn a_keeper_that_is_killed_before_it_is_let_go_is_named_and_nothing_is_left_f33() {
+fn keeper_killed_before_its_release_is_named_leaving_nothing() {
     let service = Service::with_database();
     for namespace in [&[][..], &NAMESPACE] {
         let held = hold_before_release(&service, |run| run.under(namespace));
@@ -822,8 +845,9 @@ fn a_keeper_that_is_killed_before_it_is_let_go_is_named_and_nothing_is_left_f33(
     }
 }
 
+// f39
 #[test]
-fn a_keeper_that_stands_still_when_it_is_let_go_does_not_hold_the_application_up_f39() {
+fn keeper_frozen_at_its_release_does_not_hold_up_the_start() {
     let service = Service::with_database();
     for namespace in [&[][..], &NAMESPACE] {
         let mut held = hold_before_release(&service, |run| run.under(namespace));
@@ -846,8 +870,9 @@ fn a_keeper_that_stands_still_when_it_is_let_go_does_not_hold_the_application_up
     }
 }
 
+// f33
 #[test]
-fn a_keeper_that_stands_still_as_it_ends_before_the_application_is_killed_f33() {
+fn dry_run_keeper_frozen_at_its_end_is_killed() {
     // One that has nothing to keep fresh. Both stand still when they look for word of the other for the first time.
     let mut running = Anteroom::new()
         .under(injecting("recvfrom:signal=SIGSTOP:when=1"))
@@ -862,8 +887,9 @@ fn a_keeper_that_stands_still_as_it_ends_before_the_application_is_killed_f33() 
     assert_eq!(run.survivors(), Vec::<i32>::new(), "{run:?}");
 }
 
+// f33
 #[test]
-fn a_keeper_that_stands_still_between_its_last_word_and_its_end_is_killed_f33() {
+fn keeper_frozen_after_its_last_word_is_killed() {
     let service = Service::new();
     let wrapped = service.mint();
     // A keeper in an empty directory, when it has failed, removes its generation and then the lock; PID 1 the lock alone.
@@ -883,8 +909,9 @@ fn a_keeper_that_stands_still_between_its_last_word_and_its_end_is_killed_f33() 
     assert!(!service.admin.accessor_exists(&wrapped.wrapped_accessor));
 }
 
+// f30, f31
 #[test]
-fn a_user_that_cannot_be_become_after_all_is_71_and_everything_is_taken_back_f30_f31() {
+fn failed_change_of_user_is_71_and_takes_everything_back() {
     let service = Service::new();
     for what in [
         // Each changes once to look for the command, once to look again, and once for good.
@@ -914,8 +941,9 @@ fn a_user_that_cannot_be_become_after_all_is_71_and_everything_is_taken_back_f30
     }
 }
 
+// f31
 #[test]
-fn an_exec_that_fails_after_all_leaves_no_secret_to_the_user_either_f31() {
+fn exec_that_fails_after_all_leaves_no_secret_to_the_user() {
     let service = Service::new();
     for (error, owner) in [("ETXTBSY", 0), ("EAGAIN", 0), ("EAGAIN", 1000)] {
         let what = format!("{error} in a directory of {owner}");

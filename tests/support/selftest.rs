@@ -10,7 +10,7 @@ use super::docker::{Container, Image};
 use super::*;
 
 #[test]
-fn harness_mints_a_token_that_can_be_looked_up_and_unwrapped_once() {
+fn harness_mints_a_token_that_can_be_unwrapped_once() {
     let service = Service::new();
     let bao = OpenBao::shared();
     let wrapped = service.mint();
