@@ -455,13 +455,14 @@ fn queries_of_the_incident_page_find_uses_and_strays() {
         let log = log.rfind('\n').map_or("", |end| &log[..=end]);
         let logs = TempDir::new();
         logs.write("audit.log", log);
-        let hash = |accessor: &str| match is_hashed {
-            true => {
+        let hash = |accessor: &str| {
+            if is_hashed {
                 let device = format!("sys/audit-hash/{}", OpenBao::HASHED);
                 let hash = server.ok("POST", &device, json!({"input": accessor}));
                 text(&hash["data"]["hash"])
+            } else {
+                accessor.to_owned()
             }
-            false => accessor.to_owned(),
         };
         let hashed = hash(&accessor);
         assert_eq!(log.contains(&accessor), !is_hashed);

@@ -168,9 +168,10 @@ fn failed_revocation_holds_up_no_other_and_is_said_once() {
         move |seen| {
             let body = String::from_utf8_lossy(&seen.body).into_owned();
             let bad = lock(&bad);
-            match seen.is(REVOKE) && !bad.is_empty() && body.contains(bad.as_str()) {
-                true => Fault::Answer(Reply::json(500, &json!({"errors": ["a lease cannot go"]}))),
-                false => Fault::Pass,
+            if seen.is(REVOKE) && !bad.is_empty() && body.contains(bad.as_str()) {
+                Fault::Answer(Reply::json(500, &json!({"errors": ["a lease cannot go"]})))
+            } else {
+                Fault::Pass
             }
         }
     });
@@ -210,9 +211,10 @@ fn revocation_that_the_agents_end_calls_off_is_done_before_it() {
     let service = Service::new();
     let mut is_first = true;
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
-        match seen.is(REVOKE) && std::mem::take(&mut is_first) {
-            true => Fault::Hang,
-            false => Fault::Pass,
+        if seen.is(REVOKE) && std::mem::take(&mut is_first) {
+            Fault::Hang
+        } else {
+            Fault::Pass
         }
     });
     let agent = Setup::of(&service, &plain())

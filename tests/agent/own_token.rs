@@ -118,9 +118,10 @@ fn at_first(
 ) -> FaultProxy {
     let path = path.to_owned();
     FaultProxy::start(server.address(), move |seen: &Seen| {
-        match seen.is(&path) && seen.nth <= count {
-            true => fault(),
-            false => Fault::Pass,
+        if seen.is(&path) && seen.nth <= count {
+            fault()
+        } else {
+            Fault::Pass
         }
     })
 }

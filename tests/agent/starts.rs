@@ -307,9 +307,10 @@ fn agent_that_is_killed_while_it_mints_mints_again() {
     let path = format!("auth/token/create/{}", service.token_role);
     let create = path.clone();
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
-        match seen.is(&create) && seen.nth == 1 {
-            true => Fault::HangAfter,
-            false => Fault::Pass,
+        if seen.is(&create) && seen.nth == 1 {
+            Fault::HangAfter
+        } else {
+            Fault::Pass
         }
     });
     let agent = Setup::of(&service, image.tag())

@@ -206,10 +206,11 @@ fn lease_worn_out_at_the_start_is_fetched_again() {
     service.admin.database_role(mount, &service.app, lives);
     let slow = service.payment_path();
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
-        match seen.is(&slow) {
+        if seen.is(&slow) {
             // Of six seconds one is left at the most.
-            true => Fault::Delay(Duration::from_secs(5)),
-            false => Fault::Pass,
+            Fault::Delay(Duration::from_secs(5))
+        } else {
+            Fault::Pass
         }
     });
     let kept = Scene::through(service, proxy, STAY, |manifest| {
@@ -231,12 +232,15 @@ fn lease_worn_out_at_the_start_is_fetched_again() {
 fn lease_that_never_lives_long_enough_ends_the_start() {
     let service = Service::with_database();
     let path = service.database_path();
-    let proxy = FaultProxy::start(service.admin.address(), move |seen| match seen.is(&path) {
-        true => Fault::Alter(Box::new(|reply: &mut Reply| {
-            reply.alter_json(|answer| answer["lease_duration"] = 1.into());
-            std::thread::sleep(Duration::from_millis(1100));
-        })),
-        false => Fault::Pass,
+    let proxy = FaultProxy::start(service.admin.address(), move |seen| {
+        if seen.is(&path) {
+            Fault::Alter(Box::new(|reply: &mut Reply| {
+                reply.alter_json(|answer| answer["lease_duration"] = 1.into());
+                std::thread::sleep(Duration::from_millis(1100));
+            }))
+        } else {
+            Fault::Pass
+        }
     });
     let token = service.mint();
     let run = Anteroom::new()
@@ -263,12 +267,15 @@ fn password_about_to_be_rotated_is_awaited() {
     let mut is_first = true;
     let proxy = FaultProxy::start(service.admin.address(), {
         let path = path.clone();
-        move |seen| match seen.is(&path) && std::mem::take(&mut is_first) {
-            true => Fault::alter_json(|answer| {
-                answer["data"]["ttl"] = 1.into();
-                answer["data"]["password"] = "the old one".into();
-            }),
-            false => Fault::Pass,
+        move |seen| {
+            if seen.is(&path) && std::mem::take(&mut is_first) {
+                Fault::alter_json(|answer| {
+                    answer["data"]["ttl"] = 1.into();
+                    answer["data"]["password"] = "the old one".into();
+                })
+            } else {
+                Fault::Pass
+            }
         }
     });
     let kept = Scene::through(service, proxy, STAY, |manifest| {

@@ -240,9 +240,10 @@ impl Judge {
         let password = &files["db/password"];
         // Whether the first one was its password, the server knows.
         let known = self.passwords.entry(user).or_insert(password.clone());
-        match known == password {
-            true => Ok(()),
-            false => Err("a database user beside another password".to_owned()),
+        if known == password {
+            Ok(())
+        } else {
+            Err("a database user beside another password".to_owned())
         }
     }
 
@@ -256,9 +257,10 @@ impl Judge {
             }
             None => false,
         };
-        match belongs {
-            true => Ok(()),
-            false => Err("a certificate beside another key".to_owned()),
+        if belongs {
+            Ok(())
+        } else {
+            Err("a certificate beside another key".to_owned())
         }
     }
 
@@ -313,9 +315,10 @@ fn judge_store(store: &[u8], parts: &[Vec<u8>; 3]) -> Result<(), String> {
         .map_err(|error| format!("a key store that its password does not open: {error}"))?;
     let (_, chain) = store.private_key_chain().ok_or("an empty key store")?;
     let found = (chain.certs()[0].as_der(), chain.key().as_der());
-    match found == (&*der(certificate), &*der(key)) {
-        true => Ok(()),
-        false => Err("a key store beside another certificate or key".to_owned()),
+    if found == (&*der(certificate), &*der(key)) {
+        Ok(())
+    } else {
+        Err("a key store beside another certificate or key".to_owned())
     }
 }
 
@@ -381,9 +384,10 @@ impl Call {
         let is_logged = name == "write" && arguments.starts_with("2,");
         Self {
             name: name.to_owned(),
-            names: match is_logged {
-                true => LOG.to_owned(),
-                false => quoted.join(" "),
+            names: if is_logged {
+                LOG.to_owned()
+            } else {
+                quoted.join(" ")
             },
             changes_nothing: line.contains(" = -1 ")
                 || name == "openat" && !line.contains("O_CREAT"),
@@ -1234,9 +1238,10 @@ fn entry_planted_beside_a_keeper_is_never_written_through() {
     let work = |plant: Plant, to_directory: bool| {
         let victim = Victim::new();
         let file = victim.path();
-        let target = match to_directory {
-            true => file.parent().expect("it lies in a directory"),
-            false => &file,
+        let target = if to_directory {
+            file.parent().expect("it lies in a directory")
+        } else {
+            &file
         };
         let place = Place::new(&service, manifest(&service, "2s"));
         let path = place.path();

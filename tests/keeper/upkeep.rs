@@ -527,9 +527,10 @@ fn brief_failure_to_renew_the_token_costs_no_credential() {
     let fails = Arc::new(AtomicBool::new(true));
     let seen_fails = Arc::clone(&fails);
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
-        match seen.is("auth/token/renew-self") && seen_fails.load(Ordering::Relaxed) {
-            true => refused(500, "internal error"),
-            false => Fault::Pass,
+        if seen.is("auth/token/renew-self") && seen_fails.load(Ordering::Relaxed) {
+            refused(500, "internal error")
+        } else {
+            Fault::Pass
         }
     });
     let mut scene = Scene::through(service, proxy, STAY, database_alone);
@@ -1090,9 +1091,10 @@ fn application_is_told_before_its_token_reaches_the_maximum() {
     let service = Service::new();
     service.set_token_role(json!({"token_period": "18s"}));
     let proxy = FaultProxy::start(service.admin.address(), |seen| {
-        match seen.is("auth/token/renew-self") {
-            true => refused(400, "lease is not renewable"),
-            false => Fault::Pass,
+        if seen.is("auth/token/renew-self") {
+            refused(400, "lease is not renewable")
+        } else {
+            Fault::Pass
         }
     });
     let refused = Scene::through(service, proxy, LISTEN, |manifest| {
@@ -1480,9 +1482,10 @@ fn assert_seldom(name: &str, attempts: &[Seen]) {
 fn sealed_while(service: &Service, is_away: &Arc<AtomicBool>) -> FaultProxy {
     let is_away = Arc::clone(is_away);
     FaultProxy::start(service.admin.address(), move |_| {
-        match is_away.load(Ordering::Relaxed) {
-            true => refused(503, "Vault is sealed"),
-            false => Fault::Pass,
+        if is_away.load(Ordering::Relaxed) {
+            refused(503, "Vault is sealed")
+        } else {
+            Fault::Pass
         }
     })
 }
@@ -1641,9 +1644,10 @@ fn application_that_ends_at_once_leaves_nothing() {
 fn end_in_the_middle_of_a_request_is_not_delayed() {
     let service = Service::with_database();
     let proxy = FaultProxy::start(service.admin.address(), |seen| {
-        match seen.is("auth/token/lookup-self") && seen.nth > 1 {
-            true => Fault::Hang,
-            false => Fault::Pass,
+        if seen.is("auth/token/lookup-self") && seen.nth > 1 {
+            Fault::Hang
+        } else {
+            Fault::Pass
         }
     });
     let mut scene = Scene::through(service, proxy, STAY, |manifest| {

@@ -906,9 +906,10 @@ fn gateway_that_answers_the_lookup_is_waited_out() {
         let what = format!("a gateway's {status}");
         let said = reply.clone();
         let proxy = FaultProxy::start(SERVICE.admin.address(), move |seen| {
-            match seen.is(LOOKUP) && seen.nth == 1 {
-                true => Fault::Answer(said.clone()),
-                false => Fault::Pass,
+            if seen.is(LOOKUP) && seen.nth == 1 {
+                Fault::Answer(said.clone())
+            } else {
+                Fault::Pass
             }
         });
         assert_started(&start_at(&proxy).token(SERVICE.mint()).run(), &what);
@@ -934,9 +935,10 @@ fn revocation_that_a_gateway_answered_does_not_count() {
     ];
     for (what, reply) in answers {
         let proxy = FaultProxy::start(SERVICE.admin.address(), move |seen| {
-            match seen.is("auth/token/revoke-self") {
-                true => Fault::Answer(reply.clone()),
-                false => Fault::Pass,
+            if seen.is("auth/token/revoke-self") {
+                Fault::Answer(reply.clone())
+            } else {
+                Fault::Pass
             }
         });
         let wrapped = SERVICE.mint();

@@ -536,9 +536,10 @@ fn reading_stops_at_the_cap() {
 /// Runs the binary in a mount namespace where `directory` is read-only.
 fn read_only(directory: &TempDir, scratch: &TempDir) -> PathBuf {
     let quoted = |path: &Path| format!("'{}'", path.display());
-    let of_a_user = match nix::unistd::getuid().is_root() {
-        true => "",
-        false => "--map-root-user",
+    let of_a_user = if nix::unistd::getuid().is_root() {
+        ""
+    } else {
+        "--map-root-user"
     };
     let inner = format!(
         "d={}; mount --bind \"$d\" \"$d\" && mount -o remount,bind,ro \"$d\" && exec \"$0\" \"$@\"",

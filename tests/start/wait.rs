@@ -236,9 +236,10 @@ fn directory_that_goes_away_ends_the_wait() {
         let proxy = recorder();
         let start = start_at(&proxy.address());
         let running = waiting(awaiting(start, &inner.join("token"), "20s"));
-        match moved {
-            true => std::fs::rename(&inner, directory.join("outer")),
-            false => std::fs::remove_dir(&inner),
+        if moved {
+            std::fs::rename(&inner, directory.join("outer"))
+        } else {
+            std::fs::remove_dir(&inner)
         }
         .expect("ours");
         let run = running.wait();
@@ -583,9 +584,10 @@ fn agent_that_is_started_again_is_asked_again() {
         std::fs::remove_file(&path).expect("ours");
         let first = UnixListener::bind(&path).expect("a socket");
         let mut running = awaiting(start(), &path, "20s").spawn();
-        match is_accepted {
-            true => drop(first.accept().expect("it asks")),
-            false => sleep(Duration::from_millis(500)),
+        if is_accepted {
+            drop(first.accept().expect("it asks"))
+        } else {
+            sleep(Duration::from_millis(500))
         }
         drop(first);
         running.wait_for_stderr("token_awaited");

@@ -173,9 +173,12 @@ fn signal_during_the_start_ends_it_as_in_the_other_lifecycle() {
             let path = service.payment_path();
             let proxy = FaultProxy::start(service.admin.address(), {
                 let path = path.clone();
-                move |seen| match seen.is(&path) {
-                    true => Fault::Hang,
-                    false => Fault::Pass,
+                move |seen| {
+                    if seen.is(&path) {
+                        Fault::Hang
+                    } else {
+                        Fault::Pass
+                    }
                 }
             });
             let (run, wrapped) = supervised(&service);

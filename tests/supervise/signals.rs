@@ -328,9 +328,12 @@ fn answer_that_drips_leaves_time_for_the_revocation() {
     let path = service.payment_path();
     let proxy = FaultProxy::start(service.admin.address(), {
         let path = path.clone();
-        move |seen| match seen.is(&path) {
-            true => Fault::Drip(Duration::from_millis(100)),
-            false => Fault::Pass,
+        move |seen| {
+            if seen.is(&path) {
+                Fault::Drip(Duration::from_millis(100))
+            } else {
+                Fault::Pass
+            }
         }
     });
     let wrapped = service.mint();

@@ -83,11 +83,12 @@ pub fn docker<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>)
 
 /// A failure, and no panic, where the engine lets it wait: a Drop may ask too.
 fn ask(command: &mut Command) -> Outcome {
-    let answer = match HANGS.load(Ordering::Relaxed) {
-        true => Err(io::Error::other(
+    let answer = if HANGS.load(Ordering::Relaxed) {
+        Err(io::Error::other(
             "not asked, because the Docker engine hangs",
-        )),
-        false => run(command),
+        ))
+    } else {
+        run(command)
     };
     answer.unwrap_or_else(|error| {
         if error.kind() == io::ErrorKind::TimedOut {

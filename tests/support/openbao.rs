@@ -77,13 +77,14 @@ impl OpenBao {
             tls::write_server_files(directory.path());
             directory.join("ca.pem")
         });
-        let certificate = match options.tls {
-            true => format!(
+        let certificate = if options.tls {
+            format!(
                 "tls_cert_file = {:?}\n  tls_key_file = {:?}",
                 at("server.pem"),
                 at("server-key.pem")
-            ),
-            false => "tls_disable = true".to_owned(),
+            )
+        } else {
+            "tls_disable = true".to_owned()
         };
         let storage = match options.storage {
             Storage::Memory => "storage \"inmem\" {}".to_owned(),
@@ -96,13 +97,14 @@ impl OpenBao {
                 )
             }
         };
-        let hashed = match options.hashed_audit {
-            true => format!(
+        let hashed = if options.hashed_audit {
+            format!(
                 "audit \"file\" {:?} {{\n  options {{\n    file_path = {:?}\n  }}\n}}",
                 Self::HASHED,
                 at(Self::HASHED)
-            ),
-            false => String::new(),
+            )
+        } else {
+            String::new()
         };
         // OpenBao refuses audit devices over the API, and does not read this stanza as JSON.
         let config = format!(

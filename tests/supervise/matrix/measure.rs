@@ -28,9 +28,10 @@ fn all_but(total: usize, wrong: &BTreeSet<i32>, what: &str) -> String {
 /// The same fact in both places, once if it is the same.
 pub(super) fn in_both(measure: impl Fn(Place) -> String) -> String {
     let [first, other] = PLACES.map(measure);
-    match first == other {
-        true => first,
-        false => format!("{first}; not as PID 1: {other}"),
+    if first == other {
+        first
+    } else {
+        format!("{first}; not as PID 1: {other}")
     }
 }
 
@@ -337,9 +338,10 @@ pub(super) fn declared_descriptor(init: &Init) -> String {
         let found = found(init.plain(), place, &declared);
         let value = |start: &str| found.iter().find_map(|line| line.strip_prefix(start));
         assert!(value("fd 3 /dev/zero").is_some(), "{found:?}");
-        match value("variable LISTEN_PID=") == value("pid ") {
-            true => "the application's",
-            false => "another's",
+        if value("variable LISTEN_PID=") == value("pid ") {
+            "the application's"
+        } else {
+            "another's"
         }
         .to_owned()
     })
