@@ -86,7 +86,17 @@ fn every_key_of_the_manifest_is_in_its_reference() {
 #[test]
 fn reference_of_the_agent_has_every_key_event_and_metric() {
     let reference = read("docs/agent.md");
-    let source = |name: &str| read(&format!("src/agent/{name}.rs"));
+    let source = |name: &str| {
+        let folder = format!("src/agent/{name}");
+        let mut whole = read(&format!("{folder}.rs"));
+        // Parts of a stage may have files of their own.
+        if repository().join(&folder).is_dir() {
+            for part in rust_files(&[&folder]) {
+                whole += &fs::read_to_string(part).expect("a source file");
+            }
+        }
+        whole
+    };
     let inside = |c: char| c.is_ascii_lowercase() || c == '_';
     let quoted = |text: &str, before: &[&str]| -> BTreeSet<String> {
         let after = |start: &&str| {
