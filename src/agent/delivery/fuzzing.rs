@@ -1,6 +1,7 @@
 //! Promises about every list of mounts, and of every path of a label.
 
-use super::{DEPTH_MAX, NAME_MAX, PATH_MAX, mount, mounts, target};
+use super::mounts::{mount, mounts};
+use super::target::{DEPTH_MAX, NAME_MAX, PATH_MAX, target};
 
 /// Reads the mounts that a process sees.
 pub(crate) fn mountinfo(input: &[u8]) {
