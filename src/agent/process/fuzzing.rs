@@ -1,7 +1,8 @@
 //! Promises about every text of a procfs.
 
 use super::cgroup::{chain, groups, innermost};
-use super::{field, lives, started};
+use super::peer::started;
+use super::procfs::{field, lives};
 
 /// Reads a `cgroup`, a `status` and a `stat` that say the same.
 pub(crate) fn cgroup(input: &[u8]) {
