@@ -1,0 +1,36 @@
+//! Why the register cannot be kept.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// The register cannot be kept.
+#[derive(Debug)]
+pub enum Error {
+    /// The register's file cannot be read or written.
+    File {
+        /// The file's path.
+        path: PathBuf,
+        /// The system's reason.
+        reason: String,
+    },
+    /// Another agent keeps it.
+    Kept {
+        /// The file's path.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::File { path, reason } => {
+                write!(f, "the register {}: {reason}", path.display())
+            }
+            Error::Kept { path } => {
+                write!(f, "another agent keeps the register {}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
