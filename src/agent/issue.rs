@@ -1,6 +1,8 @@
 //! From a container that has started to its token, or to the reason why it gets none.
 
-use std::fmt;
+mod error;
+mod report;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,14 +14,15 @@ use super::docker;
 use super::docker::answers::Inspection;
 use super::identity::{self, Claim, Delivery, Identity, Refusal};
 use super::process::{self, Process};
-use super::register::{self, Entry, Selector, nanoseconds};
+use super::register::{Entry, nanoseconds};
 use super::runtime::blocking;
 use super::sockets;
-use super::trouble::Trouble;
 use crate::clock::{calendar, jitter};
-use crate::log::{Level, Value};
 use crate::secret::Secret;
 use crate::vault::{MintRequest, Minted};
+use report::Issued;
+
+pub(super) use error::Error;
 
 /// A container that has run for longer does not wait for a token any more.
 const AGE_MAX: Duration = Duration::from_secs(60);
@@ -34,106 +37,6 @@ const PAUSE_LAST: Duration = Duration::from_secs(2);
 const ATTEMPTS_MAX: u32 = 4;
 /// How long a denial may come from a token that the agent is about to replace.
 const DENIALS_MAX: Duration = Duration::from_secs(3);
-
-/// Why a container gets no token, or not the one that was minted.
-#[derive(Debug)]
-pub(super) enum Error {
-    /// Docker does not say what it is.
-    NotInspected(docker::Error),
-    /// The rules do not let it.
-    Refused(Refusal),
-    /// An operator said `revoke`, and none has said `allow` since.
-    Blocked(Selector),
-    /// The container starts too often.
-    RateLimited {
-        /// How often it may.
-        per_minute: u32,
-    },
-    /// The container has a token already.
-    HasToken,
-    /// The container asked at the socket and its token goes into a file, or the reverse.
-    WrongWay,
-    /// The container wants its token where no token can be.
-    Place(delivery::Error),
-    /// The container has ended.
-    Process(process::Error),
-    /// No token could be minted for as long as it waits.
-    Mint(Trouble),
-    /// The token that Vault minted has no accessor, so that no operator could revoke it.
-    NoAccessor {
-        /// The token role.
-        role: String,
-    },
-    /// The container ended while its token was on the way.
-    Ended,
-    /// The register cannot be written: a token that the agent could not revoke later is not handed out.
-    Register(register::Error),
-    /// The container did not get its token.
-    Delivery(delivery::Error),
-    /// The container hung up before its answer, or did not read it.
-    CallerGone,
-}
-
-impl Error {
-    /// For machines.
-    pub(super) fn reason(&self) -> &'static str {
-        match self {
-            Error::NotInspected(_) => "not_inspected",
-            Error::Refused(refusal) => refusal.reason(),
-            Error::Blocked(_) => "blocked",
-            Error::RateLimited { .. } => "rate_limited",
-            Error::HasToken => "has_token",
-            Error::WrongWay => "wrong_door",
-            Error::Process(error) => error.reason(),
-            Error::Mint(trouble) => trouble.reason(),
-            Error::NoAccessor { .. } => "no_accessor",
-            Error::Ended => "process_gone",
-            Error::Register(_) => "register",
-            Error::Place(error) | Error::Delivery(error) => error.reason(),
-            Error::CallerGone => "caller_gone",
-        }
-    }
-
-    /// A token had been minted.
-    fn is_late(&self) -> bool {
-        matches!(
-            self,
-            Error::Register(_) | Error::Delivery(_) | Error::CallerGone | Error::Ended
-        )
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::NotInspected(error) => error.fmt(f),
-            Error::Refused(refusal) => refusal.fmt(f),
-            Error::Blocked(selector) => write!(
-                f,
-                "tokens of {selector} were revoked, and no operator has said `anteroom-agent allow` since"
-            ),
-            Error::RateLimited { per_minute } => {
-                write!(f, "it starts more than {per_minute} times in a minute")
-            }
-            Error::HasToken => f.write_str("it has had its token since it started"),
-            Error::WrongWay => f.write_str(
-                "its token goes through the other way: `socket` in [[allow]] says which",
-            ),
-            Error::Place(error) | Error::Delivery(error) => error.fmt(f),
-            Error::Process(error) => error.fmt(f),
-            Error::Mint(trouble) => trouble.fmt(f),
-            Error::NoAccessor { role } => write!(
-                f,
-                "the token role {role} makes tokens without an accessor, as batch tokens are, which no operator could revoke"
-            ),
-            Error::Ended => f.write_str("it ended while its token was on the way"),
-            Error::Register(error) => error.fmt(f),
-            Error::CallerGone => f.write_str("it did not read its answer at the socket"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// How it is known that a container runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -386,79 +289,4 @@ impl Agent {
             pause = (pause * 2).min(PAUSE_LAST);
         }
     }
-
-    pub(super) fn tell(&self, claim: &Claim, issued: &Issued, seen: Instant) {
-        let latency = seen.elapsed();
-        self.metrics.delivered(latency);
-        let identity = &issued.identity;
-        self.log.event(
-            Level::Info,
-            "handed_out",
-            "the container has its wrapping token",
-            &[
-                ("container", Value::Text(&claim.container)),
-                ("name", Value::Text(&claim.name)),
-                ("app", Value::Text(&identity.app)),
-                ("environment", Value::Text(&identity.environment)),
-                ("role", Value::Text(&identity.role)),
-                ("image", Value::Text(&claim.image)),
-                ("image_digest", Value::Text(claim.image_digest())),
-                ("user", Value::Text(&issued.user)),
-                ("accessor", Value::Text(&issued.accessor)),
-                ("mint_us", Value::Number(issued.mint.as_micros() as u64)),
-                ("us", Value::Number(latency.as_micros() as u64)),
-            ],
-        );
-    }
-
-    fn tell_not_inspected(&self, container: &str, error: docker::Error) {
-        // When Docker is back every container is looked at.
-        if self.engine().is_none() {
-            return;
-        }
-        let error = Error::NotInspected(error);
-        self.metrics.refused(error.reason());
-        let text = format!("the container gets no token: {error}");
-        let fields = [
-            ("reason", Value::Text(error.reason())),
-            ("container", Value::Text(container)),
-        ];
-        self.log.event(Level::Warn, "refused", &text, &fields);
-    }
-
-    pub(super) fn tell_refusal(
-        &self,
-        claim: &Claim,
-        labels: Option<&(String, String)>,
-        error: &Error,
-    ) {
-        let (name, beginning) = if error.is_late() {
-            self.metrics.undelivered(error.reason());
-            ("undelivered", "the container did not get its token")
-        } else {
-            self.metrics.refused(error.reason());
-            ("refused", "the container gets no token")
-        };
-        let mut fields = vec![
-            ("reason", Value::Text(error.reason())),
-            ("container", Value::Text(&claim.container)),
-            ("name", Value::Text(&claim.name)),
-        ];
-        if let Some((app, environment)) = labels {
-            fields.push(("app", Value::Text(app)));
-            fields.push(("environment", Value::Text(environment)));
-        }
-        fields.push(("image", Value::Text(&claim.image)));
-        fields.push(("image_digest", Value::Text(claim.image_digest())));
-        let text = format!("{beginning}: {error}");
-        self.log.event(Level::Warn, name, &text, &fields);
-    }
-}
-
-/// The token that a container got, and for whom.
-pub(super) struct Issued {
-    identity: Identity,
-    user: String,
-    accessor: String,
-    mint: Duration,
 }
