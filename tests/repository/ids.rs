@@ -1,9 +1,16 @@
-//! Tests carry ids of faults, and `docs/faults.md` is the key to them.
+//! Tests carry ids of faults in a comment, and names that say what they show; `docs/faults.md` is the key to the ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use super::{read, rust_files};
+use super::english::BANNED;
+use super::{read, rust_files, tests};
+
+/// The longest name of a test, in characters.
+const NAME_MAX: usize = 60;
+
+/// Words in front of a name that are no subject.
+const NO_SUBJECT: [&str; 8] = ["a", "an", "it", "its", "that", "the", "those", "what"];
 
 /// Whether a word is an id, such as `f28`: the letter of a table and one or two digits.
 fn is_id(word: &str) -> bool {
@@ -13,10 +20,20 @@ fn is_id(word: &str) -> bool {
     begins && matches!(digits.len(), 1 | 2) && digits.chars().all(|c| c.is_ascii_digit())
 }
 
-/// The ids at the end of a test's name.
-fn ids_of_name(name: &str) -> Vec<String> {
-    let words = name.rsplit('_').take_while(|word| is_id(word));
-    words.map(str::to_owned).collect()
+/// What is wrong with a test's name.
+fn mistake_in_name(name: &str) -> Option<&'static str> {
+    let words: Vec<&str> = name.split('_').collect();
+    if name.len() > NAME_MAX {
+        Some("it is too long")
+    } else if words.last().is_some_and(|word| is_id(word)) {
+        Some("an id stands in a comment above the test")
+    } else if words.iter().any(|word| BANNED.contains(word)) {
+        Some("it does not say who acts")
+    } else if words.first().is_some_and(|word| NO_SUBJECT.contains(word)) {
+        Some("it does not begin with its subject")
+    } else {
+        None
+    }
 }
 
 /// The ids of a comment that holds ids alone.
@@ -46,8 +63,7 @@ fn ids_of_source(source: &str) -> Vec<(String, String)> {
             .and_then(|rest| rest.split_once('('))
             && is_test
         {
-            let all = ids_of_name(name).into_iter().chain(above.drain(..));
-            ids.extend(all.map(|id| (id, name.to_owned())));
+            ids.extend(above.drain(..).map(|id| (id, name.to_owned())));
             is_test = false;
         } else if !is_test && !line.starts_with("#[") {
             above.clear();
@@ -96,26 +112,61 @@ fn ids_of_tests_and_rows_of_their_key_are_the_same() {
 }
 
 #[test]
-fn ids_are_read_from_names_and_comments() {
-    // The mark of a test is not written out: the other test reads this file, too.
+fn names_of_tests_are_short_and_begin_with_their_subject() {
+    let mistakes: Vec<String> = tests()
+        .iter()
+        .filter_map(|name| Some(format!("{name}: {}", mistake_in_name(name)?)))
+        .collect();
+    assert!(mistakes.is_empty(), "{mistakes:#?}");
+}
+
+#[test]
+fn mistakes_in_names_are_found() {
+    let [word, ..] = BANNED;
+    let long = "x".repeat(NAME_MAX);
+    for (name, expected) in [
+        ("token_file_of_another_owner_is_refused", None),
+        (&long, None),
+        (&format!("{long}x"), Some("it is too long")),
+        (
+            "start_is_called_off_b47",
+            Some("an id stands in a comment above the test"),
+        ),
+        ("tls_1_2_is_spoken", None),
+        (
+            &format!("token_that_{word}_took_is_revoked"),
+            Some("it does not say who acts"),
+        ),
+        (
+            "what_was_planted_stays",
+            Some("it does not begin with its subject"),
+        ),
+    ] {
+        assert_eq!(mistake_in_name(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn ids_are_read_from_comments_that_hold_ids_alone() {
+    // The mark of a test is not written out: the other tests read this file, too.
     let source = "\
 // f9 is about clocks
 fn helper() {}
 
-/// What t2 means.
+// The meaning of t2.
 // F28, t6
 MARK
 #[expect(clippy::x)]
-fn start_is_called_off_b47() {
+fn start_is_called_off() {
     // f1
 }
 
 MARK
-fn tls_1_2_is_spoken() {}
+fn start_has_no_comment_f3() {}
 "
     .replace("MARK", "#[test]");
     let ids = ids_of_source(&source);
     let ids: Vec<(&str, &str)> = ids.iter().map(|(id, test)| (&**id, &**test)).collect();
-    let name = "start_is_called_off_b47";
-    assert_eq!(ids, [("b47", name), ("f28", name), ("t6", name)]);
+    let name = "start_is_called_off";
+    assert_eq!(ids, [("f28", name), ("t6", name)]);
 }
