@@ -64,8 +64,10 @@ pub(crate) struct Config {
     pub promise: Promise,
     /// The place where the wrapping token arrives.
     pub delivery: Delivery,
-    /// Everything to fetch: certificates, then credentials in the order of the manifest.
-    pub specs: Vec<Spec>,
+    /// The certificates to fetch.
+    pub certificates: Vec<Certificate>,
+    /// The dependencies whose credentials are to be fetched, in the order of the manifest.
+    pub dependencies: Vec<Dependency>,
     /// The Java stores to write; only with a certificate.
     pub java: Option<Java>,
     /// The variables that are added to the application's environment.
@@ -224,12 +226,22 @@ pub(crate) struct Promise {
 }
 
 /// One item to fetch, as the manifest asks for it.
-#[derive(Debug, Clone)]
-pub(crate) enum Spec {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Spec<'a> {
     /// A certificate, whose key is made here.
-    Certificate(Certificate),
+    Certificate(&'a Certificate),
     /// The credential of a dependency.
-    Credential(Dependency),
+    Credential(&'a Dependency),
+}
+
+impl<'a> Spec<'a> {
+    /// Returns the name of the item, also in events and in `ANTEROOM_CHANGED`.
+    pub(crate) fn name(self) -> &'a str {
+        match self {
+            Spec::Certificate(certificate) => &certificate.name,
+            Spec::Credential(dependency) => &dependency.name,
+        }
+    }
 }
 
 /// A certificate to ask for.
@@ -381,20 +393,10 @@ pub(crate) struct Variable {
 }
 
 impl Config {
-    /// Iterates over the certificates to fetch.
-    pub(crate) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        self.specs.iter().filter_map(|spec| match spec {
-            Spec::Certificate(certificate) => Some(certificate),
-            Spec::Credential(_) => None,
-        })
-    }
-
-    /// Iterates over the dependencies, in the order of the manifest.
-    pub(crate) fn dependencies(&self) -> impl Iterator<Item = &Dependency> {
-        self.specs.iter().filter_map(|spec| match spec {
-            Spec::Certificate(_) => None,
-            Spec::Credential(dependency) => Some(dependency),
-        })
+    /// Iterates over everything to fetch: certificates, then credentials.
+    pub(crate) fn specs(&self) -> impl Iterator<Item = Spec<'_>> {
+        let certificates = self.certificates.iter().map(Spec::Certificate);
+        certificates.chain(self.dependencies.iter().map(Spec::Credential))
     }
 }
 

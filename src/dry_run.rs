@@ -15,8 +15,7 @@ pub(crate) fn materials(
     config: &Config,
     now: OffsetDateTime,
 ) -> Result<Vec<Material<'_>>, certificate::Error> {
-    let specs = config.specs.iter();
-    let materials = specs.map(|spec| match spec {
+    let materials = config.specs().map(|spec| match spec {
         Spec::Certificate(asked) => issue(asked, now).map(|issued| Material::Certificate {
             spec: asked,
             issued: Box::new(issued),

@@ -40,20 +40,10 @@ pub(crate) enum Job<'a> {
 
 impl<'a> Job<'a> {
     /// Prepares what needs no Vault: the key and the request of a certificate.
-    pub(crate) fn prepare(spec: &'a Spec) -> Result<Job<'a>, certificate::Error> {
+    pub(crate) fn prepare(spec: Spec<'a>) -> Result<Job<'a>, certificate::Error> {
         Ok(match spec {
             Spec::Certificate(spec) => Job::Certificate(spec, certificate::prepare(spec)?),
             Spec::Credential(spec) => Job::Credential(spec),
-        })
-    }
-
-    /// Prepares the job that fetches another one in the place of this.
-    pub(crate) fn again(material: &Material<'a>) -> Result<Job<'a>, certificate::Error> {
-        Ok(match material {
-            Material::Certificate { spec, .. } => {
-                Job::Certificate(spec, certificate::prepare(spec)?)
-            }
-            Material::Credential { spec, .. } => Job::Credential(spec),
         })
     }
 }

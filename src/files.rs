@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::certificate::Issued;
 use crate::config::layout::{self, CertificatePart, CredentialPart, Entry};
-use crate::config::{Certificate, Config, Dependency};
+use crate::config::{Certificate, Config, Dependency, Spec};
 use crate::pem;
 use crate::secret::Secret;
 use crate::text;
@@ -104,13 +104,18 @@ pub(crate) enum Material<'a> {
     },
 }
 
-impl Material<'_> {
-    /// Returns the name of the entry, also in events and in `ANTEROOM_CHANGED`.
-    pub(crate) fn name(&self) -> &str {
+impl<'a> Material<'a> {
+    /// Returns the entry of the manifest.
+    pub(crate) fn spec(&self) -> Spec<'a> {
         match self {
-            Material::Certificate { spec, .. } => &spec.name,
-            Material::Credential { spec, .. } => &spec.name,
+            Material::Certificate { spec, .. } => Spec::Certificate(spec),
+            Material::Credential { spec, .. } => Spec::Credential(spec),
         }
+    }
+
+    /// Returns the name of the entry.
+    pub(crate) fn name(&self) -> &'a str {
+        self.spec().name()
     }
 }
 

@@ -148,7 +148,7 @@ impl<'a> Start<'a> {
         source: Source,
         generation: Generation,
     ) -> Result<Ended, Error> {
-        let jobs = self.config.specs.iter().map(Job::prepare);
+        let jobs = self.config.specs().map(Job::prepare);
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
         let client = self.client(vault)?;
         self.steps.mark("key");

@@ -19,7 +19,7 @@ pub(crate) fn text(config: &Config) -> String {
     for notice in &config.notices {
         row("note", notice);
     }
-    for certificate in config.certificates() {
+    for certificate in &config.certificates {
         let ttl = certificate.ttl.map_or_else(
             || "the role's ttl".to_owned(),
             |ttl| format!("{} s", ttl.as_secs()),
@@ -61,7 +61,7 @@ pub(crate) fn text(config: &Config) -> String {
             },
         );
     }
-    for dependency in config.dependencies() {
+    for dependency in &config.dependencies {
         let method = match &dependency.method {
             Method::Read => "read".to_owned(),
             Method::Write(fields) => {

@@ -18,7 +18,7 @@ const UPDATE: &str = "update";
 /// Writes the policy of the service's token, for every request from its start to its end.
 pub(crate) fn service(config: &Config) -> String {
     let mut policy = Policy::default();
-    for certificate in config.certificates() {
+    for certificate in &config.certificates {
         policy.grant(
             &format!("{}/sign/{}", certificate.mount, certificate.role),
             UPDATE,
@@ -29,7 +29,7 @@ pub(crate) fn service(config: &Config) -> String {
             policy.grant(path, READ, why);
         }
     }
-    for dependency in config.dependencies() {
+    for dependency in &config.dependencies {
         let capability = match dependency.method {
             Method::Read => READ,
             Method::Write(_) => UPDATE,
@@ -226,7 +226,7 @@ impl Policy {
     ///
     /// The lease of a certificate is neither renewed nor revoked, so that its path is not among them.
     fn grant_leases(&mut self, config: &Config) {
-        let leased = || config.dependencies().filter(|one| may_lease(one));
+        let leased = || config.dependencies.iter().filter(|one| may_lease(one));
         let mut ids: Vec<String> = Vec::new();
         for dependency in leased() {
             let id = format!("\"{}/*\"", dependency.path);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use nix::libc;
 
 use crate::cli::{Cli, Task};
-use crate::config::{self, Config, Purpose, Spec, Surroundings, TrustAnchors};
+use crate::config::{self, Config, Purpose, Surroundings, TrustAnchors};
 use crate::environment::{Environment, TOKEN_VARIABLES, Tokens};
 use crate::error::Error;
 use crate::files::rehearsal;
@@ -128,9 +128,8 @@ fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Resul
         let manifest = cli.manifest.clone();
         return Err(config::Error::Mistakes { manifest, mistakes }.into());
     }
-    for spec in &mut config.specs {
-        if let Spec::Certificate(certificate) = spec
-            && let TrustAnchors::File(path) = &mut certificate.trust_anchors
+    for certificate in &mut config.certificates {
+        if let TrustAnchors::File(path) = &mut certificate.trust_anchors
             && let Ok(absolute) = std::path::absolute(&*path)
         {
             // The keeper reads the file again when the keeper has left this working directory.

@@ -3,7 +3,7 @@
 //! The check for clashes of names, the renderer, the secrets directory and the plan all read it. A new kind of file is a
 //! row here, and an arm where its source is rendered, which the compiler asks for.
 
-use super::{Config, Dependency, FileTemplate, Java, Spec};
+use super::{Config, Dependency, FileTemplate, Java};
 use crate::template::Template;
 
 /// The names and lives of fetched items, without any secret. The file is written anew while a generation stays.
@@ -103,17 +103,13 @@ pub(crate) fn of_credential(dependency: &Dependency) -> Vec<Entry<CredentialPart
 /// Lists all files that readers of the secrets directory find.
 pub(crate) fn files(config: &Config) -> Vec<Entry> {
     let mut files = vec![entry(STATUS, PUBLIC, ())];
-    for spec in &config.specs {
-        match spec {
-            Spec::Certificate(_) => {
-                files.extend(of_certificate().into_iter().map(Entry::plain));
-                let java = config.java.iter().flat_map(of_java);
-                files.extend(java.map(Entry::plain));
-            }
-            Spec::Credential(dependency) => {
-                files.extend(of_credential(dependency).into_iter().map(Entry::plain));
-            }
-        }
+    for _ in &config.certificates {
+        files.extend(of_certificate().into_iter().map(Entry::plain));
+        let java = config.java.iter().flat_map(of_java);
+        files.extend(java.map(Entry::plain));
+    }
+    for dependency in &config.dependencies {
+        files.extend(of_credential(dependency).into_iter().map(Entry::plain));
     }
     files
 }
@@ -121,7 +117,7 @@ pub(crate) fn files(config: &Config) -> Vec<Entry> {
 /// Lists the names at the top of the secrets directory: files, then folders.
 pub(crate) fn visible_names(config: &Config) -> Vec<String> {
     let names = files(config).into_iter().map(|file| file.name);
-    let folders = config.dependencies().map(|spec| spec.name.clone());
+    let folders = config.dependencies.iter().map(|spec| spec.name.clone());
     names
         .filter(|name| !name.contains('/'))
         .chain(folders)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::expand::{Names, expand};
-use super::{Config, Delivery, Error, Purpose, Spec, layout};
+use super::{Config, Delivery, Error, Purpose, layout};
 use crate::cli::Cli;
 use crate::environment::Environment;
 use crate::manifest::{self, At, Manifest, Mistake};
@@ -268,13 +268,11 @@ impl Resolver<'_> {
             vault: if start { Some(vault?) } else { None },
             promise: promise?,
             delivery,
-            specs: match certificate {
-                Some(certificate) => vec![Spec::Certificate(certificate?)],
+            certificates: match certificate {
+                Some(certificate) => vec![certificate?],
                 None => Vec::new(),
-            }
-            .into_iter()
-            .chain(dependencies.into_iter().map(Spec::Credential))
-            .collect(),
+            },
+            dependencies,
             java,
             variables,
             secrets_dir,

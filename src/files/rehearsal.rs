@@ -14,7 +14,8 @@ pub(crate) fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
         return mistakes;
     }
     let materials: Vec<Material<'_>> = config
-        .dependencies()
+        .dependencies
+        .iter()
         .map(|spec| Material::Credential {
             spec,
             credential: sample::credential(spec, config),

@@ -36,7 +36,8 @@ fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
     }
     let identifier = dependency.identifier();
     let templates = config
-        .dependencies()
+        .dependencies
+        .iter()
         .flat_map(|other| other.templates.iter().map(|file| &file.template))
         .chain(config.variables.iter().map(|variable| &variable.template));
     let mut wanted: BTreeSet<&str> = templates
@@ -46,7 +47,11 @@ fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
         .templates
         .iter()
         .flat_map(|file| file.template.names());
-    let others: Vec<String> = config.dependencies().map(Dependency::identifier).collect();
+    let others: Vec<String> = config
+        .dependencies
+        .iter()
+        .map(Dependency::identifier)
+        .collect();
     wanted.extend(
         own.filter(|name| !RESERVED.contains(name) && !others.iter().any(|other| other == name)),
     );

@@ -118,7 +118,7 @@ impl<'a> Start<'a> {
             }
             let jobs = places
                 .iter()
-                .map(|place| Job::again(&fetched[*place].material));
+                .map(|place| Job::prepare(fetched[*place].material.spec()));
             let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
             for (place, one) in places
                 .into_iter()

@@ -29,7 +29,7 @@ impl<'a> Renewal<'a> {
         place: usize,
         term: &Term,
     ) -> Result<Material<'a>, Trouble> {
-        let job = fetch::Job::again(&self.items.all[place].material);
+        let job = fetch::Job::prepare(self.items.all[place].material.spec());
         let job = job.map_err(|error| Trouble::Failed(error.to_string()))?;
         let log = self.log;
         self.ask(term.left(moment()), |session| {
