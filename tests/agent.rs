@@ -49,7 +49,7 @@ fn entered(manifest: &Manifest) -> Image {
     image(&plain(), manifest, &[ENTRYPOINT])
 }
 
-/// The token that is in the container, as long as nobody took it.
+/// The token that is in the container until a start takes it.
 fn token_in(container: &Container) -> String {
     let found = container.exec(&["cat", TOKEN]);
     assert_eq!(found.code, 0, "{found:#?}");

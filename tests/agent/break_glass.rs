@@ -339,7 +339,7 @@ fn second_agent_of_a_register_is_refused() {
     assert_eq!(second.code, 73, "{second:#?}");
     assert!(second.stderr.contains("another agent"), "{second:#?}");
     // The first one is not disturbed: it is still the one that is asked.
-    let outcome = agent.command(&["revoke", "--app", "nobody"]);
+    let outcome = agent.command(&["revoke", "--app", "absent"]);
     assert_eq!(outcome.code, 0, "{outcome:#?}");
     assert_eq!(agent.count("break_glass"), 1);
 }
@@ -373,7 +373,7 @@ fn order_without_a_clear_target_is_refused() {
         &["revoke", "--all", "--app", "x"],
         &["revoke", "--container", "abc"],
         &["revoke", "--container", "0123456789AB"],
-        &["revoke", "everybody"],
+        &["revoke", "all"],
     ] {
         let outcome = agent.command(words);
         assert_eq!(outcome.code, 64, "{words:?}: {outcome:#?}");
@@ -391,7 +391,7 @@ fn queries() -> [String; 2] {
     queries
 }
 
-/// What a query prints, a line each; it is run where the operator has put the logs.
+/// The lines that a query prints when it is run where the operator has put the logs.
 fn found(logs: &TempDir, query: &str) -> Vec<String> {
     let mut command = Command::new("sh");
     command

@@ -24,7 +24,7 @@ const TOKEN: &[u8] = b"hvs.a-wrapping-token";
 const LIMIT: Duration = Duration::from_secs(60);
 const PROC: &str = "/proc";
 
-/// What lives in the containers; what it can do stands at the top of its source.
+/// The program that lives in the containers; the top of its source says what it can do.
 fn resident() -> &'static Path {
     static RESIDENT: LazyLock<Built> = LazyLock::new(|| build("agent/resident.c"));
     &RESIDENT.1
@@ -313,7 +313,7 @@ fn tmpfs_of_a_user_namespace_is_refused_with_the_way_out() {
         "busybox mkdir /run/secrets; exec resident remap /run/secrets",
     );
     let process = first(&container);
-    let error = send(&process, "/run/secrets/token").expect_err("nobody there");
+    let error = send(&process, "/run/secrets/token").expect_err("it is denied");
     assert_eq!(error.reason(), "denied");
     assert!(error.to_string().contains("socket"), "{error}");
 }
@@ -371,7 +371,7 @@ fn process_that_ended_is_gone_for_good() {
     container.wait();
     refused(&process, "/run/secrets/token", "process_gone");
     let again = Process::open(Path::new(PROC), number, &id(&container)).map(drop);
-    let reason = again.expect_err("nobody").reason();
+    let reason = again.expect_err("the process is gone").reason();
     assert!(
         ["process_gone", "not_its_container"].contains(&reason),
         "{reason}"
@@ -386,7 +386,7 @@ fn process_that_ended_is_gone_for_good() {
 #[test]
 fn reused_pid_does_not_lead_to_the_new_process() {
     docker::require!();
-    // The container's own procfs, seen from here: in its namespace nobody else takes a number.
+    // The container's own procfs, seen from here: no other process takes a number in its namespace.
     let container = container(
         &["--tmpfs", "/run", "--cap-add", "SYS_ADMIN", "--security-opt", "systempaths=unconfined", "--security-opt", "apparmor=unconfined"],
         "busybox mkfifo /run/go; busybox sleep 100000 & old=$!; echo ready $old; read word < /run/go
@@ -518,7 +518,7 @@ fn caller_on_the_socket_is_known_by_its_container() {
     assert_eq!(caller.pid(), pid(&other));
     assert_eq!(caller.shares_container(&first(&one), &id(&one)), Ok(false));
 
-    // Nobody is told on behalf of one that is gone, even while its connection is still open.
+    // A caller that is gone is not answered, even while its connection is still open.
     other.kill("KILL");
     other.wait();
     assert_eq!(peer(&second_call), Err("process_gone"));

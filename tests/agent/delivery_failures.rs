@@ -1,4 +1,4 @@
-//! Containers whose file system does not take a token: it is revoked, and everybody else is served.
+//! Containers whose file system does not take a token: the token is revoked, and other containers are served.
 
 use std::time::Duration;
 

@@ -166,7 +166,7 @@ impl Scene {
         })
     }
 
-    /// Waits until nobody has a token.
+    /// Waits until no container has a token.
     #[track_caller]
     fn wait_until_nobody_has_one(&self) {
         wait_for("every token to be revoked", LIMIT, || {
@@ -174,7 +174,7 @@ impl Scene {
         });
     }
 
-    /// What the service fetched, as it lies in this container.
+    /// The secret that the service fetched, as this container has it.
     fn secret(&self, container: &str, directory: &str) -> String {
         let file = format!("{directory}/payment-api/api_key");
         self.engine.must(["exec", container, "cat", &file])
@@ -417,7 +417,7 @@ fn swarm_task_gets_a_token_that_its_end_revokes() {
 
     engine.must(["stack", "rm", "timeline"]);
     scene.wait_until_nobody_has_one();
-    assert_eq!(scene.minted().len(), 7, "nobody got more than one");
+    assert_eq!(scene.minted().len(), 7, "no container got more than one");
 }
 
 #[test]

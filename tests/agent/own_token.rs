@@ -20,7 +20,7 @@ use crate::support::{Cut, Fault, FaultProxy, OpenBao, Reply, Seen, Service, free
 const LOOKUP: &str = "auth/token/lookup-self";
 const REVOKE: &str = "auth/token/revoke-self";
 
-/// It says everywhere that it has none.
+/// Fails unless the agent says everywhere that it has no token.
 #[track_caller]
 fn assert_lost(agent: &Agent, count: usize) -> Value {
     let event = agent.wait_for_more("own_token_lost", count);
@@ -93,7 +93,7 @@ impl AppRole {
     }
 }
 
-/// What the audit log says of requests for this path that were done.
+/// The audit log's answers to requests for this path that were done.
 fn answers(path: &str) -> Vec<Value> {
     let mut audit = OpenBao::shared().audit();
     audit.retain(|entry| {
@@ -109,7 +109,7 @@ fn has_ended_itself(accessor: &str) -> bool {
         .any(|entry| entry["auth"]["accessor"] == accessor)
 }
 
-/// What takes the place of the first answers to requests for this path.
+/// Puts something else in the place of the first answers to requests for this path.
 fn at_first(
     server: &OpenBao,
     path: &str,
@@ -213,7 +213,7 @@ fn own_token_comes_out_of_a_wrapping_token_only_once() {
     agent.kill();
     agent.spawn();
     assert_lost(&agent, 0);
-    // Whoever was faster is noticed.
+    // The agent notices which of the two was faster.
     let before = agent.count("own_token_lost");
     agent.write_private("wrapping", &first.token);
     let event = agent.wait_for_more("own_token_lost", before);
@@ -278,7 +278,7 @@ fn agent_with_approle_logs_in_again_after_a_revocation() {
     assert_eq!(before.len(), 1, "{before:?}");
     let body = json!({"accessor": before[0]});
     OpenBao::shared().ok("POST", "auth/token/revoke-accessor", body);
-    // Whoever starts at this moment waits for no longer than a login takes.
+    // A container that starts at this moment waits for no longer than a login takes.
     assert_serves(&agent, &service);
     assert_eq!(role.logins().len(), 2);
     assert!(agent.named("refused").is_empty(), "{}", agent.log());
@@ -357,7 +357,7 @@ fn approle_token_denied_all_but_its_own_revocation_is_revoked() {
     agent.start();
     let least = format!("path {REVOKE:?} {{ capabilities = [\"update\"] }}");
     admin.policy(&policy, &least);
-    // Whoever wants something shows that it is lost.
+    // A container that wants a token shows that the agent's own is lost.
     let _wants = agent.run(&service, &plain(), &TMPFS, &STAY);
     assert_lost(&agent, 0);
     agent.wait_until("another login", || (role.logins().len() >= 2).then_some(()));

@@ -1,4 +1,4 @@
-//! Containers that may not have a token: they get nothing, and everybody who should know does.
+//! Containers that may not have a token: they get nothing, and the operator and the application are told.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;

@@ -23,7 +23,7 @@ use crate::support::{OpenBao, Service, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A client of its own, for whoever wants to see the answer itself.
+/// A client that shows the agent's answer itself.
 fn ask() -> &'static Path {
     static ASK: LazyLock<Built> = LazyLock::new(|| build("agent/ask.c"));
     &ASK.1
@@ -254,7 +254,7 @@ fn container_waiting_for_a_killed_agent_is_served_by_the_next() {
     let service = Service::new();
     let image = entered(&service);
     let agent = setup(&service, &image, "socket = true\n").start();
-    // Its socket stays behind, and nobody listens.
+    // Its socket stays behind without a listener.
     agent.kill();
     let containers = [(); 2].map(|()| start(&agent, &service, &image, "1000", &STAY));
     for container in &containers {

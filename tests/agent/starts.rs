@@ -171,7 +171,7 @@ fn container_that_exits_at_once_leaves_nothing_behind() {
         let container = agent.run(&service, &plain(), &TMPFS, &["sleep", pause]);
         container.wait();
     }
-    // Whoever came before is done, or works on it still.
+    // The earlier ones are done, or in work still.
     let last = agent.run(&service, &plain(), &TMPFS, &STAY);
     let event = agent.wait_about(&last, "handed_out", 1);
     agent.wait_until("the others to have nothing", || {
@@ -243,7 +243,7 @@ fn container_without_an_agent_ends_with_66_and_names_it() {
     let logs = container.logs();
     assert_eq!(logs.stdout, "");
     assert!(logs.stderr.contains("anteroom-agent"), "{logs:#?}");
-    // When it comes, nobody waits any more.
+    // When the agent comes, no container waits any more.
     agent.start();
     assert!(minted(OpenBao::shared(), &service).is_empty());
 }

@@ -228,14 +228,14 @@ fn request_that_the_role_refuses_is_78_with_role_and_reason() {
             Value::Null,
             |service| {
                 let policy = format!(
-                    "{}path \"{}/sign/nobody\" {{ capabilities = [\"update\"] }}",
+                    "{}path \"{}/sign/absent\" {{ capabilities = [\"update\"] }}",
                     service.policy_hcl(),
                     service.pki.mount
                 );
                 service.admin.policy(&service.policy, &policy);
-                manifest(service, service.admin.address()).set("certificate.role", "nobody")
+                manifest(service, service.admin.address()).set("certificate.role", "absent")
             },
-            "unknown role: nobody",
+            "unknown role: absent",
         ),
         (
             "wrong kind of key",

@@ -43,7 +43,7 @@ fn fetch(service: &Service, dependency: Value) -> (Run, Wrapped) {
     (start(manifest, &token.token), token)
 }
 
-/// What the files of `dep` hold.
+/// The content of each file of `dep`.
 #[track_caller]
 fn fetched(service: &Service, dependency: Value) -> Vec<(String, Vec<u8>)> {
     let (run, _) = fetch(service, dependency);
@@ -222,7 +222,7 @@ fn null_is_78_and_never_an_empty_file() {
             .assert_stderr("null")
             .assert_no(["canary-user"]);
     }
-    // Nobody asked for the field that is null.
+    // The field that is null was not asked for.
     assert_eq!(
         fetched(&service, json!({"path": path, "fields": ["user"]})),
         texts(&[("user", "canary-user")])
@@ -280,7 +280,7 @@ fn field_whose_name_cannot_be_a_file_is_78() {
         run.assert_stderr("cannot be a file")
             .assert_no(["canary-value"]);
         assert!(!run.stderr.contains('\u{1b}'), "{name:?} came out raw");
-        // Nobody asked for it, so it is in nobody's way.
+        // A field that was not asked for does no harm.
         assert_eq!(
             fetched(&service, json!({"path": path, "fields": ["ok"]})),
             texts(&[("ok", "1")]),

@@ -289,7 +289,7 @@ fn shortest_application_leaves_no_private_directory() {
         fastest = fastest.min(run.elapsed);
     }
     assert_gets_empty(parent.path());
-    // So long PID 1 waits for a keeper whose end it does not hear, since whoever sweeps holds the link open.
+    // So long PID 1 waits for a keeper whose end it does not hear, since the process that sweeps holds the link open.
     assert!(fastest < Duration::from_millis(2500), "{fastest:?}");
 }
 
@@ -329,7 +329,7 @@ fn application_of_a_dry_run_has_no_child_and_its_streams_end() {
     assert!(run.stdout.contains("\nchildren ECHILD\n"), "{run:?}");
     assert!(
         run.output_closed,
-        "somebody holds the application's output open"
+        "a process holds the application's output open"
     );
     assert_gets_empty(parent.path());
 }
@@ -357,7 +357,7 @@ fn named_directory_is_used_and_stays() {
 
 #[test]
 fn application_of_a_dry_run_reads_its_files_as_its_own_user() {
-    // Where everybody may pass through, as /dev/shm is.
+    // Where every user may pass through, as /dev/shm is.
     let parent = tmpfs_dir();
     fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).expect("ours");
     let run = private(parent.path())

@@ -46,7 +46,7 @@ const FILES: &[(&str, u32)] = &[
 /// Files that stand hidden at the top of the directory, and the successor of one.
 const HIDDEN: [&str; 3] = ["..status", "..status.next", "..keeper"];
 
-/// What stands at the top of the directory for a reader.
+/// The names at the top of the directory that a reader sees.
 const VISIBLE: &[&str] = &[
     "ca.crt",
     "java.args",
@@ -134,7 +134,7 @@ fn modes_and_owner_do_not_depend_on_the_umask() {
                 if entry.link.is_some() {
                     continue;
                 }
-                // What says that the keeper lives is its own, and everybody may look at it.
+                // The mark of a living keeper is the keeper's own, and every user may look at it.
                 if name == "..keeper" {
                     let keeper = if user.is_some() { 0 } else { uid };
                     let found = (entry.uid, entry.mode, entry.bytes.len());
@@ -223,7 +223,7 @@ fn every_visible_name_is_a_link_through_one_generation() {
     }
 }
 
-/// Something that somebody else has put at a name, and a file outside that must stay as it is.
+/// An entry that an attacker has put at a name, and a file outside that must stay as it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Plant {
     Symlink,
@@ -273,8 +273,8 @@ impl Victim {
 
     #[track_caller]
     pub(crate) fn assert_untouched(&self, what: &str) {
-        let found = fs::metadata(self.path()).expect("nobody removes it");
-        let content = fs::read_to_string(self.path()).expect("nobody removes it");
+        let found = fs::metadata(self.path()).expect("it stays");
+        let content = fs::read_to_string(self.path()).expect("it stays");
         assert_eq!(content, "untouched", "{what}");
         assert_eq!((found.mode(), found.uid()), (self.mode, 0), "{what}");
         let names = fs::read_dir(self.directory.path()).expect("ours").count();
@@ -606,7 +606,7 @@ impl Mounted {
         Self::through(options, "")
     }
 
-    /// With the binary started through these words.
+    /// A mount whose binary is started through these words.
     fn through(options: &str, words: &str) -> Self {
         let scratch = TempDir::new();
         let directory = scratch.join("secrets");

@@ -27,7 +27,7 @@ fn mint(address: &str) -> Anteroom {
         .env("VAULT_ADDR", address)
 }
 
-/// With the administrator's token.
+/// A mint with the administrator's token.
 fn as_root(admin: &Admin) -> Anteroom {
     mint(admin.address()).env("VAULT_TOKEN", admin.root_token())
 }
@@ -53,7 +53,7 @@ fn assert_none(run: &Run, code: i32, words: &[&str]) {
     }
 }
 
-/// What the server says of what is in this wrapping token; it is used up.
+/// The server's description of the token in this wrapping token, which is used up.
 #[track_caller]
 fn unwrapped(admin: &Admin, token: &str) -> Value {
     let answer = admin.unwrap(token);
@@ -240,7 +240,7 @@ fn token_that_cannot_be_printed_is_an_error_with_its_accessor() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("our own directory");
     for script in [
         "exec \"$0\" \"$@\" >/dev/full",
-        // A pipe that nobody reads any more.
+        // A pipe without a reader any more.
         "exec 3<>\"$PIPE\"; exec \"$0\" \"$@\" >\"$PIPE\" 3<&-",
     ] {
         let run = as_root(&service.admin)
@@ -535,8 +535,8 @@ fn mint_in_a_namespace_makes_the_token_there() {
 fn refusal_by_vault_has_the_code_and_the_hint_of_a_start() {
     let service = Service::new();
     let admin = &service.admin;
-    let nobody = as_root(admin).args(["--role", &unique("nobody")]).run();
-    assert_none(&nobody, 78, &["unknown role", "--role"]);
+    let absent = as_root(admin).args(["--role", &unique("absent")]).run();
+    assert_none(&absent, 78, &["unknown role", "--role"]);
     let policy = as_root(admin)
         .args(["--role", &service.token_role, "--policy", "elsewhere"])
         .run();
@@ -619,7 +619,7 @@ fn no_token_appears_anywhere_but_on_standard_output() {
         }
         good.assert_stderr("request");
         let bad = as_root(admin)
-            .args(["--role", &unique("nobody"), "--log-level", "debug"])
+            .args(["--role", &unique("absent"), "--log-level", "debug"])
             .args(["--log", format])
             .run();
         bad.assert_code(78).assert_no([admin.root_token()]);
@@ -645,7 +645,7 @@ fn issuing_token_is_in_no_command_line_and_no_readable_memory() {
         // It has read the token by then.
         let _connected = listener.accept().expect("it connects");
         let at = |name: &str| PathBuf::from(format!("/proc/{}/{name}", run.pid()));
-        let arguments = fs::read(at("cmdline")).expect("everybody may");
+        let arguments = fs::read(at("cmdline")).expect("every user may");
         assert!(!String::from_utf8_lossy(&arguments).contains(canary));
         // Of a process that is not dumpable these belong to root: its own user reads neither (proc(5)).
         for name in ["environ", "mem"] {

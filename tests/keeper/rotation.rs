@@ -52,7 +52,7 @@ const FILES: [(&str, u32); 9] = [
     ("tls.key", 0o400),
     ("truststore.p12", 0o400),
 ];
-/// What stands at the top of the directory for a reader.
+/// The names at the top of the directory that a reader sees.
 const VISIBLE: [&str; 9] = [
     "ca.crt",
     "db",
@@ -182,7 +182,7 @@ fn kill_keeper(keeper: i32) {
     });
 }
 
-/// What a reader finds that opens `..data` once and reads everything below that.
+/// The files that a reader finds who opens `..data` once and reads everything below that.
 type Files = BTreeMap<&'static str, Vec<u8>>;
 
 /// Takes one look; an error names what is missing.
@@ -364,7 +364,7 @@ struct Call {
     name: String,
     /// The names in its arguments.
     names: String,
-    /// It is made in vain, or only looks.
+    /// Whether the call is made in vain, or only looks.
     changes_nothing: bool,
 }
 
@@ -594,7 +594,7 @@ struct Stage<'a> {
     run: Mutex<Running>,
     /// Odd while an application is replaced by the next one; then files may be missing.
     replaced: AtomicUsize,
-    /// Those of keepers that have ended.
+    /// The rotations of keepers that have ended.
     rotations: AtomicUsize,
 }
 
@@ -642,13 +642,13 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// What readers have seen.
+/// The sum of what readers have seen.
 #[derive(Default)]
 struct Sight {
     pairs: usize,
     /// Looks that took so long that the generation may have been replaced twice.
     slow: usize,
-    /// What must never be seen.
+    /// Sights that no reader may ever have.
     wrong: Vec<String>,
 }
 
@@ -760,7 +760,7 @@ fn readers_see_whole_generations_while_keepers_are_killed() {
     let pairs: usize = sights.iter().map(|sight| sight.pairs).sum();
     let slow: usize = sights.iter().map(|sight| sight.slow).sum();
     let wrong: Vec<&String> = sights.iter().flat_map(|sight| &sight.wrong).collect();
-    let mut judge = judge.into_inner().expect("nobody panicked with it");
+    let mut judge = judge.into_inner().expect("no thread panicked with it");
     println!(
         "{rotated} rotations of {count} keepers in {:?} ({started:?} to start), {killed:?} of them killed: \
          {pairs} pairs read, of {} certificates and {} database users; {slow} looks were too slow; {} mixed or missing",
@@ -779,7 +779,7 @@ fn readers_see_whole_generations_while_keepers_are_killed() {
     judge.assert_as_issued(&server);
     judge.assert_notices_mixtures();
     for stage in stages {
-        let run = stage.run.into_inner().expect("nobody panicked with it");
+        let run = stage.run.into_inner().expect("no thread panicked with it");
         run.kill(Signal::SIGTERM);
         run.wait().assert_no_files();
     }
@@ -801,7 +801,7 @@ struct Mounted<'a> {
 }
 
 impl<'a> Mounted<'a> {
-    /// With these mount options, and a certificate of some seconds.
+    /// A start on a tmpfs with these mount options, and with a certificate of some seconds.
     fn start(service: &'a Service, options: &str) -> Self {
         Self::start_with(service, manifest(service, "6s"), options)
     }
@@ -854,7 +854,7 @@ impl<'a> Mounted<'a> {
         self.place.call().under(self.inside()).arg("health").run()
     }
 
-    /// What was said about files that could not be published, at this level.
+    /// The number of events at this level about files that could not be published.
     fn failures(&self, level: &str) -> usize {
         let failures = self.run.named("not_published");
         let failures = failures.iter().filter(|event| event["level"] == level);
@@ -862,7 +862,7 @@ impl<'a> Mounted<'a> {
     }
 }
 
-/// What keeps a keeper from writing, and the end of that.
+/// An obstacle that keeps a keeper from writing, and can be taken away.
 #[derive(Clone, Copy, Debug)]
 enum Obstacle {
     /// There are so many pages to spare.
@@ -1063,7 +1063,7 @@ fn removed_names_and_a_removed_lock_are_made_again() {
 const LISTEN: &str = "trap 'echo told' HUP; trap 'kill $!; exit 7' TERM; sleep 3600 & echo up; \
      while :; do wait $!; done";
 
-/// Who starts anteroom, and who the application is, when that is somebody else.
+/// The user that starts anteroom, and the application's user, when that is another one.
 #[derive(Clone, Copy, Debug)]
 struct Rights {
     /// Words that take some of them away.
@@ -1176,7 +1176,7 @@ fn rotation_keeps_modes_and_owners_and_tells_any_application() {
 #[test]
 fn hanging_command_of_another_user_is_ended_without_cap_kill() {
     let service = Service::new();
-    // So long nobody else sleeps.
+    // So long no other process sleeps.
     let time = format!("3600.{}", std::process::id());
     let command_line = format!("/bin/sleep\0{time}\0");
     let is_asleep = || {
@@ -1207,7 +1207,7 @@ fn hanging_command_of_another_user_is_ended_without_cap_kill() {
     assert!(!is_asleep(), "the last command outlived the application");
 }
 
-/// Names that somebody with the right to write the directory can take while a keeper works.
+/// Names that an attacker with the right to write the directory can take while a keeper works.
 const PLANTED: [&str; 9] = [
     "..data.next",
     "..status.next",
@@ -1276,7 +1276,7 @@ fn entry_planted_beside_a_keeper_is_never_written_through() {
             if inode(&at) == planted {
                 remove(&at).expect("it is ours");
             }
-            // Nobody else puts back what somebody has taken away.
+            // Only the keeper puts back what the attacker has taken away.
             if let (true, Ok(link)) = (VISIBLE.contains(&name), link) {
                 symlink(link, &at).expect("the name is free again");
             }
@@ -1325,7 +1325,7 @@ fn entry_planted_in_a_new_generation_is_never_written_through() {
             }
         });
         wait_for_tries(&mut run, 4);
-        // Somebody else was faster at least once.
+        // The attacker was faster at least once.
         run.wait_for_events("not_published", 1);
         drop(done);
     });

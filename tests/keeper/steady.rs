@@ -114,7 +114,7 @@ impl Scene {
         }
     }
 
-    /// What the application did so far; panics when anything failed, or when it has ended before its time.
+    /// The application's work so far; panics when anything failed, or when it has ended before its time.
     fn uses(&self) -> Uses {
         // Before the look at what it said: it may end in between.
         let is_running = self.container.inspect("{{json .State.Running}}") == true;
@@ -167,7 +167,7 @@ impl Scene {
     }
 }
 
-/// What the application did without a single failure.
+/// Work that the application did without a single failure.
 #[derive(Debug, Default)]
 struct Uses {
     count: usize,
@@ -177,7 +177,7 @@ struct Uses {
 }
 
 impl Uses {
-    /// Those of the database users that are still there.
+    /// The database users that are still there.
     fn users_left(&self) -> Vec<&String> {
         let exists = |user: &&String| Postgres::shared().role_exists(user);
         self.users.iter().filter(exists).collect()

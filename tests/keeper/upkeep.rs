@@ -50,7 +50,7 @@ fn sign_path(service: &Service) -> String {
     format!("{}/sign/{}", service.pki.mount, service.app)
 }
 
-/// With the database as the only thing to fetch.
+/// The manifest with the database as the only thing to fetch.
 fn database_alone(manifest: Manifest) -> Manifest {
     manifest
         .remove("certificate")
@@ -110,7 +110,7 @@ fn logging_in(directory: &Path, work: impl FnOnce()) {
     });
 }
 
-/// What would show that something was published: every name with its inode and the time of its last change, but for the
+/// The traces of a publication: every name with its inode and the time of its last change, but for the
 /// status.
 fn fingerprint(directory: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     let mut found = BTreeMap::new();
@@ -679,7 +679,7 @@ fn reissued_certificate_has_a_new_key_and_fits_its_generation() {
         assert_eq!(scene.proxy.count(&sign), count + 1);
     }
     assert_eq!((keys.len(), serials.len()), (3, 3));
-    // The one before stays for whoever is in the middle of it.
+    // The one before stays for a reader that is in the middle of it.
     let names = fs::read_dir(scene.directory.path()).expect("it is there");
     let generations = names
         .flatten()
@@ -735,7 +735,7 @@ fn signal_tells_the_application_of_each_generation_once() {
         run.assert_code(7);
         let lines: Vec<&str> = run.stdout.lines().skip(1).collect();
         let told: BTreeSet<&str> = lines.iter().copied().collect();
-        // Whoever looks at once sees the new one, each time.
+        // A reader that looks at once sees the new one, each time.
         assert_eq!(told.len(), lines.len(), "{user:?}\n{run:?}");
         let rotated = run.events();
         let rotated = rotated.iter().filter(|event| event["event"] == "rotated");
@@ -788,7 +788,7 @@ fn lines(text: &str, word: &str) -> Vec<String> {
     lines.map(|line| line.trim().to_owned()).collect()
 }
 
-/// What a process says of itself, each line with this word in front.
+/// A shell's words that print what a process knows of itself, each line with this word in front.
 fn confession(word: &str) -> String {
     format!(
         "{{ env -u _ -u SHLVL -u PWD -u OLDPWD | sort; id -u; id -g; id -G; umask; pwd; \
@@ -1023,7 +1023,7 @@ fn full_tmpfs_delays_a_generation_and_keeps_the_old_credential() {
     let before = files_in(&inside);
     logging_in(&inside, || {
         run.wait_for_stderr("not_published");
-        // The grace is over, and nobody has found the new one yet.
+        // The grace is over, and no request has found the new one yet.
         thread::sleep(Duration::from_millis(1500));
     });
     let mut now = files_in(&inside);
@@ -1070,7 +1070,7 @@ fn application_is_told_before_its_token_reaches_the_maximum() {
         service.set_token_role(json!({"token_explicit_max_ttl": "18s"}));
         service
     };
-    // Nobody is told.
+    // The application is not told.
     let ignored = Scene::start(explicit(), LISTEN, certificate_alone);
     // Another database user would live no longer than the one that is there.
     let service = explicit();
@@ -1078,7 +1078,7 @@ fn application_is_told_before_its_token_reaches_the_maximum() {
     let told = Scene::start(service, LISTEN, |manifest| {
         signalled(database_alone(manifest))
     });
-    // Nobody has said so before.
+    // The limit was not known before.
     let server = OpenBao::start(Options::default());
     server.ok(
         "POST",
@@ -1184,7 +1184,7 @@ fn token_revoked_from_outside_is_noticed_once_and_not_used() {
         seen.push(scene.proxy.requests().len());
         (scene, check)
     });
-    // Longer than the check and half the lease: whoever would go on would have asked again.
+    // Longer than the check and half the lease: a keeper that goes on would have asked again.
     thread::sleep(Duration::from_secs(4));
     for ((mut scene, check), seen) in scenes.into_iter().zip(seen) {
         let revoked = scene.events("token_revoked");
@@ -1271,7 +1271,7 @@ fn outage_of_a_server_is_said_once_and_its_return_once() {
     scene.assert_well();
 }
 
-/// What comes instead of an answer while Vault is away.
+/// A fault that comes instead of an answer while Vault is away.
 type Outage = fn() -> Fault;
 
 // f35, t19
@@ -1380,7 +1380,7 @@ fn try_again(name: &str, answer: Outage) {
     away.assert_overcome(name);
 }
 
-/// What somebody says who stands before Vault and does not reach it.
+/// The answer of a load balancer that stands before Vault and does not reach it.
 fn balancer(status: u16) -> Fault {
     Fault::Answer(Reply::text(status, "text/html", "<h1>Not now</h1>"))
 }
@@ -1732,7 +1732,7 @@ fn killed_keeper_disturbs_no_process_and_health_tells() {
             .service
             .admin
             .accessor_exists(&ended.token.wrapped_accessor),
-        "nobody was left to do it"
+        "no keeper was left to do it"
     );
     ended.service.admin.ok(
         "POST",

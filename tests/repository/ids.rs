@@ -20,7 +20,7 @@ fn is_id(word: &str) -> bool {
     begins && matches!(digits.len(), 1 | 2) && digits.chars().all(|c| c.is_ascii_digit())
 }
 
-/// What is wrong with a test's name.
+/// The first mistake in a test's name.
 fn mistake_in_name(name: &str) -> Option<&'static str> {
     let words: Vec<&str> = name.split('_').collect();
     if name.len() > NAME_MAX {

@@ -1,4 +1,4 @@
-//! What is configured where, what wins, and that no mistake costs a token.
+//! Flags, environment and manifest: which of them wins, and that no mistake costs a token.
 
 use std::ffi::CString;
 use std::io::{Read, Write};
@@ -292,16 +292,8 @@ fn unusable_mode_or_user_is_a_mistake() {
             json!("08"),
             "unknown key `mode`",
         ),
-        (
-            "process/user",
-            json!("nobody-of-that-name"),
-            "not in /etc/passwd",
-        ),
-        (
-            "process/user",
-            json!("0:nobody-of-that-name"),
-            "not in /etc/group",
-        ),
+        ("process/user", json!("unknown-name"), "not in /etc/passwd"),
+        ("process/user", json!("0:unknown-name"), "not in /etc/group"),
         ("process/user", json!("-1"), "not in /etc/passwd"),
         ("process/user", json!("4294967295"), "not in /etc/passwd"),
         ("process/user", json!("0:4294967295"), "not in /etc/group"),
@@ -1249,7 +1241,7 @@ fn ipv6_address_stands_in_brackets() {
     };
     let address = listener.local_addr().expect("a bound socket has one");
     let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("somebody connects");
+        let (mut stream, _) = listener.accept().expect("a client connects");
         let mut request = Vec::new();
         let mut chunk = [0; 1024];
         while !request.ends_with(b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! Is the token the promised one, and what happens when it is not, or when nobody can tell?
+//! Is the token the promised one, and what happens when it is not, or when neither side can tell?
 
 use std::sync::LazyLock;
 use std::sync::mpsc::channel;
@@ -138,7 +138,7 @@ fn changed() -> String {
 #[test]
 fn invalid_token_stops_the_start_with_80_and_all_its_causes() {
     for (what, token) in [
-        ("used by somebody else", used()),
+        ("used by a thief", used()),
         ("expired", expired()),
         ("one character changed", changed()),
         ("made up", "s.0123456789abcdefghijklmn".to_owned()),
@@ -491,7 +491,7 @@ fn done_but_unclear() -> Vec<(&'static str, Fault)> {
         ("502 in JSON", Fault::AnswerAfter(errors(502))),
         ("503 in HTML", Fault::AnswerAfter(html(503))),
         (
-            "503 in the JSON of somebody else",
+            "503 in the JSON of a stranger",
             Fault::AnswerAfter(Reply::json(503, &json!({"message": "no upstream"}))),
         ),
         ("504", Fault::AnswerAfter(html(504))),
@@ -808,7 +808,7 @@ fn client_token_of_another_kind_is_refused_and_revoked() {
             json!({"policies": [service.policy, other]}),
             "policies",
         ),
-        ("another app", json!({"meta": {"app": "somebody"}}), "`app`"),
+        ("another app", json!({"meta": {"app": "other"}}), "`app`"),
         (
             "another environment",
             json!({"meta": {"environment": "production"}}),
@@ -1020,16 +1020,16 @@ fn client_token_beside_something_else_is_refused_and_revoked() {
 #[test]
 fn lookup_by_the_client_token_itself_is_compared_too() {
     for (what, changes) in [
-        ("path", json!({"path": "auth/token/create/somebody"})),
+        ("path", json!({"path": "auth/token/create/other"})),
         ("no path", json!({"path": ""})),
-        ("role", json!({"role": "somebody"})),
+        ("role", json!({"role": "other"})),
         ("namespace", json!({"namespace_path": "elsewhere/"})),
         ("uses", json!({"num_uses": 3})),
         ("root", json!({"policies": ["root"]})),
-        ("policies", json!({"policies": ["default", "somebody"]})),
+        ("policies", json!({"policies": ["default", "other"]})),
         (
             "a policy of the identity",
-            json!({"identity_policies": ["somebody"]}),
+            json!({"identity_policies": ["other"]}),
         ),
         (
             "root by the identity",

@@ -28,7 +28,7 @@ fn service() -> &'static Service {
     &SERVICE
 }
 
-/// What the service needs besides the certificate, at this address.
+/// The manifest of the service without its certificate, at this address.
 fn manifest(address: &str) -> Manifest {
     service().manifest_for(address).remove("certificate")
 }
@@ -821,9 +821,9 @@ fn raw_json(body: impl Into<Vec<u8>>) -> Fault {
 /// An answer that no Vault gives.
 struct Hostile {
     name: &'static str,
-    /// What the message must hold when it answers the lookup.
+    /// The words of the message when this answers the lookup.
     of_lookup: &'static str,
-    /// What it must hold when it answers a secret.
+    /// The words of the message when this answers a secret.
     of_secret: &'static str,
     fault: Box<dyn Fn() -> Fault + Send>,
 }
@@ -850,7 +850,7 @@ fn hostile() -> Vec<Hostile> {
         }),
         Hostile {
             of_secret: "or too deep",
-            // Nobody reads the field, so nobody gets that deep.
+            // The field is not read, so the parser does not get that deep.
             ..row("depth 10000", "its JSON has another form", || {
                 raw_json(format!(
                     "{{\"data\":{{\"a\":{}{}}}}}",

@@ -1,4 +1,4 @@
-//! What the application finds: the process as it was handed to anteroom, and a command that was known to run.
+//! The application finds the process as it was handed to anteroom, and its command was known to run.
 #![allow(
     clippy::disallowed_methods,
     reason = "a test starts spies and copies programs"
@@ -46,7 +46,7 @@ fn holding(service: &Service, path: &str) -> (FaultProxy, Sender<()>) {
     let path = path.to_owned();
     let proxy = FaultProxy::start(service.admin.address(), move |seen| {
         if seen.is(&path) && seen.nth == 1 {
-            // Whoever waits is let go in either case.
+            // A process that waits is let go in either case.
             let _ = held.recv();
         }
         Fault::Pass
@@ -186,7 +186,7 @@ fn only_declared_descriptors_reach_the_application() {
             "0 1 2 3 4",
         ),
         (
-            "two declared for somebody else",
+            "two declared for another process",
             "export LISTEN_FDS=2 LISTEN_PID=1;",
             "0 1 2",
         ),
@@ -671,7 +671,7 @@ fn command_lost_during_the_fetch_is_127_and_revokes_the_token() {
     );
 }
 
-/// The words that replace the user database for whoever comes behind them, in a mount namespace.
+/// The words that replace the user database for the command behind them, in a mount namespace.
 fn with_user_database(directory: &TempDir) -> Vec<String> {
     let passwd = directory.write(
         "passwd",
@@ -782,7 +782,7 @@ fn manifest_with_the_current_user_needs_no_root() {
 #[test]
 fn user_of_the_manifest_is_ignored_with_a_notice_without_root() {
     let service = Service::new();
-    for user in ["1001:1000", "1000:1001", "0:0", "root", "nobody"] {
+    for user in ["1001:1000", "1000:1001", "0:0", "root", "daemon"] {
         let run = Anteroom::new()
             .uid(1000)
             .manifest(service.manifest().set("process.user", user))
@@ -965,7 +965,7 @@ fn held(
     (proxy, running, both)
 }
 
-/// What the probe gets when it spies on `pid` as the user `uid`.
+/// The probe's findings when it spies on `pid` as the user `uid`.
 fn spy(uid: u32, pid: i32) -> Vec<String> {
     let output = Command::new("setpriv")
         .args([
@@ -1163,7 +1163,7 @@ fn binary_that_its_user_may_run_and_not_read_does_its_work() {
 
 // The keeper, once the application runs.
 
-/// An application that has started, and waits at this FIFO for somebody to write to it before it does the rest.
+/// An application that has started, and waits until the test writes to this FIFO before it does the rest.
 fn waiting(start: Anteroom, gate: &Path, rest: &str) -> Running {
     nix::unistd::mkfifo(gate, Mode::S_IRUSR | Mode::S_IWUSR).expect("our own directory");
     // While it waits its standard input is what it was.
@@ -1351,7 +1351,7 @@ fn application_finds_no_child_after_its_keeper_was_killed() {
     let run = running.wait();
     run.assert_code(0);
     assert_eq!(seen(), "children ECHILD");
-    // Nobody is left to tidy up.
+    // No process is left to tidy up.
     assert_eq!(run.file("payment/api_key").text(), Service::API_KEY);
 }
 
@@ -1405,6 +1405,6 @@ fn keeper_dies_with_pid_1_and_revokes_nothing() {
     assert!(has_ended(keeper), "it outlives its PID 1");
     assert!(!run.stderr.contains("\"event\":\"revoked\""), "{run:?}");
     assert_eq!(run.file("payment/api_key").text(), Service::API_KEY);
-    // Until its ttl, or until somebody revokes the accessor.
+    // Until its ttl, or until an operator revokes the accessor.
     assert!(service.admin.accessor_exists(&wrapped.wrapped_accessor));
 }

@@ -1,4 +1,4 @@
-//! No secret in any output, environment or command line, and no line that somebody else wrote.
+//! No secret in any output, environment or command line, and no line that an attacker wrote.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ const FORMATS: [&str; 2] = ["human", "json"];
 /// A service with a secret in each place that can hold one.
 struct Scene {
     service: Service,
-    /// What was said on the wire: tokens, passwords, leases.
+    /// Secrets that were seen on the wire: tokens, passwords, leases.
     wire: Arc<Mutex<Vec<String>>>,
 }
 
@@ -479,7 +479,7 @@ fn assert_tame(name: &str, run: &Run, format: &str) {
             "{name}: a forged line\n{run:?}"
         );
     }
-    // What is said about a command line that is not understood is for whoever typed it.
+    // A message about a command line that is not understood is for the caller who typed it.
     if format == "json" && run.code != Some(64) {
         for line in run.stderr.lines() {
             assert!(
@@ -499,7 +499,7 @@ fn foreign_text_cannot_forge_a_line_or_drive_a_terminal() {
     let base = |manifest: Manifest| {
         Anteroom::new()
             .manifest(manifest)
-            .token("hvs.a-token-that-nobody-knows")
+            .token("hvs.a-token-that-vault-does-not-know")
     };
     let directory = TempDir::new();
     for format in FORMATS {
@@ -575,7 +575,7 @@ fn foreign_text_cannot_forge_a_line_or_drive_a_terminal() {
                     .manifest(plain())
                     .token(
                         json!({"wrap_info": {
-                            "token": "hvs.a-token-that-nobody-knows",
+                            "token": "hvs.a-token-that-vault-does-not-know",
                             "wrapped_accessor": EVIL,
                             "accessor": EVIL,
                             "creation_path": EVIL,

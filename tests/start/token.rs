@@ -351,8 +351,7 @@ fn token_that_comes_late_through_a_pipe_is_taken() {
         .write(true)
         .open(&path)
         .expect("our own FIFO");
-    pipe.write_all(mint().token.as_bytes())
-        .expect("somebody reads");
+    pipe.write_all(mint().token.as_bytes()).expect("it is read");
     drop(pipe);
     assert_started(&running.wait(), "a late token");
     assert!(!is_there(&path), "a pipe is removed like a file");

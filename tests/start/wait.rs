@@ -24,7 +24,7 @@ use crate::support::{
 static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
 
 const APPLICATION: &str = "echo the application runs";
-/// What an agent leaves there by default.
+/// The name of the token that an agent leaves there by default.
 const AGENTS: &str = ".anteroom-token";
 /// Far less than a wait of 20 s or a deadline, and more than anything else takes.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ fn start_at(address: &str) -> Anteroom {
         .shell(APPLICATION)
 }
 
-/// It waits for this path.
+/// A start that waits for this path.
 fn awaiting(start: Anteroom, path: &Path, wait: &str) -> Anteroom {
     start.args(["--token-wait", wait, "--token-file"]).arg(path)
 }
@@ -152,7 +152,7 @@ fn empty_file_is_no_token_yet() {
     let path = directory.join("token");
     drop(create(&path, 0o600));
     let running = waiting(awaiting(start(), &path, "20s"));
-    // Somebody touches it.
+    // A touch of the file.
     drop(File::options().append(true).open(&path).expect("ours"));
     std::fs::remove_file(&path).expect("ours");
     drop(create(&path, 0o600));
@@ -175,7 +175,7 @@ fn wait_in_vain_ends_in_time_and_names_the_agent() {
     let proxy = recorder();
     let start = start_at(&proxy.address()).env("ANTEROOM_TOKEN_WAIT", "1500ms");
     let run = start.arg("--token-file").arg(&path).run();
-    assert_unheard(&run, &proxy, "nobody comes");
+    assert_unheard(&run, &proxy, "no agent comes");
     assert!(run.elapsed >= Duration::from_millis(1500), "{run:?}");
     assert!(run.elapsed < AT_ONCE, "{run:?}");
     run.assert_stderr(&format!("came to {} within 1.5 s", path.display()))
@@ -356,7 +356,7 @@ fn silent_pipe_is_waited_for_as_long_as_for_a_token() {
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO can be made");
     let proxy = recorder();
     let run = awaiting(start_at(&proxy.address()), &path, "500ms").run();
-    assert_unheard(&run, &proxy, "nobody writes");
+    assert_unheard(&run, &proxy, "no agent writes");
     run.assert_stderr("in time");
 }
 
@@ -406,10 +406,10 @@ fn wait_without_an_inotify_instance_blames_the_system() {
 /// An agent at this socket that does this with the first that asks.
 fn agent(path: &Path, answer: impl FnOnce(UnixStream) + Send + 'static) -> JoinHandle<()> {
     let listener = UnixListener::bind(path).expect("a socket");
-    // Everybody may ask.
+    // Every user may ask.
     let mode = std::fs::Permissions::from_mode(0o666);
     std::fs::set_permissions(path, mode).expect("ours");
-    spawn(move || answer(listener.accept().expect("somebody asks").0))
+    spawn(move || answer(listener.accept().expect("a start asks").0))
 }
 
 fn json(wrapped: &Wrapped) -> String {
@@ -491,7 +491,7 @@ fn other_words_of_an_agent_are_never_shown() {
     for (number, (what, answer)) in answers.into_iter().enumerate() {
         let path = directory.join(format!("socket-{number}"));
         let agent = agent(&path, move |mut asked| {
-            // Whoever has had enough closes.
+            // A start that has had enough closes.
             let _ = asked.write_all(&answer);
         });
         let proxy = recorder();
@@ -538,7 +538,7 @@ fn agent_must_be_there_when_no_wait_is_configured() {
     drop(UnixListener::bind(&path).expect("a socket"));
     let proxy = recorder();
     let run = awaiting(start_at(&proxy.address()), &path, "0").run();
-    assert_unheard(&run, &proxy, "nobody listens");
+    assert_unheard(&run, &proxy, "no agent listens");
     run.assert_stderr("Connection refused");
 
     std::fs::remove_file(&path).expect("ours");
@@ -576,7 +576,7 @@ fn agent_that_is_started_again_is_asked_again() {
     sleep(Duration::from_secs(2));
     std::fs::remove_file(&path).expect("ours");
     let second = agent(&path, answer());
-    assert_started(&running.wait(), "nobody listened at first");
+    assert_started(&running.wait(), "no agent listened at first");
     second.join().expect("it answered");
 
     // One that ends while it is asked, with others in its queue or none.
@@ -701,18 +701,18 @@ fn plan_says_where_the_token_is_expected() {
     assert!(text.contains("at /t, waited for 20 s"), "{text}");
     assert!(
         !plan(Anteroom::new().manifest(manifest)).contains("token"),
-        "nobody knows"
+        "the plan cannot know"
     );
 }
 
 #[test]
 fn token_from_accepts_one_word() {
-    let manifest = manifest_for("https://vault.example.io").set("token.from", "somebody");
+    let manifest = manifest_for("https://vault.example.io").set("token.from", "operator");
     let run = Anteroom::new()
         .manifest(manifest)
         .token("s.x")
         .shell(APPLICATION)
         .run();
     run.assert_refused(78);
-    run.assert_stderr("`somebody` is not one of agent");
+    run.assert_stderr("`operator` is not one of agent");
 }

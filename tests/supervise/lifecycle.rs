@@ -260,7 +260,7 @@ fn bereaved(service: &Service, place: &[&str], process: &[(&str, &str)], traps: 
     send(keeper, Signal::SIGKILL);
     running.wait_for_stderr("\"event\":\"keeper_lost\"");
     assert!(running.stderr().contains("was killed by SIGKILL"));
-    // Nobody can revoke it any more: the log says by what an operator can.
+    // anteroom cannot revoke it any more: the log says by what an operator can.
     assert!(running.stderr().contains(&wrapped.wrapped_accessor));
     assert!(has_ended(keeper));
     running
@@ -273,7 +273,7 @@ fn lost_keeper_is_reported_and_the_application_may_go_on() {
     for place in PLACES {
         let running = bereaved(&service, place, &[], "trap 'exit 9' TERM");
         let init = init(&running, place);
-        // It was reaped, and nobody looks for it in vain.
+        // It was reaped, and the init does not look for it in vain.
         assert_eq!(children(init).len(), 1, "{place:?}");
         send(init, Signal::SIGTERM);
         let run = running.wait();
@@ -478,7 +478,7 @@ fn user_of_the_manifest_is_the_applications_alone() {
     assert_eq!(run.stdout, "1000\n1000\n0\n");
 }
 
-/// What the descriptors of a process lead to.
+/// The targets of a process's descriptors.
 fn descriptors(pid: i32) -> Vec<String> {
     let listing = fs::read_dir(format!("/proc/{pid}/fd")).expect("root may look");
     listing
@@ -611,7 +611,7 @@ fn signal_from_the_inits_own_log_is_not_passed_on() {
         .spawn();
     running.wait_for_stdout("application ready");
     send(keeper(running.pid()), Signal::SIGKILL);
-    // Sent after the loss was written to nobody.
+    // Sent after the loss was written to no reader.
     running.wait_for_stdout(&format!("got {}\n", libc::SIGUSR1));
     running.kill(Signal::SIGHUP);
     running.wait_for_stdout(&format!("got {}\n", libc::SIGHUP));

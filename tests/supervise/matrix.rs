@@ -29,7 +29,7 @@ struct Row {
     fact: &'static str,
     measure: fn(&Init) -> String,
     cells: [&'static str; 3],
-    /// What comes of it with an init that does nothing it should: a row can tell one.
+    /// The outcome with an init that does nothing it should: a row can tell one.
     neglected: &'static str,
 }
 
@@ -202,7 +202,7 @@ const ROWS: &[Row] = &[
         fact: "terminal that is closed",
         measure: terminal::hang_up,
         cells: ["SIGHUP, 129"; 3],
-        neglected: "nobody is told",
+        neglected: "no process is told",
     },
     Row {
         fact: "interactive bash and sh: job control, ^C, ^Z, fg",
@@ -224,7 +224,7 @@ const ROWS: &[Row] = &[
     },
 ];
 
-/// What depends on the machine: it is shown, and only that the end is the application's own is asserted.
+/// A figure that depends on the machine: it is shown, and only that the end is the application's own is asserted.
 struct Figure {
     fact: &'static str,
     measure: fn(&Init) -> Duration,
@@ -289,7 +289,7 @@ fn shown(time: Duration) -> String {
 }
 
 impl Row {
-    /// What comes of it with this init; one that cannot be measured says so, and the cause is in the output.
+    /// The outcome with this init; one that cannot be measured says so, and the cause is in the output.
     fn cell(&self, init: &Init) -> String {
         catch_unwind(AssertUnwindSafe(|| (self.measure)(init)))
             .unwrap_or_else(|_| "FAILED".to_owned())
@@ -301,7 +301,7 @@ impl Row {
 }
 
 impl Figure {
-    /// Its row, measured by turns.
+    /// The row of the table, measured by turns.
     fn line(&self, inits: &[Init]) -> String {
         let mut times = vec![Vec::new(); inits.len()];
         for _ in 0..self.times {

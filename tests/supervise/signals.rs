@@ -24,14 +24,14 @@ use crate::support::{
     Anteroom, Fault, FaultProxy, Run, Running, Service, TempDir, Wrapped, tmpfs_dir, wait_for,
 };
 
-/// What is left of the token when a start is ended at a step.
+/// The state of the token when a start is ended at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token {
-    /// Nobody has used it.
+    /// Not used yet.
     Valid,
-    /// It was unwrapped, and the answer never came: nobody but its accessor can end it.
+    /// Unwrapped, and the answer never came: only the accessor can end it.
     Lost,
-    /// It was unwrapped and revoked.
+    /// Unwrapped and revoked.
     Revoked,
 }
 
@@ -444,7 +444,7 @@ fn keeper_killed_at_any_step_is_named_and_leaves_nothing() {
             run.assert_refused(70).assert_stderr("SIGKILL");
             assert_eq!(run.survivors(), Vec::<i32>::new(), "{}", step.name);
             if step.token == Token::Revoked && step.hold != Hold::Until {
-                // Nobody can revoke it any more: the log says by what an operator can.
+                // anteroom cannot revoke it any more: the log says by what an operator can.
                 let accessor = &held.wrapped.wrapped_accessor;
                 run.assert_stderr(accessor);
                 assert!(service.admin.accessor_exists(accessor), "{}", step.name);
@@ -689,7 +689,7 @@ fn start_works_without_proc() {
     assert_eq!(run.stdout, "started\n");
 }
 
-/// A pipe that takes nothing more; whoever writes to it waits for ever.
+/// A pipe that takes nothing more; a writer waits for ever.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("a pipe can be made");
     while write(&writer, &[b'x'; 4096]).is_ok() {}

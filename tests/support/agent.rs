@@ -23,7 +23,7 @@ use super::{Admin, Anteroom, OpenBao, Service, TempDir, nursery, unique, wait_fo
 /// Generous: nothing here takes so long.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What is decided before an agent starts.
+/// The decisions before an agent starts.
 pub struct Setup {
     directory: TempDir,
     admin: Admin,
@@ -194,7 +194,7 @@ impl Setup {
     }
 }
 
-/// The policy that is printed for whoever mints for this manifest.
+/// The policy that is printed for the minter of this manifest.
 fn minter(manifest: &str) -> String {
     let run = Anteroom::new()
         .without_secrets_dir()
@@ -282,7 +282,6 @@ impl Agent {
         fs::rename(new, self.path(name)).expect("our own directory");
     }
 
-    /// Its process.
     pub fn pid(&self) -> i32 {
         let child = self.child.borrow();
         child.as_ref().expect("it runs").id().cast_signed()
@@ -323,14 +322,14 @@ impl Agent {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// Its events; the last line may be half written.
+    /// The events so far; the last line may be half written.
     pub fn events(&self) -> Vec<Value> {
         let log = self.log();
         let whole = log.rfind('\n').map_or("", |end| &log[..end]);
         events(whole)
     }
 
-    /// Those of one name.
+    /// The events of one name.
     pub fn named(&self, name: &str) -> Vec<Value> {
         let mut events = self.events();
         events.retain(|event| event["event"] == name);
@@ -395,7 +394,7 @@ impl Agent {
         })
     }
 
-    /// What is at a path of its listener.
+    /// The answer of the agent's listener to a path: status and text.
     pub fn look(&self, path: &str) -> (u16, String) {
         let mut stream = UnixStream::connect(self.path("listen.sock")).expect("it listens");
         stream.set_read_timeout(Some(LONG)).expect("it is a socket");
@@ -411,7 +410,7 @@ impl Agent {
         (status.expect("a status"), body.to_owned())
     }
 
-    /// Its health: the status and what is wrong.
+    /// The agent's health: the status and what is wrong.
     pub fn healthz(&self) -> (u16, String) {
         self.look("/healthz")
     }
@@ -432,7 +431,6 @@ impl Agent {
         self.metric(&format!("{metric}_total{{reason=\"{reason}\"}}"))
     }
 
-    /// What is in the register's file.
     pub fn register(&self) -> Value {
         let text = fs::read_to_string(self.path("register.json")).unwrap_or_else(|_| "{}".into());
         serde_json::from_str(&text).expect("it is written whole")
@@ -545,7 +543,7 @@ pub fn minted(server: &OpenBao, service: &Service) -> Vec<String> {
         .collect()
 }
 
-/// Those of them whose tokens live.
+/// The accessors of the service's tokens that live.
 pub fn alive(server: &OpenBao, service: &Service) -> Vec<String> {
     let mut accessors = minted(server, service);
     accessors.retain(|accessor| server.accessor_exists(accessor));

@@ -139,7 +139,7 @@ impl Anteroom {
         self.command(["/bin/sh", "-c", script])
     }
 
-    /// What is to be read from standard input; without it that is `/dev/null`.
+    /// Gives these bytes on standard input, which is `/dev/null` otherwise.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
@@ -259,7 +259,7 @@ impl Anteroom {
         });
         if let (Some(bytes), Some(mut pipe)) = (self.stdin, child.stdin.take()) {
             std::thread::spawn(move || {
-                // Whoever does not read its input gets none.
+                // A program that does not read its input gets none.
                 let _ = pipe.write_all(&bytes);
             });
         }
@@ -288,13 +288,13 @@ impl Anteroom {
 struct Gate(PathBuf);
 
 impl Gate {
-    /// Runs the command behind it, and then waits until somebody has come to write, and gone.
+    /// Runs the command behind it, and then waits until a writer has come and gone.
     const SCRIPT: &str = r#""$@"; code=$?; read -r gone <"$0"; exit "$code""#;
 
     fn below(scratch: &TempDir) -> Self {
         let path = scratch.join("gate");
         mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("our own directory can be written");
-        // The application may be anybody.
+        // The application may be any user.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         fs::set_permissions(&path, mode).expect("chmod of our own file");
         Self(path)
@@ -361,14 +361,14 @@ impl Collector {
     }
 }
 
-/// What a run leaves behind; on Drop it goes: processes first, then directories.
+/// The remains of a run; on Drop they go: processes first, then directories.
 struct Left {
     group: i32,
     scratch: TempDir,
     own_secrets_dir: Option<TempDir>,
-    /// What [`Anteroom::keep_files`] has kept.
+    /// The files that [`Anteroom::keep_files`] has kept.
     kept: Option<TempDir>,
-    /// Nobody is left who could be killed, but for those that hold no output.
+    /// Whether no process is left that could be killed, but for those that hold no output.
     has_ended: bool,
 }
 
@@ -429,7 +429,6 @@ pub struct Running {
 }
 
 impl Running {
-    /// Its process id.
     pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
     }
@@ -454,17 +453,17 @@ impl Running {
         self.kill(Signal::SIGKILL);
     }
 
-    /// What it has written to standard output so far.
+    /// The text on standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it has written to standard error so far.
+    /// The text on standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// Whether nobody holds its standard output any more, and nobody its standard error.
+    /// Whether no process holds the standard output any more, and none the standard error.
     pub fn outputs_have_ended(&self) -> (bool, bool) {
         (!self.stdout.is_open(), !self.stderr.is_open())
     }
@@ -536,7 +535,7 @@ impl Running {
         }
     }
 
-    /// Waits until it ends, and whoever holds its outputs.
+    /// Waits until the program ends, and every process that holds its outputs.
     pub fn wait(mut self) -> Run {
         let mut left = self.left.take().expect("it is waited for once");
         let status = loop {
@@ -558,7 +557,7 @@ impl Running {
             std::thread::sleep(Duration::from_millis(2));
         };
         let elapsed = self.started.elapsed();
-        // A keeper ends after its application. Somebody else who outlives that and holds the pipes is a finding, not a
+        // A keeper ends after its application. Another process that outlives that and holds the pipes is a finding, no
         // reason to hang.
         let ended = Instant::now();
         let (mut looked, mut was_alone) = (ended, false);
@@ -613,7 +612,7 @@ impl Drop for Running {
     }
 }
 
-/// It is a zombie that waits for its parent, or gone altogether.
+/// Whether the process is a zombie that waits for its parent, or gone altogether.
 pub fn has_ended(process: i32) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
@@ -719,7 +718,7 @@ impl std::fmt::Debug for Entry {
     }
 }
 
-/// What a reader of this secrets directory sees: every file by its visible path, symlinks followed.
+/// Every file that a reader of this secrets directory sees, by its visible path, symlinks followed.
 pub fn files_in(directory: &Path) -> BTreeMap<String, Entry> {
     let mut found = BTreeMap::new();
     walk(directory, directory, true, &mut found);
@@ -772,21 +771,19 @@ fn walk(root: &Path, directory: &Path, follow: bool, found: &mut BTreeMap<String
     }
 }
 
-/// What came of a run; on Drop what is left of its process group is killed and its fresh secrets directory removed.
+/// The outcome of a run; on Drop the rest of its process group is killed and its fresh secrets directory removed.
 pub struct Run {
     /// How it ended.
     pub status: ExitStatus,
-    /// Its exit code, if no signal ended it.
+    /// The exit code, if no signal ended the program.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// What it wrote to standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
     pub stderr: String,
     /// From its start to its end.
     pub elapsed: Duration,
-    /// Whether nobody held its standard output and error any more soon after its end.
+    /// Whether no process held the standard output and error any more soon after the end.
     pub output_closed: bool,
     /// Where its files are: where it put them, or in the copy of [`Anteroom::keep_files`].
     pub secrets_dir: PathBuf,
@@ -873,7 +870,7 @@ impl Run {
         self.left.processes()
     }
 
-    /// What a reader of the secrets directory sees: every file by its visible path, symlinks followed.
+    /// Every file that a reader of the secrets directory sees, by its visible path, symlinks followed.
     pub fn files(&self) -> BTreeMap<String, Entry> {
         files_in(&self.secrets_dir)
     }
@@ -897,7 +894,7 @@ impl Run {
         events(&self.stderr)
     }
 
-    /// Those of this name.
+    /// The events of this name.
     pub fn named(&self, name: &str) -> Vec<Value> {
         named(&self.stderr, name)
     }

@@ -16,7 +16,7 @@ use super::{TempDir, report, unique, wait_for};
 
 /// In which the engine does anything that a test asks of it, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(300);
-/// It has not done so: engines that hang do not come back, and no other test shall wait as long.
+/// Whether a command took longer: engines that hang do not come back, and no other test shall wait as long.
 static HANGS: AtomicBool = AtomicBool::new(false);
 
 /// Ends a test here, and says so, when `ANTEROOM_TEST_NO_DOCKER=1` leaves out what needs an engine; panics when there is
@@ -55,11 +55,8 @@ pub fn is_there() -> bool {
 /// The result of a `docker` command.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Its exit code.
     pub code: i32,
-    /// Its standard output.
     pub stdout: String,
-    /// Its standard error.
     pub stderr: String,
 }
 
@@ -221,7 +218,7 @@ impl Image {
         Self { tag }
     }
 
-    /// Its name for `docker run`.
+    /// The image's name for `docker run`.
     pub fn tag(&self) -> &str {
         &self.tag
     }
@@ -269,12 +266,11 @@ impl Container {
         must("start", ["start", &self.name]);
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it wrote so far to standard output and standard error.
+    /// The container's output so far.
     pub fn logs(&self) -> Outcome {
         must("logs", ["logs", &self.name])
     }
@@ -320,13 +316,13 @@ impl Container {
         must("kill", ["kill", "--signal", signal, &self.name]);
     }
 
-    /// What `docker inspect` says; `format` must give JSON, for instance `{{json .State}}`.
+    /// The answer of `docker inspect`; `format` must give JSON, for instance `{{json .State}}`.
     pub fn inspect(&self, format: &str) -> Value {
         let outcome = must("inspect", ["inspect", "--format", format, &self.name]);
         serde_json::from_str(&outcome.stdout).expect("the format gives JSON")
     }
 
-    /// Its status as HEALTHCHECK sees it: `starting`, `healthy` or `unhealthy`.
+    /// The status as HEALTHCHECK sees it: `starting`, `healthy` or `unhealthy`.
     pub fn health(&self) -> String {
         let status = self.inspect("{{json .State.Health.Status}}");
         status

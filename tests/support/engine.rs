@@ -75,12 +75,11 @@ impl Engine {
         });
     }
 
-    /// Its process, which is in its network namespace.
+    /// The engine's process, which is in its network namespace.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
 
-    /// Its socket.
     pub fn socket(&self) -> String {
         self.directory.join("docker.sock").display().to_string()
     }

@@ -49,7 +49,7 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}-{number}", std::process::id())
 }
 
-/// A TCP port on 127.0.0.1 that nobody listens on.
+/// A TCP port on 127.0.0.1 without a listener.
 pub fn free_port() -> u16 {
     // Below the kernel's range for outgoing connections: a server that is restarted must find its port free again.
     const FIRST: u16 = 20_000;

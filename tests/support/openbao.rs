@@ -348,7 +348,6 @@ pub fn text(value: &Value) -> String {
         .to_owned()
 }
 
-/// What the server answered.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
@@ -472,7 +471,7 @@ impl Api<'_> {
 pub struct Wrapped {
     /// The wrapping token.
     pub token: String,
-    /// Its own accessor.
+    /// The accessor of the wrapping token itself.
     pub accessor: String,
     /// The accessor of the client token inside.
     pub wrapped_accessor: String,

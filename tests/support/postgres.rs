@@ -105,7 +105,7 @@ impl Postgres {
         server
     }
 
-    /// Its port on 127.0.0.1.
+    /// The server's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -194,10 +194,10 @@ fn owner() -> Option<(u32, u32)> {
     if !Uid::effective().is_root() {
         return None;
     }
-    let user = ["postgres", "nobody"]
+    let user = ["postgres", "daemon"]
         .into_iter()
         .find_map(|name| User::from_name(name).ok().flatten())
-        .expect("there is a user postgres or nobody");
+        .expect("there is a user postgres or daemon");
     Some((user.uid.as_raw(), user.gid.as_raw()))
 }
 

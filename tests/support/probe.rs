@@ -15,7 +15,7 @@ pub fn probe() -> &'static Path {
     &PROBE.1
 }
 
-/// What stands under an init, static; what it can do stands at the top of `application.c`.
+/// The static program below an init; the top of `application.c` says what it can do.
 pub fn application() -> &'static Path {
     static APPLICATION: LazyLock<Built> = LazyLock::new(|| build("support/application.c"));
     &APPLICATION.1

@@ -126,13 +126,12 @@ impl Reply {
 /// How a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// With a TCP reset.
     Reset,
-    /// With an orderly end of the stream.
+    /// An orderly end of the stream.
     Close,
 }
 
-/// What to do with a request.
+/// The proxy's treatment of a request.
 pub enum Fault {
     /// Forward it and answer what the server answers.
     Pass,
@@ -247,7 +246,7 @@ impl FaultProxy {
         proxy
     }
 
-    /// Its address with scheme and port.
+    /// The proxy's address with scheme and port.
     pub fn address(&self) -> String {
         format!("http://{}", self.address)
     }

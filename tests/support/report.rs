@@ -1,4 +1,4 @@
-//! What a run tells beside its results: which tests were left out, and how long each took.
+//! The report of a run beside its results: which tests were left out, and how long each took.
 
 use std::cell::RefCell;
 use std::fs::OpenOptions;

@@ -155,7 +155,7 @@ impl Scene {
         self.file("db/username")
     }
 
-    /// What `status.json` says.
+    /// The content of `status.json`.
     pub fn status(&self) -> Value {
         let text = fs::read(self.directory.join("status.json")).expect("it is published");
         serde_json::from_slice(&text).expect("it is JSON")
@@ -183,7 +183,7 @@ impl Scene {
         self.service.admin.accessor_exists(accessor)
     }
 
-    /// What `anteroom health` says in the same container.
+    /// A run of `anteroom health` in the same container.
     pub fn health(&self) -> Run {
         health(&self.manifest, self.directory.path())
     }
@@ -266,7 +266,7 @@ pub fn generation(directory: &Path) -> String {
     link.to_str().expect("our own name").to_owned()
 }
 
-/// What `anteroom health` says of this directory.
+/// A run of `anteroom health` on this directory.
 pub fn health(manifest: &Manifest, directory: &Path) -> Run {
     Anteroom::new()
         .manifest(manifest.clone())

@@ -11,15 +11,15 @@ use super::{Admin, OpenBao, Pki, Postgres, Run, Wrapped, unique};
 pub struct Service {
     /// The administrator of the namespace it lives in.
     pub admin: Admin,
-    /// Its name.
+    /// The service's name.
     pub app: String,
-    /// Its environment, `test`.
+    /// The service's environment, `test`.
     pub environment: String,
     /// The token role it is minted with, `<app>-test`.
     pub token_role: String,
-    /// Its policy, `<app>-test`.
+    /// The service's policy, `<app>-test`.
     pub policy: String,
-    /// Its PKI; the role has the name of the app.
+    /// The service's PKI; the role has the name of the app.
     pub pki: Pki,
     /// The mount of its KV store, version 2.
     pub kv2: String,
@@ -30,9 +30,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// What the secret `payment` in KV version 2 holds in its field `api_key`.
+    /// The field `api_key` of the secret `payment` in KV version 2.
     pub const API_KEY: &'static str = "canary-api-key-4711";
-    /// What the secret `legacy` in KV version 1 holds in its field `password`.
+    /// The field `password` of the secret `legacy` in KV version 1.
     pub const LEGACY_PASSWORD: &'static str = "canary-legacy-0815";
     /// Every secret value that is known in advance.
     pub const CANARIES: &'static [&'static str] = &[Self::API_KEY, Self::LEGACY_PASSWORD];

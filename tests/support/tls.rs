@@ -21,7 +21,7 @@ pub fn install_crypto() {
     ONCE.call_once(|| {
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
-            .expect("nobody else installs a crypto provider in this process");
+            .expect("no other code installs a crypto provider in this process");
     });
 }
 
@@ -85,7 +85,7 @@ impl Authority {
         }
     }
 
-    /// Its own certificate.
+    /// The authority's own certificate.
     pub fn pem(&self) -> &str {
         &self.pem
     }
@@ -115,18 +115,16 @@ impl Authority {
     }
 }
 
-/// What is wrong with the certificate that a [`TlsServer`] shows.
+/// The mistake in the certificate that a [`TlsServer`] shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
     /// Nothing.
     None,
-    /// It comes from another authority than the one in [`TlsServer::ca_pem_path`], with the same name.
+    /// Signed by another authority than the one in [`TlsServer::ca_pem_path`], with the same name.
     WrongCa,
-    /// It is for another host.
+    /// Made for another host.
     WrongName,
-    /// It is no longer valid.
     Expired,
-    /// It is not yet valid.
     NotYetValid,
     /// The authority's own certificate is no longer valid.
     ExpiredCa,
@@ -216,7 +214,7 @@ impl TlsServer {
         server
     }
 
-    /// Its address with scheme and port.
+    /// The server's address with scheme and port.
     pub fn address(&self) -> String {
         format!("https://{}", self.address)
     }

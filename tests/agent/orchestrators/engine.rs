@@ -1,4 +1,4 @@
-//! What the examples need of an engine: a way to the server, images, Swarms, and what their containers said.
+//! An engine for the examples: it has a way to the server, images, Swarms, and the logs of their containers.
 
 use std::fs::File;
 use std::io::copy;
@@ -24,7 +24,7 @@ impl Engine {
         ids.lines().map(str::to_owned).collect()
     }
 
-    /// What the containers of a Swarm service wrote, one by one; of those that are not there any more, nothing.
+    /// The logs of a Swarm service's containers, one by one, without containers that are not there any more.
     pub(super) fn logs_of_service(&self, name: &str) -> Vec<(String, String)> {
         let filter = format!("label=com.docker.swarm.service.name={name}");
         let ids = self.must(["ps", "--all", "--no-trunc", "--quiet", "--filter", &filter]);
@@ -35,7 +35,6 @@ impl Engine {
         logs.collect()
     }
 
-    /// What a container wrote.
     pub(super) fn logs(&self, container: &str) -> String {
         let outcome = self.docker(["logs", container]);
         outcome.stdout + &outcome.stderr
@@ -57,7 +56,7 @@ impl Engine {
         self.must(init.iter().chain(&patience));
     }
 
-    /// Whoever connects to the server's address in the engine's network is connected to the server.
+    /// Connects clients of the server's address in the engine's network to the server.
     fn forward(&self, server: &OpenBao) {
         let (_, port) = server.address().rsplit_once(':').expect("it has a port");
         let port: u16 = port.parse().expect("a number");
@@ -85,7 +84,7 @@ fn listen_in(pid: u32, port: u16) -> TcpListener {
         // SAFETY: it changes this thread alone, which ends below.
         let entered = unsafe { nix::libc::setns(namespace.as_raw_fd(), nix::libc::CLONE_NEWNET) };
         assert_eq!(entered, 0, "setns needs root");
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nobody listens there")
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free there")
     });
     listening.join().expect("it says so itself")
 }

@@ -59,7 +59,7 @@ public final class MutualTls {
             failure.printStackTrace();
             System.exit(1);
         }
-        // A server thread that still waits for somebody must not keep a finished run alive.
+        // A server thread that still waits for a client must not keep a finished run alive.
         System.exit(0);
     }
 
@@ -76,7 +76,7 @@ public final class MutualTls {
                 + " subject=" + subject(trust.getCertificate(alias)));
         }
         System.out.println("truststore type=" + trust.getType() + " entries=" + trust.size() + " trusted=" + trusted);
-        // A store whose certificates lack the trusted key usage loads without complaint and trusts nobody.
+        // A store whose certificates lack the trusted key usage loads without complaint and trusts no peer.
         require(trusted > 0 && trusted == trust.size(), "the trust store has entries that Java does not trust, or none");
 
         KeyStore keys = load("key");

@@ -26,7 +26,7 @@ pub(super) struct Init {
     pub(super) patience: Duration,
 }
 
-/// What an init can be asked for.
+/// A wish that an init can be asked to fulfil.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
     Nothing,
@@ -39,7 +39,7 @@ pub(super) enum Wish {
     Subreaper,
 }
 
-/// What the init is in its PID namespace.
+/// The place of the init in its PID namespace.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
     First,

@@ -246,7 +246,7 @@ pub(super) fn signal_to_group(init: &Init) -> String {
 
 const BECOME: &str = r#"exec "$0" "$@""#;
 
-/// What the probe finds as the application, when this shell script becomes the init; the error is how that ended.
+/// The probe's findings as the application, when this shell script becomes the init; the error is how that ended.
 fn look(call: Anteroom, place: Place, before: &str) -> Result<Vec<String>, Box<Run>> {
     let directory = TempDir::new();
     let file = directory.join("state");
@@ -269,7 +269,7 @@ fn found(call: Anteroom, place: Place, before: &str) -> Vec<String> {
     look(call, place, before).unwrap_or_else(|run| panic!("{before}: {run:?}"))
 }
 
-/// What it finds of these kinds, below the init and without one, in both places and however the init was started.
+/// The probe's findings of these kinds, below the init and without one, in both places and however the init started.
 fn differences(init: &Init, kinds: &[&str]) -> String {
     let of_kind = |line: &String| kinds.iter().any(|kind| line.starts_with(kind));
     let differs = |place: Place, before: &str| {
@@ -395,9 +395,9 @@ pub(super) fn orphans_elsewhere(init: &Init) -> String {
     adopted(init.with(Wish::Subreaper), Place::Other, 100)
 }
 
-/// What becomes of a process that outlives the application.
+/// The end of a process that outlives the application.
 fn end_of_the_last(init: &Init, place: Place, kind: &[&str]) -> &'static str {
-    // Elsewhere nobody could find it without that.
+    // Elsewhere the init could not find it without that.
     let wish = match place {
         Place::First => Wish::Nothing,
         Place::Other => Wish::Subreaper,
@@ -410,7 +410,7 @@ fn end_of_the_last(init: &Init, place: Place, kind: &[&str]) -> &'static str {
     wait_for("the init's end", LIMIT, || {
         (!started.running.is_running()).then_some(())
     });
-    // Below PID 1 the number is one of its namespace, where nobody is left. SIGTERM is taken before SIGSYS.
+    // Below PID 1 the number is one of its namespace, where no process is left. SIGTERM is taken before SIGSYS.
     if matches!(place, Place::Other) && state(last).is_some_and(|state| state != 'Z') {
         send(last, libc::SIGSYS);
         wait_for("what it says", LIMIT, || {

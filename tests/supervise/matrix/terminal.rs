@@ -1,4 +1,4 @@
-//! What a terminal is to the application and to a shell.
+//! The terminal as the application and a shell find it.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -21,7 +21,7 @@ use crate::support::{Running, lock};
 const ON_TERMINAL: [&str; 2] = ["setsid", "--ctty"];
 const BASH: [&str; 5] = ["bash", "--norc", "--noprofile", "--noediting", "-i"];
 
-/// A terminal from the side of somebody who sits before it; it is hung up on Drop.
+/// A terminal from the side of the user who sits before it; it is hung up on Drop.
 struct Line {
     keyboard: File,
     device: PathBuf,
@@ -44,10 +44,10 @@ impl Line {
         }
     }
 
-    /// What the kernel does when this side is closed, which the reader of the screen holds open.
+    /// Does what the kernel does when this side is closed, which the reader of the screen holds open.
     #[allow(unsafe_code, reason = "a terminal is hung up with an ioctl")]
     fn hang_up(&self) {
-        // SAFETY: the call takes no argument. Whether anybody is still there does not matter.
+        // SAFETY: the call takes no argument. Whether a process is still there does not matter.
         unsafe { libc::ioctl(open(&self.device).as_raw_fd(), libc::TIOCVHANGUP) };
     }
 
@@ -150,7 +150,7 @@ impl Terminal {
 }
 
 impl Place {
-    /// What gives the init a terminal.
+    /// The words that give the init a terminal.
     fn terminal(self) -> Vec<&'static str> {
         match self {
             Place::First => [&NAMESPACE[..], &ON_TERMINAL].concat(),
@@ -233,7 +233,7 @@ pub(super) fn hang_up(init: &Init) -> String {
     assert!(terminal.shows("waiting", 1), "it runs");
     terminal.line.hang_up();
     if !within(init.patience, || !terminal.running.is_running()) {
-        return "nobody is told".to_owned();
+        return "no process is told".to_owned();
     }
     match terminal.running.wait().code {
         Some(129) => "SIGHUP, 129".to_owned(),
@@ -241,7 +241,7 @@ pub(super) fn hang_up(init: &Init) -> String {
     }
 }
 
-/// Works in a shell as somebody does who sits before it; the error says what does not work.
+/// Works in a shell as a user does who sits before it; the error says what does not work.
 fn work(terminal: &mut Terminal) -> Result<(), String> {
     let job = format!("{} wait\n", application().display());
     terminal.ask("echo alive-$((40+2))\n", "alive-42", 1, "no prompt")?;
