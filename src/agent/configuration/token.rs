@@ -1,0 +1,67 @@
+//! The table [token]: where the agent's own token comes from.
+
+use std::path::PathBuf;
+
+use super::reader::{Reader, absolute};
+use crate::manifest::table::Table;
+use crate::text;
+
+/// Where the agent's own token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// A file that holds it; it is read again when the token has ended.
+    File(PathBuf),
+    /// A file with a wrapping token, read once and removed.
+    WrappingToken(PathBuf),
+    /// AppRole: a login whenever a token is needed.
+    AppRole {
+        /// Mount of the auth method.
+        mount: String,
+        /// The role's id.
+        role_id: String,
+        /// A file with its secret id.
+        secret_id: PathBuf,
+    },
+}
+
+impl Reader {
+    pub(super) fn login(&mut self, root: &mut Table<'_>) -> Option<Login> {
+        const SOURCES: &str = "[token] names one source of the agent's own token: `file`, `wrapping_token_file` or [token.approle]";
+        let Some(mut t) = root.table("token") else {
+            self.mistake(None, format!("[token] is missing; {SOURCES}"));
+            return None;
+        };
+        let before = self.mistakes.len();
+        let mut sources: Vec<Option<Login>> = Vec::new();
+        if let Some(file) = t.text("file") {
+            sources.push(self.parsed(Some(file), absolute).map(Login::File));
+        }
+        if let Some(file) = t.text("wrapping_token_file") {
+            let file = self.parsed(Some(file), absolute);
+            sources.push(file.map(Login::WrappingToken));
+        }
+        if let Some(mut approle) = t.table("approle") {
+            let mount = self.parsed(approle.text("mount"), text::vault_path);
+            let role_id = approle.text("role_id").map(|id| id.value);
+            let secret_id = self.parsed(approle.text("secret_id_file"), absolute);
+            approle.finish(&mut self.mistakes);
+            sources.push(match (role_id, secret_id) {
+                (Some(role_id), Some(secret_id)) => Some(Login::AppRole {
+                    mount: mount.unwrap_or_else(|| "approle".to_owned()),
+                    role_id,
+                    secret_id,
+                }),
+                _ => {
+                    let text = "[token.approle] needs `role_id` and `secret_id_file`";
+                    self.mistake(None, text);
+                    None
+                }
+            });
+        }
+        t.finish(&mut self.mistakes);
+        if sources.len() != 1 && self.mistakes.len() == before {
+            self.mistake(None, SOURCES);
+        }
+        sources.into_iter().next()?
+    }
+}
