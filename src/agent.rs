@@ -119,7 +119,7 @@ impl Agent {
         }
         Ok(Agent {
             own_token: OwnToken::new(&configuration, log)?,
-            register: Register::open(&configuration.register)?,
+            register: Register::open(&configuration.own.register)?,
             metrics: Metrics::new(),
             log,
             engine: Mutex::default(),
@@ -232,7 +232,7 @@ impl Agent {
 
     /// Counts a start; too many of one container in a minute are refused.
     fn may_start(&self, container: &str) -> Result<(), issue::Error> {
-        let per_minute = self.configuration.starts_per_minute;
+        let per_minute = self.configuration.mint.starts_per_minute;
         let now = Instant::now();
         if self.starts.admit(container, per_minute as usize, now) {
             Ok(())

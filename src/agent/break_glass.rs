@@ -57,7 +57,7 @@ struct Line {
 
 /// A socket for its owner alone.
 pub(super) fn open(configuration: &Configuration) -> io::Result<Socket> {
-    Socket::listen(&configuration.control, PRIVATE)
+    Socket::listen(&configuration.own.control, PRIVATE)
 }
 
 pub(super) async fn serve(agent: &Arc<Agent>, mut socket: Socket) {
@@ -236,7 +236,7 @@ pub(super) fn run(
             print(&sanitised(&line.text, 1024)).map_err(failed)
         }
     };
-    match Connection::connect(&configuration.control) {
+    match Connection::connect(&configuration.own.control) {
         Ok(connection) => ask(connection, &order, &mut take)?,
         Err(error)
             if matches!(
@@ -250,7 +250,7 @@ pub(super) fn run(
         }
         Err(error) => {
             return Err(Error::Control {
-                reason: format!("{}: {error}", configuration.control.display()),
+                reason: format!("{}: {error}", configuration.own.control.display()),
             });
         }
     }

@@ -34,17 +34,17 @@ impl Missing {
 
 /// Makes the directories of the register and of the sockets where they are missing; returns all that could not be made.
 pub(super) fn make(configuration: &Configuration) -> Result<(), Vec<Missing>> {
-    let listen = match &configuration.listen {
+    let listen = match &configuration.own.listen {
         Some(Listen::Unix(path)) => Some(path),
         Some(Listen::Tcp(_)) | None => None,
     };
     let sockets = [
-        Some(&configuration.control),
+        Some(&configuration.own.control),
         listen,
-        configuration.socket.as_ref(),
+        configuration.delivery.socket.as_ref(),
     ];
     let sockets = sockets.into_iter().flatten().map(|path| (path, PUBLIC));
-    let files = sockets.chain([(&configuration.register, PRIVATE)]);
+    let files = sockets.chain([(&configuration.own.register, PRIVATE)]);
     let mut missing: Vec<Missing> = Vec::new();
     for (file, mode) in files {
         let Some(directory) = file.parent() else {

@@ -53,7 +53,7 @@ impl Agent {
     /// Follows one connection to its end; says whether there was one.
     async fn follow_once(self: &Arc<Self>) -> Result<std::convert::Infallible, (Error, bool)> {
         let configuration = &self.configuration;
-        let engine = Engine::connect(&configuration.docker, &configuration.labels.app);
+        let engine = Engine::connect(&configuration.docker.socket, &configuration.labels.app);
         let engine = engine.await.map_err(|error| (error, false))?;
         *lock(&self.engine) = Some(engine.clone());
         let since = calendar() - OVERLAP;

@@ -124,7 +124,7 @@ impl Agent {
 
     /// The container's first process.
     pub(super) async fn open(&self, claim: &Claim) -> Result<Process, process::Error> {
-        let (proc, pid) = (self.configuration.proc.clone(), claim.pid);
+        let (proc, pid) = (self.configuration.docker.proc.clone(), claim.pid);
         let container = claim.container.clone();
         blocking(move || Process::open(&proc, pid, &container)).await
     }
@@ -219,7 +219,7 @@ impl Agent {
         // The operator's word first: the label is the container's.
         let path = rule
             .or(label.map(String::as_str))
-            .unwrap_or(&self.configuration.token_path);
+            .unwrap_or(&self.configuration.delivery.token_path);
         delivery::target(path).map_err(Error::Place)
     }
 
@@ -247,9 +247,10 @@ impl Agent {
         identity: &Identity,
         process: &Process,
     ) -> Result<(Minted, Duration), Error> {
-        let metadata = identity::metadata(identity, claim, &self.configuration.host);
+        let metadata = identity::metadata(identity, claim, &self.configuration.own.host);
         let metadata: Vec<(String, String)> = metadata.into_iter().collect();
-        let (wrap_ttl, ttl) = (self.configuration.wrap_ttl, self.configuration.ttl);
+        let settings = &self.configuration.mint;
+        let (wrap_ttl, ttl) = (settings.wrap_ttl, settings.ttl);
         let first = Instant::now();
         let mut pause = PAUSE_FIRST;
         loop {

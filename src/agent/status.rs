@@ -41,7 +41,7 @@ pub(super) enum Listener {
 
 impl Listener {
     pub(super) fn open(configuration: &Configuration) -> io::Result<Listener> {
-        Ok(match &configuration.listen {
+        Ok(match &configuration.own.listen {
             None => Listener::None,
             Some(Listen::Tcp(address)) => {
                 let named = |error: io::Error| {

@@ -38,7 +38,7 @@ const EVENT_LOOK: Duration = Duration::from_millis(10);
 
 /// Opens the socket for every container into which it is mounted.
 pub(super) fn open(configuration: &Configuration) -> io::Result<Option<Socket>> {
-    let path = configuration.socket.as_deref();
+    let path = configuration.delivery.socket.as_deref();
     path.map(|path| Socket::listen(path, PUBLIC)).transpose()
 }
 
@@ -85,7 +85,7 @@ impl Agent {
 
     /// Finds out who calls, and whether not too often.
     async fn admit(&self, stream: &UnixStream, seen: Instant) -> Result<Peer, Unadmitted> {
-        let proc = self.configuration.proc.clone();
+        let proc = self.configuration.docker.proc.clone();
         let peer = duplicate(stream);
         let peer = peer.map_err(|_| Unadmitted::Refused("no descriptor is free"))?;
         let looking = self.calls.look_up().await;

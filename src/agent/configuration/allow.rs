@@ -1,94 +1,110 @@
-//! The tables [[allow]]: who may have which token.
+//! The tables `[[allow]]`: who may have which token.
 
+use super::delivery::token_path;
+use super::mint::role_name;
 use super::reader::Reader;
-use crate::agent::delivery;
+use super::roles::{Grant, clashes};
 use crate::agent::identity::{Delivery, Rule, UserRule, repository};
 use crate::agent::image::{Command, Demand, MANIFEST, cleaned, is_within};
 use crate::manifest::table::Table;
 use crate::text;
 
-impl Reader {
-    /// A rule, and whether it names its token role itself.
-    pub(super) fn rule(
-        &mut self,
-        mut t: Table<'_>,
-        role: &str,
-        has_socket: bool,
-    ) -> Option<(Rule, bool)> {
-        let here = Some(t.place());
-        let app = self.parsed(t.text("app"), text::label);
-        let environments = self.list(t.texts("environments"), text::label);
-        let images = self.list(t.texts("images"), image);
-        let digests = self.list(t.texts("digests"), digest);
-        let users = self.list(t.texts("users"), user);
-        let networks = self.list(t.texts("networks"), |text| Ok(text.to_owned()));
-        let command = self.parsed(t.text("command"), command);
-        let variables = self.list(t.texts("variables"), variable);
-        let mounts = self.list(t.texts("mounts"), mount);
-        let own_role = self.parsed(t.text("role"), role_name);
-        let token_path = self.parsed(t.text("token_path"), token_path_of);
-        let through_socket = t.flag("socket");
-        t.finish(&mut self.mistakes);
-        if environments.is_empty() {
-            self.mistake(here, "[[allow]] needs `environments`");
-        }
-        if images.is_empty() && digests.is_empty() {
-            let text = "[[allow]] needs `images` or `digests`: labels alone can be set by any caller who starts a container";
-            self.mistake(here, text);
-        }
-        if command.is_none() && !(variables.is_empty() && mounts.is_empty()) {
-            let text = "`variables` and `mounts` say what else than the image's `command` lets through: they need `command`";
-            self.mistake(here, text);
-        }
-        if through_socket && !has_socket {
-            self.mistake(here, "`socket = true` needs `socket` in [delivery]");
-        }
-        if through_socket && token_path.is_some() {
-            let text = "a token goes through the socket or to `token_path`, not both";
-            self.mistake(here, text);
-        }
-        let Some(app) = app else {
-            self.mistake(here, "[[allow]] needs `app`");
-            return None;
+/// Reads all rules. `role` is that of a rule that names none, and `has_socket` says whether containers can ask for tokens.
+pub(super) fn read(
+    root: &mut Table<'_>,
+    role: &str,
+    has_socket: bool,
+    reader: &mut Reader,
+) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    let mut grants = Vec::new();
+    for t in root.list("allow") {
+        let place = t.place();
+        let Some((rule, is_named)) = read_rule(t, role, has_socket, reader) else {
+            continue;
         };
-        let is_named = own_role.is_some();
-        let rule = Rule {
-            app,
-            environments,
-            images,
-            demand: command.map(|command| Demand {
-                command,
-                variables,
-                mounts,
-            }),
-            digests,
-            users,
-            networks,
-            role: own_role.unwrap_or_else(|| role.to_owned()),
-            delivery: if through_socket {
-                Delivery::Socket
-            } else {
-                Delivery::File(token_path)
-            },
-        };
-        Some((rule, is_named))
+        grants.extend(rule.environments.iter().map(|environment| Grant {
+            app: rule.app.clone(),
+            environment: environment.clone(),
+            role: rule.role_in(environment),
+            is_named,
+            place,
+        }));
+        rules.push(rule);
     }
+    for (place, text) in clashes(&grants) {
+        reader.mistake(Some(place), text);
+    }
+    if rules.is_empty() && reader.mistakes.is_empty() {
+        reader.mistake(None, "no [[allow]]: no container could have a token");
+    }
+    rules
 }
 
-/// A role's name, in which the two identity labels may stand.
-pub(super) fn role_name(text: &str) -> Result<String, String> {
-    let sample = text.replace("${app}", "a").replace("${environment}", "e");
-    text::path_segment(&sample)
-        .map(|_| text.to_owned())
-        .map_err(|error| {
-            format!("{error}; `${{app}}` and `${{environment}}` are all that is replaced")
-        })
-}
-
-pub(super) fn token_path_of(text: &str) -> Result<String, String> {
-    delivery::target(text)
-        .map(|_| text.to_owned())
-        .map_err(|error| error.to_string())
+/// A rule, and whether it names its token role itself.
+fn read_rule(
+    mut t: Table<'_>,
+    role: &str,
+    has_socket: bool,
+    reader: &mut Reader,
+) -> Option<(Rule, bool)> {
+    let here = Some(t.place());
+    let app = reader.parsed(t.text("app"), text::label);
+    let environments = reader.list(t.texts("environments"), text::label);
+    let images = reader.list(t.texts("images"), image);
+    let digests = reader.list(t.texts("digests"), digest);
+    let users = reader.list(t.texts("users"), user);
+    let networks = reader.list(t.texts("networks"), |text| Ok(text.to_owned()));
+    let command = reader.parsed(t.text("command"), command);
+    let variables = reader.list(t.texts("variables"), variable);
+    let mounts = reader.list(t.texts("mounts"), mount);
+    let own_role = reader.parsed(t.text("role"), role_name);
+    let token_path = reader.parsed(t.text("token_path"), token_path);
+    let through_socket = t.flag("socket");
+    t.finish(&mut reader.mistakes);
+    if environments.is_empty() {
+        reader.mistake(here, "[[allow]] needs `environments`");
+    }
+    if images.is_empty() && digests.is_empty() {
+        let text = "[[allow]] needs `images` or `digests`: labels alone can be set by any caller who starts a container";
+        reader.mistake(here, text);
+    }
+    if command.is_none() && !(variables.is_empty() && mounts.is_empty()) {
+        let text = "`variables` and `mounts` say what else than the image's `command` lets through: they need `command`";
+        reader.mistake(here, text);
+    }
+    if through_socket && !has_socket {
+        reader.mistake(here, "`socket = true` needs `socket` in [delivery]");
+    }
+    if through_socket && token_path.is_some() {
+        let text = "a token goes through the socket or to `token_path`, not both";
+        reader.mistake(here, text);
+    }
+    let Some(app) = app else {
+        reader.mistake(here, "[[allow]] needs `app`");
+        return None;
+    };
+    let is_named = own_role.is_some();
+    let rule = Rule {
+        app,
+        environments,
+        images,
+        demand: command.map(|command| Demand {
+            command,
+            variables,
+            mounts,
+        }),
+        digests,
+        users,
+        networks,
+        role: own_role.unwrap_or_else(|| role.to_owned()),
+        delivery: if through_socket {
+            Delivery::Socket
+        } else {
+            Delivery::File(token_path)
+        },
+    };
+    Some((rule, is_named))
 }
 
 fn image(text: &str) -> Result<String, String> {

@@ -1,11 +1,11 @@
-//! The table [labels]: which labels are looked at.
+//! The table `[labels]`: which labels are looked at.
 
 use super::reader::Reader;
 use crate::agent::identity::LabelNames;
 use crate::manifest::table::Table;
 
-impl Reader {
-    pub(super) fn labels(&mut self, root: &mut Table<'_>) -> LabelNames {
+impl LabelNames {
+    pub(super) fn read(root: &mut Table<'_>, reader: &mut Reader) -> LabelNames {
         let mut names = LabelNames {
             app: "app".to_owned(),
             environment: "environment".to_owned(),
@@ -17,11 +17,9 @@ impl Reader {
                 ("environment", &mut names.environment),
                 ("token_path", &mut names.token_path),
             ] {
-                if let Some(text) = self.parsed(t.text(key), label_name) {
-                    *name = text;
-                }
+                reader.set(name, t.text(key), label_name);
             }
-            t.finish(&mut self.mistakes);
+            t.finish(&mut reader.mistakes);
         }
         names
     }

@@ -1,4 +1,4 @@
-//! What is wrong in the file, collected while its tables are read.
+//! The mistakes in the file, collected while its tables are read.
 
 use std::path::PathBuf;
 
@@ -23,6 +23,18 @@ impl Reader {
         parse(&value.value)
             .map_err(|text| self.mistake(Some(value.place), text))
             .ok()
+    }
+
+    /// Replaces a default where the file says something else.
+    pub(super) fn set<T>(
+        &mut self,
+        setting: &mut T,
+        value: Option<At<String>>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) {
+        if let Some(value) = self.parsed(value, parse) {
+            *setting = value;
+        }
     }
 
     pub(super) fn list<T>(

@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use super::delivery::TOKEN_PATH;
+use super::mint::ROLE;
 use super::*;
 use crate::agent::image::{Command, Demand};
 
@@ -24,9 +28,9 @@ fn mistakes(text: &str) -> Vec<String> {
 #[test]
 fn defaults_are_those_of_the_documentation() {
     let configuration = read(WHOLE, &Environment::default(), "host-1").expect("sound");
-    assert_eq!(configuration.token_path, TOKEN_PATH);
-    assert_eq!(configuration.wrap_ttl, Duration::from_secs(30));
-    assert_eq!(configuration.host, "host-1");
+    assert_eq!(configuration.delivery.token_path, TOKEN_PATH);
+    assert_eq!(configuration.mint.wrap_ttl, Duration::from_secs(30));
+    assert_eq!(configuration.own.host, "host-1");
     assert_eq!(configuration.rules[0].role, ROLE);
     assert_eq!(configuration.labels.token_path, "anteroom.token-path");
 }

@@ -1,4 +1,4 @@
-//! The table [token]: where the agent's own token comes from.
+//! The table `[token]`: where the agent's own token comes from.
 
 use std::path::PathBuf;
 
@@ -24,27 +24,27 @@ pub enum Login {
     },
 }
 
-impl Reader {
-    pub(super) fn login(&mut self, root: &mut Table<'_>) -> Option<Login> {
+impl Login {
+    pub(super) fn read(root: &mut Table<'_>, reader: &mut Reader) -> Option<Login> {
         const SOURCES: &str = "[token] names one source of the agent's own token: `file`, `wrapping_token_file` or [token.approle]";
         let Some(mut t) = root.table("token") else {
-            self.mistake(None, format!("[token] is missing; {SOURCES}"));
+            reader.mistake(None, format!("[token] is missing; {SOURCES}"));
             return None;
         };
-        let before = self.mistakes.len();
+        let before = reader.mistakes.len();
         let mut sources: Vec<Option<Login>> = Vec::new();
         if let Some(file) = t.text("file") {
-            sources.push(self.parsed(Some(file), absolute).map(Login::File));
+            sources.push(reader.parsed(Some(file), absolute).map(Login::File));
         }
         if let Some(file) = t.text("wrapping_token_file") {
-            let file = self.parsed(Some(file), absolute);
+            let file = reader.parsed(Some(file), absolute);
             sources.push(file.map(Login::WrappingToken));
         }
         if let Some(mut approle) = t.table("approle") {
-            let mount = self.parsed(approle.text("mount"), text::vault_path);
+            let mount = reader.parsed(approle.text("mount"), text::vault_path);
             let role_id = approle.text("role_id").map(|id| id.value);
-            let secret_id = self.parsed(approle.text("secret_id_file"), absolute);
-            approle.finish(&mut self.mistakes);
+            let secret_id = reader.parsed(approle.text("secret_id_file"), absolute);
+            approle.finish(&mut reader.mistakes);
             sources.push(match (role_id, secret_id) {
                 (Some(role_id), Some(secret_id)) => Some(Login::AppRole {
                     mount: mount.unwrap_or_else(|| "approle".to_owned()),
@@ -53,14 +53,14 @@ impl Reader {
                 }),
                 _ => {
                     let text = "[token.approle] needs `role_id` and `secret_id_file`";
-                    self.mistake(None, text);
+                    reader.mistake(None, text);
                     None
                 }
             });
         }
-        t.finish(&mut self.mistakes);
-        if sources.len() != 1 && self.mistakes.len() == before {
-            self.mistake(None, SOURCES);
+        t.finish(&mut reader.mistakes);
+        if sources.len() != 1 && reader.mistakes.len() == before {
+            reader.mistake(None, SOURCES);
         }
         sources.into_iter().next()?
     }
