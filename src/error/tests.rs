@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::*;
 use crate::keeper::trouble::Trouble;
+use crate::secrets_dir::Lack;
 use crate::vault::Error as VaultError;
 
 const FAILED: &str = "failed";
