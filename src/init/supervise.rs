@@ -1,43 +1,33 @@
 //! PID 1 as the application's init: forwards signals, reaps children, and leaves no process behind.
 
+mod child;
 mod stragglers;
 mod terminal;
 
 use std::ffi::CString;
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pipe2, setpgid};
-use zeroize::Zeroize;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, getpgrp, getpid};
 
 use super::{Error, Failure, Watch};
-use crate::application::passed_descriptors;
 use crate::command::Command;
 use crate::config::{Config, OnExpiry, Supervision};
 use crate::link::News;
 use crate::log::{Level, Log};
-use crate::system::descriptors::open_null;
-use crate::system::fork::{fork_child, leave, wait_any};
-use crate::system::memory::trim_memory;
-use crate::system::process::{leave_working_directory, with_their_rights};
+use crate::system::fork::wait_any;
+use crate::system::process::with_their_rights;
+use crate::system::refused;
 use crate::system::signal::{self, Arrival, Disposition, Next, Waiting};
 use crate::system::user::User;
-use crate::system::{self, exec, refused};
 
 use stragglers::Stragglers;
 use terminal::Terminal;
-
-/// The time that an exec mostly takes at the most, in milliseconds.
-const STOPPED: u8 = 20;
 
 /// Runs the application, and returns its exit code when it and all processes that it has started have ended.
 pub(super) fn run(
@@ -62,7 +52,7 @@ pub(super) fn run(
     // The last that could end the start; those that come now are the application's.
     keeper.check_signals()?;
     let terminal = Terminal::find();
-    let application = start(command, environment, config, terminal.as_ref())?;
+    let application = child::start(command, environment, config, terminal.as_ref())?;
     // From now on it is the keeper's: when that is lost, others are to see it.
     keeper.directory.let_go();
     let mut init = Init {
@@ -111,137 +101,6 @@ fn check_reaping() -> Result<(), Errno> {
         Ok(_) | Err(Errno::ECHILD | Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno),
     }
-}
-
-/// Starts the application in a process group of its own.
-fn start(
-    command: &Command,
-    mut environment: Vec<CString>,
-    config: &Config,
-    terminal: Option<&Terminal>,
-) -> Result<Pid, Failure> {
-    let (failure, reporter) = pipe2(OFlag::O_CLOEXEC).map_err(refused("make a pipe"))?;
-    let (passed, parent, own_group) = (passed_descriptors(config), getpid(), getpgrp());
-    match fork_child().map_err(refused("fork"))? {
-        ForkResult::Child => {
-            if passed > 0 {
-                readdress(&mut environment, parent, getpid());
-            }
-            let Err(error) = detach(own_group, terminal, config.user.as_ref())
-                .map_err(exec::Error::System)
-                .and_then(|()| {
-                    let (path, arguments) = (&command.path, &command.arguments);
-                    exec::exec(path, arguments, &environment, passed, signal::received())
-                });
-            report_failure(reporter, &error);
-            leave(0)
-        }
-        ForkResult::Parent { child } => {
-            let closed = nix::unistd::close(reporter);
-            for variable in environment {
-                variable.into_bytes().zeroize();
-            }
-            if let Err(errno) = closed {
-                // Held open here too it would have no end, and the exec could not be told from one that is to come.
-                let _ = signal::send(child, Signal::SIGKILL as i32);
-                let _ = waitpid(child, None);
-                return Err(refused("close a pipe")(errno).into());
-            }
-            match read_failure(failure, child).map_err(refused("hear from the application"))? {
-                None => {
-                    let_go();
-                    Ok(child)
-                }
-                Some(error) => {
-                    let _ = waitpid(child, None);
-                    Err(Failure::Exec(error))
-                }
-            }
-        }
-    }
-}
-
-/// Detaches the child: its own process group, which gets the terminal, and its own user.
-fn detach(
-    parent_group: Pid,
-    terminal: Option<&Terminal>,
-    user: Option<&User>,
-) -> Result<(), system::Error> {
-    let here = Pid::from_raw(0);
-    setpgid(here, here).map_err(refused("make a process group"))?;
-    if let Some(terminal) = terminal.filter(|terminal| terminal.is_whole) {
-        terminal.pass(parent_group, getpid());
-    }
-    user.map_or(Ok(()), exec::become_user)
-}
-
-/// Makes descriptors that were handed in the child's, by its number (sd_listen_fds(3)).
-fn readdress(environment: &mut Vec<CString>, from: Pid, to: Pid) {
-    let ours = format!("LISTEN_PID={from}");
-    let theirs = format!("LISTEN_PID={to}");
-    // It names the same process in another way.
-    environment.retain(|variable| !variable.as_bytes().starts_with(b"LISTEN_PIDFDID="));
-    for variable in environment {
-        if variable.as_bytes() == ours.as_bytes()
-            && let Ok(theirs) = CString::new(theirs.as_str())
-        {
-            *variable = theirs;
-        }
-    }
-}
-
-fn report_failure(reporter: OwnedFd, error: &exec::Error) {
-    let (errno, step) = match error {
-        exec::Error::Refused(errno) => (*errno, ""),
-        exec::Error::System(error) => (error.errno, error.step),
-    };
-    let errno = (errno as i32).to_le_bytes();
-    // Shorter than what a pipe takes in one piece, and the parent reads.
-    let _ = File::from(reporter).write_all(&[&errno, step.as_bytes()].concat());
-}
-
-/// Waits for the exec, and returns why there was none, if there was none.
-fn read_failure(failure: OwnedFd, child: Pid) -> Result<Option<exec::Error>, Errno> {
-    while poll(
-        &mut [PollFd::new(failure.as_fd(), PollFlags::POLLIN)],
-        STOPPED,
-    ) == Ok(0)
-    {
-        // The terminal may stop the child in the moment before its exec, when no shell would see a stopped job.
-        let stopped = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
-        if let Ok(WaitStatus::Stopped(..)) = waitid(Id::Pid(child), stopped) {
-            let _ = killpg(child, Signal::SIGCONT);
-        }
-    }
-    let mut report = Vec::new();
-    File::from(failure)
-        .read_to_end(&mut report)
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
-    // One that was killed before has said nothing; how it ended is its exit code.
-    let Some((errno, step)) = report.split_first_chunk::<4>() else {
-        return Ok(None);
-    };
-    let errno = Errno::from_raw(i32::from_le_bytes(*errno));
-    Ok(Some(match step {
-        [] => exec::Error::Refused(errno),
-        _ => exec::Error::System(system::Error {
-            // Once, and the process ends with it.
-            step: String::from_utf8_lossy(step).into_owned().leak(),
-            errno,
-        }),
-    }))
-}
-
-/// Lets go of what the application holds, so that the application's end alone closes it; standard error stays, since
-/// this process writes to it too.
-fn let_go() {
-    if let Ok(null) = open_null() {
-        let _ = dup2_stdin(&null);
-        let _ = dup2_stdout(&null);
-    }
-    exec::close_inherited();
-    leave_working_directory(false);
-    trim_memory();
 }
 
 /// The application while it runs, and the processes that are told of its end.
@@ -489,49 +348,5 @@ mod tests {
             assert_eq!(i32::from(exit_code(number)), 128 + number);
             assert_eq!(i32::from(exit_code(number | dumped_core)), 128 + number);
         }
-    }
-
-    #[test]
-    fn listen_pid_becomes_the_childs_and_listen_pidfdid_is_dropped() {
-        let strings = |words: &[&str]| -> Vec<CString> {
-            let words = words.iter();
-            words
-                .map(|word| CString::new(*word).expect("no NUL"))
-                .collect()
-        };
-        let mut environment = strings(&[
-            "A=LISTEN_PID=7",
-            "LISTEN_PID=7",
-            "LISTEN_FDS=2",
-            "LISTEN_PIDFDID=3",
-        ]);
-        readdress(&mut environment, Pid::from_raw(7), Pid::from_raw(11));
-        assert_eq!(
-            environment,
-            strings(&["A=LISTEN_PID=7", "LISTEN_PID=11", "LISTEN_FDS=2"])
-        );
-    }
-
-    #[test]
-    fn reason_of_a_failed_exec_arrives_and_silence_is_success() {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
-        let system = system::Error {
-            step: "set the user",
-            errno: Errno::EPERM,
-        };
-        report_failure(writer, &exec::Error::System(system));
-        let error = read_failure(reader, getpid()).expect("it can be read");
-        assert_eq!(error, Some(exec::Error::System(system)));
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
-        report_failure(writer, &exec::Error::Refused(Errno::ETXTBSY));
-        let error = read_failure(reader, getpid()).expect("it can be read");
-        assert_eq!(error, Some(exec::Error::Refused(Errno::ETXTBSY)));
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
-        drop(writer);
-        assert!(
-            read_failure(reader, getpid())
-                .expect("it can be read")
-                .is_none()
-        );
     }
 }
