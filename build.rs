@@ -1,4 +1,4 @@
-//! Folds functions of equal code into one, which makes the binary smaller by a hundredth: Rust promises nobody that two
+//! Folds functions of equal code into one, which makes the binary smaller by a hundredth: Rust does not promise that two
 //! functions have two addresses.
 
 #![expect(

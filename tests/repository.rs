@@ -400,6 +400,25 @@ fn every_test_that_the_security_notes_name_exists() {
 }
 
 #[test]
+fn every_test_that_a_script_runs_exists() {
+    let tests = tests();
+    for path in ["scripts/matrix", "scripts/measure/rotation.py"] {
+        let script = read(path);
+        // The words behind the module; only names of tests are so long.
+        let named = words(&script, "::", |c| c.is_ascii_alphanumeric() || c == '_');
+        let mut named = named
+            .iter()
+            .map(|word| &word["::".len()..])
+            .filter(|word| word.matches('_').count() > 3)
+            .peekable();
+        assert!(named.peek().is_some(), "{path} names no test any more");
+        for name in named {
+            assert!(tests.contains(name), "{path}: there is no test `{name}`");
+        }
+    }
+}
+
+#[test]
 fn every_module_is_on_the_map() {
     let source = read("src/lib.rs");
     let modules: Vec<&str> = code(&source)

@@ -22,8 +22,8 @@ from measure.figures import PATH, table, verdict
 from measure.keeper import APPLICATION
 from measure.servers import ROOT, OpenBao, Postgres, manifest
 
-# With the usual hour nobody would renew anything while this lasts. What follows a life follows it here too: when it is
-# renewed, and how often a server that is away is asked.
+# With the usual hour no keeper would renew anything while this lasts. What follows a life follows it here too: when it
+# is renewed, and how often a server that is away is asked.
 LIFE, CHECK = 120, 20
 LIVES = {"token": {"min_ttl": "10s", "revocation_check": f"{CHECK}s"}}
 DATABASE = "timeline-restart"
@@ -98,7 +98,7 @@ def runs(process):
 
 
 def own_network():
-    """A network of our own, of which the kernel counts what nobody else does in it."""
+    """A network of our own, in which the kernel counts the work of this script alone."""
     new_network, up = 0x4000_0000, 0x1
     if ctypes.CDLL(None, use_errno=True).unshare(new_network) != 0:
         sys.exit(f"bench: no network of its own: {os.strerror(ctypes.get_errno())}")

@@ -1,4 +1,4 @@
-"""What a new generation costs, and whether anybody ever sees a part of one."""
+"""What a new generation costs, and whether a reader ever sees a part of one."""
 
 import contextlib
 import os
@@ -46,15 +46,16 @@ def costs(bench, bao, seconds, each=3):
 
 def readers(rotations):
     """What a test sees, at the length that the bar asks for."""
-    run = subprocess.run(["cargo", "test", "--locked", "--test", "anteroom", "rotation::readers_never_see", "--",
-                          "--nocapture"], cwd=ROOT, env=os.environ | {"ANTEROOM_TEST_ROTATIONS": str(rotations)},
+    name = "keeper::rotation::readers_see_whole_generations_while_keepers_are_killed"
+    run = subprocess.run(["cargo", "test", "--locked", "--test", "anteroom", name, "--", "--nocapture"],
+                         cwd=ROOT, env=os.environ | {"ANTEROOM_TEST_ROTATIONS": str(rotations)},
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = re.search(r"^(\d+) rotations of .* (\d+) pairs read.*; (\d+) mixed or missing$", run.stdout, re.M)
     if not said or run.returncode:
         print(run.stdout)
     print("## Readers beside keepers that rotate and are killed\n")
     print(said[0] if said else "the test failed", "\n", flush=True)
-    done, pairs, wrong = map(int, said.groups()) if said else (0, 0, "nobody knows")
+    done, pairs, wrong = map(int, said.groups()) if said else (0, 0, "an unknown number")
     reached = run.returncode == 0 and wrong == 0 and done >= rotations
     return [[f"mixed pairs that readers saw in {rotations} rotations", "0", f"{wrong} in {done}, {pairs} pairs read",
              "yes" if reached else "**no**"]]

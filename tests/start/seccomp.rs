@@ -297,7 +297,7 @@ fn descriptor_above_the_limit_is_closed_without_close_range() {
 }
 
 #[test]
-fn application_is_signalled_without_process_descriptors() {
+fn application_is_told_without_process_descriptors() {
     let service = Service::with_database();
     let lives = json!({"default_ttl": "4s", "max_ttl": "4s"});
     let mount = service.database.as_deref().expect("it has one");
