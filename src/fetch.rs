@@ -9,6 +9,7 @@ use crate::config::{Certificate, Dependency, Spec};
 use crate::dependencies;
 use crate::files::Material;
 use crate::log::Log;
+use crate::mutex::lock;
 use crate::schedule::Moment;
 use crate::vault::Session;
 
@@ -130,10 +131,4 @@ pub(crate) fn perform<'a>(
             .map(|credential| Material::Credential { spec, credential })
             .map_err(Error::Dependency),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -32,6 +32,7 @@
 //! | random bytes and passwords, and waits that differ from one container to the next | [`random`] |
 //! | texts that become durations, paths, addresses and names | [`text`], with [`spelling`] |
 //! | templates, before and with their values | [`template`] |
+//! | a mutex that stays usable after a panic | `mutex` |
 //! | the sum of all errors | [`error`], made like other sums by `sum` |
 //! | the floor: processes, signals, exec, users, name lookups, memory | [`system`] |
 //! | promises about every input, for fuzzers and tests alone | `fuzzing` |
@@ -80,6 +81,7 @@ pub mod log;
 mod login;
 mod manifest;
 mod mint;
+mod mutex;
 mod pem;
 mod plan;
 mod policy;

@@ -6,8 +6,8 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::limiter::{Admission, Limiter};
-use super::lock;
 use super::process::Peer;
+use crate::mutex::lock;
 
 /// Callers at one moment.
 pub(super) const CALLERS_MAX: usize = 64;

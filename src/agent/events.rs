@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, stream};
 
+use super::Agent;
 use super::docker::{Change, Engine, Error, Event};
 use super::identity::{Claim, Rule};
 use super::issue::Found;
 use super::register::Entry;
 use super::register::nanoseconds;
-use super::{Agent, lock};
 use crate::clock::{calendar, jitter};
 use crate::log::{Level, Value};
+use crate::mutex::lock;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_LAST: Duration = Duration::from_secs(5);

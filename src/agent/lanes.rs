@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::lock;
 use super::runtime::{THREADS_MAX, blocking};
+use crate::mutex::lock;
 
 /// Half of the threads that there are.
 const DELIVERIES_MAX: usize = THREADS_MAX / 2;

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::lock;
+use crate::mutex::lock;
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::configuration::{Configuration, Login};
-use super::lock;
 use super::trouble::{Presence, Trouble, presence};
 use crate::clock::moment;
 use crate::log::{Level, Log, Value};
+use crate::mutex::lock;
 use crate::schedule::{Moment, Step, Term};
 use crate::vault::{self, Class, Client, Deadline, Limits, Session, TrustError};
 use source::{Kept, log_in};

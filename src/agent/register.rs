@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::lock;
+use crate::mutex::lock;
 
 pub(super) use entry::{Entry, Place, nanoseconds};
 pub(super) use error::Error;

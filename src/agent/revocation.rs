@@ -8,11 +8,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 
+use super::Agent;
 use super::register::{Entry, Place};
 use super::trouble::Trouble;
-use super::{Agent, lock};
 use crate::clock::jitter;
 use crate::log::{Level, Value};
+use crate::mutex::lock;
 use crate::vault::End;
 
 /// Revocations at one moment; a database engine drops a user for each.

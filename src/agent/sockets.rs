@@ -14,8 +14,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{Agent, lock};
+use super::Agent;
 use crate::log::{Level, Value};
+use crate::mutex::lock;
 use crate::vault::Minted;
 
 /// How long a caller may leave its answer lying.

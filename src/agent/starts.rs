@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::identity::Claim;
 use super::limiter::{Admission, Limiter};
-use super::lock;
 use super::register::nanoseconds;
+use crate::mutex::lock;
 
 /// A container, and when it started: each start has a token of its own.
 type Start = (String, i64);

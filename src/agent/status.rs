@@ -16,11 +16,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
+use super::Agent;
 use super::configuration::{Configuration, Listen};
 use super::metrics::Standing;
 use super::readers::{Reader, Readers};
 use super::sockets::{PUBLIC, Socket, is_in_place};
-use super::{Agent, lock};
+use crate::mutex::lock;
 
 /// How long a reader may take for its request: it is on this host.
 const REQUEST_MAX: Duration = Duration::from_millis(500);

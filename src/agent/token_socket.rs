@@ -22,8 +22,9 @@ use super::process::{self, Peer, Process};
 use super::register::nanoseconds;
 use super::runtime::blocking;
 use super::sockets::{self, PUBLIC, Socket};
-use super::{Agent, LINES_PER_MINUTE, lock};
+use super::{Agent, LINES_PER_MINUTE};
 use crate::log::{Level, Value};
+use crate::mutex::lock;
 
 /// How long a caller that comes too often waits for its refusal.
 const HELD: Duration = Duration::from_secs(1);

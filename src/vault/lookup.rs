@@ -14,6 +14,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use crate::mutex::lock;
+
 /// Most addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
@@ -97,9 +99,7 @@ impl Lookup {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.known)
     }
 
     /// The addresses of a host; `ask` is the system's own lookup.

@@ -21,6 +21,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::lookup::Lookup;
+use crate::mutex::lock;
 
 /// A time that can be moved for every request that goes by it.
 #[derive(Debug, Clone)]
@@ -34,18 +35,12 @@ impl Deadline {
 
     /// The time of the deadline.
     pub(crate) fn time(&self) -> Instant {
-        *self.lock()
+        *lock(&self.0)
     }
 
     /// Moves the deadline.
     pub(crate) fn move_to(&self, time: Instant) {
-        *self.lock() = time;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Instant> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        *lock(&self.0) = time;
     }
 }
 
