@@ -35,7 +35,6 @@ const ORDER_MAX: u64 = 16 * 1024;
 pub(super) enum Order {
     /// Revoke what they have, and mint no more.
     Revoke {
-        /// Whose tokens.
         #[serde(flatten)]
         selector: Selector,
         /// Tokens that this Vault does not know go off the register.
@@ -101,7 +100,7 @@ async fn answer(agent: &Agent, stream: UnixStream) {
 /// Where the lines of an answer go as they come.
 trait Say {
     fn line(&self, text: String);
-    /// The last one.
+    /// The last line, and how many tokens are not revoked.
     fn end(&self, text: String, left: usize);
 }
 

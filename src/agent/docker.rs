@@ -37,9 +37,8 @@ const LIST_MAX: Duration = Duration::from_secs(60);
 /// Docker did not answer, or not as it should.
 #[derive(Debug)]
 pub(super) struct Error {
-    /// The question, in a few words.
+    /// The question, as it stands behind "asked to".
     pub request: &'static str,
-    /// The reason why there is no answer.
     pub cause: Cause,
 }
 
@@ -47,29 +46,23 @@ pub(super) struct Error {
 #[derive(Debug)]
 pub(super) enum Cause {
     /// The engine cannot be reached, or the connection broke.
-    Away {
-        /// Why.
-        reason: String,
-    },
+    Away { reason: String },
     /// The engine did not answer in time.
     Slow,
     /// The engine knows no such thing.
     Absent,
     /// The engine does not do what it is asked.
     Refused {
-        /// The status of its answer.
+        /// The HTTP status.
         status: u16,
-        /// The engine's complaint.
+        /// The engine's complaint; empty where it gives none.
         message: String,
     },
     /// The answer is not what an engine says.
-    Unreadable {
-        /// Why the answer cannot be read.
-        reason: String,
-    },
+    Unreadable { reason: String },
     /// The answer is larger than any that is read.
     TooLarge {
-        /// How many bytes are read.
+        /// In bytes.
         limit: usize,
     },
 }
@@ -132,16 +125,15 @@ pub(super) enum Change {
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
-    /// The change that happened.
     pub change: Change,
-    /// The id of the container.
+    /// The container's id, 64 hexadecimal digits.
     pub container: String,
 }
 
 /// Containers that run and may want a token.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    /// Their ids.
+    /// The containers' ids.
     pub containers: HashSet<String>,
     /// Containers of the list that could not be read, and the reason of the first.
     pub unread: Option<(usize, String)>,

@@ -14,17 +14,10 @@ use crate::vault::TrustError;
 #[derive(Debug)]
 pub enum Error {
     /// The configuration cannot be read.
-    Unreadable {
-        /// The file's path.
-        path: PathBuf,
-        /// The system's reason.
-        reason: String,
-    },
+    Unreadable { path: PathBuf, reason: String },
     /// The configuration is wrong.
     Configuration {
-        /// The file's path.
         path: PathBuf,
-        /// All mistakes.
         mistakes: Vec<Mistake>,
     },
     /// Vault's CA cannot be read.
@@ -43,10 +36,7 @@ pub enum Error {
         reason: io::Error,
     },
     /// The running agent did not do it.
-    Control {
-        /// Why.
-        reason: String,
-    },
+    Control { reason: String },
     /// Not all that was ordered is done.
     NotAll {
         /// How many tokens or blocks are left.

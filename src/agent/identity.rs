@@ -35,7 +35,7 @@ pub(super) struct Claim {
     pub run: Started,
     /// The image's own word on its containers; none where the engine does not know the image any more.
     pub made: Option<Made>,
-    /// Names of its networks.
+    /// Names of its networks, and `container:…` where it is in that of another container.
     pub networks: Vec<String>,
     /// The container's first process, as Docker's host numbers it.
     pub pid: i32,
@@ -54,9 +54,7 @@ impl Claim {
 /// Names of the labels that are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelNames {
-    /// The service.
     pub app: String,
-    /// The environment it runs in.
     pub environment: String,
     /// Where the container wants its token.
     pub token_path: String,
@@ -65,7 +63,6 @@ pub struct LabelNames {
 /// A user or a user and its group, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserRule {
-    /// The user.
     pub uid: u32,
     /// The group; none is any.
     pub gid: Option<u32>,
@@ -83,15 +80,13 @@ pub enum Delivery {
 /// One `[[allow]]`: which containers may have the tokens of a service.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// The service.
     pub app: String,
-    /// The environments it may run in.
     pub environments: Vec<String>,
-    /// Repositories it may come from.
+    /// Repositories that its image may come from, without tag and digest; none is any.
     pub images: Vec<String>,
     /// Demands on its start; none where anything may run.
     pub demand: Option<Demand>,
-    /// Digests or ids that its image may have.
+    /// Digests or ids that its image may have, each as `sha256:…`; none is any.
     pub digests: Vec<String>,
     /// The users that its first process may run as; none is any.
     pub users: Vec<UserRule>,
@@ -99,20 +94,16 @@ pub struct Rule {
     pub networks: Vec<String>,
     /// The token role, with `${app}` and `${environment}`.
     pub role: String,
-    /// How the token reaches it.
     pub delivery: Delivery,
 }
 
 /// The token that a container may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// The service.
     pub app: String,
-    /// The environment it runs in.
     pub environment: String,
-    /// The token role.
+    /// The token role (`auth/token/create/ROLE`).
     pub role: String,
-    /// How the token reaches it.
     pub delivery: Delivery,
 }
 

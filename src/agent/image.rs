@@ -16,13 +16,12 @@ const NO_CHECK: &str = "NONE";
 pub struct Started {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// Where it starts.
+    /// The working directory.
     pub directory: String,
     /// The variables, each as `NAME=value`.
     pub variables: Vec<String>,
     /// The command of its health check; empty is none.
     pub health_check: Vec<String>,
-    /// Everything that is mounted into it.
     pub mounts: Vec<Mount>,
     /// Other containers whose addresses and variables it gets as variables, each as `/OTHER:/ITSELF/ALIAS`.
     pub links: Vec<String>,
@@ -35,7 +34,7 @@ pub struct Started {
 /// A mount that a container was started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Where in the container.
+    /// Where in the container, as the engine writes it.
     pub place: String,
     /// The mount begins empty, and lies in memory.
     pub is_tmpfs: bool,
@@ -44,15 +43,14 @@ pub struct Mount {
 /// An image's word on the containers that are made of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Made {
-    /// The ENTRYPOINT.
     pub entrypoint: Vec<String>,
-    /// The CMD.
+    /// CMD of the image.
     pub arguments: Vec<String>,
-    /// The WORKDIR.
+    /// WORKDIR of the image.
     pub directory: String,
     /// The variables, each as `NAME=value`.
     pub variables: Vec<String>,
-    /// The HEALTHCHECK.
+    /// The command of HEALTHCHECK; empty is none.
     pub health_check: Vec<String>,
     /// USER of the image: numbers, names, or nothing.
     pub user: String,
@@ -70,7 +68,6 @@ pub enum Command {
 /// A rule's demands on a container's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
-    /// The program, with or without its arguments.
     pub command: Command,
     /// Variables that may be others than the image's.
     pub variables: Vec<String>,
@@ -83,12 +80,9 @@ pub struct Demand {
 pub enum Difference {
     /// The program, its arguments, its directory or its health check.
     Command {
-        /// Which of these.
         what: &'static str,
     },
-    /// A variable.
     Variable {
-        /// The variable's name.
         name: String,
     },
     /// A link, which makes variables that the engine does not tell of.
@@ -96,14 +90,11 @@ pub enum Difference {
         /// The link, as the engine writes it.
         link: String,
     },
-    /// A mount.
     Mount {
-        /// Where it is.
         place: String,
     },
     /// Rights on the host or in another container.
     Rights {
-        /// Which rights these are.
         what: &'static str,
     },
     /// The engine does not know the image any more.

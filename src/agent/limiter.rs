@@ -32,7 +32,7 @@ pub(super) enum Admission {
     Admitted,
     /// No, and this is the first refusal of this key within a minute.
     FirstRefusal,
-    /// No.
+    /// No, as was said within this minute.
     Refused,
 }
 

@@ -62,16 +62,14 @@ pub(super) struct Standing {
     pub looks: bool,
     /// Tokens that were handed out and live.
     pub out: usize,
-    /// Tokens that are to be revoked.
     pub to_be_revoked: usize,
-    /// Identities that get none.
+    /// How many blocks there are.
     pub blocks: usize,
     /// Deliveries that were given up and still wait for a file system.
     pub hung: usize,
 }
 
 impl Metrics {
-    /// All at zero.
     pub(super) fn new() -> Metrics {
         let metrics = Metrics {
             registry: Mutex::new(Registry::with_prefix("anteroom_agent")),
@@ -155,29 +153,24 @@ impl Metrics {
         );
     }
 
-    /// A token was minted.
     pub(super) fn minted(&self, took: Duration) {
         self.minted.inc();
         self.mint.observe(took.as_secs_f64());
     }
 
-    /// A token is in its container.
     pub(super) fn delivered(&self, latency: Duration) {
         self.delivered.inc();
         self.latency.observe(latency.as_secs_f64());
     }
 
-    /// A container got no token.
     pub(super) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
-    /// A token could not be delivered.
     pub(super) fn undelivered(&self, reason: &'static str) {
         self.undelivered.get_or_create(&Reason { reason }).inc();
     }
 
-    /// A token was revoked.
     pub(super) fn revoked(&self) {
         self.revoked.inc();
     }

@@ -13,7 +13,6 @@ pub(super) const READERS_MAX: usize = 16;
 #[derive(Default)]
 pub(super) struct Readers(VecDeque<Reader>);
 
-/// One connection.
 pub(super) struct Reader {
     /// The task that serves it.
     pub(super) task: AbortHandle,

@@ -89,7 +89,6 @@ impl Register {
         change(&mut state.content)
     }
 
-    /// All entries.
     pub(super) fn entries(&self) -> Vec<Entry> {
         self.lock().content.entries.clone()
     }
@@ -130,7 +129,6 @@ impl Register {
         self.lock().content.entries.iter().any(is_it)
     }
 
-    /// Adds a token that was minted.
     pub(super) fn add(&self, entry: Entry) {
         self.change(|content| content.entries.push(entry));
     }
@@ -221,7 +219,6 @@ impl Register {
         state.content.blocks.iter().find(names).cloned()
     }
 
-    /// How many blocks there are.
     pub(super) fn blocks(&self) -> usize {
         self.lock().content.blocks.len()
     }

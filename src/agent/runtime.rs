@@ -5,7 +5,6 @@ use crate::system::{self, refused};
 /// Threads for what may wait for Vault or for the kernel.
 pub(super) const THREADS_MAX: usize = 32;
 
-/// One thread, and others for what waits.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, system::Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -25,14 +25,12 @@ use crate::mutex::lock;
 
 /// How long a reader may take for its request: it is on this host.
 const REQUEST_MAX: Duration = Duration::from_millis(500);
-/// And for all of it.
+/// How long a reader may take for request and answer.
 const READING_MAX: Duration = Duration::from_secs(10);
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Where it is read.
 pub(super) enum Listener {
-    /// Nowhere.
     None,
     /// On a loopback address.
     Tcp(TcpListener),

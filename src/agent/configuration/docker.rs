@@ -7,7 +7,6 @@ use crate::manifest::table::Table;
 
 /// Where Docker is, and the processes that it numbers.
 pub struct Docker {
-    /// The engine's socket.
     pub socket: PathBuf,
     /// The procfs of Docker's host (proc(5)).
     pub proc: PathBuf,

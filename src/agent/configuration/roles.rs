@@ -10,7 +10,7 @@ pub(super) struct Grant {
     pub(super) role: String,
     /// The rule names the role itself.
     pub(super) is_named: bool,
-    /// Where the rule stands.
+    /// Where the rule stands in the file.
     pub(super) place: Place,
 }
 

@@ -15,9 +15,8 @@ pub enum Login {
     WrappingToken(PathBuf),
     /// AppRole: a login whenever a token is needed.
     AppRole {
-        /// Mount of the auth method.
+        /// The path of the auth method, without `auth/`.
         mount: String,
-        /// The role's id.
         role_id: String,
         /// A file with its secret id.
         secret_id: PathBuf,

@@ -13,7 +13,7 @@ pub(crate) struct Objects {
     is_escaped: bool,
     is_too_large: bool,
     array: Array,
-    /// The largest object that is kept.
+    /// The largest object that is kept, in bytes.
     limit: usize,
 }
 
@@ -24,10 +24,8 @@ enum Array {
     Closed,
 }
 
-/// One object, whole.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Object {
-    /// The bytes of the object.
     Whole(Vec<u8>),
     /// The object was larger than the limit, and is dropped.
     TooLarge,

@@ -5,28 +5,16 @@ use crate::agent::image::Difference;
 /// Why a container gets no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The container has one of the two labels.
-    LabelMissing {
-        /// The other one.
-        label: String,
-    },
+    /// The container has one of the two labels, and not this one.
+    LabelMissing { label: String },
     /// No rule names this service in this environment.
     Unknown,
     /// The service may not come from this image.
-    Image {
-        /// The image that was found.
-        found: String,
-    },
+    Image { found: String },
     /// The service may not run as this user.
-    User {
-        /// The user that was found.
-        found: String,
-    },
+    User { found: String },
     /// The service may not be in this network.
-    Network {
-        /// The network that was found.
-        found: String,
-    },
+    Network { found: String },
     /// The container was started with something that is not its image's.
     Started(Difference),
 }

@@ -19,10 +19,7 @@ pub(in crate::agent) enum Error {
     /// An operator said `revoke`, and none has said `allow` since.
     Blocked(Selector),
     /// The container starts too often.
-    RateLimited {
-        /// How often it may.
-        per_minute: u32,
-    },
+    RateLimited { per_minute: u32 },
     /// The container has a token already.
     HasToken,
     /// The container asked at the socket and its token goes into a file, or the reverse.
@@ -34,10 +31,7 @@ pub(in crate::agent) enum Error {
     /// No token could be minted for as long as it waits.
     Mint(Trouble),
     /// The token that Vault minted has no accessor, so that no operator could revoke it.
-    NoAccessor {
-        /// The token role.
-        role: String,
-    },
+    NoAccessor { role: String },
     /// The container ended while its token was on the way.
     Ended,
     /// The register cannot be written: a token that the agent could not revoke later is not handed out.

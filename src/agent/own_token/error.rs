@@ -12,18 +12,16 @@ use crate::wrapping_token;
 pub(crate) enum Error {
     /// A file cannot be used.
     File {
-        /// The thing that should be in the file.
+        /// The thing that should be in the file: `token` or `secret id`.
         what: &'static str,
-        /// The file's path.
         path: String,
-        /// The reason why the file is refused.
         reason: String,
     },
     /// The agent's wrapping token cannot be taken.
     WrappingToken(wrapping_token::Error),
     /// The wrapping token held something else than a token.
     Unwrap {
-        /// The thing that was found instead.
+        /// The thing that was found instead, as it stands behind "gave".
         reason: String,
     },
     /// Whether its wrapping token was unwrapped is not known.

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 /// A Vault, by what the agent calls it: another address or namespace may be another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
-    /// The address.
+    /// A URL.
     pub address: String,
     /// The namespace; none is the root's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,13 +29,11 @@ impl fmt::Display for Place {
 pub(crate) struct Entry {
     /// The accessor by which the client token is revoked.
     pub accessor: String,
-    /// The container's id.
+    /// The container's id, 64 hexadecimal digits.
     pub container: String,
     /// The container's start, as nanoseconds since 1970: each start has a token of its own.
     pub started: i64,
-    /// The service.
     pub app: String,
-    /// The environment it runs in.
     pub environment: String,
     /// The container has it.
     pub delivered: bool,

@@ -7,17 +7,9 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub enum Error {
     /// The register's file cannot be read or written.
-    File {
-        /// The file's path.
-        path: PathBuf,
-        /// The system's reason.
-        reason: String,
-    },
+    File { path: PathBuf, reason: String },
     /// Another agent keeps it.
-    Kept {
-        /// The file's path.
-        path: PathBuf,
-    },
+    Kept { path: PathBuf },
 }
 
 impl fmt::Display for Error {

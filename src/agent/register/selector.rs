@@ -7,10 +7,8 @@ use serde::{Deserialize, Serialize};
 /// For whom no token is minted until that is allowed again; what is not named is any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Selector {
-    /// The service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
-    /// The environment it runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// The container's id, or how it begins.

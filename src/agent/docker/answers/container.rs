@@ -21,7 +21,6 @@ pub(crate) enum Inspection {
     Absent,
     /// The container does not run: not yet, or not any more.
     Stopped,
-    /// The container runs.
     Running(Box<Claim>),
 }
 
