@@ -1,3 +1,7 @@
+use nix::sys::stat::fstat;
+use nix::unistd::Uid;
+
+use super::opening::make_private;
 use super::*;
 use crate::files::File;
 use crate::secret::Secret;
