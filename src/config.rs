@@ -3,29 +3,33 @@
 //! A flag wins over the environment, the environment over the manifest; `[vault] pin = true` turns that round for the
 //! whole `[vault]` table. Every mistake is collected before the first is reported.
 
+mod error;
 mod expand;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod layout;
 mod resolve;
+mod spec;
 
 use std::ffi::OsString;
-use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::environment::Environment;
-use crate::manifest::{Mistake, Place};
+use crate::manifest::Place;
 use crate::system::user::User;
-use crate::template::{self, Template};
+use crate::template::Template;
 use crate::text::Address;
 use crate::vault::{Endpoint, Roots};
 
+pub(crate) use error::Error;
 pub(crate) use resolve::{
     DEADLINE, SECRETS_DIR, Surroundings, resolve, vault_alone, vault_from_environment,
+};
+pub(crate) use spec::{
+    Certificate, Dependency, FileTemplate, Java, KeyType, Method, Profile, Spec, TrustAnchors,
 };
 
 /// The purpose of the configuration, which decides what must be there.
@@ -225,162 +229,6 @@ pub(crate) struct Promise {
     pub environment: String,
 }
 
-/// One item to fetch, as the manifest asks for it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Spec<'a> {
-    /// A certificate, whose key is made here.
-    Certificate(&'a Certificate),
-    /// The credential of a dependency.
-    Credential(&'a Dependency),
-}
-
-impl<'a> Spec<'a> {
-    /// Returns the name of the item, also in events and in `ANTEROOM_CHANGED`.
-    pub(crate) fn name(self) -> &'a str {
-        match self {
-            Spec::Certificate(certificate) => &certificate.name,
-            Spec::Credential(dependency) => &dependency.name,
-        }
-    }
-}
-
-/// A certificate to ask for.
-#[derive(Debug, Clone)]
-pub(crate) struct Certificate {
-    /// The name in events and in `ANTEROOM_CHANGED`.
-    pub name: String,
-    /// The mount of the PKI engine.
-    pub mount: String,
-    /// The role of the PKI engine.
-    pub role: String,
-    /// The subject's common name.
-    pub common_name: String,
-    /// Subject alternative names of type DNS; the common name is among them when it is a host name.
-    pub dns_names: Vec<String>,
-    /// Subject alternative names of type IP address.
-    pub ip_addresses: Vec<IpAddr>,
-    /// Subject alternative names of type URI.
-    pub uris: Vec<String>,
-    /// The life to ask for; without it the role decides.
-    pub ttl: Option<Duration>,
-    /// The kind of key.
-    pub key_type: KeyType,
-    /// The source of the trust anchors.
-    pub trust_anchors: TrustAnchors,
-}
-
-/// The kinds of key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyType {
-    /// An EC key on P-256, `ec-p256` in the manifest.
-    EcP256,
-    /// An EC key on P-384, `ec-p384` in the manifest.
-    EcP384,
-    /// An Ed25519 key, `ed25519` in the manifest.
-    Ed25519,
-    /// An RSA key of 2048 bits, `rsa-2048` in the manifest.
-    Rsa2048,
-    /// An RSA key of 3072 bits, `rsa-3072` in the manifest.
-    Rsa3072,
-    /// An RSA key of 4096 bits, `rsa-4096` in the manifest.
-    Rsa4096,
-}
-
-impl KeyType {
-    /// The kinds with their names in the manifest.
-    pub(crate) const NAMES: [(&'static str, KeyType); 6] = [
-        ("ec-p256", KeyType::EcP256),
-        ("ec-p384", KeyType::EcP384),
-        ("ed25519", KeyType::Ed25519),
-        ("rsa-2048", KeyType::Rsa2048),
-        ("rsa-3072", KeyType::Rsa3072),
-        ("rsa-4096", KeyType::Rsa4096),
-    ];
-
-    /// Returns the name in the manifest.
-    pub(crate) fn name(self) -> &'static str {
-        Self::NAMES
-            .iter()
-            .find(|(_, known)| *known == self)
-            .map_or("", |(name, _)| name)
-    }
-}
-
-/// The source of the trust anchors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum TrustAnchors {
-    /// The self-signed certificates of the answer's chain, else its issuing CA.
-    Answer,
-    /// A PEM file in the image.
-    File(PathBuf),
-    /// A Vault path that answers PEM as `certificate`, `ca_chain` or `issuing_ca`.
-    Path(String),
-}
-
-/// The Java stores.
-#[derive(Debug, Clone)]
-pub(crate) struct Java {
-    /// The file name of the key store.
-    pub keystore: String,
-    /// The file name of the trust store.
-    pub truststore: String,
-    /// The encoding of both stores.
-    pub profile: Profile,
-}
-
-/// Encodings of a PKCS#12 store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// AES-256 and HMAC-SHA-256.
-    Modern,
-    /// Triple DES and HMAC-SHA-1, which JDKs before 8u301 read.
-    Java8,
-}
-
-/// A dependency, whose credential is fetched.
-#[derive(Debug, Clone)]
-pub(crate) struct Dependency {
-    /// The name of the dependency and of its directory.
-    pub name: String,
-    /// The Vault path of the credential.
-    pub path: String,
-    /// The method of the request.
-    pub method: Method,
-    /// The fields that must be there, and the only ones written; without them every field is written.
-    pub fields: Option<Vec<String>>,
-    /// The extra files.
-    pub templates: Vec<FileTemplate>,
-    /// The fields that a dry run uses in place of an answer.
-    pub sample: Vec<(String, String)>,
-}
-
-impl Dependency {
-    /// Returns the name in templates, where a dash would be a minus.
-    pub(crate) fn identifier(&self) -> String {
-        template::identifier(&self.name)
-    }
-}
-
-/// An extra file of a dependency.
-#[derive(Debug, Clone)]
-pub(crate) struct FileTemplate {
-    /// The file's name in the dependency's directory.
-    pub name: String,
-    /// The file's content.
-    pub template: Template,
-    /// The template's place in the manifest.
-    pub place: Place,
-}
-
-/// The method by which a Vault path is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Method {
-    /// The request is a GET.
-    Read,
-    /// The request is a POST with these fields.
-    Write(Vec<(String, String)>),
-}
-
 /// One variable of the application's environment.
 #[derive(Debug, Clone)]
 pub(crate) struct Variable {
@@ -399,58 +247,3 @@ impl Config {
         certificates.chain(self.dependencies.iter().map(Spec::Credential))
     }
 }
-
-/// Every reason against a configuration.
-#[derive(Debug)]
-pub enum Error {
-    /// The manifest could not be read.
-    Unreadable {
-        /// The manifest's path.
-        manifest: PathBuf,
-        /// The system's reason.
-        reason: String,
-    },
-    /// The manifest was read, and these things are wrong.
-    Mistakes {
-        /// The manifest's path.
-        manifest: PathBuf,
-        /// The mistakes, in the order of the file.
-        mistakes: Vec<Mistake>,
-    },
-    /// There is no manifest, and these things are wrong with the environment.
-    Environment {
-        /// The mistakes.
-        mistakes: Vec<Mistake>,
-    },
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Unreadable { manifest, reason } => {
-                write!(
-                    f,
-                    "cannot read the manifest {}: {reason}",
-                    manifest.display()
-                )
-            }
-            Error::Mistakes { manifest, mistakes } => {
-                write!(f, "{}: ", manifest.display())?;
-                write_all(f, mistakes)
-            }
-            Error::Environment { mistakes } => write_all(f, mistakes),
-        }
-    }
-}
-
-fn write_all(f: &mut fmt::Formatter<'_>, mistakes: &[Mistake]) -> fmt::Result {
-    for (n, mistake) in mistakes.iter().enumerate() {
-        if n > 0 {
-            f.write_str("; ")?;
-        }
-        write!(f, "{mistake}")?;
-    }
-    Ok(())
-}
-
-impl std::error::Error for Error {}
