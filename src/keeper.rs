@@ -6,6 +6,7 @@ mod freshness;
 mod hook;
 mod items;
 mod renewal;
+mod steps;
 pub(crate) mod trouble;
 
 use std::io;
@@ -41,6 +42,7 @@ pub(crate) use error::Error;
 use application::{Application, told};
 use items::{Items, Token};
 use renewal::{Beginning, Renewal};
+use steps::Steps;
 
 /// How long a revocation may take when a start fails, or at the end.
 pub(crate) const REVOCATION: Duration = Duration::from_millis(1500);
@@ -446,50 +448,4 @@ fn foresee_room(directory: &SecretsDir, files: &[files::File], log: Log) {
         ("needed", Value::Number(wanted)),
     ];
     log.event(Level::Warn, "little_room", &text, &fields);
-}
-
-/// The steps of a start, and the time that each took.
-struct Steps {
-    began: Instant,
-    last: Instant,
-    taken: Vec<(&'static str, Duration)>,
-}
-
-impl Steps {
-    fn new(began: Instant) -> Self {
-        Steps {
-            began,
-            last: Instant::now(),
-            taken: Vec::new(),
-        }
-    }
-
-    /// Ends a step; returns how long it took.
-    fn mark(&mut self, step: &'static str) -> Duration {
-        let now = Instant::now();
-        let took = now - self.last;
-        self.taken.push((step, took));
-        self.last = now;
-        took
-    }
-
-    /// Ends steps that ran beside one another.
-    fn mark_parallel(&mut self, steps: &[(&'static str, Duration)]) {
-        self.taken
-            .extend(steps.iter().filter(|(_, took)| !took.is_zero()));
-        self.last = Instant::now();
-    }
-
-    fn text(&self) -> String {
-        let steps: Vec<String> = self
-            .taken
-            .iter()
-            .map(|(step, taken)| format!("{step} {}", taken.as_millis()))
-            .collect();
-        format!(
-            "ready in {} ms: {}",
-            self.began.elapsed().as_millis(),
-            steps.join(", ")
-        )
-    }
 }
