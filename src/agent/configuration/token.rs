@@ -6,7 +6,6 @@ use super::reader::{Reader, absolute};
 use crate::manifest::table::Table;
 use crate::text;
 
-/// Where the agent's own token comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// A file that holds it; it is read again when the token has ended.

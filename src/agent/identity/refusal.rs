@@ -2,7 +2,6 @@
 
 use crate::agent::image::Difference;
 
-/// Why a container gets no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The container has one of the two labels, and not this one.

@@ -7,7 +7,6 @@ use crate::login;
 use crate::vault;
 use crate::wrapping_token;
 
-/// There is no token.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// A file cannot be used.

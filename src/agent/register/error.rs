@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// The register cannot be kept.
 #[derive(Debug)]
 pub enum Error {
     /// The register's file cannot be read or written.
