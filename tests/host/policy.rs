@@ -1,19 +1,16 @@
 //! `anteroom policy`: what it prints is enough on a real OpenBao, and every path of it is needed.
 
 use std::thread;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::openbao::{Answer, merge, text};
+use crate::support::scene::{Place, STAY, Scene};
 use crate::support::{
     Admin, Anteroom, Manifest, OpenBao, Postgres, Run, Running, Service, assert_revoked,
     assert_started, repository, unique,
 };
-
-/// Generous: nothing here takes so long.
-const LONG: Duration = Duration::from_secs(120);
 
 /// Prints a policy; neither Vault nor token is asked for.
 fn call(manifest: &Manifest, options: &[&str]) -> Anteroom {
@@ -72,70 +69,48 @@ fn without(policy: &str, path: &str) -> String {
     kept
 }
 
-/// A service whose token has only what is printed for it, and that has one of each kind of thing to ask for.
-struct Scene {
-    service: Service,
-    manifest: Manifest,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let service = Service::with_database();
-        let anchors = format!("{}/anchors", service.kv1);
-        let root = json!({"certificate": service.pki.root_pem});
-        service.admin.kv_put(&anchors, root);
-        let issue = format!("{}/issue/{}", service.pki.mount, service.app);
-        let manifest = service
-            .manifest()
-            .set("certificate.ca_path", anchors)
+/// A service that has one of each kind of thing to ask for, and what changes its manifest so that it asks.
+fn demanding() -> (Service, impl Fn(Manifest) -> Manifest) {
+    let service = Service::with_database();
+    let anchors = format!("{}/anchors", service.kv1);
+    let root = json!({"certificate": service.pki.root_pem});
+    service.admin.kv_put(&anchors, root);
+    service.set_token_role(json!({
+        "token_no_default_policy": true,
+        "token_type": "service",
+        "token_period": "9s",
+    }));
+    let mount = service.database.as_deref().expect("it has one");
+    let lives = json!({"default_ttl": "5s", "max_ttl": "14s"});
+    service.admin.database_role(mount, &service.app, lives);
+    let issue = format!("{}/issue/{}", service.pki.mount, service.app);
+    let name = service.common_name();
+    let ask = move |manifest: Manifest| {
+        manifest
+            .set("certificate.ca_path", &*anchors)
             .set(
                 "dependencies.issued",
                 json!({"path": issue, "method": "write"}),
             )
             .set(
                 "dependencies.issued.data",
-                json!({"common_name": service.common_name(), "key_type": "ec", "key_bits": "256", "ttl": "24h"}),
+                json!({"common_name": name, "key_type": "ec", "key_bits": "256", "ttl": "24h"}),
             )
             .set("token.min_ttl", "1s")
-            .set("secrets.revoke_after", "500ms");
-        service.set_token_role(json!({
-            "token_no_default_policy": true,
-            "token_type": "service",
-            "token_period": "9s",
-        }));
-        let mount = service.database.as_deref().expect("it has one");
-        let lives = json!({"default_ttl": "5s", "max_ttl": "14s"});
-        service.admin.database_role(mount, &service.app, lives);
-        Self { service, manifest }
-    }
+            .set("secrets.revoke_after", "500ms")
+    };
+    (service, ask)
+}
 
-    fn policy(&self) -> String {
-        printed(&self.manifest, &[])
+/// Starts an application that stays, of such a service whose token has only what is printed for it, without this path.
+fn restricted(missing: Option<&str>) -> Scene {
+    let (service, ask) = demanding();
+    let mut policy = printed(&ask(service.manifest()), &[]);
+    if let Some(path) = missing {
+        policy = without(&policy, path);
     }
-
-    /// From now on this is all that the service's token may do.
-    fn grant(&self, policy: &str) {
-        self.service.admin.policy(&self.service.policy, policy);
-    }
-
-    fn start(&self) -> Anteroom {
-        Anteroom::new()
-            .manifest(self.manifest.clone())
-            .args(["--log-level", "debug"])
-            .limit(LONG)
-    }
-
-    /// Starts an application that stays.
-    fn living(&self) -> Running {
-        let token = self.service.mint();
-        let mut run = self
-            .start()
-            .token(&token)
-            .shell("echo up; exec sleep 600")
-            .spawn();
-        run.wait_for_stdout("up\n");
-        run
-    }
+    service.admin.policy(&service.policy, &policy);
+    Scene::start(service, STAY, ask)
 }
 
 /// Digits alone would be found in a time too.
@@ -146,21 +121,13 @@ fn assert_nothing_denied(run: &Run) {
     }
 }
 
-/// Ends the application, and waits for its keeper's end too.
-fn end(run: Running) -> Run {
-    run.kill(Signal::SIGTERM);
-    run.wait()
-}
-
 // The service
 
 #[test]
 fn policy_of_a_service_is_enough_from_the_start_to_the_end() {
-    let scene = Scene::new();
-    scene.grant(&scene.policy());
-    let mut run = scene.living();
+    let mut scene = restricted(None);
     for event in ["rotated", "lease_revoked"] {
-        run.wait_for_events(event, 1);
+        scene.wait_for_events(event, 1);
     }
     let is_renewed = |run: &Running, what: &str| {
         let renewed = run.named("renewed");
@@ -168,10 +135,10 @@ fn policy_of_a_service_is_enough_from_the_start_to_the_end() {
             .iter()
             .any(|event| event["message"].to_string().contains(what))
     };
-    run.wait_until("both renewed", |run| {
+    scene.run.wait_until("both renewed", |run| {
         is_renewed(run, "a lease") && is_renewed(run, "the client token")
     });
-    let run = end(run);
+    let run = scene.end(Signal::SIGTERM).run;
     assert_eq!(run.named("revoked").len(), 1, "{run:?}");
     run.assert_no_files();
     assert_nothing_denied(&run);
@@ -179,9 +146,9 @@ fn policy_of_a_service_is_enough_from_the_start_to_the_end() {
 
 #[test]
 fn path_missing_from_a_policy_is_named_by_start_or_keeper() {
-    let scene = Scene::new();
-    let policy = scene.policy();
-    let service = &scene.service;
+    let (service, ask) = demanding();
+    let place = Place::new(&service, ask(service.manifest()));
+    let policy = printed(&place.manifest, &[]);
     let mut later = Vec::new();
     let mut at_start = 0;
     for (path, capabilities) in grants(&policy) {
@@ -196,10 +163,11 @@ fn path_missing_from_a_policy_is_named_by_start_or_keeper() {
             later.push((path, event));
             continue;
         }
-        scene.grant(&without(&policy, path));
+        let less = without(&policy, path);
+        service.admin.policy(&service.policy, &less);
         let token = service.mint();
-        let run = scene.start().token(&token).shell("echo started").run();
-        assert_revoked(&run, 77, service, &token);
+        let run = place.call().token(&token).shell("echo started").run();
+        assert_revoked(&run, 77, &service, &token);
         run.assert_stderr(&format!("must grant `{}` on {path};", capabilities[0]));
         at_start += 1;
     }
@@ -226,13 +194,11 @@ fn path_missing_from_a_policy_is_named_by_start_or_keeper() {
         for (path, event) in later {
             scope.spawn(move || {
                 // Policies are read at each request, so each has a service of its own.
-                let scene = Scene::new();
-                scene.grant(&without(&scene.policy(), path));
-                let mut run = scene.living();
+                let mut scene = restricted(Some(path));
                 if event != "not_revoked" {
-                    run.wait_for_events(event, 1);
+                    scene.wait_for_events(event, 1);
                 }
-                let run = end(run);
+                let run = scene.end(Signal::SIGTERM).run;
                 let found = run.named(event);
                 let names = |event: &Value| {
                     let message = event["message"].as_str().unwrap_or_default();

@@ -11,24 +11,8 @@ use nix::unistd::Pid;
 use crate::start::container::{ENTRYPOINT, base, image};
 use crate::support::anteroom::{Entry, entries_in, has_ended};
 use crate::support::docker::{self, Container, docker};
-use crate::support::{Anteroom, Running, Service, TempDir, tmpfs_dir, unique, wait_for};
-
-/// An application that stays until it is ended.
-const STAY: &str = "echo up; exec sleep 3600";
-const LONG: std::time::Duration = std::time::Duration::from_secs(60);
-
-fn call(service: &Service, directory: &TempDir) -> Anteroom {
-    Anteroom::new()
-        .manifest(service.manifest())
-        .secrets_dir(directory.path())
-}
-
-/// Starts an application that stays.
-fn running(call: Anteroom) -> Running {
-    let mut run = call.shell(STAY).spawn();
-    run.wait_for_stdout("up\n");
-    run
-}
+use crate::support::scene::{LONG, Place, STAY, start};
+use crate::support::{Running, Service, unique, wait_for};
 
 /// Everything in the directory, but for what the keeper itself writes anew from time to time.
 fn lasting(directory: &Path) -> BTreeMap<String, Entry> {
@@ -48,11 +32,11 @@ fn kill_keeper(run: &Running) {
 #[test]
 fn start_in_a_kept_directory_changes_and_spends_nothing() {
     let service = Service::new();
-    let directory = tmpfs_dir();
-    let first = running(call(&service, &directory).token(service.mint()));
-    let before = lasting(directory.path());
-    let missing = directory.path().with_extension("missing");
-    let start = || call(&service, &directory);
+    let place = Place::new(&service, service.manifest());
+    let first = place.start();
+    let before = lasting(place.path());
+    let missing = place.path().with_extension("missing");
+    let start = || place.call();
     let fork_fails = injecting("clone,clone3,fork:error=EAGAIN:when=1");
     let rows = [
         ("a start", 73, true, start()),
@@ -90,8 +74,8 @@ fn start_in_a_kept_directory_changes_and_spends_nothing() {
             });
         }
     });
-    assert_eq!(lasting(directory.path()), before);
-    start().arg("health").run().assert_code(0);
+    assert_eq!(lasting(place.path()), before);
+    place.health().assert_code(0);
     first.kill(Signal::SIGTERM);
     first.wait().assert_no_files();
 }
@@ -99,29 +83,26 @@ fn start_in_a_kept_directory_changes_and_spends_nothing() {
 #[test]
 fn lock_that_another_program_holds_is_named_and_spends_nothing() {
     let service = Service::new();
-    let directory = tmpfs_dir();
-    let first = running(call(&service, &directory).token(service.mint()));
+    let place = Place::new(&service, service.manifest());
+    let first = place.start();
     kill_keeper(&first);
-    let before = lasting(directory.path());
-    let lock = fs::File::open(directory.path().join("..keeper")).expect("it stays");
+    let before = lasting(place.path());
+    let lock = fs::File::open(place.path().join("..keeper")).expect("it stays");
     for (what, taken) in [
         ("shared", lock.try_lock_shared()),
         ("alone", lock.try_lock()),
     ] {
         taken.expect("the keeper is gone");
         let token = service.mint();
-        let run = call(&service, &directory)
-            .token(&token)
-            .shell("echo no")
-            .run();
+        let run = place.call().token(&token).shell("echo no").run();
         run.assert_code(73).assert_stderr("lslocks");
         assert_eq!(run.stdout, "", "{what}: {run:?}");
         assert_eq!(service.admin.lookup_wrapping(&token.token), 200, "{what}");
-        assert_eq!(lasting(directory.path()), before, "{what}");
+        assert_eq!(lasting(place.path()), before, "{what}");
     }
     // Its end is the end of the lock.
     drop(lock);
-    let second = running(call(&service, &directory).token(service.mint()));
+    let second = place.start();
     second.kill(Signal::SIGTERM);
     second.wait().assert_no_files();
 }
@@ -129,12 +110,11 @@ fn lock_that_another_program_holds_is_named_and_spends_nothing() {
 #[test]
 fn second_of_two_starts_at_once_keeps_its_token() {
     let service = Service::new();
-    let directory = tmpfs_dir();
+    let place = Place::new(&service, service.manifest());
     let tokens = [service.mint(), service.mint()];
-    let mut runs = tokens.each_ref().map(|token| {
-        let call = call(&service, &directory).token(token);
-        Some(call.shell(STAY).spawn())
-    });
+    let mut runs = tokens
+        .each_ref()
+        .map(|token| Some(place.call().token(token).shell(STAY).spawn()));
     let loser = wait_for("one of them to end", LONG, || {
         let runs = runs.iter_mut().flatten();
         runs.enumerate()
@@ -145,15 +125,11 @@ fn second_of_two_starts_at_once_keeps_its_token() {
     assert_eq!(refused.stdout, "", "{refused:?}");
     let mut winner = runs[1 - loser].take().expect("it was started");
     winner.wait_for_stdout("up\n");
-    call(&service, &directory)
-        .arg("health")
-        .run()
-        .assert_code(0);
+    place.health().assert_code(0);
     winner.kill(Signal::SIGTERM);
     winner.wait().assert_no_files();
     // Nothing was sent with it.
-    let again = call(&service, &directory).token(&tokens[loser]);
-    let again = running(again);
+    let again = start(place.call().token(&tokens[loser]), STAY);
     again.kill(Signal::SIGTERM);
     again.wait().assert_no_files();
 }
@@ -161,45 +137,41 @@ fn second_of_two_starts_at_once_keeps_its_token() {
 #[test]
 fn start_that_fails_leaves_what_another_one_has_published() {
     let service = Service::new();
-    let directory = tmpfs_dir();
-    let first = running(call(&service, &directory).token(service.mint()));
+    let place = Place::new(&service, service.manifest());
+    let first = place.start();
     // From now on the directory is to be had, though its application runs.
     kill_keeper(&first);
-    let mut before = lasting(directory.path());
+    let mut before = lasting(place.path());
     before.remove("..keeper");
     let spent = service.mint();
     service.admin.unwrap(&spent.token);
-    let missing = directory.path().with_extension("missing");
+    let missing = place.path().with_extension("missing");
     let starts = [
         (
             "no token file",
             66,
-            call(&service, &directory).arg("--token-file").arg(&missing),
+            place.call().arg("--token-file").arg(&missing),
         ),
-        (
-            "a token that was used",
-            80,
-            call(&service, &directory).token(&spent),
-        ),
+        ("a token that was used", 80, place.call().token(&spent)),
         (
             "a fork that fails",
             71,
-            call(&service, &directory)
-                .token(service.mint())
+            place
+                .call_with_token()
                 .under(injecting("clone,clone3,fork:error=EAGAIN:when=1")),
         ),
         (
             "a keeper that is killed",
             70,
-            call(&service, &directory)
-                .token(service.mint())
+            place
+                .call_with_token()
                 .under(injecting("mkdirat:signal=SIGKILL:when=1")),
         ),
     ];
     for (what, code, start) in starts {
         let run = start.shell("echo started").run();
         assert_eq!(run.code, Some(code), "{what}: {run:?}");
-        let mut after = lasting(directory.path());
+        let mut after = lasting(place.path());
         after.remove("..keeper");
         assert_eq!(after, before, "{what}: {run:?}");
     }
@@ -215,8 +187,8 @@ fn injecting(what: &str) -> Vec<String> {
 #[test]
 fn init_that_lost_its_keeper_leaves_the_next_start_alone() {
     let service = Service::new();
-    let directory = tmpfs_dir();
-    let supervised = call(&service, &directory).args(["--lifecycle", "supervise"]);
+    let place = Place::new(&service, service.manifest());
+    let supervised = place.call().args(["--lifecycle", "supervise"]);
     let script = "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done";
     let mut first = supervised.token(service.mint()).shell(script).spawn();
     first.wait_for_stdout("up\n");
@@ -230,11 +202,11 @@ fn init_that_lost_its_keeper_leaves_the_next_start_alone() {
         .expect("there is a keeper");
     kill(Pid::from_raw(keeper), Signal::SIGKILL).expect("it is there");
     first.wait_for_stderr("keeper_lost");
-    let second = running(call(&service, &directory).token(service.mint()));
-    let before = lasting(directory.path());
+    let second = place.start();
+    let before = lasting(place.path());
     first.kill(Signal::SIGTERM);
     first.wait().assert_code(9);
-    assert_eq!(lasting(directory.path()), before);
+    assert_eq!(lasting(place.path()), before);
     second.kill(Signal::SIGTERM);
     second.wait().assert_no_files();
 }

@@ -7,10 +7,10 @@
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -29,16 +29,13 @@ use crate::files::secrets_dir::{PLANTS, Plant, Victim, is_pair};
 use crate::start::process::LITTLE_ROOT;
 use crate::support::anteroom::{entries_in, has_ended};
 use crate::support::openbao::text;
-use crate::support::scene::generation;
+use crate::support::scene::{Place, STAY, generation, start};
 use crate::support::{
-    Anteroom, Manifest, OpenBao, Options, Postgres, Run, Running, Service, TempDir, lock, nursery,
-    tmpfs_dir, wait_for,
+    Manifest, OpenBao, Options, Postgres, Run, Running, Service, TempDir, lock, nursery, wait_for,
 };
 
 /// Generous: nothing here takes so long.
 const LONG: Duration = Duration::from_secs(120);
-/// An application that stays until it is ended.
-const STAY: &str = "echo up; exec sleep 3600";
 
 /// Every file of a generation of [`manifest`], and its mode.
 const FILES: [(&str, u32); 9] = [
@@ -82,66 +79,27 @@ fn service() -> (OpenBao, Service) {
     (server, service)
 }
 
-/// Where one application after the other is started.
-struct Place<'a> {
-    service: &'a Service,
-    directory: TempDir,
-    manifest: Manifest,
-    /// So long an application may live.
-    limit: Duration,
+/// Fails unless `anteroom health` says 1, and one line that names the keeper.
+#[track_caller]
+fn assert_keeper_is_missed(place: &Place, what: &str) {
+    let health = place.health();
+    assert_eq!(health.code, Some(1), "{what}\n{health:?}");
+    assert_eq!(health.stdout.lines().count(), 1, "{what}\n{health:?}");
+    assert!(
+        health.stdout.contains("the keeper is gone"),
+        "{what}\n{health:?}"
+    );
 }
 
-impl<'a> Place<'a> {
-    fn new(service: &'a Service, manifest: Manifest) -> Self {
-        let directory = tmpfs_dir();
-        Self {
-            service,
-            directory,
-            manifest,
-            limit: LONG,
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    fn call(&self) -> Anteroom {
-        Anteroom::new()
-            .manifest(self.manifest.clone())
-            .secrets_dir(self.path())
-            .limit(self.limit)
-    }
-
-    /// Starts an application that stays; whatever was left here is gone then.
-    fn start(&self) -> Running {
-        let mut run = self.call().token(self.service.mint()).shell(STAY).spawn();
-        run.wait_for_stdout("up\n");
-        run
-    }
-
-    /// Fails unless `anteroom health` says 1, and one line that names the keeper.
-    #[track_caller]
-    fn assert_keeper_is_missed(&self, what: &str) {
-        let health = self.call().arg("health").run();
-        assert_eq!(health.code, Some(1), "{what}\n{health:?}");
-        assert_eq!(health.stdout.lines().count(), 1, "{what}\n{health:?}");
-        assert!(
-            health.stdout.contains("the keeper is gone"),
-            "{what}\n{health:?}"
-        );
-    }
-
-    /// Fails unless there is what one start makes, and nothing else.
-    #[track_caller]
-    fn assert_cleared(&self, what: &str) {
-        let names = top_of(self.path());
-        let mut wanted: Vec<String> = VISIBLE.map(str::to_owned).to_vec();
-        wanted.extend(["..data", "..keeper", "..status"].map(str::to_owned));
-        wanted.push(generation(self.path()));
-        wanted.sort();
-        assert_eq!(names, wanted, "{what}");
-    }
+/// Fails unless there is what one start makes, and nothing else.
+#[track_caller]
+fn assert_cleared(place: &Place, what: &str) {
+    let names = top_of(place.path());
+    let mut wanted: Vec<String> = VISIBLE.map(str::to_owned).to_vec();
+    wanted.extend(["..data", "..keeper", "..status"].map(str::to_owned));
+    wanted.push(place.generation());
+    wanted.sort();
+    assert_eq!(names, wanted, "{what}");
 }
 
 /// The names at the top of a directory.
@@ -509,10 +467,10 @@ fn at_each_moment(
             let what = format!("killed at {} {} ({index})", call.name, call.names);
             let is_killed_there = (0..TRIES).any(|_| {
                 let mut run = place.start();
-                place.assert_cleared(&what);
+                assert_cleared(&place, &what);
                 let is_killed_there = kill_in_a_rotation(&mut run, &calls, *index);
                 assert_whole(place.path(), &mut lock(&judge), &what);
-                place.assert_keeper_is_missed(&what);
+                assert_keeper_is_missed(&place, &what);
                 assert!(run.is_running(), "{what}: {}", run.stderr());
                 end(run, &what);
                 is_killed_there
@@ -520,7 +478,7 @@ fn at_each_moment(
             assert!(is_killed_there, "{what}: that moment never came");
         }
         let run = place.start();
-        place.assert_cleared("the last start");
+        assert_cleared(&place, "the last start");
         run.kill(Signal::SIGTERM);
         run.wait().assert_no_files();
     };
@@ -589,8 +547,8 @@ fn chance() -> f64 {
 }
 
 /// A place where keepers rotate, are killed and replaced, while others read.
-struct Stage<'a> {
-    place: Place<'a>,
+struct Stage {
+    place: Place,
     run: Mutex<Running>,
     /// Odd while an application is replaced by the next one; then files may be missing.
     replaced: AtomicUsize,
@@ -598,8 +556,8 @@ struct Stage<'a> {
     rotations: AtomicUsize,
 }
 
-impl<'a> Stage<'a> {
-    fn new(service: &'a Service, limit: Duration) -> Self {
+impl Stage {
+    fn new(service: &Service, limit: Duration) -> Self {
         let place = Place {
             limit,
             ..Place::new(service, manifest(service, "2s"))
@@ -632,7 +590,7 @@ impl<'a> Stage<'a> {
         kill_keeper(keeper);
         let what = "killed at random";
         assert_whole(self.place.path(), &mut lock(judge), what);
-        self.place.assert_keeper_is_missed(what);
+        assert_keeper_is_missed(&self.place, what);
         let count = run.named("rotated").len();
         self.rotations.fetch_add(count, Ordering::Relaxed);
         self.replaced.fetch_add(1, Ordering::SeqCst);
@@ -795,31 +753,30 @@ impl Drop for Done<'_> {
 }
 
 /// An application whose secrets directory is a tmpfs that it alone finds.
-struct Mounted<'a> {
+struct Mounted {
     run: Running,
-    place: Place<'a>,
+    place: Place,
 }
 
-impl<'a> Mounted<'a> {
+impl Mounted {
     /// A start on a tmpfs with these mount options, and with a certificate of some seconds.
-    fn start(service: &'a Service, options: &str) -> Self {
+    fn start(service: &Service, options: &str) -> Self {
         Self::start_with(service, manifest(service, "6s"), options)
     }
 
-    fn start_with(service: &'a Service, manifest: Manifest, options: &str) -> Self {
+    fn start_with(service: &Service, manifest: Manifest, options: &str) -> Self {
         let place = Place::new(service, manifest);
         let directory = place.path().display();
         let mount = format!("mount -t tmpfs -o {options} none {directory}");
         let script = format!("{mount} && exec \"$0\" \"$@\"");
-        let mut run = place
-            .call()
+        let call = place
+            .call_with_token()
             .under(["unshare", "--mount", "/bin/sh", "-c", &script])
-            .args(["--log-level", "debug"])
-            .token(service.mint())
-            .shell(STAY)
-            .spawn();
-        run.wait_for_stdout("up\n");
-        Self { run, place }
+            .args(["--log-level", "debug"]);
+        Self {
+            run: start(call, STAY),
+            place,
+        }
     }
 
     /// The way to it from outside.
@@ -1050,8 +1007,8 @@ fn removed_names_and_a_removed_lock_are_made_again() {
     let taken = fs::read_to_string(path.join("ca.crt")).expect("ours");
     assert_eq!(taken, "theirs");
     fs::remove_file(path.join("ca.crt")).expect("ours");
-    place.call().arg("health").run().assert_code(0);
-    let refused = place.call().token(service.mint()).shell(STAY).run();
+    place.health().assert_code(0);
+    let refused = place.call_with_token().shell(STAY).run();
     refused.assert_code(73).assert_stderr("another anteroom");
     run.wait_for_events("names_restored", 2);
     assert_whole(path, &mut Judge::default(), "after another rotation");
@@ -1111,20 +1068,15 @@ fn rotation_keeps_modes_and_owners_and_tells_any_application() {
         let place = Place::new(&service, manifest);
         let path = place.path();
         chown(path, Some(uid), Some(uid)).expect("root can give directories away");
-        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("ours");
-        let mut call = place.call().under(words);
+        let mut call = place.call_with_token().under(words);
         if uid != 0 {
             call = call.uid(uid);
         }
-        let mut run = call
-            .token(service.mint())
-            .pre_exec(move || {
-                umask(Mode::from_bits_truncate(mask));
-                Ok(())
-            })
-            .shell(LISTEN)
-            .spawn();
-        run.wait_for_stdout("up\n");
+        let call = call.pre_exec(move || {
+            umask(Mode::from_bits_truncate(mask));
+            Ok(())
+        });
+        let mut run = start(call, LISTEN);
         for count in 1..=3 {
             let is_told = format!("{what}: rotation {count}");
             run.wait_until(&is_told, |run| {
@@ -1192,14 +1144,7 @@ fn hanging_command_of_another_user_is_ended_without_cap_kill() {
         .set("process.on_rotate", json!(["/bin/sleep", time]))
         .set("process.on_rotate_timeout", "1s");
     let place = Place::new(&service, manifest);
-    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("ours");
-    let mut run = place
-        .call()
-        .under(LITTLE_ROOT)
-        .token(service.mint())
-        .shell(LISTEN)
-        .spawn();
-    run.wait_for_stdout("up\n");
+    let mut run = start(place.call_with_token().under(LITTLE_ROOT), LISTEN);
     run.wait_for_events("on_rotate_failed", 2);
     run.wait_until("the third command", |_| is_asleep());
     run.kill(Signal::SIGTERM);
@@ -1245,13 +1190,8 @@ fn entry_planted_beside_a_keeper_is_never_written_through() {
         };
         let place = Place::new(&service, manifest(&service, "2s"));
         let path = place.path();
-        let mut run = place
-            .call()
-            .args(["--log-level", "debug"])
-            .token(service.mint())
-            .shell(STAY)
-            .spawn();
-        run.wait_for_stdout("up\n");
+        let call = place.call_with_token();
+        let mut run = start(call.args(["--log-level", "debug"]), STAY);
         let remove = |path: &Path| fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
         let inode = |path: &Path| fs::symlink_metadata(path).ok().map(|found| found.ino());
         for name in PLANTED {
@@ -1304,13 +1244,8 @@ fn entry_planted_in_a_new_generation_is_never_written_through() {
     let victim = Victim::new();
     let place = Place::new(&service, manifest(&service, "2s"));
     let path = place.path();
-    let mut run = place
-        .call()
-        .args(["--log-level", "debug"])
-        .token(service.mint())
-        .shell(STAY)
-        .spawn();
-    run.wait_for_stdout("up\n");
+    let call = place.call_with_token();
+    let mut run = start(call.args(["--log-level", "debug"]), STAY);
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         let done = Done(&is_done);

@@ -22,10 +22,10 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::files::certificate::openssl;
 use crate::support::anteroom::{files_in, has_ended};
-use crate::support::scene::{LONG, STAY, Scene, generation, health, wait_for_no_lease};
+use crate::support::scene::{LONG, Place, STAY, Scene, generation, start, wait_for_no_lease};
 use crate::support::{
     Anteroom, Cut, Fault, FaultProxy, Manifest, OpenBao, Options, Postgres, Reply, Seen, Service,
-    Storage, TempDir, lock, open_tmpfs_dir, unique, wait_for,
+    Storage, TempDir, lock, unique, wait_for,
 };
 
 /// An application that says which generation it finds whenever SIGHUP comes, that SIGUSR1 came, and ends with 7 at SIGTERM.
@@ -800,7 +800,6 @@ fn confession(word: &str) -> String {
 fn command_has_the_current_environment_and_names_of_changes() {
     let service = Service::with_database();
     database_lives(&service, "6s", "6s");
-    let directory = open_tmpfs_dir();
     let script = format!(
         "{}; echo \"hook-fds $(ls /proc/self/fd | tr '\\n' ' ')\"; echo \"hook-stdin $(readlink /proc/self/fd/0)\"; \
          echo \"hook-user $(cat \"$DIR/db/username\")\"; echo \"hook-arguments $*\"",
@@ -817,22 +816,17 @@ fn command_has_the_current_environment_and_names_of_changes() {
             "environment",
             json!({"DB_USER": "{{ db.username }}", "FIXED": "for ever"}),
         );
+    let place = Place::new(&service, manifest);
     let token = service.mint();
-    let mut run = Anteroom::new()
-        .manifest(manifest)
-        .secrets_dir(directory.path())
+    let call = place
+        .call()
         .token(&token)
-        .env("DIR", directory.path())
+        .env("DIR", place.path())
         .env("VAULT_TOKEN", "canary-vault-token")
-        .env("BAO_TOKEN", "canary-bao-token")
-        .shell(&format!(
-            "{}; echo up; exec sleep 600",
-            confession("application")
-        ))
-        .spawn();
-    run.wait_for_stdout("up\n");
+        .env("BAO_TOKEN", "canary-bao-token");
+    let mut run = start(call, &format!("{}; {STAY}", confession("application")));
     run.wait_for_stderr("hook-arguments");
-    let user = fs::read_to_string(directory.join("db/username")).expect("it is published");
+    let user = place.user();
     let (stdout, stderr) = (run.stdout(), run.stderr());
     drop(run);
 
@@ -994,29 +988,18 @@ fn full_tmpfs_delays_a_generation_and_keeps_the_old_credential() {
     let service = Service::with_database();
     database_lives(&service, "14s", "14s");
     let proxy = FaultProxy::recording(service.admin.address());
-    let directory = TempDir::new();
-    let mount = format!(
-        "mount -t tmpfs -o size=1m,mode=0755 none {} && exec \"$0\" \"$@\"",
-        directory.path().display()
-    );
-    let mut run = Anteroom::new()
-        .under(["unshare", "--mount", "/bin/sh", "-c", &mount])
-        .manifest(
-            database_alone(service.manifest_for(&proxy.address()))
-                .set("token.min_ttl", "1s")
-                .set("secrets.revoke_after", "500ms"),
-        )
-        .secrets_dir(directory.path())
-        .token(service.mint())
-        .shell(STAY)
-        .spawn();
-    run.wait_for_stdout("up\n");
+    let manifest = database_alone(service.manifest_for(&proxy.address()))
+        .set("token.min_ttl", "1s")
+        .set("secrets.revoke_after", "500ms");
+    let place = Place::new(&service, manifest);
+    let directory = place.path().display();
+    let mount =
+        format!("mount -t tmpfs -o size=1m,mode=0755 none {directory} && exec \"$0\" \"$@\"");
+    let call = place.call_with_token();
+    let call = call.under(["unshare", "--mount", "/bin/sh", "-c", &mount]);
+    let mut run = start(call, STAY);
     // The mount is the application's alone.
-    let inside = PathBuf::from(format!(
-        "/proc/{}/root{}",
-        run.pid(),
-        directory.path().display()
-    ));
+    let inside = PathBuf::from(format!("/proc/{}/root{directory}", run.pid()));
     let ballast = inside.join("ballast");
     let filled = fs::write(&ballast, vec![0; 2 << 20]);
     assert!(filled.is_err(), "there is room left");
@@ -1729,12 +1712,13 @@ fn killed_keeper_disturbs_no_process_and_health_tells() {
     ended.run.assert_code(7);
     assert!(
         ended
+            .place
             .service
             .admin
             .accessor_exists(&ended.token.wrapped_accessor),
         "no keeper was left to do it"
     );
-    ended.service.admin.ok(
+    ended.place.service.admin.ok(
         "POST",
         "auth/token/revoke-accessor",
         json!({"accessor": ended.token.wrapped_accessor}),
@@ -1746,8 +1730,7 @@ fn killed_keeper_disturbs_no_process_and_health_tells() {
 #[test]
 fn health_answers_any_user_and_is_1_before_a_publication() {
     let service = Service::new();
-    let directory = open_tmpfs_dir();
-    let before = health(&service.manifest(), directory.path());
+    let before = Place::new(&service, service.manifest()).health();
     before.assert_code(1);
     assert_eq!(
         (before.stdout.lines().count(), &*before.stderr),
@@ -1762,14 +1745,7 @@ fn health_answers_any_user_and_is_1_before_a_publication() {
             None => manifest,
         });
         for uid in [0, 1000, 4711] {
-            let asked = || {
-                Anteroom::new()
-                    .manifest(scene.manifest.clone())
-                    .secrets_dir(scene.directory.path())
-                    .arg("health")
-                    .uid(uid)
-                    .run()
-            };
+            let asked = || scene.call().arg("health").uid(uid).run();
             let health = asked();
             health.assert_code(0);
             assert_eq!((&*health.stdout, &*health.stderr), ("", ""), "{uid}");
@@ -1805,33 +1781,25 @@ fn long_life_shows_no_secret_in_the_log_or_of_the_keeper() {
                 }
             }))
         });
-        let directory = open_tmpfs_dir();
-        let token = service.mint();
-        let mut run = Anteroom::new()
-            .manifest(
-                service
-                    .manifest_for(&proxy.address())
-                    .set("token.min_ttl", "1s")
-                    .set("token.revocation_check", "1s")
-                    .set("certificate.ttl", "9s")
-                    .set("java", json!({}))
-                    .set(
-                        "environment",
-                        json!({"DSN": "postgres://{{ db.password }}@db"}),
-                    )
-                    .set("process.on_rotate", json!(["/bin/false"])),
+        let manifest = service
+            .manifest_for(&proxy.address())
+            .set("token.min_ttl", "1s")
+            .set("token.revocation_check", "1s")
+            .set("certificate.ttl", "9s")
+            .set("java", json!({}))
+            .set(
+                "environment",
+                json!({"DSN": "postgres://{{ db.password }}@db"}),
             )
-            .secrets_dir(directory.path())
-            .token(&token)
-            .args(["--log", format, "--log-level", "debug"])
-            .limit(2 * LONG)
-            .shell(STAY)
-            .spawn();
-        run.wait_for_stdout("up\n");
+            .set("process.on_rotate", json!(["/bin/false"]));
+        let place = Place::new(&service, manifest);
+        let token = service.mint();
+        let call = place.call().token(&token);
+        let mut run = start(call.args(["--log", format, "--log-level", "debug"]), STAY);
         let keeper = run.keeper();
         let mut canaries: BTreeSet<String> = BTreeSet::new();
         let note_files = |canaries: &mut BTreeSet<String>| {
-            for (_, file) in files_in(&directory.join(generation(directory.path()))) {
+            for (_, file) in place.files() {
                 if file.mode != 0o400 {
                     continue;
                 }

@@ -1,7 +1,9 @@
-//! A service whose application runs beside its keeper: what the keeper asks for, says, publishes and gives back.
+//! A secrets directory in which applications are started, and a service whose application runs beside its keeper: what
+//! the keeper asks for, says, publishes and gives back.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,17 +19,134 @@ use super::{
 /// Generous: nothing here takes so long.
 pub const LONG: Duration = Duration::from_secs(60);
 /// An application that stays until it is ended.
-pub const STAY: &str = "echo up; exec sleep 600";
+pub const STAY: &str = "echo up; exec sleep 3600";
 
-/// A service whose application lives until it is ended. What is listed first is dropped first: a keeper gives back what it
-/// has while everything else is still there.
+/// A secrets directory of a service, in which one application after the other is started.
+pub struct Place {
+    pub service: Service,
+    pub manifest: Manifest,
+    pub directory: TempDir,
+    /// So long an application may live.
+    pub limit: Duration,
+}
+
+impl Place {
+    pub fn new(service: &Service, manifest: Manifest) -> Self {
+        Self {
+            service: service.clone(),
+            manifest,
+            directory: open_tmpfs_dir(),
+            limit: 2 * LONG,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A call with this manifest and this directory.
+    pub fn call(&self) -> Anteroom {
+        Anteroom::new()
+            .manifest(self.manifest.clone())
+            .secrets_dir(self.path())
+            .limit(self.limit)
+    }
+
+    /// The same with a new token.
+    pub fn call_with_token(&self) -> Anteroom {
+        self.call().token(self.service.mint())
+    }
+
+    /// Starts an application that stays; whatever was left here is gone then.
+    pub fn start(&self) -> Running {
+        start(self.call_with_token(), STAY)
+    }
+
+    /// The name of the generation that readers see.
+    pub fn generation(&self) -> String {
+        generation(self.path())
+    }
+
+    /// The files of the generation that readers see.
+    pub fn files(&self) -> BTreeMap<String, Entry> {
+        files_in(&self.directory.join(self.generation()))
+    }
+
+    /// One of them.
+    #[track_caller]
+    pub fn file(&self, name: &str) -> String {
+        let files = self.files();
+        let file = files.get(name);
+        let file = file.unwrap_or_else(|| panic!("no {name} among {:?}", files.keys()));
+        file.text().to_owned()
+    }
+
+    /// The name of the database user.
+    pub fn user(&self) -> String {
+        self.file("db/username")
+    }
+
+    /// The content of `status.json`.
+    pub fn status(&self) -> Value {
+        let text = fs::read(self.directory.join("status.json")).expect("it is published");
+        serde_json::from_slice(&text).expect("it is JSON")
+    }
+
+    /// The lease of this dependency, as `status.json` has it.
+    pub fn lease(&self, dependency: &str) -> String {
+        let status = self.status();
+        let all = status["dependencies"].as_array().expect("a list");
+        let found = all.iter().find(|found| found["name"] == dependency);
+        let found = found.unwrap_or_else(|| panic!("no {dependency}: {status}"));
+        found["lease_id"].as_str().expect("it has one").to_owned()
+    }
+
+    /// The leases of the database role that the server knows.
+    pub fn leases(&self) -> Vec<String> {
+        let path = self.service.database_path();
+        let leases = self.service.admin.leases(&path);
+        leases.iter().map(|id| format!("{path}/{id}")).collect()
+    }
+
+    /// A run of `anteroom health` in the same container.
+    pub fn health(&self) -> Run {
+        self.call().arg("health").run()
+    }
+
+    /// Fails unless `anteroom health` says 1 and one line with all these.
+    #[track_caller]
+    pub fn assert_stale(&self, words: &[&str]) {
+        let health = self.health();
+        assert_eq!(health.code, Some(1), "{health:?}");
+        assert_eq!(health.stdout.lines().count(), 1, "{health:?}");
+        for word in words {
+            assert!(health.stdout.contains(word), "{word}\n{health:?}");
+        }
+    }
+}
+
+/// Starts an application that says when it is up, and waits for that.
+pub fn start(call: Anteroom, application: &str) -> Running {
+    let mut run = call.shell(application).spawn();
+    run.wait_for_stdout("up\n");
+    run
+}
+
+/// A place where an application lives until it is ended, through a proxy. What is listed first is dropped first: a keeper
+/// gives back what it has while everything else is still there.
 pub struct Scene {
     pub run: Running,
     pub proxy: FaultProxy,
-    pub directory: TempDir,
-    pub manifest: Manifest,
     pub token: Wrapped,
-    pub service: Service,
+    pub place: Place,
+}
+
+impl Deref for Scene {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
 }
 
 impl Scene {
@@ -50,25 +169,18 @@ impl Scene {
     ) -> Self {
         let manifest = service.manifest_for(&proxy.address());
         let manifest = change(manifest.set("token.min_ttl", "1s"));
-        let directory = open_tmpfs_dir();
+        let place = Place::new(&service, manifest);
         let token = service.mint();
-        let mut run = Anteroom::new()
-            .manifest(manifest.clone())
-            .secrets_dir(directory.path())
+        let call = place
+            .call()
             .token(&token)
-            .env("DIR", directory.path())
-            .args(["--log-level", "debug"])
-            .limit(2 * LONG)
-            .shell(application)
-            .spawn();
-        run.wait_for_stdout("up\n");
+            .env("DIR", place.path())
+            .args(["--log-level", "debug"]);
         Self {
-            run,
+            run: start(call, application),
             proxy,
-            directory,
-            manifest,
             token,
-            service,
+            place,
         }
     }
 
@@ -131,61 +243,10 @@ impl Scene {
             .map_or(0, |_| self.users_made())
     }
 
-    /// The name of the generation that readers see.
-    pub fn generation(&self) -> String {
-        generation(self.directory.path())
-    }
-
-    /// The files of the generation that readers see.
-    pub fn files(&self) -> BTreeMap<String, Entry> {
-        files_in(&self.directory.join(self.generation()))
-    }
-
-    /// One of them.
-    #[track_caller]
-    pub fn file(&self, name: &str) -> String {
-        let files = self.files();
-        let file = files.get(name);
-        let file = file.unwrap_or_else(|| panic!("no {name} among {:?}", files.keys()));
-        file.text().to_owned()
-    }
-
-    /// The name of the database user.
-    pub fn user(&self) -> String {
-        self.file("db/username")
-    }
-
-    /// The content of `status.json`.
-    pub fn status(&self) -> Value {
-        let text = fs::read(self.directory.join("status.json")).expect("it is published");
-        serde_json::from_slice(&text).expect("it is JSON")
-    }
-
-    /// The lease of this dependency, as `status.json` has it.
-    pub fn lease(&self, dependency: &str) -> String {
-        let status = self.status();
-        let all = status["dependencies"].as_array().expect("a list");
-        let found = all.iter().find(|found| found["name"] == dependency);
-        let found = found.unwrap_or_else(|| panic!("no {dependency}: {status}"));
-        found["lease_id"].as_str().expect("it has one").to_owned()
-    }
-
-    /// The leases of the database role that the server knows.
-    pub fn leases(&self) -> Vec<String> {
-        let path = self.service.database_path();
-        let leases = self.service.admin.leases(&path);
-        leases.iter().map(|id| format!("{path}/{id}")).collect()
-    }
-
     /// Whether the client token lives.
     pub fn token_exists(&self) -> bool {
         let accessor = &self.token.wrapped_accessor;
         self.service.admin.accessor_exists(accessor)
-    }
-
-    /// A run of `anteroom health` in the same container.
-    pub fn health(&self) -> Run {
-        health(&self.manifest, self.directory.path())
     }
 
     /// Fails unless all is well: the application runs, and `anteroom health` says nothing.
@@ -196,26 +257,14 @@ impl Scene {
         assert_eq!((health.code, &*health.stdout), (Some(0), ""), "{health:?}");
     }
 
-    /// Fails unless `anteroom health` says 1 and one line with all these.
-    #[track_caller]
-    pub fn assert_stale(&self, words: &[&str]) {
-        let health = self.health();
-        assert_eq!(health.code, Some(1), "{health:?}");
-        assert_eq!(health.stdout.lines().count(), 1, "{health:?}");
-        for word in words {
-            assert!(health.stdout.contains(word), "{word}\n{health:?}");
-        }
-    }
-
     /// Ends the application, and waits for its keeper's end too.
     pub fn end(self, signal: Signal) -> Ended {
         self.run.kill(signal);
         Ended {
             run: self.run.wait(),
             proxy: self.proxy,
-            directory: self.directory,
             token: self.token,
-            service: self.service,
+            place: self.place,
         }
     }
 }
@@ -224,18 +273,18 @@ impl Scene {
 pub struct Ended {
     pub run: Run,
     pub proxy: FaultProxy,
-    pub directory: TempDir,
     pub token: Wrapped,
-    pub service: Service,
+    pub place: Place,
 }
 
 impl Ended {
     /// Fails unless nothing is left anywhere; the server takes leases back after it has answered.
     #[track_caller]
     pub fn assert_given_back(&self, users: &[String]) {
-        let Self { run, service, .. } = self;
+        let Self { run, place, .. } = self;
+        let service = &place.service;
         run.assert_no_files();
-        assert!(entries_in(self.directory.path()).is_empty(), "{run:?}");
+        assert!(entries_in(place.path()).is_empty(), "{run:?}");
         let accessor = &self.token.wrapped_accessor;
         assert!(!service.admin.accessor_exists(accessor), "{run:?}");
         assert_eq!(run.named("revoked").len(), 1, "{run:?}");
@@ -264,13 +313,4 @@ pub fn wait_for_no_lease(service: &Service) {
 pub fn generation(directory: &Path) -> String {
     let link = fs::read_link(directory.join("..data")).expect("something is published");
     link.to_str().expect("our own name").to_owned()
-}
-
-/// A run of `anteroom health` on this directory.
-pub fn health(manifest: &Manifest, directory: &Path) -> Run {
-    Anteroom::new()
-        .manifest(manifest.clone())
-        .secrets_dir(directory)
-        .arg("health")
-        .run()
 }

@@ -8,6 +8,7 @@ use super::openbao::merge;
 use super::{Admin, OpenBao, Pki, Postgres, Run, Wrapped, unique};
 
 /// A service called `app` in the environment `test`, with everything that it may fetch.
+#[derive(Clone)]
 pub struct Service {
     /// The administrator of the namespace it lives in.
     pub admin: Admin,
