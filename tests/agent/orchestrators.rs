@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -18,27 +18,27 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::start::container::{base, binary};
-use crate::support::agent::Setup;
+use crate::support::agent::{Setup, minted_by};
 use crate::support::anteroom::events;
 use crate::support::engine::{Engine, run};
+use crate::support::nursery::Nursling;
 use crate::support::openbao::{Options, text};
-use crate::support::{OpenBao, Service, TempDir, docker, free_port, nursery, repository, wait_for};
+use crate::support::{OpenBao, Service, TempDir, docker, free_port, repository, wait_for};
 
 /// A rolling update watches each task for five seconds.
 const LIMIT: Duration = Duration::from_secs(120);
-const PATH: &str = "auth/token/create/timeline-production";
 const SECRET: &str = "canary-example-0107";
 
-/// The engine, the server, and what `vault.sh` has made in it.
-struct Scene {
+/// An example on an engine of its own, and a server with what `vault.sh` has made in it.
+struct Example {
     engine: Engine,
     server: OpenBao,
     /// The examples' directory, with a file that holds the agent's own token.
     directory: TempDir,
 }
 
-impl Scene {
-    fn new(example: &str) -> Self {
+impl Example {
+    fn new(name: &str) -> Self {
         let server = OpenBao::start(Options::default());
         server.enable_kv2("secret");
         server.kv_put(
@@ -60,7 +60,7 @@ impl Scene {
         );
 
         let directory = TempDir::new();
-        let source = repository().join("examples").join(example);
+        let source = repository().join("examples").join(name);
         for file in fs::read_dir(source)
             .expect("the example is there")
             .flatten()
@@ -116,15 +116,7 @@ impl Scene {
 
     /// The accessors of all tokens that were minted for the service.
     fn minted(&self) -> Vec<String> {
-        let audit = self.server.audit().into_iter();
-        let minted = audit.filter(|entry| {
-            entry["type"] == "response"
-                && entry["request"]["path"] == PATH
-                && entry["error"].is_null()
-        });
-        minted
-            .map(|entry| text(&entry["response"]["wrap_info"]["wrapped_accessor"]))
-            .collect()
+        minted_by(&self.server, "timeline-production")
     }
 
     /// The containers whose tokens live, by what the tokens say of them.
@@ -168,7 +160,7 @@ impl Scene {
 
     /// Waits until no container has a token.
     #[track_caller]
-    fn wait_until_nobody_has_one(&self) {
+    fn wait_until_none_is_alive(&self) {
         wait_for("every token to be revoked", LIMIT, || {
             self.alive().is_empty().then_some(())
         });
@@ -178,6 +170,33 @@ impl Scene {
     fn secret(&self, container: &str, directory: &str) -> String {
         let file = format!("{directory}/payment-api/api_key");
         self.engine.must(["exec", container, "cat", &file])
+    }
+
+    /// Starts an agent on the host with the example's configuration, whose places are put into the test's own directory.
+    fn start_agent(&self) -> Nursling {
+        let directory = self.directory.path().display();
+        let port = free_port();
+        let text = fs::read_to_string(self.directory.join("anteroom-agent.toml"));
+        let text = text
+            .expect("it is there")
+            .replace("/etc/", &format!("{directory}/"))
+            .replace("127.0.0.1:9180", &format!("127.0.0.1:{port}"))
+            .replace(
+                "[agent]\n",
+                &format!("[agent]\nregister = \"{directory}/register.json\"\ncontrol = \"{directory}/control.sock\"\n"),
+            );
+        let text = format!("[docker]\nsocket = \"{}\"\n{text}", self.engine.socket());
+        let configuration = self.directory.write("agent.toml", text);
+        let log = fs::File::create(self.directory.join("agent.log")).expect("our own directory");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom-agent"));
+        command
+            .arg("--config")
+            .arg(configuration)
+            .env_clear()
+            .env("VAULT_ADDR", self.server.address())
+            .stdin(Stdio::null())
+            .stderr(log);
+        Nursling::spawn(command, Signal::SIGKILL).expect("the agent can be started")
     }
 }
 
@@ -199,45 +218,6 @@ fn agent() -> &'static Path {
     &AGENT.1
 }
 
-/// An agent on the host; killed on Drop.
-struct Daemon(Child);
-
-impl Daemon {
-    /// Starts it with the example's configuration, whose places are put into the test's own directory.
-    fn start(scene: &Scene) -> Self {
-        let directory = scene.directory.path().display();
-        let port = free_port();
-        let example = fs::read_to_string(scene.directory.join("anteroom-agent.toml"));
-        let text = example
-            .expect("it is there")
-            .replace("/etc/", &format!("{directory}/"))
-            .replace("127.0.0.1:9180", &format!("127.0.0.1:{port}"))
-            .replace(
-                "[agent]\n",
-                &format!("[agent]\nregister = \"{directory}/register.json\"\ncontrol = \"{directory}/control.sock\"\n"),
-            );
-        let text = format!("[docker]\nsocket = \"{}\"\n{text}", scene.engine.socket());
-        let configuration = scene.directory.write("agent.toml", text);
-        let log = fs::File::create(scene.directory.join("agent.log")).expect("our own directory");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom-agent"));
-        command
-            .arg("--config")
-            .arg(configuration)
-            .env_clear()
-            .env("VAULT_ADDR", scene.server.address())
-            .stdin(Stdio::null())
-            .stderr(log);
-        Self(nursery::spawn(command, Signal::SIGKILL).expect("the agent can be started"))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn agent_needs_each_capability_of_its_unit_and_no_other() {
     docker::require!();
@@ -257,18 +237,7 @@ fn agent_needs_each_capability_of_its_unit_and_no_other() {
         let bounding: String = set.iter().map(|name| format!(",+{name}")).collect();
         let bounding = format!("--bounding-set=-all{bounding}");
         let agent = Setup::of(&service, &image).prepare();
-        let log = fs::File::create(agent.path("log")).expect("our own directory");
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--no-new-privs", &bounding])
-            .arg(env!("CARGO_BIN_EXE_anteroom-agent"))
-            .arg("--config")
-            .arg(agent.path("agent.toml"))
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .stdin(Stdio::null())
-            .stderr(log);
-        let _daemon = Daemon(nursery::spawn(command, Signal::SIGKILL).expect("setpriv"));
+        agent.spawn_under(&["/usr/bin/setpriv", "--no-new-privs", &bounding]);
         for event in ["ready", "docker"] {
             agent.wait_for(event);
         }
@@ -292,51 +261,51 @@ fn agent_needs_each_capability_of_its_unit_and_no_other() {
 #[test]
 fn docker_run_with_two_labels_starts_and_restarts_a_service() {
     docker::require!();
-    let scene = Scene::new("docker-run");
-    scene.build_service();
-    let _agent = Daemon::start(&scene);
-    scene.must(&["sh", "run.sh"]);
-    let running = scene.wait_for_replicas(1, &BTreeSet::new());
-    assert_eq!(scene.secret("timeline", "/run/secrets"), SECRET);
+    let example = Example::new("docker-run");
+    example.build_service();
+    let _agent = example.start_agent();
+    example.must(&["sh", "run.sh"]);
+    let running = example.wait_for_replicas(1, &BTreeSet::new());
+    assert_eq!(example.secret("timeline", "/run/secrets"), SECRET);
     for restart in 1..=3 {
-        scene.engine.must(["restart", "timeline"]);
+        example.engine.must(["restart", "timeline"]);
         wait_for("the restarted container to be ready", LIMIT, || {
-            let log = scene.engine.logs("timeline");
+            let log = example.engine.logs("timeline");
             let ready = events(&log)
                 .iter()
                 .filter(|event| event["event"] == "ready")
                 .count();
             (ready > restart).then_some(())
         });
-        assert_eq!(scene.wait_for_replicas(1, &BTreeSet::new()), running);
+        assert_eq!(example.wait_for_replicas(1, &BTreeSet::new()), running);
         assert_eq!(
-            scene.minted().len(),
+            example.minted().len(),
             restart + 1,
             "each start has a token of its own"
         );
     }
-    scene.engine.must(["kill", "timeline"]);
-    scene.wait_until_nobody_has_one();
+    example.engine.must(["kill", "timeline"]);
+    example.wait_until_none_is_alive();
 }
 
 #[test]
 fn compose_starts_agent_and_service_and_leaves_no_token() {
     docker::require!();
-    let scene = Scene::new("compose");
-    scene.build_service();
-    scene.build_agent();
+    let example = Example::new("compose");
+    example.build_service();
+    example.build_agent();
     let compose = ["docker-compose", "--file", "compose.yaml"];
-    let compose = |words: &[&str]| scene.must(&[&compose, words].concat());
+    let compose = |words: &[&str]| example.must(&[&compose, words].concat());
     compose(&["up", "--detach"]);
-    let running = scene.wait_for_replicas(1, &BTreeSet::new());
+    let running = example.wait_for_replicas(1, &BTreeSet::new());
     for container in &running {
-        assert_eq!(scene.secret(container, "/run/secrets"), SECRET);
+        assert_eq!(example.secret(container, "/run/secrets"), SECRET);
     }
     compose(&["restart", "timeline"]);
     wait_for("a second token", LIMIT, || {
-        (scene.minted().len() == 2).then_some(())
+        (example.minted().len() == 2).then_some(())
     });
-    assert_eq!(scene.wait_for_replicas(1, &BTreeSet::new()), running);
+    assert_eq!(example.wait_for_replicas(1, &BTreeSet::new()), running);
     // Break-glass is there too, through the control socket in the agent's own container.
     compose(&[
         "exec",
@@ -347,7 +316,7 @@ fn compose_starts_agent_and_service_and_leaves_no_token() {
         "--app",
         "timeline",
     ]);
-    assert_eq!(scene.alive(), BTreeSet::new());
+    assert_eq!(example.alive(), BTreeSet::new());
     compose(&[
         "exec",
         "-T",
@@ -358,18 +327,18 @@ fn compose_starts_agent_and_service_and_leaves_no_token() {
         "timeline",
     ]);
     compose(&["restart", "timeline"]);
-    scene.wait_for_replicas(1, &BTreeSet::new());
+    example.wait_for_replicas(1, &BTreeSet::new());
     compose(&["down"]);
-    scene.wait_until_nobody_has_one();
-    assert_eq!(scene.minted().len(), 3);
+    example.wait_until_none_is_alive();
+    assert_eq!(example.minted().len(), 3);
 }
 
 #[test]
 fn swarm_task_gets_a_token_that_its_end_revokes() {
     docker::require!();
-    let scene = swarm();
-    let engine = &scene.engine;
-    scene.must(&[
+    let example = swarm();
+    let engine = &example.engine;
+    example.must(&[
         "docker",
         "stack",
         "deploy",
@@ -377,9 +346,9 @@ fn swarm_task_gets_a_token_that_its_end_revokes() {
         "timeline.yaml",
         "timeline",
     ]);
-    let first = scene.wait_for_replicas(3, &BTreeSet::new());
+    let first = example.wait_for_replicas(3, &BTreeSet::new());
     for container in &first {
-        assert_eq!(scene.secret(container, "/run/anteroom"), SECRET);
+        assert_eq!(example.secret(container, "/run/anteroom"), SECRET);
         let licence = engine.must(["exec", container, "cat", "/run/secrets/timeline-licence"]);
         assert_eq!(licence, "swarm's own");
     }
@@ -387,12 +356,12 @@ fn swarm_task_gets_a_token_that_its_end_revokes() {
     // A task that fails is replaced by another container.
     let killed = first.first().expect("there are three").clone();
     engine.must(["kill", &killed]);
-    let second = scene.wait_for_replicas(3, &[killed].into());
-    assert_eq!(scene.minted().len(), 4);
+    let second = example.wait_for_replicas(3, &[killed].into());
+    assert_eq!(example.minted().len(), 4);
 
     // A rolling update to a new image.
     engine.must(["tag", "timeline:1", "timeline:2"]);
-    scene.must(&[
+    example.must(&[
         "docker",
         "service",
         "update",
@@ -402,30 +371,30 @@ fn swarm_task_gets_a_token_that_its_end_revokes() {
         "--force",
         "timeline_timeline",
     ]);
-    scene.wait_for_replicas(3, &second);
-    assert_eq!(scene.minted().len(), 7);
+    example.wait_for_replicas(3, &second);
+    assert_eq!(example.minted().len(), 7);
 
     engine.must(["service", "scale", "--detach", "timeline_timeline=1"]);
-    scene.wait_for_replicas(1, &second);
+    example.wait_for_replicas(1, &second);
 
     // Break-glass, as the page has it for each node.
     let page = fs::read_to_string(repository().join("docs/orchestrators.md"));
     let page = page.expect("it is there");
     let command = page.lines().find(|line| line.starts_with("docker exec "));
-    scene.must(&["sh", "-c", command.expect("the page has a command")]);
-    assert_eq!(scene.alive(), BTreeSet::new());
+    example.must(&["sh", "-c", command.expect("the page has a command")]);
+    assert_eq!(example.alive(), BTreeSet::new());
 
     engine.must(["stack", "rm", "timeline"]);
-    scene.wait_until_nobody_has_one();
-    assert_eq!(scene.minted().len(), 7, "no container got more than one");
+    example.wait_until_none_is_alive();
+    assert_eq!(example.minted().len(), 7, "no container got more than one");
 }
 
 #[test]
 fn swarm_secrets_in_an_image_directory_are_73_with_the_way_out() {
     docker::require!();
-    let scene = swarm();
-    let engine = &scene.engine;
-    let vault = format!("VAULT_ADDR={}", scene.server.address());
+    let example = swarm();
+    let engine = &example.engine;
+    let vault = format!("VAULT_ADDR={}", example.server.address());
     let create = |name: &str, options: &[&str], command: &[&str]| {
         let mut all = vec![
             "service",
@@ -475,7 +444,7 @@ fn swarm_secrets_in_an_image_directory_are_73_with_the_way_out() {
         let ready = |(id, log): (String, String)| event(&log, "ready").map(|_| id);
         logs.into_iter().find_map(ready)
     });
-    assert_eq!(scene.secret(&both, "/run/secrets"), SECRET);
+    assert_eq!(example.secret(&both, "/run/secrets"), SECRET);
 
     // What Swarm makes: no tmpfs at /run/secrets, but a read-only one at each file in it.
     let look = "mount | grep ' /run/secrets'; stat -c '%a %u:%g' /run/secrets /run/secrets/timeline-licence";
@@ -489,23 +458,23 @@ fn swarm_secrets_in_an_image_directory_are_73_with_the_way_out() {
 }
 
 /// A Swarm of one node with the example's agent on it, and with the images and secrets of the service.
-fn swarm() -> Scene {
-    let scene = Scene::new("swarm");
-    scene.build_service();
-    scene.build_agent();
-    scene.engine.become_swarm();
-    let licence = scene.directory.write("licence", "swarm's own");
+fn swarm() -> Example {
+    let example = Example::new("swarm");
+    example.build_service();
+    example.build_agent();
+    example.engine.become_swarm();
+    let licence = example.directory.write("licence", "swarm's own");
     for (name, file) in [
         (
             "anteroom-agent-token",
-            scene.directory.join("anteroom-agent.token"),
+            example.directory.join("anteroom-agent.token"),
         ),
         ("timeline-licence", licence),
     ] {
         let file = file.display().to_string();
-        scene.must(&["docker", "secret", "create", name, &file]);
+        example.must(&["docker", "secret", "create", name, &file]);
     }
-    scene.must(&[
+    example.must(&[
         "docker",
         "stack",
         "deploy",
@@ -513,5 +482,5 @@ fn swarm() -> Scene {
         "agent.yaml",
         "anteroom",
     ]);
-    scene
+    example
 }

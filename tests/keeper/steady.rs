@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::start::container::{base, binary};
+use crate::start::container::{ENTRYPOINT, TMPFS, base, binary, image_with, spawn};
 use crate::support::anteroom::{entries_in, files_in};
 use crate::support::docker::{self, Container, Image, docker};
 use crate::support::{
@@ -23,15 +23,7 @@ use crate::support::{
     Wrapped, repository, tmpfs_dir, wait_for,
 };
 
-const HARDENED: [&str; 6] = [
-    "--user",
-    "1000",
-    "--read-only",
-    "--cap-drop=ALL",
-    "--network",
-    "host",
-];
-const TMPFS: [&str; 2] = ["--tmpfs", "/run/secrets"];
+const HARDENED: [&str; 4] = ["--user", "1000", "--read-only", "--cap-drop=ALL"];
 const LIFECYCLES: [&str; 2] = ["exec", "supervise"];
 /// The application's own exit code, when it is told to stop.
 const LEFT: i32 = 7;
@@ -72,40 +64,29 @@ impl Lives {
     }
 }
 
-/// A service whose application uses, each second, what it finds in the files.
-struct Scene {
+/// A container whose application uses, each second, what it finds in the files.
+struct Steady {
     service: Service,
     token: Wrapped,
     container: Container,
     _image: Image,
 }
 
-impl Scene {
+impl Steady {
     /// Starts the application for so many seconds.
     fn start(service: Service, manifest: &Manifest, options: &[&str], seconds: u64) -> Self {
-        let scratch = TempDir::new();
-        let manifest = scratch.write("anteroom.toml", manifest.to_string());
         let application = repository().join("tests/keeper/steady.sh");
-        let image = Image::build_on(
-            &base("java"),
-            "steady",
-            &[
-                ("/anteroom", binary(), 0o755),
-                ("/etc/anteroom.toml", &manifest, 0o644),
-                ("/application/steady", &application, 0o755),
-                // Its libraries are there for psql already.
-                ("/usr/bin/openssl", Path::new("/usr/bin/openssl"), 0o755),
-            ],
-            &[r#"ENTRYPOINT ["/anteroom", "--"]"#],
-        );
+        let files = [
+            ("/application/steady", &*application),
+            // Its libraries are there for psql already.
+            ("/usr/bin/openssl", Path::new("/usr/bin/openssl")),
+        ];
+        let image = image_with(&base("java"), manifest, &files, &[ENTRYPOINT]);
         let token = service.mint();
-        let variable = format!("ANTEROOM_TOKEN={}", token.token);
-        let mut all = vec!["--tmpfs", "/tmp", "--env", &variable];
-        all.extend(HARDENED);
-        all.extend(options);
+        let options = [&["--tmpfs", "/tmp"], &HARDENED[..], options].concat();
         let port = Postgres::shared().port().to_string();
         let command = ["/application/steady", &port, &seconds.to_string()];
-        let container = Container::run(&image, &all, &command);
+        let container = spawn(image.tag(), &token, &options, &command);
         Self {
             service,
             token,
@@ -195,10 +176,10 @@ fn steady_seconds() -> u64 {
     seconds
 }
 
-fn wait_until_done(scenes: &[Scene], limit: Duration) {
+fn wait_until_done(applications: &[Steady], limit: Duration) {
     wait_for("the applications to be done", limit, || {
         std::thread::sleep(Duration::from_secs(1));
-        let mut uses = scenes.iter().map(Scene::uses);
+        let mut uses = applications.iter().map(Steady::uses);
         uses.all(|uses| uses.are_done).then_some(())
     });
 }
@@ -215,21 +196,21 @@ fn credentials_of_seconds_never_fail_and_leave_no_old_ones() {
         certificate: 20,
     };
     let proxy = FaultProxy::recording(OpenBao::shared().address());
-    let scenes = LIFECYCLES.map(|lifecycle| {
+    let applications = LIFECYCLES.map(|lifecycle| {
         let service = Service::with_database();
         let manifest = lives
             .given_to(&service)
             .set("vault.address", proxy.address())
             .set("process.lifecycle", lifecycle);
-        Scene::start(service, &manifest, &TMPFS, seconds)
+        Steady::start(service, &manifest, &TMPFS, seconds)
     });
-    wait_until_done(&scenes, Duration::from_secs(2 * seconds + 60));
-    for (scene, lifecycle) in scenes.iter().zip(LIFECYCLES) {
-        assert_eq!(scene.container.wait(), 0, "{:#?}", scene.container.logs());
+    wait_until_done(&applications, Duration::from_secs(2 * seconds + 60));
+    for (steady, lifecycle) in applications.iter().zip(LIFECYCLES) {
+        assert_eq!(steady.container.wait(), 0, "{:#?}", steady.container.logs());
         if lifecycle == "supervise" {
-            assert!(!scene.token_exists());
+            assert!(!steady.token_exists());
         }
-        let uses = scene.uses();
+        let uses = steady.uses();
         let seconds = seconds as usize;
         assert!(uses.count >= seconds / 3, "too slow: {uses:?}");
         // No user and no certificate lives longer than 20 s.
@@ -238,14 +219,14 @@ fn credentials_of_seconds_never_fail_and_leave_no_old_ones() {
 
         // A lease is renewed up to its maximum: its user is replaced when five seconds are left, and the server, which
         // counts in whole seconds, may take two away.
-        let fetched = proxy.count(&scene.service.database_path());
+        let fetched = proxy.count(&steady.service.database_path());
         assert!(
             fetched <= seconds / 13 + 1,
             "{fetched} database users in {seconds} s"
         );
         // The keeper of the other lifecycle died with its application: then it is their own short life that ends them.
         wait_for("the last users to go", Duration::from_secs(90), || {
-            (scene.leases().is_empty() && uses.users_left().is_empty()).then_some(())
+            (steady.leases().is_empty() && uses.users_left().is_empty()).then_some(())
         });
     }
     let requests = proxy.requests().len() as u64;
@@ -261,18 +242,18 @@ fn time(entry: &Value) -> OffsetDateTime {
     OffsetDateTime::parse(text, &Rfc3339).expect("RFC 3339")
 }
 
-/// The entries of the audit log that this scene's keeper has caused.
-fn audited(server: &OpenBao, scene: &Scene) -> impl Iterator<Item = Value> {
-    let accessor = scene.token.wrapped_accessor.clone();
+/// The entries of the audit log that this application's keeper has caused.
+fn audited(server: &OpenBao, steady: &Steady) -> impl Iterator<Item = Value> {
+    let accessor = steady.token.wrapped_accessor.clone();
     let mut entries = server.audit();
     entries.retain(|entry| entry["auth"]["accessor"] == accessor.as_str());
     entries.into_iter()
 }
 
 /// How many requests came since then, second by second.
-fn load(server: &OpenBao, scene: &Scene, since: OffsetDateTime) -> Vec<usize> {
+fn load(server: &OpenBao, steady: &Steady, since: OffsetDateTime) -> Vec<usize> {
     let mut seconds = BTreeMap::new();
-    for entry in audited(server, scene).filter(|entry| entry["type"] == "request") {
+    for entry in audited(server, steady).filter(|entry| entry["type"] == "request") {
         if time(&entry) >= since {
             let second = time(&entry).unix_timestamp();
             *seconds.entry(second).or_default() += 1;
@@ -282,15 +263,15 @@ fn load(server: &OpenBao, scene: &Scene, since: OffsetDateTime) -> Vec<usize> {
 }
 
 /// The requests for this path that succeeded.
-fn answered(server: &OpenBao, scene: &Scene, path: &str) -> impl Iterator<Item = Value> {
-    audited(server, scene).filter(move |entry| {
+fn answered(server: &OpenBao, steady: &Steady, path: &str) -> impl Iterator<Item = Value> {
+    audited(server, steady).filter(move |entry| {
         entry["type"] == "response" && entry["request"]["path"] == path && entry["error"].is_null()
     })
 }
 
-/// The leases that this scene's keeper has given back.
-fn revoked(server: &OpenBao, scene: &Scene) -> Vec<Value> {
-    answered(server, scene, "sys/leases/revoke")
+/// The leases that this application's keeper has given back.
+fn revoked(server: &OpenBao, steady: &Steady) -> Vec<Value> {
+    answered(server, steady, "sys/leases/revoke")
         .map(|entry| entry["request"]["data"]["lease_id"].clone())
         .collect()
 }
@@ -324,24 +305,24 @@ fn application_survives_an_outage_of_vault_without_a_storm() {
         }
     });
     let addresses = [server.address().to_owned(), proxy.address()];
-    let scenes = [0, 1].map(|index| {
+    let applications = [0, 1].map(|index| {
         let service = Service::build(&server, Some(Postgres::shared()));
         let manifest = lives
             .given_to(&service)
             .set("vault.address", addresses[index].as_str())
             .set("process.lifecycle", LIFECYCLES[index])
             .set("secrets.revoke_after", "5s");
-        Scene::start(service, &manifest, &TMPFS, 600)
+        Steady::start(service, &manifest, &TMPFS, 600)
     });
-    for scene in &scenes {
-        scene.wait_for_uses(1);
+    for steady in &applications {
+        steady.wait_for_uses(1);
     }
     let start_load = proxy.requests().len();
 
     // All of it is due while the server is away: 60 to 72 s after it was fetched.
-    let ready = scenes
+    let ready = applications
         .each_ref()
-        .map(|scene| time(&scene.events("ready")[0]));
+        .map(|steady| time(&steady.events("ready")[0]));
     let stop = ready[0].max(ready[1]) + Duration::from_secs(52);
     wait_for("the time to stop", Duration::from_secs(120), || {
         (OffsetDateTime::now_utc() >= stop).then_some(())
@@ -356,37 +337,37 @@ fn application_survives_an_outage_of_vault_without_a_storm() {
     server.start_again();
 
     // What took the place of a user that was revoked goes on working.
-    for scene in &scenes {
+    for steady in &applications {
         wait_for("a revoked lease", Duration::from_secs(120), || {
-            scene.uses();
-            revoked(&server, scene).first().map(drop)
+            steady.uses();
+            revoked(&server, steady).first().map(drop)
         });
     }
-    for scene in &scenes {
-        scene.wait_for_uses(scene.uses().count + 10);
+    for steady in &applications {
+        steady.wait_for_uses(steady.uses().count + 10);
     }
     assert!(
         (1..=20).contains(&attempts),
         "{attempts} attempts while the server was away"
     );
-    for scene in &scenes {
-        let uses = scene.uses();
+    for steady in &applications {
+        let uses = steady.uses();
         assert!(uses.users.len() >= 2 && uses.serials.len() >= 2, "{uses:?}");
-        let log = scene.container.logs();
+        let log = steady.container.logs();
         for event in ["vault_away", "vault_back"] {
-            assert_eq!(scene.events(event).len(), 1, "{event}: {log:#?}");
+            assert_eq!(steady.events(event).len(), 1, "{event}: {log:#?}");
         }
-        let load = load(&server, scene, back);
+        let load = load(&server, steady, back);
         assert!(!load.is_empty(), "nothing was renewed afterwards");
         assert!(
             load.iter().all(|count| *count <= start_load),
             "{load:?} requests a second, {start_load} in a start"
         );
         // The one that was replaced, never the one that took its place.
-        let fetched: Vec<Value> = answered(&server, scene, &scene.service.database_path())
+        let fetched: Vec<Value> = answered(&server, steady, &steady.service.database_path())
             .map(|entry| entry["response"]["secret"]["lease_id"].clone())
             .collect();
-        let revoked = revoked(&server, scene);
+        let revoked = revoked(&server, steady);
         assert!(
             !revoked.is_empty() && revoked.len() < fetched.len() && fetched.starts_with(&revoked),
             "{fetched:#?} were fetched, {revoked:#?} revoked"
@@ -415,25 +396,25 @@ fn docker_stop_gives_the_applications_code_and_takes_all_back() {
     std::os::unix::fs::chown(directory.path(), Some(1000), Some(1000))
         .expect("root can give directories away");
     let volume = format!("{}:/run/secrets", directory.path().display());
-    let scene = Scene::start(service, &manifest, &["--volume", &volume], 600);
-    scene.wait_for_uses(2);
+    let steady = Steady::start(service, &manifest, &["--volume", &volume], 600);
+    steady.wait_for_uses(2);
     let user = files_in(directory.path())["db/username"].text().to_owned();
-    assert!(scene.token_exists());
+    assert!(steady.token_exists());
     assert!(Postgres::shared().role_exists(&user));
 
     // After these seconds Docker kills, and the code is 137.
-    scene.container.stop(Duration::from_secs(10));
-    let logs = scene.container.logs();
-    assert_eq!(scene.container.wait(), LEFT, "{logs:#?}");
-    assert!(!scene.token_exists(), "{logs:#?}");
-    assert_eq!(scene.leases(), Vec::<String>::new(), "{logs:#?}");
+    steady.container.stop(Duration::from_secs(10));
+    let logs = steady.container.logs();
+    assert_eq!(steady.container.wait(), LEFT, "{logs:#?}");
+    assert!(!steady.token_exists(), "{logs:#?}");
+    assert_eq!(steady.leases(), Vec::<String>::new(), "{logs:#?}");
     assert!(!Postgres::shared().role_exists(&user), "{logs:#?}");
     let left = entries_in(directory.path());
     assert!(left.is_empty(), "{left:#?}");
     // All that was done before the container ended.
-    let ended = scene.container.inspect("{{json .State.FinishedAt}}");
+    let ended = steady.container.inspect("{{json .State.FinishedAt}}");
     let ended = OffsetDateTime::parse(ended.as_str().expect("a time"), &Rfc3339);
-    let took = ended.expect("RFC 3339") - left_at(&scene.container);
+    let took = ended.expect("RFC 3339") - left_at(&steady.container);
     assert!(took < Duration::from_secs(3), "it took {took}: {logs:#?}");
 }
 
@@ -457,22 +438,17 @@ fn assert_noticed(container: &Container, token: &Wrapped) {
     assert_eq!(events[0]["accessor"], accessor, "{logs:#?}");
 }
 
+/// Starts the program that waits.
+fn spawn_hardened(image: &Image, token: &Wrapped) -> Container {
+    let options = [&TMPFS[..], &HARDENED].concat();
+    spawn(image.tag(), token, &options, &["/application/sleep", "600"])
+}
+
 /// An image with nothing but anteroom and a program that waits; the engine asks after its health each second.
 fn watched(manifest: &Manifest) -> Image {
-    let scratch = TempDir::new();
-    let manifest = scratch.write("anteroom.toml", manifest.to_string());
-    Image::build(
-        "watched",
-        &[
-            ("/anteroom", binary(), 0o755),
-            ("/etc/anteroom.toml", &manifest, 0o644),
-            ("/application/sleep", Path::new("/bin/busybox"), 0o755),
-        ],
-        &[
-            r#"ENTRYPOINT ["/anteroom", "--"]"#,
-            r#"HEALTHCHECK --interval=1s --retries=1 CMD ["/anteroom", "health"]"#,
-        ],
-    )
+    let files = [("/application/sleep", Path::new("/bin/busybox"))];
+    let health = r#"HEALTHCHECK --interval=1s --retries=1 CMD ["/anteroom", "health"]"#;
+    image_with("scratch", manifest, &files, &[ENTRYPOINT, health])
 }
 
 #[test]
@@ -490,10 +466,7 @@ fn healthcheck_needs_no_manifest_that_a_flag_has_named() {
         ],
         &[r#"ENTRYPOINT ["/anteroom", "--manifest", "/elsewhere.toml", "--"]"#],
     );
-    let variable = format!("ANTEROOM_TOKEN={}", service.mint().token);
-    let mut options = vec!["--env", &variable];
-    options.extend(TMPFS.iter().chain(&HARDENED));
-    let container = Container::run(&image, &options, &["/application/sleep", "600"]);
+    let container = spawn_hardened(&image, &service.mint());
     wait_for("the start", Duration::from_secs(60), || {
         container.logs().stderr.contains("\"ready\"").then_some(())
     });
@@ -519,10 +492,7 @@ fn healthcheck_in_a_scratch_image_fails_once_token_is_revoked() {
             .set("token.revocation_check", "1s");
         let image = watched(&manifest);
         let token = service.mint();
-        let variable = format!("ANTEROOM_TOKEN={}", token.token);
-        let mut options = vec!["--env", &variable];
-        options.extend(TMPFS.iter().chain(&HARDENED));
-        let container = Container::run(&image, &options, &["/application/sleep", "600"]);
+        let container = spawn_hardened(&image, &token);
         let state = || container.inspect("{{json .State}}");
         wait_for("the first check", Duration::from_secs(60), || {
             (container.health() != "starting").then_some(())

@@ -66,12 +66,23 @@ fn kept(name: &'static str, make: impl FnOnce() -> Image) -> String {
 
 /// An image with the binary, a manifest and these lines of a Dockerfile.
 pub(crate) fn image(base: &str, manifest: &Manifest, lines: &[&str]) -> Image {
+    image_with(base, manifest, &[], lines)
+}
+
+/// The same with more files: (path in the image, file on this machine).
+pub(crate) fn image_with(
+    base: &str,
+    manifest: &Manifest,
+    more: &[(&str, &Path)],
+    lines: &[&str],
+) -> Image {
     let scratch = TempDir::new();
     let file = scratch.write("anteroom.toml", manifest.to_string());
-    let files = [
+    let mut files = vec![
         ("/anteroom", binary(), 0o755),
         ("/etc/anteroom.toml", file.as_path(), 0o644),
     ];
+    files.extend(more.iter().map(|(path, source)| (*path, *source, 0o755)));
     Image::build_on(base, "start", &files, lines)
 }
 
@@ -82,7 +93,8 @@ fn run(image: &str, token: &Wrapped, options: &[&str], command: &[&str]) -> (Con
     (container, code)
 }
 
-fn spawn(image: &str, token: &Wrapped, options: &[&str], command: &[&str]) -> Container {
+/// Starts a container on the host's network.
+pub(crate) fn spawn(image: &str, token: &Wrapped, options: &[&str], command: &[&str]) -> Container {
     let variable = format!("ANTEROOM_TOKEN={}", token.token);
     let mut all = vec!["--network", "host", "--env", &variable];
     all.extend(options);

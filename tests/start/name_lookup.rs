@@ -23,12 +23,12 @@ enum Source {
 const SOURCES: [Source; 2] = [Source::Files, Source::Dns];
 
 /// A view of `/etc` whose `nsswitch.conf` names a module that every C library of Debian has, and a tracer in it.
-struct Place {
+struct TracedView {
     scratch: TempDir,
     dns: Dns,
 }
 
-impl Place {
+impl TracedView {
     fn new(source: Source) -> Self {
         let scratch = TempDir::new();
         let every = [
@@ -152,16 +152,16 @@ fn entrypoint_loads_no_module_of_a_name_service() {
     let manifest = service.manifest_for(&by_name(service.admin.address()));
     for source in SOURCES {
         for lifecycle in ["exec", "supervise"] {
-            let place = Place::new(source);
+            let view = TracedView::new(source);
             let run = Anteroom::new()
-                .under(place.words())
+                .under(view.words())
                 .manifest(manifest.to_string())
                 .args(["--lifecycle", lifecycle])
                 .token(service.mint())
                 .command([application().as_os_str(), "exit".as_ref(), "0".as_ref()])
                 .run();
             run.assert_code(0);
-            place.assert_own_code(&format!("{source:?} {lifecycle}"), Some(source));
+            view.assert_own_code(&format!("{source:?} {lifecycle}"), Some(source));
         }
     }
 }
@@ -171,20 +171,20 @@ fn no_task_of_the_entrypoint_loads_a_module_of_a_name_service() {
     let service = Service::new();
     let manifest = service.manifest().to_string();
     for (task, code) in [("check", 0), ("policy", 0), ("health", 1)] {
-        let place = Place::new(Source::Files);
+        let view = TracedView::new(Source::Files);
         let run = Anteroom::new()
-            .under(place.words())
+            .under(view.words())
             .manifest(manifest.clone())
             .arg(task)
             .run();
         assert_eq!(run.code, Some(code), "{task}\n{run:?}");
-        place.assert_own_code(task, None);
+        view.assert_own_code(task, None);
     }
     let admin = &service.admin;
     for source in SOURCES {
-        let place = Place::new(source);
+        let view = TracedView::new(source);
         let run = Anteroom::new()
-            .under(place.words())
+            .under(view.words())
             .without_secrets_dir()
             .args(["mint", "--role", &service.token_role])
             .env("VAULT_ADDR", by_name(admin.address()))
@@ -195,7 +195,7 @@ fn no_task_of_the_entrypoint_loads_a_module_of_a_name_service() {
             .env("VAULT_TOKEN", admin.root_token())
             .run();
         run.assert_code(0);
-        place.assert_own_code(&format!("mint {source:?}"), Some(source));
+        view.assert_own_code(&format!("mint {source:?}"), Some(source));
     }
 }
 
@@ -224,8 +224,8 @@ fn no_task_of_the_agent_loads_a_module_of_a_name_service() {
             (&["allow", "--all"], false),
             (&["check"], false),
         ] {
-            let place = Place::new(source);
-            let mut under = place.words();
+            let view = TracedView::new(source);
+            let mut under = view.words();
             let mut command = Command::new(under.remove(0));
             command
                 .args(under)
@@ -242,10 +242,10 @@ fn no_task_of_the_agent_loads_a_module_of_a_name_service() {
                 !ended.stderr.contains("own_token_lost"),
                 "{words:?} {ended:?}"
             );
-            place.assert_own_code(&format!("{words:?} {source:?}"), asks.then_some(source));
+            view.assert_own_code(&format!("{words:?} {source:?}"), asks.then_some(source));
         }
-        let place = Place::new(source);
-        let words = place.words();
+        let view = TracedView::new(source);
+        let words = view.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         agent.spawn_under(&words);
         agent.wait_for("ready");
@@ -254,7 +254,7 @@ fn no_task_of_the_agent_loads_a_module_of_a_name_service() {
             kill(Pid::from_raw(traced), Signal::SIGTERM).expect("our own descendant");
         }
         agent.wait();
-        place.assert_own_code(&format!("agent {source:?}"), Some(source));
+        view.assert_own_code(&format!("agent {source:?}"), Some(source));
     }
 }
 

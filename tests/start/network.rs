@@ -7,16 +7,17 @@
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::support::nursery::Nursling;
 use crate::support::{
     Anteroom, Authority, Cut, Defect, Fault, FaultProxy, Manifest, OpenBao, Options, Reply, Run,
-    Seen, Service, Storage, TempDir, TlsServer, free_port, nursery, tls, wait_for,
+    Seen, Service, Storage, TempDir, TlsServer, free_port, tls, wait_for,
 };
 
 const LOOKUP: &str = "sys/wrapping/lookup";
@@ -73,7 +74,7 @@ fn always(path: &'static str, fault: impl FnMut() -> Fault + Send + 'static) -> 
 
 /// A server of OpenSSL's, which can do what rustls refuses to.
 struct OpenSsl {
-    child: Child,
+    _child: Nursling,
     port: u16,
     directory: TempDir,
 }
@@ -95,9 +96,9 @@ impl OpenSsl {
             .stdin(Stdio::piped())
             .stderr(log.try_clone().expect("a descriptor is free"))
             .stdout(log);
-        let child = nursery::spawn(command, Signal::SIGKILL).expect("openssl is installed");
+        let child = Nursling::spawn(command, Signal::SIGKILL).expect("openssl is installed");
         let server = Self {
-            child,
+            _child: child,
             port,
             directory,
         };
@@ -114,13 +115,6 @@ impl OpenSsl {
     fn log(&self) -> String {
         let log = std::fs::read(self.directory.join("log")).expect("it was made at the start");
         String::from_utf8_lossy(&log).into_owned()
-    }
-}
-
-impl Drop for OpenSsl {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -16,14 +16,14 @@ const NESTED: &str = "canary-nested-2718";
 const LEVELS: [&str; 4] = ["error", "warn", "info", "debug"];
 const FORMATS: [&str; 2] = ["human", "json"];
 
-/// A service with a secret in each place that can hold one.
-struct Scene {
+/// The secrets of a service that has one in each place that can hold one.
+struct Canaries {
     service: Service,
     /// Secrets that were seen on the wire: tokens, passwords, leases.
     wire: Arc<Mutex<Vec<String>>>,
 }
 
-impl Scene {
+impl Canaries {
     fn new() -> Self {
         let service = Service::with_database();
         let deep = json!({"user": "u", "inner": {"list": [1, {"password": NESTED}]}});
@@ -80,7 +80,7 @@ impl Scene {
     }
 
     /// Every secret that is known by now.
-    fn canaries(&self) -> Vec<String> {
+    fn all(&self) -> Vec<String> {
         let mut canaries = lock(&self.wire).clone();
         canaries.extend(Service::CANARIES.iter().map(|canary| (*canary).to_owned()));
         canaries.push(NESTED.to_owned());
@@ -106,13 +106,13 @@ fn private_lines<'a>(files: impl IntoIterator<Item = &'a Entry>) -> Vec<String> 
 // t15
 #[test]
 fn start_shows_no_secret_at_any_level_in_any_format() {
-    let scene = Scene::new();
+    let canaries = Canaries::new();
     for format in FORMATS {
         for level in LEVELS {
-            let proxy = scene.proxy(|_| None);
+            let proxy = canaries.proxy(|_| None);
             let run = Anteroom::new()
-                .manifest(scene.manifest(&proxy.address()))
-                .token(scene.mint())
+                .manifest(canaries.manifest(&proxy.address()))
+                .token(canaries.mint())
                 .args(["--log", format, "--log-level", level])
                 .shell("echo started")
                 .keep_files()
@@ -126,11 +126,11 @@ fn start_shows_no_secret_at_any_level_in_any_format() {
                 "too few to prove anything: {}",
                 lines.len()
             );
-            run.assert_no(&lines).assert_no(scene.canaries());
+            run.assert_no(&lines).assert_no(canaries.all());
             let public = files.values().filter(|entry| entry.mode != 0o400);
             for entry in public {
                 let text = String::from_utf8_lossy(&entry.bytes);
-                for secret in scene.canaries().iter().chain(&lines) {
+                for secret in canaries.all().iter().chain(&lines) {
                     assert!(!text.contains(secret), "a public file holds {secret}");
                 }
             }
@@ -138,33 +138,20 @@ fn start_shows_no_secret_at_any_level_in_any_format() {
     }
 }
 
-type Setup = Box<dyn Fn(&Scene) -> (Anteroom, Option<FaultProxy>)>;
+type Setup = Box<dyn Fn(&Canaries) -> (Anteroom, Option<FaultProxy>)>;
 
 fn through(
-    fault: impl Fn(&Scene, &Seen) -> Option<Fault> + Send + Clone + 'static,
-    change: impl Fn(&Scene, Manifest) -> Manifest + 'static,
+    fault: impl Fn(&Service, &Seen) -> Option<Fault> + Send + Clone + 'static,
+    change: impl Fn(Manifest) -> Manifest + 'static,
 ) -> Setup {
-    Box::new(move |scene| {
+    Box::new(move |canaries| {
         let fault = fault.clone();
-        let paths = Scene {
-            service: Service {
-                admin: scene.service.admin.clone(),
-                app: scene.service.app.clone(),
-                environment: scene.service.environment.clone(),
-                token_role: scene.service.token_role.clone(),
-                policy: scene.service.policy.clone(),
-                pki: scene.service.pki.clone(),
-                kv2: scene.service.kv2.clone(),
-                kv1: scene.service.kv1.clone(),
-                database: scene.service.database.clone(),
-            },
-            wire: Arc::default(),
-        };
-        let proxy = scene.proxy(move |seen| fault(&paths, seen));
-        let manifest = change(scene, scene.manifest(&proxy.address()));
+        let service = canaries.service.clone();
+        let proxy = canaries.proxy(move |seen| fault(&service, seen));
+        let manifest = change(canaries.manifest(&proxy.address()));
         let run = Anteroom::new()
             .manifest(manifest)
-            .token(scene.mint())
+            .token(canaries.mint())
             .shell("echo started");
         (run, Some(proxy))
     })
@@ -172,13 +159,13 @@ fn through(
 
 /// One way into each class of failure, most of them after every secret was there.
 fn failures() -> Vec<(&'static str, i32, Setup)> {
-    let nothing = |_: &Scene, _: &Seen| None;
-    let same = |_: &Scene, manifest: Manifest| manifest;
+    let nothing = |_: &Service, _: &Seen| None;
+    let same = |manifest: Manifest| manifest;
     let with_command = |command: &'static str| -> Setup {
-        Box::new(move |scene| {
+        Box::new(move |canaries| {
             let run = Anteroom::new()
-                .manifest(scene.manifest(scene.service.admin.address()))
-                .token(scene.mint())
+                .manifest(canaries.manifest(canaries.service.admin.address()))
+                .token(canaries.mint())
                 .command([command]);
             (run, None)
         })
@@ -187,10 +174,10 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
         (
             "two sources",
             64,
-            Box::new(|scene: &Scene| {
+            Box::new(|canaries: &Canaries| {
                 let run = Anteroom::new()
-                    .manifest(scene.manifest(scene.service.admin.address()))
-                    .token(scene.mint())
+                    .manifest(canaries.manifest(canaries.service.admin.address()))
+                    .token(canaries.mint())
                     .stdin(Service::API_KEY)
                     .args(["--token-file", "-"])
                     .shell("echo started");
@@ -200,9 +187,9 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
         (
             "a malformed token",
             65,
-            Box::new(|scene: &Scene| {
+            Box::new(|canaries: &Canaries| {
                 let run = Anteroom::new()
-                    .manifest(scene.manifest(scene.service.admin.address()))
+                    .manifest(canaries.manifest(canaries.service.admin.address()))
                     .token(format!("hvs.{} {NESTED}", Service::API_KEY))
                     .shell("echo started");
                 (run, None)
@@ -212,8 +199,8 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
             "a database that fails",
             69,
             through(
-                |scene, seen| {
-                    seen.is(&scene.service.database_path())
+                |service, seen| {
+                    seen.is(&service.database_path())
                         .then(|| Fault::AnswerAfter(Reply::json(502, &json!({"errors": ["down"]}))))
                 },
                 same,
@@ -222,10 +209,10 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
         (
             "a directory that is no tmpfs",
             73,
-            Box::new(|scene: &Scene| {
+            Box::new(|canaries: &Canaries| {
                 let run = Anteroom::new()
-                    .manifest(scene.manifest(scene.service.admin.address()))
-                    .token(scene.mint())
+                    .manifest(canaries.manifest(canaries.service.admin.address()))
+                    .token(canaries.mint())
                     .secrets_dir("/proc")
                     .shell("echo started");
                 (run, None)
@@ -235,8 +222,8 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
             "a secret in an answer of another form",
             76,
             through(
-                |scene, seen| {
-                    seen.is(&scene.service.payment_path()).then(|| {
+                |service, seen| {
+                    seen.is(&service.payment_path()).then(|| {
                         Fault::Answer(Reply::json(
                             200,
                             &json!({"data": Service::API_KEY, "lease_id": [NESTED]}),
@@ -261,21 +248,21 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
         (
             "a denied path",
             77,
-            through(nothing, |_, manifest| {
+            through(nothing, |manifest| {
                 manifest.set("dependencies.denied", json!({"path": "denied/x"}))
             }),
         ),
         (
             "a missing field",
             78,
-            through(nothing, |_, manifest| {
+            through(nothing, |manifest| {
                 manifest.set("dependencies.legacy.fields", json!(["deeper"]))
             }),
         ),
         (
             "a template that takes a secret apart",
             78,
-            through(nothing, |_, manifest| {
+            through(nothing, |manifest| {
                 manifest.set(
                     "environment",
                     json!({"X": "{{ legacy.password[0:3] + 1 }}"}),
@@ -285,21 +272,21 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
         (
             "a template that adds to a secret",
             78,
-            through(nothing, |_, manifest| {
+            through(nothing, |manifest| {
                 manifest.set("environment", json!({"X": "{{ legacy.deep + 1 }}"}))
             }),
         ),
         (
             "another creation path",
             81,
-            through(nothing, |_, manifest| {
+            through(nothing, |manifest| {
                 manifest.set("token.creation_path", "auth/token/create/other")
             }),
         ),
         (
             "other policies",
             81,
-            through(nothing, |_, manifest| {
+            through(nothing, |manifest| {
                 manifest.set("token.policies", json!(["other"]))
             }),
         ),
@@ -317,12 +304,12 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
         (
             "a used token",
             80,
-            Box::new(|scene: &Scene| {
-                let token = scene.mint();
-                let client = scene.service.admin.client_token(&token);
-                lock(&scene.wire).push(client);
+            Box::new(|canaries: &Canaries| {
+                let token = canaries.mint();
+                let client = canaries.service.admin.client_token(&token);
+                lock(&canaries.wire).push(client);
                 let run = Anteroom::new()
-                    .manifest(scene.manifest(scene.service.admin.address()))
+                    .manifest(canaries.manifest(canaries.service.admin.address()))
                     .token(token)
                     .shell("echo started");
                 (run, None)
@@ -340,16 +327,16 @@ fn failures() -> Vec<(&'static str, i32, Setup)> {
 // t15
 #[test]
 fn no_failure_shows_a_secret_at_the_lowest_level_in_any_format() {
-    let scene = Scene::new();
+    let canaries = Canaries::new();
     for (name, code, setup) in failures() {
         for format in FORMATS {
-            let (anteroom, _proxy) = setup(&scene);
+            let (anteroom, _proxy) = setup(&canaries);
             let run = anteroom
                 .args(["--log", format, "--log-level", "debug"])
                 .run();
             assert!(run.code == Some(code), "{name}: {code}\n{run:?}");
             assert_eq!(run.stdout, "", "{name}");
-            run.assert_no(scene.canaries());
+            run.assert_no(canaries.all());
         }
     }
 }
@@ -422,20 +409,23 @@ fn assert_hidden(pids: &[i32], secrets: &[String]) {
 // t6
 #[test]
 fn no_process_shows_a_secret_during_and_after_the_start() {
-    let scene = Scene::new();
-    let sign = format!("{}/sign/{}", scene.service.pki.mount, scene.service.app);
+    let canaries = Canaries::new();
+    let sign = format!(
+        "{}/sign/{}",
+        canaries.service.pki.mount, canaries.service.app
+    );
     let (go, gate) = std::sync::mpsc::channel::<()>();
     let gate = Mutex::new(gate);
-    let proxy = scene.proxy(move |seen| {
+    let proxy = canaries.proxy(move |seen| {
         if seen.is(&sign) {
             // Holds the start here until the test has looked.
             let _ = lock(&gate).recv();
         }
         None
     });
-    let token = scene.mint();
+    let token = canaries.mint();
     let mut running = Anteroom::new()
-        .manifest(scene.manifest(&proxy.address()))
+        .manifest(canaries.manifest(&proxy.address()))
         .token(&token)
         .shell("echo started; exec sleep 600")
         .spawn();
@@ -448,7 +438,7 @@ fn no_process_shows_a_secret_during_and_after_the_start() {
     let mut pids = running.children();
     assert_eq!(pids.len(), 1, "the keeper");
     pids.push(running.pid());
-    let secrets = scene.canaries();
+    let secrets = canaries.all();
     assert!(secrets.contains(&token));
     assert_hidden(&pids, &secrets);
     let events = running.stderr();
@@ -456,7 +446,7 @@ fn no_process_shows_a_secret_during_and_after_the_start() {
 
     go.send(()).expect("the proxy waits");
     running.wait_for_stdout("started");
-    let mut secrets = scene.canaries();
+    let mut secrets = canaries.all();
     secrets.extend(private_lines(files_in(running.secrets_dir()).values()));
     let mut pids = group_members(running.pid());
     assert!(pids.contains(&running.pid()), "the application");

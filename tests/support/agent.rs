@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 
 use super::anteroom::events;
 use super::docker::{self, Container, Outcome};
+use super::nursery::Nursling;
 use super::openbao::{merge, text};
-use super::{Admin, Anteroom, OpenBao, Service, TempDir, nursery, unique, wait_for};
+use super::{Admin, Anteroom, OpenBao, Service, TempDir, unique, wait_for};
 
 /// Generous: nothing here takes so long.
 const LONG: Duration = Duration::from_secs(60);
@@ -209,7 +210,7 @@ fn minter(manifest: &str) -> String {
 pub struct Agent {
     setup: Setup,
     label: String,
-    child: RefCell<Option<Child>>,
+    child: RefCell<Option<Nursling>>,
     own_token: RefCell<String>,
 }
 
@@ -246,7 +247,7 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let child = nursery::spawn(command, Signal::SIGKILL).expect("the agent can be started");
+        let child = Nursling::spawn(command, Signal::SIGKILL).expect("the agent can be started");
         *self.child.borrow_mut() = Some(child);
     }
 
@@ -295,9 +296,7 @@ impl Agent {
     /// Ends it in the middle of whatever it does.
     pub fn kill(&self) {
         let child = self.child.borrow_mut().take();
-        let mut child = child.expect("it runs");
-        let _ = child.kill();
-        let _ = child.wait();
+        drop(child.expect("it runs"));
     }
 
     /// Says TERM and gives the exit code.
@@ -512,15 +511,6 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.borrow_mut().take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 /// A container's id.
 pub fn id(container: &Container) -> String {
     text(&container.inspect("{{json .Id}}"))
@@ -528,7 +518,12 @@ pub fn id(container: &Container) -> String {
 
 /// The accessors of all client tokens that Vault has minted for a service, by its audit log.
 pub fn minted(server: &OpenBao, service: &Service) -> Vec<String> {
-    let path = format!("auth/token/create/{}", service.token_role);
+    minted_by(server, &service.token_role)
+}
+
+/// The same with this token role.
+pub fn minted_by(server: &OpenBao, token_role: &str) -> Vec<String> {
+    let path = format!("auth/token/create/{token_role}");
     let log = fs::read_to_string(server.audit_file()).expect("the audit log is readable");
     // Other tests fill it too.
     let lines = log.lines().filter(|line| line.contains(&path));

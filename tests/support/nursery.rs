@@ -1,6 +1,7 @@
 //! Servers that never outlive the test process, however it ends.
 
 use std::ffi::OsStr;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -40,6 +41,37 @@ pub fn spawn(mut command: Command, on_death: Signal) -> std::io::Result<Child> {
         }))
         .expect("the nursery thread never ends");
     child.recv().expect("the nursery answers every job")
+}
+
+/// A child of the test process; killed on Drop.
+pub struct Nursling(Child);
+
+impl Nursling {
+    /// As [`spawn`] starts it.
+    pub fn spawn(command: Command, on_death: Signal) -> std::io::Result<Self> {
+        spawn(command, on_death).map(Self)
+    }
+}
+
+impl Deref for Nursling {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Nursling {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Nursling {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Removes `directory` when the test process is gone.
