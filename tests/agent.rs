@@ -40,8 +40,7 @@ fn plain() -> String {
 
 /// The manifest of a service that needs nothing but its token, which comes from the agent.
 fn small(service: &Service) -> Manifest {
-    let manifest = service.manifest().set("token.from", "agent");
-    manifest.remove("certificate").remove("dependencies")
+    service.manifest().set("token.from", "agent").bare()
 }
 
 /// An image whose entrypoint is anteroom.

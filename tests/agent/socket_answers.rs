@@ -31,10 +31,7 @@ fn ask() -> &'static Path {
 
 /// An image whose entrypoint is anteroom, of a service that needs nothing but its token.
 fn entered(service: &Service) -> Image {
-    let manifest = service
-        .manifest()
-        .remove("certificate")
-        .remove("dependencies");
+    let manifest = service.manifest().bare();
     image(&base("alpine-like"), &manifest, &[ENTRYPOINT])
 }
 

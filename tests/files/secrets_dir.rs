@@ -74,12 +74,6 @@ fn assert_refused(run: &Run, what: &str) {
 }
 
 #[track_caller]
-fn assert_untouched(service: &Service, token: &Wrapped, what: &str) {
-    let status = service.admin.lookup_wrapping(&token.token);
-    assert_eq!(status, 200, "{what}: the wrapping token is gone");
-}
-
-#[track_caller]
 fn assert_revoked(service: &Service, token: &Wrapped, what: &str) {
     let status = service.admin.lookup_wrapping(&token.token);
     assert_eq!(status, 400, "{what}: the token was never unwrapped");
@@ -183,7 +177,7 @@ fn directory_closed_to_the_user_is_refused_before_the_token() {
         .run();
     assert_refused(&run, "0700 of root");
     run.assert_stderr("cannot enter it").assert_no_files();
-    assert_untouched(&service, &token, "0700 of root");
+    service.assert_unused(&token, "0700 of root");
 }
 
 #[test]
@@ -307,7 +301,7 @@ fn entry_planted_at_an_output_name_is_refused_and_left_alone() {
             victim.assert_untouched(&what);
             let left: Vec<String> = run.entries().into_keys().collect();
             assert_eq!(left, [name.to_string()], "{what}");
-            assert_untouched(&service, &token, &what);
+            service.assert_unused(&token, &what);
         }
     }
 }
@@ -338,7 +332,7 @@ fn entry_at_a_hidden_name_is_replaced_and_not_written_through() {
             if plant == Plant::Directory || may_be_anothers_lock {
                 assert_refused(&run, &what);
                 assert!(run.stderr.contains(&format!("`{name}`")), "{what}: {run:?}");
-                assert_untouched(&service, &token, &what);
+                service.assert_unused(&token, &what);
                 continue;
             }
             assert_eq!(run.code, Some(0), "{what}: {run:?}");
@@ -390,7 +384,7 @@ fn entry_planted_by_another_user_is_not_taken_for_anterooms() {
                 .run();
             assert_refused(&run, &what);
             assert_eq!(run.entries(), before, "{what}\n{run:?}");
-            assert_untouched(&service, &token, &what);
+            service.assert_unused(&token, &what);
         }
     }
 }
@@ -413,7 +407,7 @@ fn lock_of_another_user_is_named_though_it_cannot_be_read() {
         .run();
     assert_refused(&run, "a lock of another user");
     run.assert_stderr("what is there is left alone");
-    assert_untouched(&service, &token, "a lock of another user");
+    service.assert_unused(&token, "a lock of another user");
 }
 
 // t10
@@ -543,7 +537,7 @@ fn unusable_secrets_directory_is_refused_before_the_token() {
             .run();
         assert_refused(&run, name);
         assert!(run.stderr.contains(reason), "{name}: {run:?}");
-        assert_untouched(&service, &token, name);
+        service.assert_unused(&token, name);
     }
     assert_eq!(fs::read_dir(real).expect("ours").count(), 0);
 }
@@ -568,7 +562,7 @@ fn directory_on_a_disk_is_refused_unless_the_manifest_allows_it() {
     run.assert_stderr("is not a tmpfs")
         .assert_stderr("--tmpfs /run/secrets")
         .assert_no_files();
-    assert_untouched(&service, &token, "a disk");
+    service.assert_unused(&token, "a disk");
     let run = start(service.manifest().set("secrets.allow_disk", true));
     run.assert_code(0);
     assert_eq!(run.file("payment/api_key").text(), Service::API_KEY);
@@ -592,7 +586,7 @@ fn directory_without_permission_is_refused_before_the_token() {
             .run();
         assert_refused(&run, &what);
         assert!(run.stderr.contains(reason), "{what}: {run:?}");
-        assert_untouched(&service, &token, &what);
+        service.assert_unused(&token, &what);
     }
 }
 
@@ -667,7 +661,7 @@ fn tmpfs_that_cannot_take_the_files_is_found_before_the_token() {
         assert_refused(&run, options);
         assert!(run.stderr.contains(reason), "{options}: {run:?}");
         assert_eq!(mounted.left(), "", "{options}");
-        assert_untouched(&service, &token, options);
+        service.assert_unused(&token, options);
     }
 }
 
@@ -685,7 +679,7 @@ fn read_only_secrets_directory_names_the_way_out() {
     ] {
         run.assert_stderr(text);
     }
-    assert_untouched(&service, &token, "ro");
+    service.assert_unused(&token, "ro");
 }
 
 // f26

@@ -18,8 +18,7 @@ static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
 
 /// The manifest of a service that needs nothing but its token.
 fn bare(address: &str) -> Manifest {
-    let manifest = SERVICE.manifest_for(address);
-    manifest.remove("certificate").remove("dependencies")
+    SERVICE.manifest_for(address).bare()
 }
 
 fn start(manifest: impl Into<String>) -> Anteroom {
@@ -55,12 +54,6 @@ fn assert_refused(run: &Run, code: i32, what: &str) {
     run.assert_refused(code);
 }
 
-#[track_caller]
-fn assert_unused(wrapped: &Wrapped, what: &str) {
-    let status = SERVICE.admin.lookup_wrapping(&wrapped.token);
-    assert_eq!(status, 200, "{what}: the wrapping token was used up");
-}
-
 /// Manifests with this one value at this key, each of which must be refused with a place and this text.
 #[track_caller]
 fn assert_mistakes(rows: &[(&str, Value, &str)]) {
@@ -82,7 +75,7 @@ fn assert_mistakes(rows: &[(&str, Value, &str)]) {
         assert!(found, "{what}: {text:?} with its place is missing\n{run:?}");
     }
     assert_eq!(proxy.connections(), 0, "Vault was spoken to");
-    assert_unused(&wrapped, "a mistake");
+    SERVICE.assert_unused(&wrapped, "a mistake");
 }
 
 // b16, b17, b18
@@ -474,7 +467,7 @@ fn typing_error_in_a_template_is_a_mistake_before_the_token() {
         }
     }
     assert_eq!(proxy.connections(), 0, "Vault was spoken to");
-    assert_unused(&wrapped, "a typing error");
+    SERVICE.assert_unused(&wrapped, "a typing error");
 }
 
 #[test]
@@ -705,7 +698,7 @@ fn manifest_that_cannot_be_read_is_named() {
                 .assert_stderr(&path.display().to_string());
         }
     }
-    assert_unused(&wrapped, "no manifest");
+    SERVICE.assert_unused(&wrapped, "no manifest");
 }
 
 /// Paths to endless things and to no files: a pipe without a writer, an endless device, a directory, and too much of a file.
@@ -744,7 +737,7 @@ fn manifest_that_is_no_regular_file_is_78_at_once() {
                 .assert_stderr(&path.display().to_string());
         }
     }
-    assert_unused(&wrapped, "no manifest");
+    SERVICE.assert_unused(&wrapped, "no manifest");
 }
 
 #[test]
@@ -762,7 +755,7 @@ fn ca_that_is_no_regular_file_is_78_at_once() {
                 .assert_stderr(&path.display().to_string());
         }
     }
-    assert_unused(&wrapped, "no CA");
+    SERVICE.assert_unused(&wrapped, "no CA");
 }
 
 #[test]
@@ -790,7 +783,7 @@ fn check_needs_no_vault_no_token_and_no_variable() {
         .run();
     run.assert_code(0).assert_no([&wrapped.token]);
     assert_eq!(proxy.connections(), 0);
-    assert_unused(&wrapped, "check");
+    SERVICE.assert_unused(&wrapped, "check");
 }
 
 // f3, f4
@@ -878,7 +871,7 @@ fn every_bad_flag_is_named_at_once_and_costs_no_token() {
         run.assert_no([wrapped.token.as_str(), "canary-token"]);
     }
     assert_eq!(proxy.connections(), 0, "Vault was spoken to");
-    assert_unused(&wrapped, "bad usage");
+    SERVICE.assert_unused(&wrapped, "bad usage");
 }
 
 #[test]
@@ -912,7 +905,7 @@ fn start_without_a_command_sends_nothing() {
         assert_refused(&run, 64, "no command");
     }
     assert_eq!(proxy.connections(), 0, "Vault was spoken to");
-    assert_unused(&wrapped, "no command");
+    SERVICE.assert_unused(&wrapped, "no command");
 }
 
 #[test]
@@ -1031,7 +1024,7 @@ fn pinned_manifest_cannot_be_pointed_at_another_vault() {
         .run();
     assert_refused(&run, 78, "pinned to nothing");
     run.assert_stderr("pin = true");
-    assert_unused(&wrapped, "pinned to nothing");
+    SERVICE.assert_unused(&wrapped, "pinned to nothing");
 }
 
 // t23
@@ -1186,7 +1179,7 @@ fn unusable_ca_file_is_found_before_the_token_is_touched() {
         }
     }
     assert!(server.handshakes().is_empty(), "the server was spoken to");
-    assert_unused(&wrapped, "a bad CA file");
+    SERVICE.assert_unused(&wrapped, "a bad CA file");
 }
 
 fn decode(base64: &str) -> Vec<u8> {

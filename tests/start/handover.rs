@@ -19,8 +19,7 @@ static SERVICE: LazyLock<Service> = LazyLock::new(Service::new);
 
 /// The manifest of a service that needs nothing but its token.
 fn bare(service: &Service, address: &str) -> Manifest {
-    let manifest = service.manifest_for(address);
-    manifest.remove("certificate").remove("dependencies")
+    service.manifest_for(address).bare()
 }
 
 fn start_with(manifest: Manifest) -> Anteroom {
@@ -97,12 +96,6 @@ fn assert_not_promised(run: &Run, what: &str) -> Value {
 #[track_caller]
 fn assert_unknown(run: &Run, what: &str) -> Value {
     assert_refused(run, 82, "unwrap_outcome_unknown", what)
-}
-
-#[track_caller]
-fn assert_unused(wrapped: &Wrapped, what: &str) {
-    let status = SERVICE.admin.lookup_wrapping(&wrapped.token);
-    assert_eq!(status, 200, "{what}: the wrapping token was used up");
 }
 
 #[track_caller]
@@ -218,7 +211,7 @@ fn swapped_token_that_a_standby_knows_late_is_81() {
     let run = start_at(&proxy).token(&swapped.token).run();
     assert_not_promised(&run, "known to the second lookup");
     assert_eq!((proxy.count(LOOKUP), proxy.count(UNWRAP)), (2, 0));
-    assert_unused(&swapped, "known to the second lookup");
+    SERVICE.assert_unused(&swapped, "known to the second lookup");
 }
 
 #[test]
@@ -314,7 +307,7 @@ fn slip_in_the_manifest_is_told_of_before_a_thief_is() {
             assert!(message.contains(text), "{text}: {message}");
         }
         assert!(hint.contains("audit log"), "{hint}");
-        assert_unused(&wrapped, &written);
+        SERVICE.assert_unused(&wrapped, &written);
     }
     let wrapped = SERVICE.mint_with("30s", json!({"meta": {"environment": "Tset"}}));
     let event = assert_not_promised(&start().token(&wrapped).run(), "the environment");
@@ -405,12 +398,12 @@ fn wrapping_token_with_a_long_life_is_refused_and_stays_valid() {
         message.contains("61 s") && message.contains("max_wrap_ttl"),
         "{message}"
     );
-    assert_unused(&wrapped, "61 s");
+    SERVICE.assert_unused(&wrapped, "61 s");
 
     let shorter = bare(&SERVICE, SERVICE.admin.address()).set("token.max_wrap_ttl", "29s");
     let wrapped = SERVICE.mint();
     assert_not_promised(&start_with(shorter).token(&wrapped).run(), "30 s of 29 s");
-    assert_unused(&wrapped, "30 s of 29 s");
+    SERVICE.assert_unused(&wrapped, "30 s of 29 s");
 
     let exact = SERVICE.mint_with("60s", Value::Null);
     assert_started(&start().token(&exact).run(), "60 s of 60 s");
@@ -607,7 +600,7 @@ fn unwrap_that_vault_denies_is_denied_while_the_token_lives() {
         let wrapped = SERVICE.mint();
         start_at(&proxy).token(&wrapped).run().assert_code(code);
         assert_eq!((proxy.count(UNWRAP), proxy.count(LOOKUP)), (1, 2));
-        assert_unused(&wrapped, "it was denied");
+        SERVICE.assert_unused(&wrapped, "it was denied");
     }
 }
 
@@ -690,7 +683,7 @@ fn answer_that_is_lost_twice_ends_with_82() {
     let wrapped = SERVICE.mint();
     assert_unknown(&start_at(&proxy).token(&wrapped).run(), "never arrived");
     assert_eq!(proxy.count(UNWRAP), 2, "no third try");
-    assert_unused(&wrapped, "the server saw neither");
+    SERVICE.assert_unused(&wrapped, "the server saw neither");
 }
 
 // f16
@@ -756,7 +749,7 @@ fn unknown_namespace_is_a_mistake_and_leaves_the_token() {
         hint.contains("`namespace`") && !hint.contains("KV"),
         "{hint}"
     );
-    assert_unused(&wrapped, "an unknown namespace");
+    SERVICE.assert_unused(&wrapped, "an unknown namespace");
 }
 
 // f28
@@ -923,7 +916,7 @@ fn gateway_that_answers_the_lookup_is_waited_out() {
         let event = assert_refused(&run, 69, "failed", &what);
         let message = openbao::text(&event["message"]);
         assert!(message.contains(&format!("answered {status}")), "{message}");
-        assert_unused(&wrapped, &what);
+        SERVICE.assert_unused(&wrapped, &what);
     }
 }
 
@@ -1223,7 +1216,7 @@ fn endless_lifetimes_neither_break_a_start_nor_stop_it() {
             .run();
         if code == 81 {
             assert_not_promised(&run, &what);
-            assert_unused(&wrapped, &what);
+            SERVICE.assert_unused(&wrapped, &what);
             continue;
         }
         assert_started(&run, &what);

@@ -20,10 +20,8 @@ const APPLICATION: &str = "echo the application runs";
 
 /// A start that needs nothing but its token; requests go to `address`.
 fn start_at(address: &str) -> Anteroom {
-    let manifest = SERVICE.manifest_for(address);
-    Anteroom::new()
-        .manifest(manifest.remove("certificate").remove("dependencies"))
-        .shell(APPLICATION)
+    let manifest = SERVICE.manifest_for(address).bare();
+    Anteroom::new().manifest(manifest).shell(APPLICATION)
 }
 
 fn start() -> Anteroom {
@@ -41,12 +39,6 @@ fn assert_refused_unheard(run: &Run, proxy: &FaultProxy, code: i32, what: &str) 
     assert_eq!(run.code, Some(code), "{what}\n{run:?}");
     run.assert_refused(code);
     assert_eq!(proxy.connections(), 0, "{what}: Vault was spoken to");
-}
-
-#[track_caller]
-fn assert_unused(wrapped: &Wrapped, what: &str) {
-    let status = SERVICE.admin.lookup_wrapping(&wrapped.token);
-    assert_eq!(status, 200, "{what}: the wrapping token was used up");
 }
 
 fn recorder() -> FaultProxy {
@@ -373,7 +365,7 @@ fn symlink_is_refused_and_its_target_is_left_alone() {
     assert_refused_unheard(&run, &proxy, 66, "a symlink");
     run.assert_stderr("symbolic link");
     assert!(is_there(&link) && is_there(&file));
-    assert_unused(&wrapped, "a symlink");
+    SERVICE.assert_unused(&wrapped, "a symlink");
 }
 
 // b11
@@ -393,7 +385,7 @@ fn file_that_others_may_touch_is_refused_and_stays() {
         run.assert_stderr(&format!("{mode:04o}"));
         assert!(is_there(&path), "mode {mode:o}");
     }
-    assert_unused(&wrapped, "a file for all");
+    SERVICE.assert_unused(&wrapped, "a file for all");
     set_mode(&path, 0o600);
     assert_started(
         &start().arg("--token-file").arg(&path).run(),
@@ -458,7 +450,7 @@ fn file_that_only_another_user_can_read_is_no_token() {
         .run();
     assert_refused_unheard(&run, &proxy, 66, "another owner");
     assert!(is_there(&path));
-    assert_unused(&wrapped, "another owner");
+    SERVICE.assert_unused(&wrapped, "another owner");
 }
 
 #[test]
@@ -482,7 +474,7 @@ fn token_file_of_another_owner_is_refused_and_stays() {
         run.assert_stderr("belongs to user 1000");
         assert!(is_there(path), "{}", path.display());
     }
-    assert_unused(&wrapped, "another owner");
+    SERVICE.assert_unused(&wrapped, "another owner");
     let own = start().uid(1000).arg("--token-file").arg(&file).run();
     assert_started(&own, "the owner's own start");
 }
@@ -627,8 +619,8 @@ fn two_sources_at_once_are_ambiguous_and_neither_is_touched() {
         run.assert_stderr("two wrapping tokens");
     }
     assert!(is_there(&path));
-    assert_unused(&one, "two sources");
-    assert_unused(&other, "two sources");
+    SERVICE.assert_unused(&one, "two sources");
+    SERVICE.assert_unused(&other, "two sources");
 }
 
 #[test]
@@ -687,5 +679,5 @@ fn token_stays_good_while_the_start_waits_for_vault() {
         .token(&wrapped)
         .run();
     run.assert_refused(69);
-    assert_unused(&wrapped, "Vault was away");
+    SERVICE.assert_unused(&wrapped, "Vault was away");
 }

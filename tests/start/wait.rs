@@ -30,8 +30,7 @@ const AGENTS: &str = ".anteroom-token";
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 fn manifest_for(address: &str) -> Manifest {
-    let manifest = SERVICE.manifest_for(address);
-    manifest.remove("certificate").remove("dependencies")
+    SERVICE.manifest_for(address).bare()
 }
 
 /// A start that needs nothing but its token.

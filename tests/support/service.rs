@@ -172,6 +172,13 @@ impl Service {
         self.admin.mint(&self.token_role, wrap_ttl, body)
     }
 
+    /// Fails when this wrapping token is not valid any more.
+    #[track_caller]
+    pub fn assert_unused(&self, wrapped: &Wrapped, what: &str) {
+        let status = self.admin.lookup_wrapping(&wrapped.token);
+        assert_eq!(status, 200, "{what}: the wrapping token was used up");
+    }
+
     /// The manifest: the certificate and every dependency.
     pub fn manifest(&self) -> Manifest {
         self.manifest_for(self.admin.address())
@@ -223,6 +230,11 @@ impl Manifest {
     /// A manifest with nothing in it.
     pub fn empty() -> Self {
         Self(json!({}))
+    }
+
+    /// Leaves nothing to ask for but the token.
+    pub fn bare(self) -> Self {
+        self.remove("certificate").remove("dependencies")
     }
 
     /// Sets one value; `key` is dotted, for instance `vault.deadline`.
