@@ -161,7 +161,6 @@ pub(crate) enum OnExpiry {
 /// The way to Vault.
 #[derive(Debug, Clone)]
 pub struct Vault {
-    /// Vault's address.
     pub address: Address,
     /// The PEM file of the CA that signed Vault's certificate; without it the system's CAs are trusted.
     pub ca_cert: Option<PathBuf>,
@@ -232,9 +231,7 @@ pub(crate) struct Promise {
 /// One variable of the application's environment.
 #[derive(Debug, Clone)]
 pub(crate) struct Variable {
-    /// The variable's name.
     pub name: String,
-    /// The template of the variable's value.
     pub template: Template,
     /// The template's place in the manifest.
     pub place: Place,

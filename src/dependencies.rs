@@ -14,37 +14,30 @@ use crate::vault::{self, Session, Value};
 pub enum Error {
     /// Vault did not give the credential.
     Vault {
-        /// The dependency's name.
         dependency: String,
-        /// Vault's error.
         error: vault::Error,
     },
     /// The secret's version was deleted.
     Deleted {
-        /// The dependency's name.
         dependency: String,
         /// The Vault path of the secret.
         path: String,
     },
     /// A field of the answer is `null`.
     Null {
-        /// The dependency's name.
         dependency: String,
         /// The Vault path of the secret.
         path: String,
-        /// The field's name.
         field: String,
     },
     /// Each answer ended before everything else was there.
     Ended {
-        /// The dependency's name.
         dependency: String,
         /// The Vault path of the credential.
         path: String,
     },
     /// The answer has no field at all.
     Empty {
-        /// The dependency's name.
         dependency: String,
         /// The Vault path of the credential.
         path: String,

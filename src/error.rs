@@ -35,7 +35,6 @@ pub enum Error {
     SecretsDir(secrets_dir::Error),
     /// The command cannot become the application.
     Command(command::Error),
-    /// A system call failed.
     System(system::Error),
     /// This process cannot take the rights of the application's user.
     User(system::Error),

@@ -23,7 +23,6 @@ use scope::Scope;
 pub(crate) struct File {
     /// The path below the secrets directory: a name, or a dependency's name and a name.
     pub path: String,
-    /// The permission bits.
     pub mode: u32,
     /// The content of the file.
     pub contents: Secret<Vec<u8>>,
@@ -57,11 +56,9 @@ impl Credential {
 /// A lease, as Vault names it.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
-    /// The lease's id.
     pub id: String,
     /// The life in seconds, counted from the answer.
     pub duration: u64,
-    /// True where the lease can be renewed.
     pub renewable: bool,
 }
 
@@ -92,14 +89,11 @@ pub(crate) enum Material<'a> {
     Certificate {
         /// The entry of the manifest.
         spec: &'a Certificate,
-        /// The certificate.
         issued: Box<Issued>,
     },
-    /// A credential.
     Credential {
         /// The entry of the manifest.
         spec: &'a Dependency,
-        /// The credential.
         credential: Credential,
     },
 }
@@ -140,22 +134,17 @@ pub(crate) struct Access<'a> {
 pub enum Error {
     /// A field that the manifest wants is missing from the answer.
     MissingField {
-        /// The dependency's name.
         dependency: String,
         /// The dependency's Vault path.
         path: String,
-        /// The missing field.
         field: String,
         /// The fields that are there.
         present: Vec<String>,
     },
     /// A field's name cannot be the name of a file.
     FieldName {
-        /// The dependency's name.
         dependency: String,
-        /// The field's name.
         field: String,
-        /// The reason against the name.
         reason: String,
     },
     /// A template asks for a value that is missing, or does something that cannot be done.

@@ -80,10 +80,7 @@ fn check_for(mode: u32, owner: u32, process: u32) -> Result<(), Exposed> {
 #[derive(Debug)]
 pub(crate) enum Unusable {
     /// The file cannot be read, or not only by its owner.
-    File {
-        /// The reason.
-        reason: String,
-    },
+    File { reason: String },
     /// The content is no token; the value itself is never shown.
     Content {
         /// The fault in the content.

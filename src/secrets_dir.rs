@@ -48,9 +48,7 @@ const STATUS_MAX: u64 = 16 << 20;
 /// The owner of the files, where that is not the process that writes them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owner {
-    /// The user id.
     pub uid: u32,
-    /// The group id.
     pub gid: u32,
 }
 

@@ -78,7 +78,6 @@ impl WrappingToken {
 
 /// A token that was taken, and a warning about it.
 pub(crate) struct Taken {
-    /// The token.
     pub token: WrappingToken,
     /// The warning that the file could not be removed.
     pub warning: Option<String>,
@@ -262,7 +261,6 @@ pub enum Error {
     Source {
         /// The file's path, or `standard input`.
         origin: String,
-        /// The reason against it.
         reason: String,
     },
     /// Nothing, or no end, came through the pipe or standard input.
@@ -295,13 +293,11 @@ pub enum Error {
         /// The agent's own words.
         reason: String,
     },
-    /// A system call failed.
     System(system::Error),
     /// The text that was read is no token; the value itself is never shown.
     Malformed {
         /// Bytes read.
         length: usize,
-        /// The reason against it.
         reason: &'static str,
     },
 }

@@ -10,23 +10,18 @@ use crate::manifest::Mistake;
 pub enum Error {
     /// The manifest could not be read.
     Unreadable {
-        /// The manifest's path.
         manifest: PathBuf,
         /// The system's reason.
         reason: String,
     },
     /// The manifest was read, and these things are wrong.
     Mistakes {
-        /// The manifest's path.
         manifest: PathBuf,
         /// The mistakes, in the order of the file.
         mistakes: Vec<Mistake>,
     },
     /// There is no manifest, and these things are wrong with the environment.
-    Environment {
-        /// The mistakes.
-        mistakes: Vec<Mistake>,
-    },
+    Environment { mistakes: Vec<Mistake> },
 }
 
 impl fmt::Display for Error {

@@ -45,7 +45,6 @@ pub(crate) struct Certificate {
     pub uris: Vec<String>,
     /// The life to ask for; without it the role decides.
     pub ttl: Option<Duration>,
-    /// The kind of key.
     pub key_type: KeyType,
     /// The source of the trust anchors.
     pub trust_anchors: TrustAnchors,
@@ -126,7 +125,6 @@ pub(crate) struct Dependency {
     pub name: String,
     /// The Vault path of the credential.
     pub path: String,
-    /// The method of the request.
     pub method: Method,
     /// The fields that must be there, and the only ones written; without them every field is written.
     pub fields: Option<Vec<String>>,

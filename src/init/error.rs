@@ -12,17 +12,11 @@ use crate::{command, keeper, secrets_dir};
 #[derive(Debug)]
 pub enum Error {
     /// A signal ended the start.
-    Interrupted {
-        /// The signal's name.
-        signal: Signal,
-    },
+    Interrupted { signal: Signal },
     /// The keeper did not end in time by itself.
     Late,
     /// The keeper was killed.
-    KeeperKilled {
-        /// The signal that killed the keeper.
-        signal: Signal,
-    },
+    KeeperKilled { signal: Signal },
     /// The keeper ended without a word.
     KeeperEnded,
     /// The token's life is over, and the application was ended for it.
@@ -62,7 +56,6 @@ impl std::error::Error for Error {}
 pub enum Failure {
     /// The start was ended.
     Ended(Error),
-    /// A system call failed.
     System(system::Error),
     /// This process cannot take the rights of the application's user.
     User(system::Error),

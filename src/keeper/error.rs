@@ -27,7 +27,6 @@ pub enum Error {
     SecretsDir(secrets_dir::Error),
     /// The application's variables are too long.
     Command(command::Error),
-    /// A system call failed.
     System(system::Error),
     /// PID 1 called the start off and says why itself.
     CalledOff,

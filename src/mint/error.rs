@@ -19,17 +19,11 @@ pub enum Error {
         variable: &'static str,
     },
     /// The file with the issuing token cannot be used.
-    Source {
-        /// The file's path.
-        path: PathBuf,
-        /// The reason against it.
-        reason: String,
-    },
+    Source { path: PathBuf, reason: String },
     /// The text that was read is no token; the value itself is never shown.
     Malformed {
         /// The variable or the file's path.
         origin: String,
-        /// The reason against it.
         reason: &'static str,
     },
     /// Vault did not make a wrapping token.
@@ -83,11 +77,9 @@ pub enum Failure {
     Config(config::Error),
     /// Vault's CA could not be read.
     Trust(vault::TrustError),
-    /// A system call failed.
     System(system::Error),
     /// A signal ended the mint.
     Interrupted {
-        /// The signal's name.
         signal: Signal,
     },
     /// There is no wrapping token.

@@ -12,49 +12,30 @@ use super::Lack;
 pub enum Error {
     /// The path leads nowhere, to no directory, or to one that is out of reach.
     Unusable {
-        /// The directory's path.
         path: PathBuf,
         /// The fault of the directory.
         reason: String,
     },
     /// The directory is on a disk.
-    NotTmpfs {
-        /// The directory's path.
-        path: PathBuf,
-    },
+    NotTmpfs { path: PathBuf },
     /// The directory is mounted read-only.
-    ReadOnly {
-        /// The directory's path.
-        path: PathBuf,
-    },
+    ReadOnly { path: PathBuf },
     /// Another start has the directory.
-    Kept {
-        /// The directory's path.
-        path: PathBuf,
-    },
+    Kept { path: PathBuf },
     /// A wanted name belongs to something that anteroom did not make.
-    Taken {
-        /// The directory's path.
-        path: PathBuf,
-        /// The name that is taken.
-        name: String,
-    },
+    Taken { path: PathBuf, name: String },
     /// Nothing can be made in the directory.
     Unwritable {
-        /// The directory's path.
         path: PathBuf,
         /// The system's complaint.
         reason: String,
-        /// The kind of lack.
         lack: Lack,
     },
     /// A file could not be written.
     Write {
-        /// The file's path.
         path: PathBuf,
         /// The system's complaint.
         reason: String,
-        /// The kind of lack.
         lack: Lack,
     },
 }

@@ -20,7 +20,6 @@ pub(super) struct Envelope<T> {
     /// Seconds.
     #[serde(default)]
     pub(super) lease_duration: u64,
-    /// Whether the lease can be renewed.
     #[serde(default)]
     pub(super) renewable: bool,
     /// The engine's own answer.
@@ -82,7 +81,6 @@ pub(crate) struct Auth {
     /// Seconds.
     #[serde(default)]
     pub lease_duration: u64,
-    /// Whether the token can be renewed.
     #[serde(default)]
     pub renewable: bool,
     /// The uses that the token has; 0 is without limit.

@@ -47,7 +47,6 @@ pub enum Error {
     Tls {
         /// Host and port.
         server: String,
-        /// The reason against it.
         reason: String,
     },
     /// Vault itself refused it, with a status that a repeat does not change.
@@ -65,14 +64,12 @@ pub enum Error {
     Redirect {
         /// Method and path.
         request: String,
-        /// The reason against the place.
         reason: String,
     },
     /// The answer is not one of the API's.
     Malformed {
         /// Method and path.
         request: String,
-        /// The reason against it.
         reason: String,
     },
     /// No answer says whether the server did the request.

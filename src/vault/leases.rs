@@ -15,7 +15,6 @@ use super::error::Error;
 pub(crate) struct Renewed {
     /// Seconds that it lives from now on, which may be fewer than were asked for.
     pub duration: u64,
-    /// Whether the lease can be renewed once more.
     pub renewable: bool,
 }
 

@@ -15,7 +15,6 @@ pub(crate) struct Reply {
     pub lease_id: String,
     /// Seconds.
     pub lease_duration: u64,
-    /// Whether the lease can be renewed.
     pub renewable: bool,
     /// The server's warnings.
     pub warnings: Vec<String>,

@@ -37,7 +37,6 @@ pub enum Roots<'a> {
 pub struct Error {
     /// The file.
     pub path: PathBuf,
-    /// The reason against the file.
     pub reason: String,
 }
 

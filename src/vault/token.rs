@@ -40,7 +40,6 @@ pub(crate) struct TokenProperties {
     /// Seconds that it lived from when it was made or renewed.
     #[serde(default)]
     pub creation_ttl: u64,
-    /// Whether the token can be renewed.
     #[serde(default)]
     pub renewable: bool,
 }

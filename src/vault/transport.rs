@@ -33,12 +33,10 @@ impl Deadline {
         Deadline(Arc::new(Mutex::new(time)))
     }
 
-    /// The time of the deadline.
     pub(crate) fn time(&self) -> Instant {
         *lock(&self.0)
     }
 
-    /// Moves the deadline.
     pub(crate) fn move_to(&self, time: Instant) {
         *lock(&self.0) = time;
     }

@@ -11,14 +11,11 @@ use crate::secret::Secret;
 pub(crate) struct AppRole {
     /// Below `auth/`.
     pub mount: String,
-    /// The role's id.
     pub role_id: String,
-    /// The secret id.
     pub secret_id: Secret,
 }
 
 impl AppRole {
-    /// Logs in.
     pub(crate) fn log_in(&self, client: Client) -> Result<(Session, Auth), Error> {
         let proof = [
             ("role_id", self.role_id.as_str()),
