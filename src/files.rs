@@ -1,21 +1,24 @@
 //! From secrets to the bytes of files: the same for a dry run and a start, and a function of its arguments but for the
 //! random bytes of the Java stores.
 
+mod error;
 #[cfg(feature = "java")]
 mod keystore;
+mod material;
 pub(crate) mod rehearsal;
 pub(crate) mod sample;
 mod scope;
 pub(crate) mod status;
 
-use std::fmt;
-
 use crate::certificate::Issued;
 use crate::config::layout::{self, CertificatePart, CredentialPart, Entry};
-use crate::config::{Certificate, Config, Dependency, Spec};
+use crate::config::{Config, Dependency};
 use crate::pem;
 use crate::secret::Secret;
 use crate::text;
+
+pub(crate) use error::Error;
+pub(crate) use material::{Credential, Lease, Material, OwnEnd};
 
 use scope::Scope;
 
@@ -26,91 +29,6 @@ pub(crate) struct File {
     pub mode: u32,
     /// The content of the file.
     pub contents: Secret<Vec<u8>>,
-}
-
-/// The answer for one dependency, whatever engine gave it.
-pub(crate) struct Credential {
-    /// The names and values of the fields.
-    pub fields: Vec<(String, Secret)>,
-    /// The credential's lease, where it has one.
-    pub lease: Option<Lease>,
-    /// The end that the answer itself names, where it does.
-    pub end: Option<OwnEnd>,
-}
-
-impl Credential {
-    /// Lists the names of the fields.
-    pub(crate) fn field_names(&self) -> Vec<&str> {
-        self.fields.iter().map(|(name, _)| name.as_str()).collect()
-    }
-
-    /// Returns the value of a field.
-    pub(crate) fn field(&self, name: &str) -> Option<&Secret> {
-        self.fields
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value)
-    }
-}
-
-/// A lease, as Vault names it.
-#[derive(Debug, Clone)]
-pub(crate) struct Lease {
-    pub id: String,
-    /// The life in seconds, counted from the answer.
-    pub duration: u64,
-    pub renewable: bool,
-}
-
-/// An end that an answer names beside its lease, or without one; lives are seconds from the answer on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OwnEnd {
-    /// The answer lives for this time.
-    In {
-        /// The life that is left.
-        life: u64,
-        /// The life that a new answer has.
-        whole: u64,
-    },
-    /// The engine puts another value in the place of this one then, and answers this one until then.
-    Rotation {
-        /// The life that is left.
-        life: u64,
-        /// The life that a new answer has, as far as the answer says.
-        whole: u64,
-    },
-    /// The answer ends at this time of the server's clock, in seconds of Unix time.
-    At(i64),
-}
-
-/// The answer for one entry of the manifest, together with that entry.
-pub(crate) enum Material<'a> {
-    /// A certificate with its key.
-    Certificate {
-        /// The entry of the manifest.
-        spec: &'a Certificate,
-        issued: Box<Issued>,
-    },
-    Credential {
-        /// The entry of the manifest.
-        spec: &'a Dependency,
-        credential: Credential,
-    },
-}
-
-impl<'a> Material<'a> {
-    /// Returns the entry of the manifest.
-    pub(crate) fn spec(&self) -> Spec<'a> {
-        match self {
-            Material::Certificate { spec, .. } => Spec::Certificate(spec),
-            Material::Credential { spec, .. } => Spec::Credential(spec),
-        }
-    }
-
-    /// Returns the name of the entry.
-    pub(crate) fn name(&self) -> &'a str {
-        self.spec().name()
-    }
 }
 
 /// The output of a start: files for the secrets directory and variables for the application.
@@ -128,72 +46,6 @@ pub(crate) struct Access<'a> {
     /// The password of the Java stores, where there are any.
     pub store_password: Option<&'a Secret>,
 }
-
-/// Every way in which rendering fails.
-#[derive(Debug)]
-pub enum Error {
-    /// A field that the manifest wants is missing from the answer.
-    MissingField {
-        dependency: String,
-        /// The dependency's Vault path.
-        path: String,
-        field: String,
-        /// The fields that are there.
-        present: Vec<String>,
-    },
-    /// A field's name cannot be the name of a file.
-    FieldName {
-        dependency: String,
-        field: String,
-        reason: String,
-    },
-    /// A template asks for a value that is missing, or does something that cannot be done.
-    Template {
-        /// The file or variable that the template makes.
-        target: String,
-        /// The mistake, without any value.
-        reason: String,
-    },
-    /// The Java stores could not be written.
-    KeyStore {
-        /// The library's reason.
-        reason: String,
-    },
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::MissingField {
-                dependency,
-                path,
-                field,
-                present,
-            } => {
-                write!(
-                    f,
-                    "{path} (dependency {dependency}) has no field `{field}`; it has {}",
-                    present.join(", ")
-                )
-            }
-            Error::FieldName {
-                dependency,
-                field,
-                reason,
-            } => {
-                write!(
-                    f,
-                    "the field `{}` of dependency {dependency} cannot be a file: {reason}",
-                    field.escape_default()
-                )
-            }
-            Error::Template { target, reason } => write!(f, "the template of {target}, {reason}"),
-            Error::KeyStore { reason } => write!(f, "cannot write the Java stores: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// Renders all files and variables.
 pub(crate) fn render(
