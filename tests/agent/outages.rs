@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{STAY, TMPFS, entered, on_host, plain, small};
 use crate::support::agent::{Agent, Setup, alive};
-use crate::support::docker;
+use crate::support::docker::{self, Container, docker};
 use crate::support::engine::Engine;
 use crate::support::{Fault, FaultProxy, OpenBao, Options, Reply, Service, Storage, lock};
 
@@ -184,7 +184,10 @@ fn failed_revocation_holds_up_no_other_and_is_said_once() {
     }
     let first = agent.accessors()[0].clone();
     lock(&bad).clone_from(&first);
-    drop(containers);
+    // All at once: each end is another try, and the pause until the next grows.
+    let names = containers.iter().map(Container::name);
+    let ended = docker(["kill"].into_iter().chain(names));
+    assert_eq!(ended.code, 0, "{ended:#?}");
     agent.wait_until("all others to be revoked", || {
         (agent.accessors() == [first.as_str()]).then_some(())
     });
