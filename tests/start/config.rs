@@ -78,6 +78,47 @@ fn assert_mistakes(rows: &[(&str, Value, &str)]) {
     SERVICE.assert_unused(&wrapped, "a mistake");
 }
 
+#[test]
+fn creation_path_that_makes_no_client_token_is_a_mistake() {
+    let rows: Vec<(&str, Value, &str)> = [
+        ("sys/wrapping/wrap", "no client token is made there"),
+        ("secret/data/timeline", "no client token is made there"),
+        ("token/create/timeline", "no client token is made there"),
+        ("auth/approle", "no client token is made there"),
+        ("auth/token/creat/timeline", "no client token is made there"),
+        ("auth/token/roles/timeline", "no client token is made there"),
+        ("auth/token/create/timeline/test", "holds no `/`"),
+        ("auth/tokne/create/timeline", "which has this name"),
+        ("auth/Token/create/timeline", "which has this name"),
+        ("auth/approle/role/timeline/secret-id", "wrap the login"),
+        ("team/auth/token/create/timeline", "stands in [vault]"),
+    ]
+    .into_iter()
+    .map(|(path, text)| ("token/creation_path", json!(path), text))
+    .collect();
+    assert_mistakes(&rows);
+    for (_, path, text) in &rows {
+        let manifest = bare("https://vault.example.io").set("token.creation_path", path.clone());
+        let run = check(manifest).run();
+        run.assert_code(78);
+        let event = run.events().remove(0);
+        let message = openbao::text(&event["message"]);
+        assert!(message.contains(text), "{path}: {message}");
+        assert!(message.contains("auth/token/create/ROLE"), "{message}");
+        assert!(event["line"].is_u64(), "{path}: {event}");
+    }
+}
+
+#[test]
+fn default_of_the_creation_path_that_is_no_path_is_a_mistake() {
+    let manifest = bare("https://vault.example.io")
+        .remove("token.creation_path")
+        .set("service.environment", "test.");
+    let run = check(manifest).run();
+    run.assert_code(78);
+    run.assert_stderr("the default of `creation_path` in [token]: a Vault path does not end");
+}
+
 // b16, b17, b18
 #[test]
 fn unusable_address_is_a_mistake() {
@@ -563,6 +604,9 @@ address = "vault.example.io"
 [token]
 max_wrap_ttl = "soon"
 
+[certificate]
+common_name = "x"
+
 [dependencies.db]
 path = "/database/creds/x"
 fields = ["username", "../password"]
@@ -574,8 +618,8 @@ const MISTAKES: [(u64, u64, &str); 7] = [
     (4, 1, "unknown key `nmae`"),
     (7, 11, "scheme"),
     (10, 16, "not a duration"),
-    (13, 8, "Vault path"),
-    (14, 23, "file name"),
+    (16, 8, "Vault path"),
+    (17, 23, "file name"),
 ];
 
 // f4
@@ -591,7 +635,7 @@ fn every_mistake_is_named_at_once_with_its_line_and_column() {
             .any(|line| line.contains(&place) && line.contains(text));
         assert!(found, "{place}{text}\n{run:?}");
     }
-    run.assert_stderr("`creation_path` in [token] is missing");
+    run.assert_stderr("`role` in [certificate] is missing");
     assert!(
         !run.stderr.contains("`app` in [service] is missing"),
         "it is there\n{run:?}"

@@ -282,6 +282,51 @@ fn hint_of_80_names_the_accessor_that_was_handed_in() {
 }
 
 #[test]
+fn token_role_of_the_service_is_the_default_promise() {
+    let manifest = || bare(&SERVICE, SERVICE.admin.address()).remove("token.creation_path");
+    let run = start_with(manifest()).token(SERVICE.mint()).run();
+    assert_started(&run, "minted by the role of the service");
+    let wrapped = SERVICE.mint();
+    let another = manifest().set("service.environment", "staging");
+    let run = start_with(another).token(&wrapped).run();
+    let event = assert_not_promised(&run, "minted by the role of another environment");
+    let message = openbao::text(&event["message"]);
+    let expected = format!("auth/token/create/{}-staging", SERVICE.app);
+    assert!(message.contains(&expected), "{message}");
+    SERVICE.assert_unused(&wrapped, "another role");
+}
+
+#[test]
+fn token_of_a_wrapped_login_or_without_a_role_is_a_promise_too() {
+    let admin = &SERVICE.admin;
+    let mount = unique("approle");
+    admin.ok(
+        "POST",
+        &format!("sys/auth/{mount}"),
+        json!({"type": "approle"}),
+    );
+    let role = format!("auth/{mount}/role/timeline");
+    admin.ok("POST", &role, json!({"token_policies": [SERVICE.policy]}));
+    let role_id = admin.ok("GET", &format!("{role}/role-id"), Value::Null);
+    let secret_id = admin.ok("POST", &format!("{role}/secret-id"), json!({}));
+    let login = json!({
+        "role_id": role_id["data"]["role_id"],
+        "secret_id": secret_id["data"]["secret_id"],
+    });
+    let plain = json!({"policies": [SERVICE.policy], "ttl": "1h"});
+    for (path, body) in [
+        (format!("auth/{mount}/login"), login),
+        ("auth/token/create".to_owned(), plain.clone()),
+        ("auth/token/create-orphan".to_owned(), plain),
+    ] {
+        let manifest = bare(&SERVICE, admin.address()).set("token.creation_path", path.as_str());
+        let wrapped = admin.wrap(&path, "30s", body);
+        let run = start_with(manifest).token(&wrapped).run();
+        assert_started(&run, &path);
+    }
+}
+
+#[test]
 fn slip_in_the_manifest_is_told_of_before_a_thief_is() {
     let role = &SERVICE.token_role;
     let slip = format!("auth/token/create/{}", role.replacen('-', "_", 1));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{CLIENT_TIMEOUT, MIN_TTL, Resolver};
 use crate::config::{Promise, Purpose, Vault};
 use crate::manifest::{self, At, Place};
+use crate::spelling::is_slip;
 use crate::text::{Address, duration, is_host_name, namespace, positive, vault_path};
 
 /// The variables that other clients of Vault go by, and why this one does not.
@@ -216,11 +217,10 @@ impl Resolver<'_> {
         table: &manifest::Token,
         namespace: Option<String>,
     ) -> Option<Promise> {
-        let creation_path = self.required(
-            table.creation_path.as_ref(),
-            "`creation_path` in [token]",
-            vault_path,
-        );
+        let creation_path = match &table.creation_path {
+            Some(value) => self.parsed(value, creation_path),
+            None => self.default_creation_path(),
+        };
         let max_wrap_ttl = table
             .max_wrap_ttl
             .as_ref()
@@ -244,4 +244,39 @@ impl Resolver<'_> {
             environment: self.environment.clone()?,
         })
     }
+
+    /// Makes the path of the token role that has the name of the service.
+    fn default_creation_path(&mut self) -> Option<String> {
+        let (app, environment) = (self.app.as_ref()?, self.environment.as_ref()?);
+        match creation_path(&format!("auth/token/create/{app}-{environment}")) {
+            Ok(path) => Some(path),
+            Err(text) => {
+                let text = format!("the default of `creation_path` in [token]: {text}");
+                self.report_mistake(None, text);
+                None
+            }
+        }
+    }
+}
+
+/// Reads the path at which a client token is made: a token role's, a path of the token store without a role, or a login.
+fn creation_path(text: &str) -> Result<String, String> {
+    let path = vault_path(text)?;
+    let parts: Vec<&str> = path.split('/').collect();
+    let why = match parts[..] {
+        ["auth", "token", "create"] | ["auth", "token", "create-orphan"] => return Ok(path),
+        ["auth", "token", "create", _] => return Ok(path),
+        ["auth", "token", "create", ..] => "the name of a token role holds no `/`",
+        ["auth", "token", ..] => "no client token is made there",
+        ["auth", mount, "create", ..] if is_slip(mount, "token") => {
+            "token roles are those of `auth/token`, which has this name in every Vault"
+        }
+        ["auth", .., "secret-id"] => "an AppRole's secret id is no client token; wrap the login",
+        ["auth", _, _, ..] => return Ok(path),
+        [.., "auth", "token", "create", _] => "the namespace stands in [vault], and not in front",
+        _ => "no client token is made there",
+    };
+    Err(format!(
+        "{why}: write a token role's path, `auth/token/create/ROLE`, or that of the login that is wrapped, such as `auth/approle/login`"
+    ))
 }
