@@ -12,7 +12,7 @@ pub(crate) mod status;
 
 use crate::certificate::Issued;
 use crate::config::layout::{self, CertificatePart, CredentialPart, Entry};
-use crate::config::{Config, Dependency};
+use crate::config::{Certificate, Config, Dependency};
 use crate::pem;
 use crate::secret::Secret;
 use crate::text;
@@ -57,8 +57,8 @@ pub(crate) fn render(
     let mut files = Vec::new();
     for material in materials {
         match material {
-            Material::Certificate { issued, .. } => {
-                files.extend(of_certificate(issued));
+            Material::Certificate { spec, issued } => {
+                files.extend(of_certificate(spec, issued));
                 #[cfg(feature = "java")]
                 if let (Some(java), Some(password)) = (&config.java, access.store_password) {
                     files.extend(keystore::files(
@@ -96,13 +96,18 @@ pub(crate) fn render(
     Ok(Rendered { files, variables })
 }
 
-fn of_certificate(issued: &Issued) -> Vec<File> {
-    let entries = layout::of_certificate().into_iter();
+fn of_certificate(certificate: &Certificate, issued: &Issued) -> Vec<File> {
+    let entries = layout::of_certificate(certificate.has_der).into_iter();
     let files = entries.map(|entry| {
         let contents = match entry.source {
             CertificatePart::Chain => Secret::new(pem::certificates(&issued.chain)),
             CertificatePart::PrivateKey => pem::private_key(&issued.private_key),
             CertificatePart::TrustAnchors => Secret::new(pem::certificates(&issued.trust_anchors)),
+            CertificatePart::KeyAndChain => {
+                pem::private_key_and_chain(&issued.private_key, &issued.chain)
+            }
+            CertificatePart::LeafInDer => Secret::new(issued.chain[0].to_vec()),
+            CertificatePart::PrivateKeyInDer => Secret::new(issued.private_key.expose().clone()),
         };
         file(entry, contents)
     });

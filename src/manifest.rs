@@ -146,6 +146,8 @@ pub(crate) struct Certificate {
     pub ca_file: Option<At<String>>,
     /// The Vault path that answers the trust anchors.
     pub ca_path: Option<At<String>>,
+    /// True where leaf and key are also written in DER.
+    pub der: bool,
 }
 
 /// The Java stores.
@@ -255,6 +257,7 @@ pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
             key_type: t.text("key_type"),
             ca_file: t.text("ca_file"),
             ca_path: t.text("ca_path"),
+            der: t.flag("der"),
         });
         t.finish(&mut mistakes);
     }

@@ -23,6 +23,15 @@ pub(crate) fn private_key(pkcs8: &Secret<Vec<u8>>) -> Secret<Vec<u8>> {
     Secret::new(encoded("PRIVATE KEY", pkcs8.expose()).as_bytes().to_vec())
 }
 
+/// Encodes a private key that is PKCS#8, then its certificates.
+pub(crate) fn private_key_and_chain(
+    pkcs8: &Secret<Vec<u8>>,
+    chain: &[CertificateDer<'static>],
+) -> Secret<Vec<u8>> {
+    let (key, chain) = (private_key(pkcs8), certificates(chain));
+    Secret::new([key.expose().as_slice(), &chain].concat())
+}
+
 /// The contents of a text that should hold certificates.
 pub(crate) struct Found {
     /// The certificates, in their order; text around them, line ends and a missing last newline do not matter.

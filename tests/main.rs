@@ -21,6 +21,7 @@ mod start {
 /// Certificates, credentials, and the files in the secrets directory.
 mod files {
     pub(crate) mod certificate;
+    mod certificates;
     mod credentials;
     mod dry_run;
     mod dry_run_beside_a_start;

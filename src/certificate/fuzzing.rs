@@ -83,6 +83,7 @@ fn asked_for(leaf: &X509Certificate<'_>) -> Certificate {
         ttl: None,
         key_type: KeyType::EcP256,
         trust_anchors: TrustAnchors::Answer,
+        has_der: false,
     };
     let names = leaf.subject_alternative_name().ok().flatten();
     for name in names.iter().flat_map(|names| &names.value.general_names) {

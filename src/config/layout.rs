@@ -35,6 +35,12 @@ pub(crate) enum CertificatePart {
     PrivateKey,
     /// The trust anchors.
     TrustAnchors,
+    /// The private key, then the chain.
+    KeyAndChain,
+    /// The leaf, in DER.
+    LeafInDer,
+    /// The private key, as PKCS#8 in DER.
+    PrivateKeyInDer,
 }
 
 /// The sources of the files that Java reads.
@@ -61,13 +67,21 @@ pub(crate) enum CredentialPart<'a> {
     Template(&'a Template),
 }
 
-/// Lists the files of a certificate.
-pub(crate) fn of_certificate() -> Vec<Entry<CertificatePart>> {
-    vec![
+/// Lists the files of a certificate; `has_der` says whether those in DER are among them.
+pub(crate) fn of_certificate(has_der: bool) -> Vec<Entry<CertificatePart>> {
+    let mut entries = vec![
         entry("tls.crt", PUBLIC, CertificatePart::Chain),
         entry("tls.key", PRIVATE, CertificatePart::PrivateKey),
         entry("ca.crt", PUBLIC, CertificatePart::TrustAnchors),
-    ]
+        entry("tls.pem", PRIVATE, CertificatePart::KeyAndChain),
+    ];
+    if has_der {
+        entries.extend([
+            entry("tls.der", PUBLIC, CertificatePart::LeafInDer),
+            entry("key.der", PRIVATE, CertificatePart::PrivateKeyInDer),
+        ]);
+    }
+    entries
 }
 
 /// Lists the Java stores, and the files by which Java finds and opens them.
@@ -103,8 +117,12 @@ pub(crate) fn of_credential(dependency: &Dependency) -> Vec<Entry<CredentialPart
 /// Lists all files that readers of the secrets directory find.
 pub(crate) fn files(config: &Config) -> Vec<Entry> {
     let mut files = vec![entry(STATUS, PUBLIC, ())];
-    for _ in &config.certificates {
-        files.extend(of_certificate().into_iter().map(Entry::plain));
+    for certificate in &config.certificates {
+        files.extend(
+            of_certificate(certificate.has_der)
+                .into_iter()
+                .map(Entry::plain),
+        );
         let java = config.java.iter().flat_map(of_java);
         files.extend(java.map(Entry::plain));
     }
@@ -167,13 +185,21 @@ mod tests {
         let declared = "dependencies.db = { path = 'a/b', fields = ['user', 'password'], files = { pgpass = '' } }\n";
         let others = "dependencies.kv = { path = 'a/c', files = { x = '' } }\n";
         let none = "dependencies.none = { path = 'a/d', fields = [] }\n";
-        let of_certificate = ["444 tls.crt", "400 tls.key", "444 ca.crt"];
+        let of_certificate = ["444 tls.crt", "400 tls.key", "444 ca.crt", "400 tls.pem"];
+        let in_der = "certificate = { role = 'x', common_name = 'x.example', der = true }\n";
         for (tables, files, names) in [
             ("", &[][..], &[][..]),
             (
                 CERTIFICATE,
                 &of_certificate[..],
-                &["tls.crt", "tls.key", "ca.crt"][..],
+                &["tls.crt", "tls.key", "ca.crt", "tls.pem"][..],
+            ),
+            (
+                in_der,
+                &[&of_certificate[..], &["444 tls.der", "400 key.der"]].concat(),
+                &[
+                    "tls.crt", "tls.key", "ca.crt", "tls.pem", "tls.der", "key.der",
+                ],
             ),
             (
                 &[declared, others, none].concat(),
@@ -202,7 +228,7 @@ mod tests {
     #[cfg(feature = "java")]
     fn stores_and_password_are_private() {
         let config = service_with(&format!("{CERTIFICATE}java.truststore = 'trust'\n"));
-        let found = super::files(&config).into_iter().skip(4);
+        let found = super::files(&config).into_iter().skip(5);
         let found: Vec<_> = found
             .map(|file| format!("{:o} {}", file.mode, file.name))
             .collect();

@@ -48,6 +48,8 @@ pub(crate) struct Certificate {
     pub key_type: KeyType,
     /// The source of the trust anchors.
     pub trust_anchors: TrustAnchors,
+    /// True where leaf and key are also written in DER.
+    pub has_der: bool,
 }
 
 /// The kinds of key.

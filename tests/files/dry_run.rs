@@ -427,6 +427,7 @@ fn plan_names_what_a_start_would_do_and_no_value() {
             "pay: read secret/data/pay",
             "token: write (secret_id) auth/approle/login",
             "0400 tls.key",
+            "0400 tls.pem",
             "0444 tls.crt",
             "0444 ca.crt",
             "0400 keystore.p12",

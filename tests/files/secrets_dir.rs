@@ -40,6 +40,7 @@ const FILES: &[(&str, u32)] = &[
     ("status.json", 0o444),
     ("tls.crt", 0o444),
     ("tls.key", 0o400),
+    ("tls.pem", 0o400),
     ("truststore.p12", 0o400),
 ];
 
@@ -57,6 +58,7 @@ const VISIBLE: &[&str] = &[
     "status.json",
     "tls.crt",
     "tls.key",
+    "tls.pem",
     "truststore.p12",
 ];
 
@@ -833,7 +835,8 @@ fn files_of_an_earlier_start_are_replaced_whole() {
             "payment/api_key",
             "status.json",
             "tls.crt",
-            "tls.key"
+            "tls.key",
+            "tls.pem"
         ]
     );
     assert_ne!(second.file("tls.key"), old_key);

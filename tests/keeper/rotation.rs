@@ -38,7 +38,7 @@ use crate::support::{
 const LONG: Duration = Duration::from_secs(120);
 
 /// Every file of a generation of [`manifest`], and its mode.
-const FILES: [(&str, u32); 9] = [
+const FILES: [(&str, u32); 10] = [
     ("ca.crt", 0o444),
     ("db/password", 0o400),
     ("db/username", 0o400),
@@ -47,10 +47,11 @@ const FILES: [(&str, u32); 9] = [
     ("keystore.password", 0o400),
     ("tls.crt", 0o444),
     ("tls.key", 0o400),
+    ("tls.pem", 0o400),
     ("truststore.p12", 0o400),
 ];
 /// The names at the top of the directory that a reader sees.
-const VISIBLE: [&str; 9] = [
+const VISIBLE: [&str; 10] = [
     "ca.crt",
     "db",
     "java.args",
@@ -59,6 +60,7 @@ const VISIBLE: [&str; 9] = [
     "status.json",
     "tls.crt",
     "tls.key",
+    "tls.pem",
     "truststore.p12",
 ];
 

@@ -280,6 +280,11 @@ fn two_outputs_with_one_name_are_a_mistake() {
         ),
         (
             "dependencies",
+            two("tls.pem", "a"),
+            "already the name of a file",
+        ),
+        (
+            "dependencies",
             two("status.json", "a"),
             "already the name of a file",
         ),
@@ -296,6 +301,11 @@ fn two_outputs_with_one_name_are_a_mistake() {
         (
             "java/keystore",
             json!("tls.key"),
+            "two files would be named",
+        ),
+        (
+            "java/keystore",
+            json!("tls.pem"),
             "two files would be named",
         ),
         (

@@ -18,6 +18,7 @@ fn wrapping_token_becomes_files_and_a_running_application() {
         "tls.crt",
         "tls.key",
         "ca.crt",
+        "tls.pem",
         "status.json",
         "payment/api_key",
         "db/username",

@@ -28,6 +28,7 @@ fn asked() -> Certificate {
         ttl: None,
         key_type: KeyType::EcP256,
         trust_anchors: TrustAnchors::Answer,
+        has_der: false,
     }
 }
 

@@ -68,6 +68,7 @@ impl Resolver<'_> {
             ttl,
             key_type: key_type?,
             trust_anchors: trust_anchors?,
+            has_der: table.der,
         })
     }
 

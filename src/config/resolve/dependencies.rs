@@ -181,8 +181,9 @@ impl Resolver<'_> {
     /// Reports two things that would get one file name, or one name in templates.
     pub(super) fn check_distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
         let mut taken = [layout::STATUS, layout::TOKEN].map(str::to_owned).to_vec();
-        if manifest.certificate.is_some() {
-            taken.extend(layout::of_certificate().into_iter().map(|file| file.name));
+        if let Some(certificate) = &manifest.certificate {
+            let files = layout::of_certificate(certificate.der).into_iter();
+            taken.extend(files.map(|file| file.name));
         }
         if let Some(java) = java {
             let place = manifest
