@@ -70,18 +70,25 @@ def fields(path):
     return {line[0].rstrip(":"): int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
 
 
+STATES = {"3 s after the start": ({}, 3), "after it has looked at the token": ({"revocation_check": "2s"}, 3)}
+
+
+def resident(bench, bao, state):
+    """What one keeper has in memory, in KiB: all, what is private, its share, and what is no part of a file."""
+    token, seconds = STATES[state]
+    with contextlib.ExitStack() as stack:
+        kept = Kept(stack, bench, bao, manifest(token=token))
+        time.sleep(seconds)
+        kib = fields(f"/proc/{kept.keeper}/smaps_rollup")
+    return kib["Rss"], kib["Private_Clean"] + kib["Private_Dirty"], kib["Pss"], kib["Anonymous"]
+
+
 def memory(bench, bao, runs):
     """One after the other: beside a second keeper, the pages of the program would not be private."""
-    states = {"3 s after the start": ({}, 3), "after it has looked at the token": ({"revocation_check": "2s"}, 3)}
-    seen = {state: [] for state in states}
+    seen = {state: [] for state in STATES}
     for _ in range(runs):
-        for state, (token, seconds) in states.items():
-            with contextlib.ExitStack() as stack:
-                kept = Kept(stack, bench, bao, manifest(token=token))
-                time.sleep(seconds)
-                kib = fields(f"/proc/{kept.keeper}/smaps_rollup")
-                private = kib["Private_Clean"] + kib["Private_Dirty"]
-                seen[state].append((kib["Rss"], private, kib["Pss"], kib["Anonymous"]))
+        for state, each in seen.items():
+            each.append(resident(bench, bao, state))
     print(f"## The keeper's memory; {runs} starts each, median (min..max)\n")
     table(["when", "RSS, MiB", "private, MiB", "PSS, MiB", "of that, no part of the program's file, MiB"],
           [[state, *(spread(each, column, 1024, 2) for column in range(4))] for state, each in seen.items()])
@@ -106,7 +113,7 @@ def requests(bao, begin):
 
 
 def hour(bench, bao, seconds, each=3):
-    """What each kind of request costs, and how often it comes in an hour."""
+    """What each kind of request costs, how often it comes in an hour, and the milliseconds of all together."""
     never = {"revocation_check": "0s", "min_ttl": "1s"}
     bao.database_role(BRIEF, "3s")
     looks = "a look whether the token was revoked"
@@ -146,6 +153,11 @@ def hour(bench, bao, seconds, each=3):
             what, count, cost = f"{what}, at its real pace", len(unhurried), statistics.mean(unhurried)
         rows.append([what, count, f"{cost:.2f}", f"{often:.2f}", f"{cost * often:.1f}"])
         total += cost * often
+    return rows, total
+
+
+def cpu(bench, bao, seconds):
+    rows, total = hour(bench, bao, seconds)
     print(f"## The keeper's CPU, an hour compressed into {seconds} s\n")
     table(["what", "measured so often", "each, ms", "times an hour", "ms an hour"], rows)
     return [["keeper's CPU in an hour: token and lease of 1 h, certificate of 24 h", "under 100 ms", f"{total:.1f} ms",
@@ -173,4 +185,4 @@ def wakeups(bench, bao, seconds):
 
 
 def figures(bench, bao, seconds):
-    return [*memory(bench, bao, 10), *hour(bench, bao, seconds), *wakeups(bench, bao, 20)]
+    return [*memory(bench, bao, 10), *cpu(bench, bao, seconds), *wakeups(bench, bao, 20)]
