@@ -73,14 +73,22 @@ const HEEDED: [(&str, &[&str]); 4] = [
 
 /// Parses the words. A variable that is set to nothing counts as not set: Compose files leave such ones behind.
 fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
-    let command = Cli::command().mut_args(|argument| match argument.get_env() {
+    let read = command().try_get_matches_from(words);
+    let matches = read.or_else(|error| match error.kind() {
+        // Only help lists the options, and a start should not wait for its making.
+        ErrorKind::DisplayHelp => hide_unheeded(command()).try_get_matches_from(words),
+        _ => Err(error),
+    })?;
+    Cli::from_arg_matches(&matches)
+}
+
+fn command() -> clap::Command {
+    Cli::command().mut_args(|argument| match argument.get_env() {
         Some(name) if std::env::var_os(name).is_some_and(|value| value.is_empty()) => {
             argument.env(Resettable::Reset)
         }
         _ => argument,
-    });
-    let matches = hide_unheeded(command).try_get_matches_from(words)?;
-    Cli::from_arg_matches(&matches)
+    })
 }
 
 /// Keeps the options that a task does not heed out of its help. The task takes them all the same: images and scripts
