@@ -164,9 +164,30 @@ pub enum Task {
         /// Print the policy for the minter (an agent or anteroom mint) instead, with the token role that it needs
         #[arg(long)]
         minter: bool,
+
+        /// Print the commands that an administrator types once: for the service's policy, its token role and the
+        /// minter's policy
+        #[arg(
+            long,
+            value_name = "PROGRAM",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "vault",
+            conflicts_with = "minter"
+        )]
+        setup: Option<Client>,
     },
     /// On the host: print a wrapping token for a service; Vault is found by VAULT_ADDR and the like
     Mint(MintOptions),
+}
+
+/// The command line of the server that an administrator has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Client {
+    /// HashiCorp's vault
+    Vault,
+    /// OpenBao's bao
+    Bao,
 }
 
 /// The properties of a new token, and the form in which it is printed.

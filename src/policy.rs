@@ -1,5 +1,7 @@
 //! The least Vault policies: one for the service's own token, and one for its minter.
 
+mod setup;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,16 +9,38 @@ use std::time::Duration;
 use crate::config::{Config, Dependency, Method, TrustAnchors};
 use crate::log::sanitised;
 
+pub(crate) use setup::setup;
+
 /// The life of a wrapping token, where the manifest names no other.
 const WRAP_TTL: Duration = Duration::from_secs(30);
 /// The path below which the tokens of a token role are made.
 const CREATE: &str = "auth/token/create/";
+/// The parameters of a token role besides its policies, the life of its tokens last.
+const TOKEN_ROLE: [&str; 2] = [
+    "token_no_default_policy=true token_type=service orphan=true renewable=true",
+    "token_period=1h",
+];
 
 const READ: &str = "read";
 const UPDATE: &str = "update";
 
 /// Writes the policy of the service's token, for every request from its start to its end.
 pub(crate) fn service(config: &Config) -> String {
+    let mut text = String::new();
+    let mut line = |words: &str| comment(&mut text, words);
+    let (app, environment) = (&config.app, &config.environment);
+    line(&format!(
+        "The least that the token of {app} in {environment} needs, without the policy `default`."
+    ));
+    line(&format!(
+        "{}vault policy write {} -",
+        within(config),
+        quoted(&policies(config)[0])
+    ));
+    of_service(config).write(text)
+}
+
+fn of_service(config: &Config) -> Policy {
     let mut policy = Policy::default();
     for certificate in &config.certificates {
         policy.grant(
@@ -57,22 +81,42 @@ pub(crate) fn service(config: &Config) -> String {
     ];
     policy.grant_tokens(&own);
     policy.grant_leases(config);
-    let mut text = String::new();
-    let mut line = |words: &str| comment(&mut text, words);
-    let (app, environment) = (&config.app, &config.environment);
-    line(&format!(
-        "The least that the token of {app} in {environment} needs, without the policy `default`."
-    ));
-    line(&format!(
-        "{}vault policy write {} -",
-        within(config),
-        quoted(&policies(config)[0])
-    ));
-    policy.write(text)
+    policy
 }
 
 /// Writes the policy of the token that mints for the service, in `anteroom mint` or an agent.
 pub(crate) fn minter(config: &Config) -> String {
+    let mut text = String::new();
+    let mut line = |words: &str| comment(&mut text, words);
+    let (app, environment) = (&config.app, &config.environment);
+    line(&format!(
+        "The least that the minter for {app} in {environment} needs; `anteroom mint` needs the first path alone."
+    ));
+    if let Some(role) = config.promise.creation_path.strip_prefix(CREATE) {
+        line("It presumes this token role, which alone decides what the service's token may do:");
+        line(&format!(
+            "  {}vault write {} {} \\",
+            within(config),
+            quoted(&format!("auth/token/roles/{role}")),
+            setup::allowed(&policies(config))
+        ));
+        let [kind, life] = TOKEN_ROLE;
+        line(&format!("    {kind} \\"));
+        line(&format!("    {life}"));
+        line(
+            "How long a token may live is the operator's choice. With token_period=1h: as long as it is renewed within",
+        );
+        line(
+            "each hour, by a thief too. With token_explicit_max_ttl=720h in its place: no longer than that, and the",
+        );
+        line(
+            "service has to start again. With neither the minting side chooses, up to the server's maximum.",
+        );
+    }
+    of_minter(config).write(text)
+}
+
+fn of_minter(config: &Config) -> Policy {
     let path = &config.promise.creation_path;
     let longest = config.promise.max_wrap_ttl.unwrap_or(WRAP_TTL).as_secs();
     let mut policy = Policy::default();
@@ -104,33 +148,7 @@ pub(crate) fn minter(config: &Config) -> String {
         ),
     ];
     policy.grant_tokens(&agents);
-    let mut text = String::new();
-    let mut line = |words: &str| comment(&mut text, words);
-    let (app, environment) = (&config.app, &config.environment);
-    line(&format!(
-        "The least that the minter for {app} in {environment} needs; `anteroom mint` needs the first path alone."
-    ));
-    if let Some(role) = path.strip_prefix(CREATE) {
-        line("It presumes this token role, which alone decides what the service's token may do:");
-        line(&format!(
-            "  {}vault write {} allowed_policies={} \\",
-            within(config),
-            quoted(&format!("auth/token/roles/{role}")),
-            quoted(&policies(config).join(","))
-        ));
-        line("    token_no_default_policy=true token_type=service orphan=true renewable=true \\");
-        line("    token_period=1h");
-        line(
-            "How long a token may live is the operator's choice. With token_period=1h: as long as it is renewed within",
-        );
-        line(
-            "each hour, by a thief too. With token_explicit_max_ttl=720h in its place: no longer than that, and the",
-        );
-        line(
-            "service has to start again. With neither the minting side chooses, up to the server's maximum.",
-        );
-    }
-    policy.write(text)
+    policy
 }
 
 /// Says whether an engine may lease its answers, as every engine other than KV version 2 may.
@@ -212,6 +230,10 @@ impl Policy {
         }
         stanza.comments.push(why.to_owned());
         stanza
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|stanza| &*stanza.path)
     }
 
     /// Grants paths below `auth/token/`.

@@ -62,11 +62,11 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
         };
     }
     let config = configuration(cli, purpose, environment)?;
-    if let Some(Task::Policy { minter }) = cli.task {
-        let text = if minter {
-            policy::minter(&config)
-        } else {
-            policy::service(&config)
+    if let Some(Task::Policy { minter, setup }) = cli.task {
+        let text = match setup {
+            Some(client) => policy::setup(&config, client),
+            None if minter => policy::minter(&config),
+            None => policy::service(&config),
         };
         return print(&text).map(|()| 0);
     }

@@ -49,6 +49,7 @@ mod supervise {
 mod host {
     mod mint;
     mod policy;
+    mod setup;
 }
 
 #[cfg(feature = "agent")]

@@ -257,7 +257,7 @@ mod tests {
                 "--manifest --secrets-dir --lifecycle --deadline --log --help",
             ),
             ("health", "--manifest --secrets-dir --log --help"),
-            ("policy", "--minter --manifest --log --help"),
+            ("policy", "--minter --setup --manifest --log --help"),
             (
                 "mint",
                 "--role --meta --policy --any-policy --ttl --wrap-ttl --format --issuer-token-file \
@@ -270,7 +270,7 @@ mod tests {
                 .filter_map(|line| {
                     line.trim_start()
                         .trim_start_matches("-h, ")
-                        .split(' ')
+                        .split([' ', '['])
                         .next()
                 })
                 .filter(|word| word.starts_with("--"))

@@ -1,7 +1,7 @@
 use std::ffi::OsString;
 
 use super::*;
-use crate::cli::Cli;
+use crate::cli::{Cli, Client};
 use crate::config::{Purpose, Surroundings, resolve};
 
 /// The usual `[token]` table.
@@ -357,6 +357,62 @@ fn word_of_a_command_is_quoted_where_a_shell_reads_it_otherwise() {
     ] {
         assert_eq!(quoted(word), expected, "{sentence}");
     }
+}
+
+#[test]
+fn setup_has_a_token_role_where_the_path_names_one() {
+    for (creation_path, is_written) in [
+        ("auth/token/create/eu", true),
+        ("auth/token/create", false),
+        ("auth/approle/login", false),
+    ] {
+        let config = service_with(&format!("creation_path = '{creation_path}'"), "");
+        let text = setup(&config, Client::Vault);
+        let has = |word: &str| text.lines().any(|line| line.starts_with(word));
+        assert_eq!(
+            has("vault write auth/token/roles/eu "),
+            is_written,
+            "{text}"
+        );
+        assert_eq!(has("# No token role"), !is_written, "{text}");
+    }
+}
+
+#[test]
+fn setup_writes_the_first_policy_and_names_the_others() {
+    let config = service_with(&format!("{TOKEN}\npolicies = ['a', 'b', 'c']"), "");
+    let text = setup(&config, Client::Vault);
+    for line in [
+        "vault policy write a - <<'POLICY'",
+        "vault policy write a-minter - <<'POLICY'",
+    ] {
+        assert!(
+            text.lines().any(|written| written == line),
+            "{line}\n{text}"
+        );
+    }
+    assert!(text.contains("allowed_policies=a,b,c "), "{text}");
+    assert!(text.contains("left to the administrator: b, c\n"), "{text}");
+}
+
+#[test]
+fn name_in_a_setup_ends_no_line_of_a_command() {
+    let config = service_with(
+        &format!("{TOKEN}\npolicies = [\"a\\nPOLICY\\nreboot\"]"),
+        "",
+    );
+    let text = setup(&config, Client::Vault);
+    let commands = text.lines().filter(|line| line.starts_with("vault "));
+    assert_eq!(commands.count(), 3, "{text}");
+    assert_eq!(
+        text.lines().filter(|line| *line == "POLICY").count(),
+        2,
+        "{text}"
+    );
+    assert!(
+        !text.lines().any(|line| line.starts_with("reboot")),
+        "{text}"
+    );
 }
 
 #[test]

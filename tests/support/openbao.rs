@@ -311,7 +311,8 @@ impl Drop for OpenBao {
     }
 }
 
-fn binary() -> PathBuf {
+/// The server's program, which is the command line too.
+pub fn binary() -> PathBuf {
     let path = std::env::var_os("ANTEROOM_TEST_BAO")
         .map_or_else(|| repository().join(".cache/bao"), PathBuf::from);
     assert!(
