@@ -205,7 +205,7 @@ pub struct MintOptions {
     #[arg(long, value_name = "POLICY", value_parser = not_empty as Reader<String>)]
     pub policy: Vec<String>,
 
-    /// Without a role: give the new token every right of the issuing token, even root's
+    /// Without a role: mint with root's token too, and give the new token every right of the issuing one
     #[arg(long, conflicts_with = "role")]
     pub any_policy: bool,
 

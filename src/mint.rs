@@ -18,7 +18,7 @@ use crate::log::{Level, Log};
 use crate::secret::Secret;
 use crate::secret_file::{self, Unusable};
 use crate::system::{refused, signal};
-use crate::vault::{Client, Deadline, Limits, MintRequest, Minted, Session};
+use crate::vault::{self, Class, Client, Deadline, Limits, MintRequest, Minted, Session};
 
 pub(crate) use error::{Error, Failure};
 
@@ -43,11 +43,11 @@ pub(crate) fn run(
     let signals = signal::received()
         .listen()
         .map_err(refused("listen to signals"))?;
-    let called_off = signals.as_fd().try_clone_to_owned();
-    let called_off = called_off.map_err(refused("listen to signals"))?;
+    let abort = signals.as_fd().try_clone_to_owned();
+    let abort = abort.map_err(refused("listen to signals"))?;
     let limits = Limits {
         deadline: Deadline::at(deadline),
-        abort: vec![Arc::new(called_off)],
+        abort: vec![Arc::new(abort)],
         grace: Duration::ZERO,
         persistent: true,
     };
@@ -59,12 +59,17 @@ pub(crate) fn run(
         ttl: Some(options.ttl),
         wrap_ttl: options.wrap_ttl,
     };
-    let minted = Session::with_token(client, token)
-        .mint(&request)
-        .map_err(|error| match signal::pending(&signals) {
-            Some(signal) => Failure::Interrupted { signal },
-            None => Error::Vault(error).into(),
-        })?;
+    let called_off = |error| match signal::pending(&signals) {
+        Some(signal) => Failure::Interrupted { signal },
+        None => Error::Vault(error).into(),
+    };
+    let session = Session::with_token(client, token);
+    if options.role.is_none() && !options.any_policy && is_roots(&session).map_err(called_off)? {
+        return Err(refused_without_role(
+            "the issuing token is root's, and without `--role` nothing but its own policies limits what it makes",
+        ));
+    }
+    let minted = session.mint(&request).map_err(called_off)?;
     print(&minted, options.format).map_err(|error| {
         let error = Error::NotPrinted {
             reason: error.to_string(),
@@ -87,9 +92,30 @@ fn refuse_own_power(options: &MintOptions) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::Usage(format!(
+    Err(refused_without_role(what))
+}
+
+fn refused_without_role(what: &str) -> Failure {
+    Failure::Usage(format!(
         "{what}; name the service's token role with `--role`, or say `--any-policy` if that is meant"
-    )))
+    ))
+}
+
+/// Asks Vault whether the token may do everything.
+fn is_roots(session: &Session) -> Result<bool, vault::Error> {
+    match session.lookup_self() {
+        Ok(found) => {
+            let identity = found.identity_policies.iter().flatten();
+            Ok(found
+                .policies
+                .iter()
+                .chain(identity)
+                .any(|name| is_root(name)))
+        }
+        // Root is denied nothing. A token that is none any more is denied the mint as well, which says so.
+        Err(error) if error.class() == Class::Denied => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether Vault takes the name for that of the policy of root: spaces around it and its case do not matter there.

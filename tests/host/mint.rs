@@ -32,6 +32,16 @@ fn as_root(admin: &Admin) -> Anteroom {
     mint(admin.address()).env("VAULT_TOKEN", admin.root_token())
 }
 
+/// A token that may make children with the service's policy, and what this policy grants besides.
+fn parent(service: &Service, more: &str) -> String {
+    let name = unique("parent");
+    let create = r#"path "auth/token/create" { capabilities = ["update"] }"#;
+    service.admin.policy(&name, &format!("{create}\n{more}"));
+    let body = json!({"policies": [name, service.policy], "ttl": "1h"});
+    let made = service.admin.ok("POST", "auth/token/create", body);
+    text(&made["auth"]["client_token"])
+}
+
 /// Fails unless a wrapping token, alone and on a line of its own, was printed; gives it.
 #[track_caller]
 fn token(run: &Run) -> String {
@@ -154,12 +164,43 @@ fn token_gets_the_properties_that_were_asked_for() {
 #[test]
 fn token_without_a_role_is_a_child_of_the_issuing_token() {
     let service = Service::new();
-    let run = as_root(&service.admin)
+    let run = mint(service.admin.address())
+        .env("VAULT_TOKEN", parent(&service, ""))
         .args(["--policy", &service.policy])
         .run();
     let made = unwrapped(&service.admin, &token(&run));
     assert_eq!(made["path"], "auth/token/create");
     assert_eq!(made["policies"], json!([service.policy, "default"]));
+}
+
+#[test]
+fn root_issues_without_a_role_only_when_asked_for() {
+    let service = Service::new();
+    let admin = &service.admin;
+    let proxy = FaultProxy::recording(admin.address());
+    let asked = |token: &str, words: &[&str]| {
+        mint(&proxy.address())
+            .env("VAULT_TOKEN", token)
+            .args(["--policy", &service.policy])
+            .args(words)
+            .run()
+    };
+    let run = asked(admin.root_token(), &[]);
+    let ways_out = ["the issuing token is root's", "--role", "--any-policy"];
+    assert_none(&run, 64, &ways_out);
+    assert_eq!(run.events().len(), 1, "{run:?}");
+    assert_eq!(proxy.count("auth/token/create"), 0, "nothing was minted");
+
+    let made = unwrapped(admin, &token(&asked(admin.root_token(), &["--any-policy"])));
+    assert_eq!(made["policies"], json!([service.policy, "default"]));
+    // What may not even be looked up is no root.
+    let deny = r#"path "auth/token/lookup-self" { capabilities = ["deny"] }"#;
+    for more in ["", deny] {
+        let run = asked(&parent(&service, more), &[]);
+        let made = unwrapped(admin, &token(&run));
+        assert_eq!(made["policies"], json!([service.policy, "default"]));
+    }
+    assert_none(&asked("s.none", &[]), 77, &[]);
 }
 
 #[test]
