@@ -13,7 +13,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use crate::config::{Certificate, KeyType, TrustAnchors};
+use crate::config::{Certificate, CertificateName, KeyType, TrustAnchors};
 use crate::pem;
 use crate::secret::Secret;
 use crate::vault::{self, Session, SignRequest, Value};
@@ -53,9 +53,28 @@ pub(crate) struct Request {
     anchors: Option<Vec<CertificateDer<'static>>>,
 }
 
+/// A certificate could not be obtained.
+#[derive(Debug)]
+pub struct Error {
+    /// The name of the certificate.
+    pub certificate: CertificateName,
+    /// The reason.
+    pub cause: Cause,
+}
+
+impl Error {
+    /// Makes errors of this certificate.
+    pub(crate) fn of(certificate: &Certificate) -> impl Fn(Cause) -> Error {
+        |cause| Error {
+            certificate: certificate.name.clone(),
+            cause,
+        }
+    }
+}
+
 /// Every way in which obtaining a certificate fails.
 #[derive(Debug)]
-pub enum Error {
+pub enum Cause {
     /// Making the key or the request failed.
     Request {
         /// The library's reason.
@@ -76,15 +95,19 @@ pub enum Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Request { reason } => {
-                write!(f, "cannot make a key and a certificate request: {reason}")
+        let certificate = &self.certificate;
+        match &self.cause {
+            Cause::Request { reason } => {
+                write!(
+                    f,
+                    "cannot make a key and a request for {certificate}: {reason}"
+                )
             }
-            Error::AnchorFile(error) => error.fmt(f),
-            Error::Vault(error) => write!(f, "the certificate: {error}"),
-            Error::Ended => f.write_str("the certificate ends before everything else is there"),
-            Error::Check { reason } => {
-                write!(f, "the certificate that Vault signed is refused: {reason}")
+            Cause::AnchorFile(error) => error.fmt(f),
+            Cause::Vault(error) => write!(f, "{certificate}: {error}"),
+            Cause::Ended => write!(f, "{certificate} ends before everything else is there"),
+            Cause::Check { reason } => {
+                write!(f, "{certificate} that Vault signed is refused: {reason}")
             }
         }
     }
@@ -92,9 +115,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<rcgen::Error> for Error {
+impl From<rcgen::Error> for Cause {
     fn from(error: rcgen::Error) -> Self {
-        Error::Request {
+        Cause::Request {
             reason: error.to_string(),
         }
     }
@@ -151,10 +174,10 @@ pub(crate) fn params(config: &Certificate) -> Result<CertificateParams, rcgen::E
 }
 
 /// Makes the key and the request, and reads the trust anchors if they lie in a file.
-pub(crate) fn prepare(config: &Certificate) -> Result<Request, Error> {
+pub(crate) fn prepare(config: &Certificate) -> Result<Request, Cause> {
     let anchors = match &config.trust_anchors {
         TrustAnchors::File(path) => {
-            Some(vault::read_certificates(path).map_err(Error::AnchorFile)?)
+            Some(vault::read_certificates(path).map_err(Cause::AnchorFile)?)
         }
         TrustAnchors::Answer | TrustAnchors::Path(_) => None,
     };
@@ -174,7 +197,7 @@ pub(crate) fn obtain(
     config: &Certificate,
     session: &Session,
     clocks: impl FnOnce() -> Clocks,
-) -> Result<Issued, Error> {
+) -> Result<Issued, Cause> {
     let signed = session
         .sign(
             &config.mount,
@@ -189,7 +212,7 @@ pub(crate) fn obtain(
                 format: "pem",
             },
         )
-        .map_err(Error::Vault)?;
+        .map_err(Cause::Vault)?;
     let anchors = match (&config.trust_anchors, request.anchors) {
         (TrustAnchors::Path(path), _) => Some(fetch_anchors(session, path)?),
         (_, anchors) => anchors,
@@ -203,7 +226,7 @@ pub(crate) fn obtain(
         anchors,
     };
     let checked = check(answer, config, &request.public_key, clocks())
-        .map_err(|reason| Error::Check { reason })?;
+        .map_err(|reason| Cause::Check { reason })?;
     Ok(Issued {
         private_key: request.private_key,
         chain: checked.chain,
@@ -226,8 +249,8 @@ fn joined(values: &[impl ToString]) -> String {
 }
 
 /// Reads the trust anchors from a path such as `pki/cert/ca_chain`.
-fn fetch_anchors(session: &Session, path: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let reply = session.read(path).map_err(Error::Vault)?;
+fn fetch_anchors(session: &Session, path: &str) -> Result<Vec<CertificateDer<'static>>, Cause> {
+    let reply = session.read(path).map_err(Cause::Vault)?;
     let mut anchors = Vec::new();
     for (name, value) in reply.data {
         if !["certificate", "ca_chain", "issuing_ca"].contains(&name.as_str()) {
@@ -240,7 +263,7 @@ fn fetch_anchors(session: &Session, path: &str) -> Result<Vec<CertificateDer<'st
         };
         for text in texts {
             let found =
-                pem::read(text.expose().as_bytes()).map_err(|reason| Error::Check { reason })?;
+                pem::read(text.expose().as_bytes()).map_err(|reason| Cause::Check { reason })?;
             for certificate in found.certificates {
                 if !anchors.contains(&certificate) {
                     anchors.push(certificate);
@@ -249,7 +272,7 @@ fn fetch_anchors(session: &Session, path: &str) -> Result<Vec<CertificateDer<'st
         }
     }
     if anchors.is_empty() {
-        return Err(Error::Check {
+        return Err(Cause::Check {
             reason: format!("{path} answered no trust anchors"),
         });
     }

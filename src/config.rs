@@ -29,7 +29,8 @@ pub(crate) use resolve::{
     DEADLINE, SECRETS_DIR, Surroundings, resolve, vault_alone, vault_from_environment,
 };
 pub(crate) use spec::{
-    Certificate, Dependency, FileTemplate, Java, KeyType, Method, Profile, Spec, TrustAnchors,
+    Certificate, CertificateName, Dependency, FileTemplate, Java, KeyType, Method, Profile, Spec,
+    TrustAnchors,
 };
 
 /// The purpose of the configuration, which decides what must be there.
@@ -68,11 +69,11 @@ pub(crate) struct Config {
     pub promise: Promise,
     /// The place where the wrapping token arrives.
     pub delivery: Delivery,
-    /// The certificates to fetch.
+    /// The certificates to fetch, the main one first.
     pub certificates: Vec<Certificate>,
     /// The dependencies whose credentials are to be fetched, in the order of the manifest.
     pub dependencies: Vec<Dependency>,
-    /// The Java stores to write; only with a certificate.
+    /// The Java stores to write for each certificate; only with a certificate.
     pub java: Option<Java>,
     /// The variables that are added to the application's environment.
     pub variables: Vec<Variable>,

@@ -16,10 +16,12 @@ pub(crate) fn materials(
     now: OffsetDateTime,
 ) -> Result<Vec<Material<'_>>, certificate::Error> {
     let materials = config.specs().map(|spec| match spec {
-        Spec::Certificate(asked) => issue(asked, now).map(|issued| Material::Certificate {
-            spec: asked,
-            issued: Box::new(issued),
-        }),
+        Spec::Certificate(asked) => issue(asked, now)
+            .map(|issued| Material::Certificate {
+                spec: asked,
+                issued: Box::new(issued),
+            })
+            .map_err(certificate::Error::of(asked)),
         Spec::Credential(dependency) => Ok(Material::Credential {
             spec: dependency,
             credential: sample::credential(dependency, config),
@@ -28,7 +30,7 @@ pub(crate) fn materials(
     materials.collect()
 }
 
-fn issue(config: &Certificate, now: OffsetDateTime) -> Result<Issued, certificate::Error> {
+fn issue(config: &Certificate, now: OffsetDateTime) -> Result<Issued, certificate::Cause> {
     let mut authority = CertificateParams::default();
     authority.distinguished_name = rcgen::DistinguishedName::new();
     authority

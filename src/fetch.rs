@@ -43,7 +43,10 @@ impl<'a> Job<'a> {
     /// Prepares what needs no Vault: the key and the request of a certificate.
     pub(crate) fn prepare(spec: Spec<'a>) -> Result<Job<'a>, certificate::Error> {
         Ok(match spec {
-            Spec::Certificate(spec) => Job::Certificate(spec, certificate::prepare(spec)?),
+            Spec::Certificate(spec) => {
+                let request = certificate::prepare(spec);
+                Job::Certificate(spec, request.map_err(certificate::Error::of(spec))?)
+            }
             Spec::Credential(spec) => Job::Credential(spec),
         })
     }
@@ -126,6 +129,7 @@ pub(crate) fn perform<'a>(
                 spec,
                 issued: Box::new(issued),
             })
+            .map_err(certificate::Error::of(spec))
             .map_err(Error::Certificate),
         Job::Credential(spec) => dependencies::fetch(session, spec, log)
             .map(|credential| Material::Credential { spec, credential })

@@ -20,6 +20,8 @@ use crate::text;
 pub(crate) use error::Error;
 pub(crate) use material::{Credential, Lease, Material, OwnEnd};
 
+#[cfg(feature = "java")]
+use keystore::Stores;
 use scope::Scope;
 
 /// One file of a generation.
@@ -61,13 +63,16 @@ pub(crate) fn render(
                 files.extend(of_certificate(spec, issued));
                 #[cfg(feature = "java")]
                 if let (Some(java), Some(password)) = (&config.java, access.store_password) {
-                    files.extend(keystore::files(
+                    let entries = layout::of_java(java, &spec.name, config.certificates.len());
+                    let stores = Stores {
                         issued,
-                        &config.app,
+                        certificate: &spec.name,
+                        alias: &config.app,
                         java,
-                        access.secrets_dir,
+                        secrets_dir: access.secrets_dir,
                         password,
-                    )?);
+                    };
+                    files.extend(stores.files(entries)?);
                 }
             }
             Material::Credential { spec, credential } => {
@@ -97,7 +102,7 @@ pub(crate) fn render(
 }
 
 fn of_certificate(certificate: &Certificate, issued: &Issued) -> Vec<File> {
-    let entries = layout::of_certificate(certificate.has_der).into_iter();
+    let entries = layout::of_certificate(&certificate.name, certificate.has_der).into_iter();
     let files = entries.map(|entry| {
         let contents = match entry.source {
             CertificatePart::Chain => Secret::new(pem::certificates(&issued.chain)),

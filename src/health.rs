@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::config::CertificateName;
 use crate::files::status::{Loss, Status};
 
 /// Fails with everything that is wrong, the most important first; `is_kept` says whether a keeper holds the lock.
@@ -22,7 +23,15 @@ pub(crate) fn judge(status: &Status, is_kept: bool, now: OffsetDateTime) -> Resu
         }
     }
     if let Some(certificate) = &status.certificate {
-        stale.extend(ended("the certificate", Some(&certificate.expires), now));
+        stale.extend(ended(
+            &CertificateName::Main.to_string(),
+            Some(&certificate.expires),
+            now,
+        ));
+    }
+    for certificate in &status.certificates {
+        let what = CertificateName::Further(certificate.name.clone()).to_string();
+        stale.extend(ended(&what, Some(&certificate.issued.expires), now));
     }
     for dependency in &status.dependencies {
         let what = format!("the credential of {}", dependency.name);
@@ -59,6 +68,8 @@ mod tests {
             "token": {"lease_duration": 3600, "expires": "2026-01-01T01:00:00Z", "expires_at_last": null, "lost": null},
             "certificate": {"serial_number": "01", "common_name": "x", "not_after": "2026-01-01T02:00:00Z",
                 "expires": "2026-01-01T02:00:00Z"},
+            "certificates": [{"name": "kafka", "serial_number": "02", "common_name": "y",
+                "not_after": "2026-01-01T03:00:00Z", "expires": "2026-01-01T03:00:00Z"}],
             "dependencies": [{
                 "name": "db", "path": "database/creds/x", "fields": ["password"], "lease_id": "database/creds/x/1",
                 "lease_duration": 600, "renewable": true, "expires": "2026-01-01T00:10:00Z",
@@ -79,6 +90,10 @@ mod tests {
             ("2026-01-01T00:10:00Z", ["the credential of db ended", ""]),
             ("2026-01-01T01:00:00Z", ["the client token ended", "db"]),
             ("2026-01-01T02:00:01Z", ["the certificate ended", "db"]),
+            (
+                "2026-01-01T03:00:00Z",
+                ["the certificate kafka ended", "db"],
+            ),
         ] {
             let text = judge(&status, true, at(time)).expect_err("stale");
             assert!(stale.iter().all(|part| text.contains(part)), "{text}");

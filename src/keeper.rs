@@ -251,21 +251,7 @@ impl<'a> Start<'a> {
         let properties = handover::verify(session, auth, promise)?;
         let answer_time = self.steps.mark("verify");
         let mut fetched = self.perform(session, jobs, answer_time)?;
-        let longest = |is_wanted: fn(&Material<'_>) -> bool| {
-            let wanted = fetched.iter().filter(|one| is_wanted(&one.material));
-            wanted.map(|one| one.took).max().unwrap_or_default()
-        };
-        let took = [
-            (
-                "certificate",
-                longest(|one| matches!(one, Material::Certificate { .. })),
-            ),
-            (
-                "dependencies",
-                longest(|one| matches!(one, Material::Credential { .. })),
-            ),
-        ];
-        self.steps.mark_parallel(&took);
+        self.steps.mark_parallel(&parallel_steps(&fetched));
         if self.refresh(session, answer_time, &mut fetched)? {
             self.steps.mark("again");
         }
@@ -389,6 +375,20 @@ impl<'a> Start<'a> {
             error => error,
         }
     }
+}
+
+/// The time until each certificate was there, and until all credentials were.
+fn parallel_steps(fetched: &[Fetched<'_>]) -> Vec<(String, Duration)> {
+    let mut steps = Vec::new();
+    let mut credentials = Duration::ZERO;
+    for one in fetched {
+        match &one.material {
+            Material::Certificate { spec, .. } => steps.push((spec.name.table(), one.took)),
+            Material::Credential { .. } => credentials = credentials.max(one.took),
+        }
+    }
+    steps.push(("dependencies".to_owned(), credentials));
+    steps
 }
 
 /// Makes a timer of the clock that goes on while the machine sleeps.

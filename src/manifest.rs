@@ -62,6 +62,8 @@ pub(crate) struct Manifest {
     pub token: Token,
     /// The table `[certificate]`.
     pub certificate: Option<Certificate>,
+    /// The tables `[certificates.NAME]`, in the order of the file.
+    pub certificates: Vec<(At<String>, Certificate)>,
     /// The table `[java]`.
     pub java: Option<Java>,
     /// The tables `[dependencies.NAME]`, in the order of the file.
@@ -245,20 +247,14 @@ pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
         };
         t.finish(&mut mistakes);
     }
-    if let Some(mut t) = root.table("certificate") {
-        manifest.certificate = Some(Certificate {
-            mount: t.text("mount"),
-            role: t.text("role"),
-            common_name: t.text("common_name"),
-            dns_names: t.texts("dns_names").unwrap_or_default(),
-            ip_addresses: t.texts("ip_addresses").unwrap_or_default(),
-            uris: t.texts("uris").unwrap_or_default(),
-            ttl: t.text("ttl"),
-            key_type: t.text("key_type"),
-            ca_file: t.text("ca_file"),
-            ca_path: t.text("ca_path"),
-            der: t.flag("der"),
-        });
+    if let Some(t) = root.table("certificate") {
+        manifest.certificate = Some(read_certificate(t, &mut mistakes));
+    }
+    if let Some(mut t) = root.table("certificates") {
+        for (name, certificate) in t.tables() {
+            let certificate = read_certificate(certificate, &mut mistakes);
+            manifest.certificates.push((name, certificate));
+        }
         t.finish(&mut mistakes);
     }
     if let Some(mut t) = root.table("java") {
@@ -325,6 +321,24 @@ pub(crate) fn read_vault(t: &mut Table<'_>) -> Vault {
     }
 }
 
+fn read_certificate(mut t: Table<'_>, mistakes: &mut Vec<Mistake>) -> Certificate {
+    let certificate = Certificate {
+        mount: t.text("mount"),
+        role: t.text("role"),
+        common_name: t.text("common_name"),
+        dns_names: t.texts("dns_names").unwrap_or_default(),
+        ip_addresses: t.texts("ip_addresses").unwrap_or_default(),
+        uris: t.texts("uris").unwrap_or_default(),
+        ttl: t.text("ttl"),
+        key_type: t.text("key_type"),
+        ca_file: t.text("ca_file"),
+        ca_path: t.text("ca_path"),
+        der: t.flag("der"),
+    };
+    t.finish(mistakes);
+    certificate
+}
+
 fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistake>) -> Dependency {
     let mut entries = |key| {
         t.table(key).map(|mut inner| {
@@ -378,7 +392,7 @@ mod tests {
                 "line 2, column 7: `app` in [service] must be a string, not an integer",
                 "line 3, column 1: unknown key `nmae` in [service]; known are app, environment",
                 "line 5, column 19: `dns_names` in [certificate] must be a list of strings; this entry is an integer",
-                "line 6, column 2: unknown table [nonsense]; known are certificate, dependencies, environment, java, process, secrets, service, token, vault",
+                "line 6, column 2: unknown table [nonsense]; known are certificate, certificates, dependencies, environment, java, process, secrets, service, token, vault",
                 "line 8, column 7: `pin` in [vault] must be true or false, not a string",
             ]
         );

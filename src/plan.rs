@@ -24,10 +24,12 @@ pub(crate) fn text(config: &Config) -> String {
             || "the role's ttl".to_owned(),
             |ttl| format!("{} s", ttl.as_secs()),
         );
+        let name = certificate.name.folder();
         row(
             "certificate",
             &format!(
-                "{}/sign/{} for CN {}, key {}, {ttl}",
+                "{}{}/sign/{} for CN {}, key {}, {ttl}",
+                name.map_or_else(String::new, |name| format!("{name}: ")),
                 certificate.mount,
                 certificate.role,
                 certificate.common_name,

@@ -46,7 +46,7 @@ fn of_service(config: &Config) -> Policy {
         policy.grant(
             &format!("{}/sign/{}", certificate.mount, certificate.role),
             UPDATE,
-            "start: the certificate; later: another in good time",
+            &format!("start: {}; later: another in good time", certificate.name),
         );
         if let TrustAnchors::Path(path) = &certificate.trust_anchors {
             let why = "with each certificate: the trust anchors (`ca_path`); a PKI answers cert/ca_chain without a policy";

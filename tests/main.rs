@@ -21,7 +21,7 @@ mod start {
 /// Certificates, credentials, and the files in the secrets directory.
 mod files {
     pub(crate) mod certificate;
-    mod certificates;
+    pub(crate) mod certificates;
     mod credentials;
     mod dry_run;
     mod dry_run_beside_a_start;
@@ -31,6 +31,7 @@ mod files {
 
 /// The process beside a living application, which renews, replaces and warns.
 mod keeper {
+    mod certificates;
     mod ends;
     mod occupied;
     mod rotation;

@@ -7,7 +7,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::check::{Answer, Clocks, check};
-use crate::config::{Certificate, KeyType, TrustAnchors};
+use crate::config::{Certificate, CertificateName, KeyType, TrustAnchors};
 use crate::pem;
 
 /// Checks a leaf and its issuers. The input is a row of certificates in DER, each behind its length in two bytes; what is
@@ -70,7 +70,7 @@ pub(crate) fn certificate(input: &[u8]) {
 fn asked_for(leaf: &X509Certificate<'_>) -> Certificate {
     let common_name = leaf.subject().iter_common_name().next();
     let mut config = Certificate {
-        name: "certificate".to_owned(),
+        name: CertificateName::Main,
         mount: "pki".to_owned(),
         role: "role".to_owned(),
         common_name: common_name

@@ -3,7 +3,7 @@
 //! The check for clashes of names, the renderer, the secrets directory and the plan all read it. A new kind of file is a
 //! row here, and an arm where its source is rendered, which the compiler asks for.
 
-use super::{Config, Dependency, FileTemplate, Java};
+use super::{CertificateName, Config, Dependency, FileTemplate, Java};
 use crate::template::Template;
 
 /// The names and lives of fetched items, without any secret. The file is written anew while a generation stays.
@@ -68,30 +68,44 @@ pub(crate) enum CredentialPart<'a> {
 }
 
 /// Lists the files of a certificate; `has_der` says whether those in DER are among them.
-pub(crate) fn of_certificate(has_der: bool) -> Vec<Entry<CertificatePart>> {
+pub(crate) fn of_certificate(
+    certificate: &CertificateName,
+    has_der: bool,
+) -> Vec<Entry<CertificatePart>> {
+    let file = |name, mode, source| entry(&certificate.path_of(name), mode, source);
     let mut entries = vec![
-        entry("tls.crt", PUBLIC, CertificatePart::Chain),
-        entry("tls.key", PRIVATE, CertificatePart::PrivateKey),
-        entry("ca.crt", PUBLIC, CertificatePart::TrustAnchors),
-        entry("tls.pem", PRIVATE, CertificatePart::KeyAndChain),
+        file("tls.crt", PUBLIC, CertificatePart::Chain),
+        file("tls.key", PRIVATE, CertificatePart::PrivateKey),
+        file("ca.crt", PUBLIC, CertificatePart::TrustAnchors),
+        file("tls.pem", PRIVATE, CertificatePart::KeyAndChain),
     ];
     if has_der {
         entries.extend([
-            entry("tls.der", PUBLIC, CertificatePart::LeafInDer),
-            entry("key.der", PRIVATE, CertificatePart::PrivateKeyInDer),
+            file("tls.der", PUBLIC, CertificatePart::LeafInDer),
+            file("key.der", PRIVATE, CertificatePart::PrivateKeyInDer),
         ]);
     }
     entries
 }
 
-/// Lists the Java stores, and the files by which Java finds and opens them.
-pub(crate) fn of_java(java: &Java) -> Vec<Entry<JavaPart>> {
-    vec![
-        entry(&java.keystore, PRIVATE, JavaPart::KeyStore),
-        entry(&java.truststore, PRIVATE, JavaPart::TrustStore),
-        entry("keystore.password", PRIVATE, JavaPart::Password),
-        entry("java.args", PRIVATE, JavaPart::Arguments),
-    ]
+/// Lists the Java stores of a certificate, and the files by which Java finds and opens them; `certificates` is the number
+/// of all certificates.
+pub(crate) fn of_java(
+    java: &Java,
+    certificate: &CertificateName,
+    certificates: usize,
+) -> Vec<Entry<JavaPart>> {
+    let file = |name, source| entry(&certificate.path_of(name), PRIVATE, source);
+    let mut entries = vec![
+        file(&java.keystore, JavaPart::KeyStore),
+        file(&java.truststore, JavaPart::TrustStore),
+        file("keystore.password", JavaPart::Password),
+    ];
+    // A JVM has one key store: the main certificate's, or that of the only one.
+    if *certificate == CertificateName::Main || certificates == 1 {
+        entries.push(file("java.args", JavaPart::Arguments));
+    }
+    entries
 }
 
 /// Lists the files of a credential, all in the folder of its dependency.
@@ -118,12 +132,11 @@ pub(crate) fn of_credential(dependency: &Dependency) -> Vec<Entry<CredentialPart
 pub(crate) fn files(config: &Config) -> Vec<Entry> {
     let mut files = vec![entry(STATUS, PUBLIC, ())];
     for certificate in &config.certificates {
-        files.extend(
-            of_certificate(certificate.has_der)
-                .into_iter()
-                .map(Entry::plain),
-        );
-        let java = config.java.iter().flat_map(of_java);
+        let (name, count) = (&certificate.name, config.certificates.len());
+        let own = of_certificate(name, certificate.has_der).into_iter();
+        files.extend(own.map(Entry::plain));
+        let java = config.java.iter();
+        let java = java.flat_map(|java| of_java(java, name, count));
         files.extend(java.map(Entry::plain));
     }
     for dependency in &config.dependencies {
@@ -135,7 +148,10 @@ pub(crate) fn files(config: &Config) -> Vec<Entry> {
 /// Lists the names at the top of the secrets directory: files, then folders.
 pub(crate) fn visible_names(config: &Config) -> Vec<String> {
     let names = files(config).into_iter().map(|file| file.name);
-    let folders = config.dependencies.iter().map(|spec| spec.name.clone());
+    let certificates = config.certificates.iter();
+    let certificates = certificates.filter_map(|spec| spec.name.folder());
+    let dependencies = config.dependencies.iter().map(|spec| spec.name.as_str());
+    let folders = certificates.chain(dependencies).map(str::to_owned);
     names
         .filter(|name| !name.contains('/'))
         .chain(folders)
@@ -239,5 +255,30 @@ mod tests {
             "400 java.args",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn other_certificates_have_folders() {
+        let kafka = "certificates.kafka = { role = 'x', common_name = 'x.example', der = true }\n";
+        let config = service_with(&format!("{CERTIFICATE}{kafka}"));
+        let files = super::files(&config).into_iter();
+        let found: Vec<_> = files
+            .map(|file| format!("{:o} {}", file.mode, file.name))
+            .filter(|file| file.contains('/'))
+            .collect();
+        let expected = [
+            "444 kafka/tls.crt",
+            "400 kafka/tls.key",
+            "444 kafka/ca.crt",
+            "400 kafka/tls.pem",
+            "444 kafka/tls.der",
+            "400 kafka/key.der",
+        ];
+        assert_eq!(found, expected);
+        let names = visible_names(&config);
+        assert_eq!(
+            names[1..],
+            ["tls.crt", "tls.key", "ca.crt", "tls.pem", "kafka"]
+        );
     }
 }

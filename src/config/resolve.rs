@@ -239,12 +239,13 @@ impl Resolver<'_> {
         let namespace = self.namespace(&manifest.vault);
         let vault = self.vault(&manifest.vault, namespace.clone());
         let promise = self.promise(&manifest.token, namespace);
-        let certificate = manifest
-            .certificate
-            .as_ref()
-            .map(|table| self.certificate(table));
+        let tables = certificate::tables(manifest);
+        let certificates: Vec<_> = tables
+            .iter()
+            .map(|(name, table)| self.certificate(name, table))
+            .collect();
         let java = match &manifest.java {
-            Some(java) => self.java(java, manifest.certificate.is_some()),
+            Some(java) => self.java(java, !tables.is_empty()),
             None => None,
         };
         let known = self.known(manifest);
@@ -268,10 +269,7 @@ impl Resolver<'_> {
             vault: if start { Some(vault?) } else { None },
             promise: promise?,
             delivery,
-            certificates: match certificate {
-                Some(certificate) => vec![certificate?],
-                None => Vec::new(),
-            },
+            certificates: certificates.into_iter().collect::<Option<_>>()?,
             dependencies,
             java,
             variables,

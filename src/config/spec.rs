@@ -1,5 +1,6 @@
 //! The items to fetch, and the files to make of them, as the manifest asks for them.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,8 +21,60 @@ impl<'a> Spec<'a> {
     /// Returns the name of the item, also in events and in `ANTEROOM_CHANGED`.
     pub(crate) fn name(self) -> &'a str {
         match self {
-            Spec::Certificate(certificate) => &certificate.name,
+            Spec::Certificate(certificate) => certificate.name.as_str(),
             Spec::Credential(dependency) => &dependency.name,
+        }
+    }
+}
+
+/// The name of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateName {
+    /// The certificate of `[certificate]`, whose files lie at the top of the secrets directory.
+    Main,
+    /// A certificate of `[certificates]`, whose files lie in a folder of this name.
+    Further(String),
+}
+
+impl CertificateName {
+    /// The name of the certificate of `[certificate]`.
+    pub(crate) const MAIN: &'static str = "certificate";
+
+    /// Returns the name in events and in `ANTEROOM_CHANGED`.
+    pub(crate) fn as_str(&self) -> &str {
+        self.folder().unwrap_or(Self::MAIN)
+    }
+
+    /// Returns the name of the certificate's table in the manifest.
+    pub(crate) fn table(&self) -> String {
+        match self {
+            CertificateName::Main => Self::MAIN.to_owned(),
+            CertificateName::Further(name) => format!("certificates.{name}"),
+        }
+    }
+
+    /// Returns the folder of the certificate's files, unless they lie at the top.
+    pub(crate) fn folder(&self) -> Option<&str> {
+        match self {
+            CertificateName::Main => None,
+            CertificateName::Further(name) => Some(name),
+        }
+    }
+
+    /// Returns the path of a file of this certificate.
+    pub(crate) fn path_of(&self, file: &str) -> String {
+        match self {
+            CertificateName::Main => file.to_owned(),
+            CertificateName::Further(name) => format!("{name}/{file}"),
+        }
+    }
+}
+
+impl fmt::Display for CertificateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CertificateName::Main => f.write_str("the certificate"),
+            CertificateName::Further(name) => write!(f, "the certificate {name}"),
         }
     }
 }
@@ -29,8 +82,8 @@ impl<'a> Spec<'a> {
 /// A certificate to ask for.
 #[derive(Debug, Clone)]
 pub(crate) struct Certificate {
-    /// The name in events and in `ANTEROOM_CHANGED`.
-    pub name: String,
+    /// The certificate's name.
+    pub name: CertificateName,
     /// The mount of the PKI engine.
     pub mount: String,
     /// The role of the PKI engine.

@@ -30,17 +30,8 @@ impl Error {
                 "it is named by `ca_cert` in [vault], VAULT_CACERT or SSL_CERT_FILE, and holds PEM certificates"
             }
             Error::HandOver(error) => return of_handover(error),
-            Error::Certificate(certificate::Error::Vault(error)) => {
-                return of_answer(error, "[certificate]");
-            }
-            Error::Certificate(certificate::Error::Check { .. }) => {
-                "compare [certificate] with the PKI role: names it may give, its longest ttl, use_csr_common_name and use_csr_sans"
-            }
-            Error::Certificate(certificate::Error::Ended)
-            | Error::Dependency(dependencies::Error::Ended { .. }) => {
-                "let it live longer, in its role in Vault, or look what else takes so long"
-            }
-            Error::Certificate(_) => "look at [certificate] in the manifest",
+            Error::Certificate(error) => return of_certificate(error),
+            Error::Dependency(dependencies::Error::Ended { .. }) => LIVES_TOO_SHORT,
             Error::Dependency(dependencies::Error::Vault { error, dependency }) => {
                 return of_answer(error, &format!("[dependencies.{dependency}]"));
             }
@@ -96,6 +87,24 @@ impl Error {
 
 const NEEDS_CAPABILITIES: &str = "`user` in [process] needs the capabilities SETUID, SETGID and CHOWN; or start the container as that user (docker run --user)";
 const NOT_VAULT: &str = "is it a Vault that answers at this address, and not a proxy?";
+
+const LIVES_TOO_SHORT: &str =
+    "let it live longer, in its role in Vault, or look what else takes so long";
+
+fn of_certificate(error: &certificate::Error) -> Option<String> {
+    let table = error.certificate.table();
+    let hint = match &error.cause {
+        certificate::Cause::Vault(error) => return of_answer(error, &format!("[{table}]")),
+        certificate::Cause::Check { .. } => format!(
+            "compare [{table}] with the PKI role: names it may give, its longest ttl, use_csr_common_name and use_csr_sans"
+        ),
+        certificate::Cause::Ended => LIVES_TOO_SHORT.to_owned(),
+        certificate::Cause::Request { .. } | certificate::Cause::AnchorFile(_) => {
+            format!("look at [{table}] in the manifest")
+        }
+    };
+    Some(hint)
+}
 
 fn of_token(error: &wrapping_token::Error) -> &'static str {
     match error {

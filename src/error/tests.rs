@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::*;
+use crate::config::CertificateName;
 use crate::keeper::trouble::Trouble;
 use crate::secrets_dir::Lack;
 use crate::vault::Error as VaultError;
@@ -63,6 +64,16 @@ fn misspelt() -> Error {
         written: x(),
         found: x(),
     })
+}
+
+fn of_certificate(cause: certificate::Cause) -> Error {
+    let certificate = CertificateName::Main;
+    Error::Certificate(certificate::Error { certificate, cause })
+}
+
+fn of_certificate_kafka(cause: certificate::Cause) -> Error {
+    let certificate = CertificateName::Further("kafka".to_owned());
+    Error::Certificate(certificate::Error { certificate, cause })
 }
 
 fn of_a_dependency(error: vault::Error) -> Error {
@@ -138,11 +149,14 @@ fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
         ("Vault refuses the hand-over", 78, FAILED, Some("not a proxy"), Error::HandOver(hand::Error::Vault(status(400, "GET x", "")))),
         ("Vault denies the hand-over", 77, FAILED, Some("`read` on x"), Error::HandOver(hand::Error::Vault(status(403, "GET x", "")))),
 
-        ("no key or request", 70, FAILED, Some("[certificate]"), Error::Certificate(cert::Error::Request { reason: x() })),
-        ("no file of trust anchors", 78, FAILED, Some("[certificate]"), Error::Certificate(cert::Error::AnchorFile(ca_file()))),
-        ("the PKI role is not there", 78, FAILED, Some("the path in [certificate]"), Error::Certificate(cert::Error::Vault(status(404, "POST x", "")))),
-        ("the certificate ends too early", 78, FAILED, Some("live longer"), Error::Certificate(cert::Error::Ended)),
-        ("the certificate is another one", 76, FAILED, Some("the PKI role"), Error::Certificate(cert::Error::Check { reason: x() })),
+        ("no key or request", 70, FAILED, Some("[certificate]"), of_certificate(cert::Cause::Request { reason: x() })),
+        ("no file of trust anchors", 78, FAILED, Some("[certificate]"), of_certificate(cert::Cause::AnchorFile(ca_file()))),
+        ("the PKI role is not there", 78, FAILED, Some("the path in [certificate]"), of_certificate(cert::Cause::Vault(status(404, "POST x", "")))),
+        ("the PKI role of another certificate is not there", 78, FAILED, Some("the path in [certificates.kafka]"), of_certificate_kafka(cert::Cause::Vault(status(404, "POST x", "")))),
+        ("no file of another certificate's trust anchors", 78, FAILED, Some("[certificates.kafka]"), of_certificate_kafka(cert::Cause::AnchorFile(ca_file()))),
+        ("another certificate is not the one asked for", 76, FAILED, Some("compare [certificates.kafka]"), of_certificate_kafka(cert::Cause::Check { reason: x() })),
+        ("the certificate ends too early", 78, FAILED, Some("live longer"), of_certificate(cert::Cause::Ended)),
+        ("the certificate is another one", 76, FAILED, Some("the PKI role"), of_certificate(cert::Cause::Check { reason: x() })),
 
         ("the path is not there", 78, FAILED, Some("the path in [dependencies.db]"), of_a_dependency(status(404, "GET x", ""))),
         ("the secret was deleted", 78, FAILED, Some("undelete"), Error::Dependency(dep::Error::Deleted { dependency: x(), path: x() })),
@@ -354,7 +368,7 @@ fn failure_at_vault_has_one_exit_code_at_every_stage() {
     type Stage = fn(vault::Error) -> Error;
     let stages: [Stage; 4] = [
         |error| Error::HandOver(handover::Error::Vault(error)),
-        |error| Error::Certificate(certificate::Error::Vault(error)),
+        |error| of_certificate(certificate::Cause::Vault(error)),
         of_a_dependency,
         |error| Error::Mint(mint::Error::Vault(error)),
     ];

@@ -7,33 +7,64 @@ use p12_keystore::{
 
 use super::{Error, File, bytes, file};
 use crate::certificate::Issued;
-use crate::config::layout::{self, JavaPart};
-use crate::config::{Java, Profile};
+use crate::config::layout::{Entry, JavaPart};
+use crate::config::{CertificateName, Java, Profile};
 use crate::secret::Secret;
 
 /// Rounds of key derivation. The password is random and lies beside the stores, so rounds protect nothing: they only
 /// cost time, here and in Java at every load. 1000 is the least that readers in FIPS mode accept (NIST SP 800-132).
 const ROUNDS: u32 = 1000;
 
-/// Renders the stores, and the files by which Java finds and opens them; the key's alias is `app`.
-pub(super) fn files(
-    issued: &Issued,
-    app: &str,
-    java: &Java,
-    secrets_dir: &str,
-    password: &Secret,
-) -> Result<Vec<File>, Error> {
-    let entries = layout::of_java(java).into_iter();
-    let files = entries.map(|entry| {
-        let contents = match entry.source {
-            JavaPart::KeyStore => encode(&keystore(issued, app)?, java.profile, password)?,
-            JavaPart::TrustStore => encode(&truststore(issued)?, java.profile, password)?,
-            JavaPart::Password => bytes(password),
-            JavaPart::Arguments => java_arguments(java, secrets_dir, password),
-        };
-        Ok(file(entry, contents))
-    });
-    files.collect()
+/// The stores of a certificate.
+pub(super) struct Stores<'a> {
+    /// The certificate with its key.
+    pub(super) issued: &'a Issued,
+    /// The certificate's name.
+    pub(super) certificate: &'a CertificateName,
+    /// The alias of the key.
+    pub(super) alias: &'a str,
+    /// The names of the stores, and their encoding.
+    pub(super) java: &'a Java,
+    /// The path of the secrets directory, as readers use it.
+    pub(super) secrets_dir: &'a str,
+    /// The password of both stores.
+    pub(super) password: &'a Secret,
+}
+
+impl Stores<'_> {
+    /// Renders the stores, and the files by which Java finds and opens them.
+    pub(super) fn files(&self, entries: Vec<Entry<JavaPart>>) -> Result<Vec<File>, Error> {
+        let encoded = |store: KeyStore| encode(&store, self.java.profile, self.password);
+        let files = entries.into_iter().map(|entry| {
+            let contents = match entry.source {
+                JavaPart::KeyStore => encoded(keystore(self.issued, self.alias)?)?,
+                JavaPart::TrustStore => encoded(truststore(self.issued)?)?,
+                JavaPart::Password => bytes(self.password),
+                JavaPart::Arguments => self.arguments(),
+            };
+            Ok(file(entry, contents))
+        });
+        files.collect()
+    }
+
+    /// Builds the system properties for `JDK_JAVA_OPTIONS=@file`: Java prints that variable, but not what the file holds.
+    fn arguments(&self) -> Secret<Vec<u8>> {
+        let mut text = String::with_capacity(1024 + 2 * self.secrets_dir.len());
+        for (property, file) in [
+            ("keyStore", &self.java.keystore),
+            ("trustStore", &self.java.truststore),
+        ] {
+            let path = format!("{}/{}", self.secrets_dir, self.certificate.path_of(file));
+            let path = quoted(&format!("-Djavax.net.ssl.{property}={path}"));
+            text.push_str(&path);
+            text.push_str(&format!(
+                "\n-Djavax.net.ssl.{property}Type=PKCS12\n-Djavax.net.ssl.{property}Password="
+            ));
+            text.push_str(self.password.expose());
+            text.push('\n');
+        }
+        Secret::new(text.into_bytes())
+    }
 }
 
 fn keystore(issued: &Issued, app: &str) -> Result<KeyStore, Error> {
@@ -85,24 +116,6 @@ fn encode(store: &KeyStore, profile: Profile, password: &Secret) -> Result<Secre
         .write()
         .map(Secret::new)
         .map_err(failed)
-}
-
-/// Builds the system properties for `JDK_JAVA_OPTIONS=@file`: Java prints that variable, but not what the file holds.
-fn java_arguments(java: &Java, secrets_dir: &str, password: &Secret) -> Secret<Vec<u8>> {
-    let mut text = String::with_capacity(1024 + 2 * secrets_dir.len());
-    for (property, file) in [
-        ("keyStore", &java.keystore),
-        ("trustStore", &java.truststore),
-    ] {
-        let path = quoted(&format!("-Djavax.net.ssl.{property}={secrets_dir}/{file}"));
-        text.push_str(&path);
-        text.push_str(&format!(
-            "\n-Djavax.net.ssl.{property}Type=PKCS12\n-Djavax.net.ssl.{property}Password="
-        ));
-        text.push_str(password.expose());
-        text.push('\n');
-    }
-    Secret::new(text.into_bytes())
 }
 
 /// Quotes an argument as the java launcher reads its argument files: quotes around what holds a blank, a backslash

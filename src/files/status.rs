@@ -25,8 +25,10 @@ pub(crate) struct Status {
     pub unpublished_since: Option<String>,
     /// The client token.
     pub token: Option<Token>,
-    /// The certificate.
+    /// The main certificate.
     pub certificate: Option<Certificate>,
+    /// The other certificates.
+    pub certificates: Vec<NamedCertificate>,
     /// The credentials.
     pub dependencies: Vec<Dependency>,
 }
@@ -54,7 +56,7 @@ pub(crate) enum Loss {
     Expired,
 }
 
-/// The identity and the life of the certificate.
+/// The identity and the life of a certificate.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Certificate {
     /// The serial number in colon-separated hexadecimal, as Vault writes it.
@@ -65,6 +67,16 @@ pub(crate) struct Certificate {
     pub not_after: String,
     /// The end in any case: a certificate with a lease is revoked with the token.
     pub expires: String,
+}
+
+/// A certificate that is not the main one.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct NamedCertificate {
+    /// The certificate's name in the manifest.
+    pub name: String,
+    /// The identity and the life.
+    #[serde(flatten)]
+    pub issued: Certificate,
 }
 
 /// The identity and the life of a credential.

@@ -144,7 +144,9 @@ impl<'a> Start<'a> {
 /// The error of an item that ends before every other is there.
 fn ended(material: &Material<'_>) -> Error {
     match material {
-        Material::Certificate { .. } => certificate::Error::Ended.into(),
+        Material::Certificate { spec, .. } => {
+            certificate::Error::of(spec)(certificate::Cause::Ended).into()
+        }
         Material::Credential { spec, .. } => dependencies::Error::Ended {
             dependency: spec.name.clone(),
             path: spec.path.clone(),

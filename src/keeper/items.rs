@@ -7,7 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{CertificateName, Config};
 use crate::fetch::Fetched;
 use crate::files::status::{self, Loss, Status, rfc3339};
 use crate::files::{self, Access, Material, Rendered};
@@ -179,6 +179,25 @@ impl<'a> Items<'a> {
                 .min()
                 .and_then(at)
         };
+        let (mut certificate, mut certificates) = (None, Vec::new());
+        for item in &self.all {
+            let Material::Certificate { spec, issued } = &item.material else {
+                continue;
+            };
+            let issued = status::Certificate {
+                serial_number: issued.serial_number.clone(),
+                common_name: spec.common_name.clone(),
+                not_after: rfc3339(issued.not_after),
+                expires: end(item).unwrap_or_else(|| rfc3339(issued.not_after)),
+            };
+            match &spec.name {
+                CertificateName::Main => certificate = Some(issued),
+                CertificateName::Further(name) => {
+                    let name = name.clone();
+                    certificates.push(status::NamedCertificate { name, issued });
+                }
+            }
+        }
         Status {
             app: config.app.clone(),
             environment: config.environment.clone(),
@@ -194,15 +213,8 @@ impl<'a> Items<'a> {
                 expires_at_last: token.horizon.and_then(|horizon| at(horizon.end)),
                 lost: token.lost,
             }),
-            certificate: self.all.iter().find_map(|item| match &item.material {
-                Material::Certificate { spec, issued } => Some(status::Certificate {
-                    serial_number: issued.serial_number.clone(),
-                    common_name: spec.common_name.clone(),
-                    not_after: rfc3339(issued.not_after),
-                    expires: end(item).unwrap_or_else(|| rfc3339(issued.not_after)),
-                }),
-                Material::Credential { .. } => None,
-            }),
+            certificate,
+            certificates,
             dependencies: self
                 .all
                 .iter()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Steps {
     began: Instant,
     last: Instant,
-    taken: Vec<(&'static str, Duration)>,
+    taken: Vec<(String, Duration)>,
 }
 
 impl Steps {
@@ -19,18 +19,18 @@ impl Steps {
     }
 
     /// Ends a step; returns how long it took.
-    pub(super) fn mark(&mut self, step: &'static str) -> Duration {
+    pub(super) fn mark(&mut self, step: &str) -> Duration {
         let now = Instant::now();
         let took = now - self.last;
-        self.taken.push((step, took));
+        self.taken.push((step.to_owned(), took));
         self.last = now;
         took
     }
 
     /// Ends steps that ran beside one another.
-    pub(super) fn mark_parallel(&mut self, steps: &[(&'static str, Duration)]) {
-        self.taken
-            .extend(steps.iter().filter(|(_, took)| !took.is_zero()));
+    pub(super) fn mark_parallel(&mut self, steps: &[(String, Duration)]) {
+        let taken = steps.iter().filter(|(_, took)| !took.is_zero());
+        self.taken.extend(taken.cloned());
         self.last = Instant::now();
     }
 

@@ -397,6 +397,10 @@ fn plan_names_what_a_start_would_do_and_no_value() {
     let manifest = manifest()
         .set("service.environment", "${ENVIRONMENT:-staging}")
         .set("certificate.uris", json!(["spiffe://example.io/timeline"]))
+        .set(
+            "certificates.kafka",
+            json!({"mount": "clients", "role": "kafka", "common_name": "x.example", "der": true}),
+        )
         .set("dependencies.token.path", "auth/approle/login")
         .set("dependencies.token.method", "write")
         .set(
@@ -432,6 +436,13 @@ fn plan_names_what_a_start_would_do_and_no_value() {
             "0444 ca.crt",
             "0400 keystore.p12",
             "0400 java.args",
+            "kafka: clients/sign/kafka for CN x.example",
+            "0444 kafka/tls.crt",
+            "0400 kafka/tls.key",
+            "0400 kafka/tls.pem",
+            "0444 kafka/tls.der",
+            "0400 kafka/keystore.p12",
+            "0400 kafka/keystore.password",
             "0400 pay/api_key",
             "0400 db/pgpass",
             "0444 status.json",

@@ -69,6 +69,11 @@ fn without(policy: &str, path: &str) -> String {
     kept
 }
 
+/// The role of its certificate `kafka`.
+fn further_role(service: &Service) -> String {
+    format!("{}-kafka", service.app)
+}
+
 /// A service that has one of each kind of thing to ask for, and what changes its manifest so that it asks.
 fn demanding() -> (Service, impl Fn(Manifest) -> Manifest) {
     let service = Service::with_database();
@@ -85,9 +90,16 @@ fn demanding() -> (Service, impl Fn(Manifest) -> Manifest) {
     service.admin.database_role(mount, &service.app, lives);
     let issue = format!("{}/issue/{}", service.pki.mount, service.app);
     let name = service.common_name();
+    let kafka = json!({
+        "mount": service.pki.mount, "role": further_role(&service), "common_name": "localhost", "ttl": "10s",
+    });
+    let role = json!({"allow_localhost": true, "key_type": "any", "max_ttl": "72h"});
+    let mount = &service.pki.mount;
+    service.admin.pki_role(mount, &further_role(&service), role);
     let ask = move |manifest: Manifest| {
         manifest
             .set("certificate.ca_path", &*anchors)
+            .set("certificates.kafka", kafka.clone())
             .set(
                 "dependencies.issued",
                 json!({"path": issue, "method": "write"}),
@@ -173,6 +185,7 @@ fn path_missing_from_a_policy_is_named_by_start_or_keeper() {
     }
     let mut expected = vec![
         format!("{}/sign/{}", service.pki.mount, service.app),
+        format!("{}/sign/{}", service.pki.mount, further_role(&service)),
         format!("{}/anchors", service.kv1),
         format!("{}/issue/{}", service.pki.mount, service.app),
         service.payment_path(),
@@ -188,7 +201,7 @@ fn path_missing_from_a_policy_is_named_by_start_or_keeper() {
         .collect();
     found.sort_unstable();
     assert_eq!(found, expected);
-    assert_eq!((at_start, later.len()), (7, 4));
+    assert_eq!((at_start, later.len()), (8, 4));
 
     thread::scope(|scope| {
         for (path, event) in later {
@@ -251,11 +264,16 @@ fn policy_grants_what_the_manifest_asks_for_and_no_more() {
             "certificate",
             json!({"mount": "ca/eu", "role": "timeline", "common_name": "a.example.io"}),
         )
-        .set("certificate.ca_path", "ca/eu/cert/ca_chain");
+        .set("certificate.ca_path", "ca/eu/cert/ca_chain")
+        .set(
+            "certificates.kafka",
+            json!({"mount": "ca/clients", "role": "kafka", "common_name": "b.example.io"}),
+        );
     let more = printed(&more, &[]);
     let mut expected = vec![
         ("ca/eu/sign/timeline", vec!["update"]),
         ("ca/eu/cert/ca_chain", vec!["read"]),
+        ("ca/clients/sign/kafka", vec!["update"]),
         ("secret/data/timeline/payment", vec!["read"]),
         ("database/creds/data", vec!["read", "update"]),
         ("pki/issue/x", vec!["update"]),
@@ -267,7 +285,7 @@ fn policy_grants_what_the_manifest_asks_for_and_no_more() {
         ("sys/leases/revoke", vec!["update"]),
     ]);
     let mut found = grants(&more);
-    found[..5].sort_unstable();
+    found[..6].sort_unstable();
     assert_eq!(found, expected);
     let leases = stanzas(&more).pop().expect("it has some").to_owned();
     assert!(

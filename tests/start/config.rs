@@ -265,6 +265,7 @@ fn name_that_is_no_file_name_is_a_mistake() {
 // b24
 #[test]
 fn two_outputs_with_one_name_are_a_mistake() {
+    let further = |name: &str| json!({name: {"role": "x", "common_name": "x.example"}});
     let two =
         |one: &str, other: &str| json!({one: {"path": "secret/x"}, other: {"path": "secret/y"}});
     assert_mistakes(&[
@@ -282,6 +283,31 @@ fn two_outputs_with_one_name_are_a_mistake() {
             "dependencies",
             two("tls.pem", "a"),
             "already the name of a file",
+        ),
+        (
+            "dependencies",
+            two("certificate", "a"),
+            "`certificate` is already the name of a certificate",
+        ),
+        (
+            "certificates",
+            further("payment"),
+            "`payment` is already the name of a certificate",
+        ),
+        (
+            "certificates",
+            further("certificate"),
+            "`certificate` is the name of [certificate]",
+        ),
+        (
+            "certificates",
+            further("tls.pem"),
+            "`tls.pem` is already the name of a file",
+        ),
+        (
+            "certificates",
+            further("status.json"),
+            "`status.json` is already the name of a file",
         ),
         (
             "dependencies",

@@ -6,7 +6,7 @@ use rcgen::{
 
 use super::super::params;
 use super::*;
-use crate::config::{KeyType, TrustAnchors};
+use crate::config::{CertificateName, KeyType, TrustAnchors};
 
 /// 2030-01-01, in seconds of Unix time.
 const BEGIN: i64 = 1_893_456_000;
@@ -18,7 +18,7 @@ const GOOD: Clocks = Clocks {
 
 fn asked() -> Certificate {
     Certificate {
-        name: "certificate".to_owned(),
+        name: CertificateName::Main,
         mount: "pki".to_owned(),
         role: "app".to_owned(),
         common_name: "app.internal".to_owned(),

@@ -1,25 +1,37 @@
-//! `[certificate]` and `[java]`.
+//! `[certificate]`, `[certificates]` and `[java]`.
 
 use std::path::PathBuf;
 
 use super::Resolver;
-use crate::config::{Certificate, Java, KeyType, Profile, TrustAnchors};
-use crate::manifest::{self, At};
+use crate::config::{Certificate, CertificateName, Java, KeyType, Profile, TrustAnchors};
+use crate::manifest::{self, At, Manifest};
 use crate::text::{file_name, is_host_name, named, positive, vault_path};
 
-/// The name of the certificate of `[certificate]`.
-const NAME: &str = "certificate";
+/// Lists the tables of certificates with the names of these, the main one first.
+pub(super) fn tables(manifest: &Manifest) -> Vec<(CertificateName, &manifest::Certificate)> {
+    let main = manifest.certificate.iter();
+    let main = main.map(|table| (CertificateName::Main, table));
+    let further = manifest.certificates.iter();
+    let further =
+        further.map(|(name, table)| (CertificateName::Further(name.value.clone()), table));
+    main.chain(further).collect()
+}
 
 impl Resolver<'_> {
-    pub(super) fn certificate(&mut self, table: &manifest::Certificate) -> Option<Certificate> {
+    pub(super) fn certificate(
+        &mut self,
+        name: &CertificateName,
+        table: &manifest::Certificate,
+    ) -> Option<Certificate> {
+        let within = format!("in [{}]", name.table());
         let mount = match &table.mount {
             Some(value) => self.parsed(value, vault_path),
             None => Some("pki".to_owned()),
         };
-        let role = self.required(table.role.as_ref(), "`role` in [certificate]", vault_path);
+        let role = self.required(table.role.as_ref(), &format!("`role` {within}"), vault_path);
         let common_name = self.required(
             table.common_name.as_ref(),
-            "`common_name` in [certificate]",
+            &format!("`common_name` {within}"),
             common_name,
         );
         let mut dns_names = self.list(&table.dns_names, dns_name);
@@ -47,7 +59,7 @@ impl Resolver<'_> {
             (Some(_), Some(path)) => {
                 self.report_mistake(
                     Some(path.place),
-                    "`ca_file` and `ca_path` in [certificate] exclude each other",
+                    format!("`ca_file` and `ca_path` {within} exclude each other"),
                 );
                 None
             }
@@ -58,7 +70,7 @@ impl Resolver<'_> {
             (None, None) => Some(TrustAnchors::Answer),
         };
         Some(Certificate {
-            name: NAME.to_owned(),
+            name: name.clone(),
             mount: mount?,
             role: role?,
             common_name: common_name?,
@@ -79,7 +91,7 @@ impl Resolver<'_> {
             return None;
         }
         if !has_certificate {
-            self.report_mistake(here, "[java] needs [certificate]: its stores hold that certificate and its trust anchors");
+            self.report_mistake(here, "[java] needs [certificate], or a table of [certificates]: its stores hold that certificate and its trust anchors");
         }
         let mut name = |value: &Option<At<String>>, default: &str| match value {
             Some(value) => self.parsed(value, |text| file_name(text).map(|()| text.to_owned())),

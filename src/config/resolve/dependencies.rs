@@ -1,8 +1,8 @@
 //! `[dependencies]` and `[environment]`, and names that would meet.
 
-use super::Resolver;
+use super::{Resolver, certificate};
 use crate::config::expand::{expand, is_variable_name};
-use crate::config::{Dependency, FileTemplate, Java, Method, Variable, layout};
+use crate::config::{CertificateName, Dependency, FileTemplate, Java, Method, Variable, layout};
 use crate::environment::TOKEN_VARIABLES;
 use crate::manifest::{self, At, Manifest};
 use crate::spelling::meant;
@@ -40,9 +40,7 @@ impl Resolver<'_> {
         known: &Known,
     ) -> Option<Dependency> {
         let name = &table.name;
-        if let Err(text) = dependency_name(&name.value) {
-            self.report_mistake(Some(name.place), text);
-        }
+        self.check_item_name(name, "a dependency");
         let key = format!("`path` in [dependencies.{}]", name.value);
         let path = self.required(table.path.as_ref(), &key, vault_path);
         let write = match &table.method {
@@ -178,11 +176,12 @@ impl Resolver<'_> {
         }
     }
 
-    /// Reports two things that would get one file name, or one name in templates.
+    /// Reports two things that would get one file name, one name in events, or one name in templates.
     pub(super) fn check_distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
         let mut taken = [layout::STATUS, layout::TOKEN].map(str::to_owned).to_vec();
-        if let Some(certificate) = &manifest.certificate {
-            let files = layout::of_certificate(certificate.der).into_iter();
+        let certificates = certificate::tables(manifest);
+        for (name, table) in &certificates {
+            let files = layout::of_certificate(name, table.der).into_iter();
             taken.extend(files.map(|file| file.name));
         }
         if let Some(java) = java {
@@ -190,7 +189,10 @@ impl Resolver<'_> {
                 .java
                 .as_ref()
                 .and_then(|table| table.truststore.as_ref().or(table.keystore.as_ref()));
-            for layout::Entry { name, .. } in layout::of_java(java) {
+            let stores = certificates
+                .iter()
+                .flat_map(|(name, _)| layout::of_java(java, name, certificates.len()));
+            for layout::Entry { name, .. } in stores {
                 if taken.contains(&name) {
                     self.report_mistake(
                         place.map(|at| at.place),
@@ -200,13 +202,27 @@ impl Resolver<'_> {
                 taken.push(name);
             }
         }
+        for (name, _) in &manifest.certificates {
+            self.check_item_name(name, "a certificate");
+            self.check_is_free(name, &taken);
+            if name.value == CertificateName::MAIN {
+                self.report_mistake(
+                    Some(name.place),
+                    format!("`{}` is the name of [certificate]", name.value),
+                );
+            }
+        }
         let mut identifiers: Vec<String> = template::RESERVED.map(str::to_owned).to_vec();
         for dependency in &manifest.dependencies {
             let name = &dependency.name;
-            if taken.contains(&name.value) {
+            self.check_is_free(name, &taken);
+            if certificates
+                .iter()
+                .any(|(other, _)| other.as_str() == name.value)
+            {
                 self.report_mistake(
                     Some(name.place),
-                    format!("`{}` is already the name of a file", name.value),
+                    format!("`{}` is already the name of a certificate", name.value),
                 );
             }
             let identifier = template::identifier(&name.value);
@@ -217,6 +233,23 @@ impl Resolver<'_> {
                 );
             }
             identifiers.push(identifier);
+        }
+    }
+
+    /// Reports a name that is already that of a file at the top of the secrets directory.
+    fn check_is_free(&mut self, name: &At<String>, taken: &[String]) {
+        if taken.contains(&name.value) {
+            self.report_mistake(
+                Some(name.place),
+                format!("`{}` is already the name of a file", name.value),
+            );
+        }
+    }
+
+    /// Reports a name that cannot be that of a certificate or a dependency, which is also the name of a folder.
+    fn check_item_name(&mut self, name: &At<String>, what: &str) {
+        if let Err(text) = item_name(&name.value, what) {
+            self.report_mistake(Some(name.place), text);
         }
     }
 
@@ -258,17 +291,16 @@ impl Resolver<'_> {
     }
 }
 
-fn dependency_name(text: &str) -> Result<(), String> {
+fn item_name(text: &str, what: &str) -> Result<(), String> {
     file_name(text)?;
     if !text.starts_with(|c: char| c.is_ascii_alphabetic())
         || !text
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     {
-        return Err(
-            "a dependency's name begins with a letter and holds letters, digits, `-`, `_` and `.`"
-                .to_owned(),
-        );
+        return Err(format!(
+            "{what}'s name begins with a letter and holds letters, digits, `-`, `_` and `.`"
+        ));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The certificate: reissued with a new key in good time.
+//! A certificate: reissued with a new key in good time.
 
 use super::Renewal;
 use super::request::Trouble;
@@ -8,14 +8,12 @@ use crate::files::Material;
 use crate::keeper::items::Times;
 use crate::schedule::Term;
 
-/// The certificate in messages.
-const WHAT: &str = "the certificate";
-
 impl<'a> Renewal<'a> {
     pub(super) fn reissue(&mut self, place: usize, spec: &'a Certificate, term: Term) {
+        let what = spec.name.to_string();
         let new = match self.fetch_again(place, &term) {
             Ok(new) => new,
-            Err(trouble) => return self.put_off_replacement(place, WHAT, &term, trouble),
+            Err(trouble) => return self.put_off_replacement(place, &what, &term, trouble),
         };
         if let Material::Certificate { issued, .. } = &new
             && let Some(ca) = &issued.ends_with
@@ -24,10 +22,10 @@ impl<'a> Renewal<'a> {
             if !term.is_outlived_by(&next) {
                 let reason =
                     format!("one that is signed now ends no later, since its CA {ca} ends");
-                return self.put_off_replacement(place, WHAT, &term, Trouble::Failed(reason));
+                return self.put_off_replacement(place, &what, &term, Trouble::Failed(reason));
             }
         }
         self.take_material(place, new, moment());
-        self.publish_soon(&spec.name, moment());
+        self.publish_soon(spec.name.as_str(), moment());
     }
 }

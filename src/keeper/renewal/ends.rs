@@ -12,10 +12,11 @@ impl Renewal<'_> {
         item.lifetime.is_end_told = true;
         let name = item.material.name();
         let text = match &item.material {
-            Material::Certificate { issued, .. } => {
+            Material::Certificate { spec, issued } => {
                 let ca = issued.ends_with.as_ref();
                 let with = ca.map_or_else(String::new, |ca| format!(", since its CA {ca} has"));
-                format!("the certificate has ended{with}; another one is asked for again")
+                let what = &spec.name;
+                format!("{what} has ended{with}; another one is asked for again")
             }
             Material::Credential { .. } => {
                 let next = match item.lifetime.term {

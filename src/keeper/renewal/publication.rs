@@ -9,6 +9,7 @@ use super::super::error::Error;
 use super::Renewal;
 use super::outage::Outage;
 use crate::clock::{calendar, moment};
+use crate::config::CertificateName;
 use crate::files::status::rfc3339;
 use crate::files::{File, Material, Rendered};
 use crate::log::{Level, Value};
@@ -160,18 +161,11 @@ impl Renewal<'_> {
                 let mut fields = vec![];
                 let names = names.join(" ");
                 fields.push(("changed", Value::Text(&names)));
-                let issued = self
-                    .items
-                    .all
-                    .iter()
-                    .filter_map(|item| match &item.material {
-                        Material::Certificate { spec, issued } => Some((&spec.name, issued)),
-                        Material::Credential { .. } => None,
-                    });
-                let issued = issued.filter(|(name, _)| changed.contains(*name));
-                fields.extend(
-                    issued.map(|(_, issued)| ("serial_number", Value::Text(&issued.serial_number))),
-                );
+                let (main, further) = self.serial_numbers(&changed);
+                fields.extend(main.map(|serial| ("serial_number", Value::Text(serial))));
+                if !further.is_empty() {
+                    fields.push(("serial_numbers", Value::Text(&further)));
+                }
                 self.log.event(
                     Level::Info,
                     "rotated",
@@ -188,6 +182,24 @@ impl Renewal<'_> {
                 self.log.event(level, "not_published", &text, &[]);
             }
         }
+    }
+
+    /// The serial number of the main certificate, and those of the others as `NAME=NUMBER`, as far as they changed.
+    fn serial_numbers(&self, changed: &BTreeSet<String>) -> (Option<&str>, String) {
+        let (mut main, mut further) = (None, Vec::new());
+        for item in &self.items.all {
+            let Material::Certificate { spec, issued } = &item.material else {
+                continue;
+            };
+            match &spec.name {
+                name if !changed.contains(name.as_str()) => {}
+                CertificateName::Main => main = Some(issued.serial_number.as_str()),
+                CertificateName::Further(name) => {
+                    further.push(format!("{name}={}", issued.serial_number));
+                }
+            }
+        }
+        (main, further.join(" "))
     }
 
     /// Writes a new generation. Where there is no room for it, the last but one makes way; if the room still does not

@@ -34,7 +34,10 @@ pub(super) enum Asked {
 impl From<fetch::Error> for Asked {
     fn from(error: fetch::Error) -> Self {
         match error {
-            fetch::Error::Certificate(certificate::Error::Vault(error))
+            fetch::Error::Certificate(certificate::Error {
+                cause: certificate::Cause::Vault(error),
+                ..
+            })
             | fetch::Error::Dependency(dependencies::Error::Vault { error, .. }) => {
                 Asked::Vault(error)
             }
