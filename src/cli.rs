@@ -4,7 +4,7 @@ mod read;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -20,7 +20,7 @@ pub use read::{Refusal, is_answer};
     name = "anteroom",
     version,
     about = "Fetches a service's secrets with a one-use wrapping token, then becomes the service",
-    override_usage = "anteroom [OPTIONS] -- COMMAND [ARGS...]\n       anteroom --dry-run [-- COMMAND [ARGS...]]\n       anteroom check\n       anteroom health\n       anteroom policy\n       anteroom mint",
+    override_usage = "anteroom [OPTIONS] -- COMMAND [ARGS...]\n       anteroom --dry-run [-- COMMAND [ARGS...]]\n       anteroom check [MANIFEST]\n       anteroom health\n       anteroom policy\n       anteroom mint",
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = false
 )]
@@ -128,6 +128,18 @@ pub struct Logging {
     pub log_level: log::Level,
 }
 
+impl Cli {
+    /// Names the manifest: the one behind `check`, else that of the flag.
+    pub fn manifest(&self) -> &Path {
+        match &self.task {
+            Some(Task::Check {
+                path: Some(path), ..
+            }) => path,
+            _ => &self.manifest,
+        }
+    }
+}
+
 impl Logging {
     /// Makes the log that was asked for.
     pub fn log(&self) -> Log {
@@ -156,7 +168,15 @@ pub enum Lifecycle {
 #[derive(Debug, Subcommand)]
 pub enum Task {
     /// Validate the manifest and print what a start would do (no Vault, no token)
-    Check,
+    Check {
+        /// Path of the manifest, in place of --manifest
+        #[arg(value_name = "MANIFEST")]
+        path: Option<PathBuf>,
+
+        /// Fail (78) for each notice too
+        #[arg(long)]
+        strict: bool,
+    },
     /// Check that everything published is still good: exit code 0, or 1 and the reason; for HEALTHCHECK
     Health,
     /// Print the least Vault policy that the service's token needs for its manifest, as HCL

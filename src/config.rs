@@ -65,6 +65,8 @@ pub(crate) struct Config {
     pub environment: String,
     /// The way to Vault, which only a start has.
     pub vault: Option<Vault>,
+    /// The way to Vault as far as it is known, for the plan.
+    pub way: Way,
     /// The properties that the handed-in token must have.
     pub promise: Promise,
     /// The place where the wrapping token arrives.
@@ -199,6 +201,15 @@ impl Vault {
             (None, bundle) => Roots::System(bundle.as_deref()),
         }
     }
+}
+
+/// The way to Vault as far as it is known without a start.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    /// Vault's URL; none where only the container's environment will say.
+    pub address: Option<String>,
+    /// The file with the CAs that are trusted; none where that is the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// The place where the wrapping token arrives, and the wait for it.

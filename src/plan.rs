@@ -19,6 +19,34 @@ pub(crate) fn text(config: &Config) -> String {
     for notice in &config.notices {
         row("note", notice);
     }
+    let address = config.way.address.as_deref();
+    let mut vault = address
+        .unwrap_or("where VAULT_ADDR or BAO_ADDR says at the start")
+        .to_owned();
+    if let Some(namespace) = &config.promise.namespace {
+        let _ = write!(vault, ", namespace {namespace}");
+    }
+    row("vault", &vault);
+    row(
+        "  CA",
+        &config.way.ca.as_ref().map_or_else(
+            || "the system's".to_owned(),
+            |path| path.display().to_string(),
+        ),
+    );
+    let wait = match config.delivery.wait {
+        Duration::ZERO => String::new(),
+        wait => format!(", waited for {} s", wait.as_secs_f64()),
+    };
+    row(
+        "token",
+        &match &config.delivery.path {
+            Some(path) if path.as_os_str() == "-" => "on standard input".to_owned(),
+            Some(path) => format!("at {}{wait}", path.display()),
+            None => "in ANTEROOM_TOKEN, or where --token-file says".to_owned(),
+        },
+    );
+    row("  made at", &config.promise.creation_path);
     for certificate in &config.certificates {
         let ttl = certificate.ttl.map_or_else(
             || "the role's ttl".to_owned(),
@@ -75,13 +103,6 @@ pub(crate) fn text(config: &Config) -> String {
             "dependency",
             &format!("{}: {method} {}", dependency.name, dependency.path),
         );
-    }
-    if let Some(path) = &config.delivery.path {
-        let wait = match config.delivery.wait {
-            Duration::ZERO => String::new(),
-            wait => format!(", waited for {} s", wait.as_secs_f64()),
-        };
-        row("token", &format!("at {}{wait}", path.display()));
     }
     let directory = config.secrets_dir.as_ref().map_or_else(
         || "a new private directory".to_owned(),

@@ -15,6 +15,7 @@ use crate::health;
 use crate::init;
 use crate::keeper::Origin;
 use crate::log::{Format, Level, Log, Value};
+use crate::manifest::Mistake;
 use crate::mint;
 use crate::plan;
 use crate::policy;
@@ -35,7 +36,7 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
     exec::make_non_dumpable()?;
     let (environment, mut tokens) = receive();
     let purpose = match (&cli.task, cli.dry_run) {
-        (Some(Task::Check), _) => Purpose::Check,
+        (Some(Task::Check { .. }), _) => Purpose::Check,
         (Some(Task::Health), _) => Purpose::Health,
         (Some(Task::Policy { .. }), _) => Purpose::Policy,
         (Some(Task::Mint(options)), false) => {
@@ -71,7 +72,11 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
         return print(&text).map(|()| 0);
     }
     if purpose == Purpose::Check || cli.command.is_empty() {
-        return print_plan(&config).map(|()| 0);
+        print_plan(&config)?;
+        return match cli.task {
+            Some(Task::Check { strict: true, .. }) => refuse_notices(cli, &config).map(|()| 0),
+            _ => Ok(0),
+        };
     }
     for notice in &config.notices {
         log.event(Level::Warn, "notice", notice, &[]);
@@ -104,14 +109,14 @@ fn receive() -> (Environment, Tokens) {
 }
 
 fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Result<Config, Error> {
-    let text = read_text(&cli.manifest, CONFIGURATION_MAX).map_err(|error| {
+    let text = read_text(cli.manifest(), CONFIGURATION_MAX).map_err(|error| {
         let reason = error.to_string();
         if let text_file::Error::System(error) = error
             && let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error()
         {
             return Error::System(refused("open the manifest")(error));
         }
-        let manifest = cli.manifest.clone();
+        let manifest = cli.manifest().to_owned();
         config::Error::Unreadable { manifest, reason }.into()
     })?;
     let read = |path: &str| read_text(Path::new(path), USERS_MAX).unwrap_or_default();
@@ -125,7 +130,7 @@ fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Resul
     let mut config = config::resolve(cli, &text, surroundings, purpose)?;
     let mistakes = rehearsal::mistakes(&config, purpose);
     if !mistakes.is_empty() {
-        let manifest = cli.manifest.clone();
+        let manifest = cli.manifest().to_owned();
         return Err(config::Error::Mistakes { manifest, mistakes }.into());
     }
     for certificate in &mut config.certificates {
@@ -174,6 +179,20 @@ fn health(directory: &Path) -> Result<u8, Error> {
             Ok(UNHEALTHY)
         }
     }
+}
+
+/// Fails where the plan has notices, each of which is named.
+fn refuse_notices(cli: &Cli, config: &Config) -> Result<(), Error> {
+    if config.notices.is_empty() {
+        return Ok(());
+    }
+    let refused = |notice: &String| Mistake {
+        place: None,
+        text: format!("{notice} (`--strict` lets no notice pass)"),
+    };
+    let manifest = cli.manifest().to_owned();
+    let mistakes = config.notices.iter().map(refused).collect();
+    Err(config::Error::Mistakes { manifest, mistakes }.into())
 }
 
 fn print_plan(config: &Config) -> Result<(), Error> {

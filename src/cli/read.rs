@@ -220,7 +220,7 @@ fn take_out(words: &mut Vec<OsString>, error: &clap::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
@@ -244,9 +244,18 @@ mod tests {
 
     #[test]
     fn check_takes_the_manifest() {
-        let cli = parse(&["check", "--manifest", "x.toml"]).expect("valid");
-        assert!(matches!(cli.task, Some(Task::Check)));
-        assert_eq!(cli.manifest, PathBuf::from("x.toml"));
+        for (words, expected) in [
+            (&["check", "--manifest", "x.toml"][..], "x.toml"),
+            (&["--manifest", "x.toml", "check"], "x.toml"),
+            (&["check", "y.toml"], "y.toml"),
+            (&["check", "--strict", "y.toml"], "y.toml"),
+            (&["--manifest", "x.toml", "check", "y.toml"], "y.toml"),
+            (&["check"], "/etc/anteroom.toml"),
+        ] {
+            let cli = parse(words).expect("valid");
+            assert!(matches!(cli.task, Some(Task::Check { .. })));
+            assert_eq!(cli.manifest(), Path::new(expected), "{words:?}");
+        }
     }
 
     #[test]
@@ -254,7 +263,7 @@ mod tests {
         for (task, expected) in [
             (
                 "check",
-                "--manifest --secrets-dir --lifecycle --deadline --log --help",
+                "--strict --manifest --secrets-dir --lifecycle --deadline --log --help",
             ),
             ("health", "--manifest --secrets-dir --log --help"),
             ("policy", "--minter --setup --manifest --log --help"),
@@ -341,7 +350,7 @@ mod tests {
             let refusal = Cli::read(words).expect_err("a mistake");
             assert!(!is_answer(&refusal.last), "{:?}", refusal.last);
         }
-        for words in ["anteroom check word", "anteroom mint word --help"] {
+        for words in ["anteroom check word another", "anteroom mint word --help"] {
             let words = words.split(' ').map(OsString::from).collect();
             let refusal = Cli::read(words).expect_err("a mistake");
             assert!(

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::expand::{Names, expand};
-use super::{Config, Delivery, Error, Purpose, layout};
+use super::{Config, Delivery, Error, Purpose, Way, layout};
 use crate::cli::Cli;
 use crate::environment::Environment;
 use crate::manifest::{self, At, Manifest, Mistake};
@@ -97,7 +97,7 @@ pub(crate) fn resolve(
     }
     mistakes.sort_by_key(|mistake| mistake.place);
     Err(Error::Mistakes {
-        manifest: cli.manifest.clone(),
+        manifest: cli.manifest().to_owned(),
         mistakes,
     })
 }
@@ -134,7 +134,8 @@ pub(crate) fn vault_alone(
         invented: RefCell::default(),
     };
     let namespace = resolver.namespace(table);
-    let vault = resolver.vault(table, namespace);
+    let ca_cert = resolver.ca_cert(table);
+    let vault = resolver.vault(table, namespace, ca_cert);
     let Resolver {
         mistakes, notices, ..
     } = resolver;
@@ -237,7 +238,12 @@ impl Resolver<'_> {
         (self.app, self.environment) = (app, environment);
         let deadline = self.deadline(cli, &manifest.vault);
         let namespace = self.namespace(&manifest.vault);
-        let vault = self.vault(&manifest.vault, namespace.clone());
+        let ca_cert = self.ca_cert(&manifest.vault);
+        let vault = self.vault(&manifest.vault, namespace.clone(), ca_cert.clone());
+        let way = Way {
+            address: vault.as_ref().map(|vault| vault.address.url()),
+            ca: ca_cert.or_else(|| self.system_bundle(&manifest.vault)),
+        };
         let promise = self.promise(&manifest.token, namespace);
         let tables = certificate::tables(manifest);
         let certificates: Vec<_> = tables
@@ -267,6 +273,7 @@ impl Resolver<'_> {
             app: self.app.clone()?,
             environment: self.environment.clone()?,
             vault: if start { Some(vault?) } else { None },
+            way,
             promise: promise?,
             delivery,
             certificates: certificates.into_iter().collect::<Option<_>>()?,

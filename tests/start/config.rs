@@ -866,6 +866,116 @@ fn check_needs_no_vault_no_token_and_no_variable() {
     SERVICE.assert_unused(&wrapped, "check");
 }
 
+#[test]
+fn check_takes_the_manifest_as_an_argument_that_wins() {
+    let directory = TempDir::new();
+    let good = directory.write("good.toml", bare("https://vault.example.io").to_string());
+    let call = || {
+        Anteroom::new()
+            .without_secrets_dir()
+            .args(["check".as_ref(), good.as_os_str()])
+    };
+    call().run().assert_code(0).assert_no(["nowhere"]);
+    for call in [
+        call().env("ANTEROOM_MANIFEST", "/nowhere.toml"),
+        call().args(["--manifest", "/nowhere.toml"]),
+    ] {
+        call.run().assert_code(0);
+    }
+    let missing = Anteroom::new()
+        .without_secrets_dir()
+        .args(["check", "/nowhere.toml"]);
+    missing.run().assert_code(78).assert_stderr("/nowhere.toml");
+    let bad = directory.write("bad.toml", MISTAKEN);
+    let run = Anteroom::new()
+        .without_secrets_dir()
+        .args(["check".as_ref(), bad.as_os_str()])
+        .run();
+    run.assert_code(78).assert_stderr("bad.toml: ");
+}
+
+#[test]
+fn strict_check_fails_for_each_notice_behind_the_plan() {
+    let noticed = || {
+        check(bare("https://vault.example.io").set("service.environment", "${NOT_SET}"))
+            .env("HTTPS_PROXY", "http://proxy:3128")
+    };
+    let run = noticed().run();
+    run.assert_code(0);
+    assert_eq!(run.stderr, "");
+    let plan = run.stdout;
+    let run = noticed().arg("--strict").run();
+    run.assert_code(78);
+    assert_eq!(run.stdout, plan, "the plan is the same");
+    let events = run.events();
+    assert_eq!(events.len(), 2, "{run:?}");
+    for (event, text) in events
+        .iter()
+        .zip(["HTTPS_PROXY is ignored", "NOT_SET is not set"])
+    {
+        let message = openbao::text(&event["message"]);
+        assert!(message.contains(text), "{text}: {message}");
+        assert!(message.contains("--strict"), "{message}");
+        assert_eq!(event["exit_code"], 78);
+    }
+    let run = check(bare("https://vault.example.io"))
+        .arg("--strict")
+        .run();
+    run.assert_code(0);
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn plan_names_vault_its_ca_and_the_way_of_the_token() {
+    let plain = || bare("https://vault.example.io");
+    let nowhere = || bare("x").remove("vault.address");
+    let row = |name: &str, value: &str| format!("{name:<14}{value}\n");
+    let path = format!("auth/token/create/{}", SERVICE.token_role);
+    for (call, rows) in [
+        (
+            check(plain()),
+            vec![
+                row("vault", "https://vault.example.io:443"),
+                row("  CA", "the system's"),
+                row("token", "in ANTEROOM_TOKEN, or where --token-file says"),
+                row("  made at", &path),
+            ],
+        ),
+        (
+            check(nowhere().set("vault.ca_cert", "/etc/vault-ca.pem")),
+            vec![
+                row("vault", "where VAULT_ADDR or BAO_ADDR says at the start"),
+                row("  CA", "/etc/vault-ca.pem"),
+            ],
+        ),
+        (
+            check(plain().set("vault.namespace", "team/"))
+                .env("VAULT_ADDR", "https://other.example.io:8200")
+                .env("VAULT_CACERT", "/ca.pem")
+                .env("ANTEROOM_TOKEN_FILE", "-"),
+            vec![
+                row("vault", "https://other.example.io:8200, namespace team"),
+                row("  CA", "/ca.pem"),
+                row("token", "on standard input"),
+            ],
+        ),
+        (
+            check(plain()).env("SSL_CERT_FILE", "/bundle.pem"),
+            vec![row("  CA", "/bundle.pem")],
+        ),
+        (
+            check(plain().set("vault.pin", true)).env("SSL_CERT_FILE", "/bundle.pem"),
+            vec![row("  CA", "the system's")],
+        ),
+    ] {
+        let run = call.run();
+        run.assert_code(0);
+        for row in rows {
+            assert!(run.stdout.contains(&row), "{row}\n{run:?}");
+        }
+    }
+}
+
 // f3, f4
 #[test]
 fn check_ends_with_78_for_mistakes_and_64_for_bad_usage() {
@@ -875,7 +985,7 @@ fn check_ends_with_78_for_mistakes_and_64_for_bad_usage() {
         .run()
         .assert_code(64);
     check(bare("https://vault.example.io"))
-        .arg("word")
+        .args(["manifest.toml", "word"])
         .run()
         .assert_code(64);
 }

@@ -590,6 +590,9 @@ fn foreign_text_cannot_forge_a_line_or_drive_a_terminal() {
         let run = with(missing).run();
         run.assert_code(78);
         assert_tame("manifest", &run, format);
+        let run = with(Anteroom::new().arg("check").arg(directory.join(EVIL))).run();
+        run.assert_code(78);
+        assert_tame("manifest of a check", &run, format);
     }
     // A command line that is not understood cannot say how the log is to look.
     for arguments in [
@@ -597,7 +600,7 @@ fn foreign_text_cannot_forge_a_line_or_drive_a_terminal() {
         &["--no-such-flag\u{1b}[2J"],
         &["--log", EVIL],
         &["--log-level", EVIL],
-        &["check", EVIL],
+        &["check", "manifest.toml", EVIL],
     ] {
         let run = base(plain()).args(arguments).run();
         run.assert_code(64);

@@ -67,14 +67,26 @@ impl Resolver<'_> {
             .flatten()
     }
 
+    pub(super) fn ca_cert(&mut self, table: &manifest::Vault) -> Option<PathBuf> {
+        let names = ["BAO_CACERT", "VAULT_CACERT"];
+        let chosen = self.chosen(table.pin, names, table.ca_cert.as_ref());
+        chosen.map(|chosen| PathBuf::from(chosen.text))
+    }
+
+    /// Finds the bundle that is tried before the system's own places, unless the manifest is pinned.
+    pub(super) fn system_bundle(&self, table: &manifest::Vault) -> Option<PathBuf> {
+        let named = self.surroundings.environment.text("SSL_CERT_FILE");
+        named.filter(|_| !table.pin).map(PathBuf::from)
+    }
+
     pub(super) fn vault(
         &mut self,
         table: &manifest::Vault,
         namespace: Option<String>,
+        ca_cert: Option<PathBuf>,
     ) -> Option<Vault> {
         let pin = table.pin;
         let address = self.chosen(pin, ["BAO_ADDR", "VAULT_ADDR"], table.address.as_ref());
-        let ca_cert = self.chosen(pin, ["BAO_CACERT", "VAULT_CACERT"], table.ca_cert.as_ref());
         let server_name = self.chosen(
             pin,
             ["BAO_TLS_SERVER_NAME", "VAULT_TLS_SERVER_NAME"],
@@ -138,15 +150,10 @@ impl Resolver<'_> {
             }
         });
         self.notice_ignored();
-        let system_bundle = if pin {
-            None
-        } else {
-            self.surroundings.environment.text("SSL_CERT_FILE")
-        };
         Some(Vault {
             address: address?,
-            ca_cert: ca_cert.map(|chosen| PathBuf::from(chosen.text)),
-            system_bundle: system_bundle.map(PathBuf::from),
+            ca_cert,
+            system_bundle: self.system_bundle(table),
             tls_server_name,
             namespace,
             client_timeout,
