@@ -101,6 +101,10 @@ pub struct Cli {
     /// The application and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+
+    /// The lines to write, where a command is needed and there is none
+    #[arg(skip)]
+    pub without_command: Option<String>,
 }
 
 /// The options of the log, the same for every program here.

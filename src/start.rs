@@ -51,8 +51,9 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
         (None, true) => Purpose::DryRun,
         (None, false) => Purpose::Start,
     };
-    if purpose == Purpose::Start && cli.command.is_empty() {
-        return Err(Error::Usage("there is no command to become".to_owned()));
+    if let Some(lines) = &cli.without_command {
+        let text = format!("there is no command to become: {lines}");
+        return Err(Error::Usage(text));
     }
     if let Some(Task::Health) = cli.task {
         // A dry run publishes where no other process looks, and what it made up does not end.

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Arg, CommandFactory, FromArgMatches};
 
 use super::Cli;
@@ -79,7 +80,15 @@ fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
         ErrorKind::DisplayHelp => hide_unheeded(command()).try_get_matches_from(words),
         _ => Err(error),
     })?;
-    Cli::from_arg_matches(&matches)
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    let has_dashes = words.iter().any(|word| word == "--");
+    // A container that is to run something, and has its variable from elsewhere, does not end well by printing a plan.
+    let asks_for_the_plan =
+        matches.value_source("dry_run") == Some(ValueSource::CommandLine) && !has_dashes;
+    if cli.task.is_none() && cli.command.is_empty() && !asks_for_the_plan {
+        cli.without_command = Some(lines_with_a_command(words, cli.dry_run));
+    }
+    Ok(cli)
 }
 
 fn command() -> clap::Command {
@@ -177,18 +186,37 @@ fn line_with_dashes(before: &[OsString], command: &OsStr) -> Option<String> {
     if tasks.any(|task| before.iter().skip(1).any(|word| word == task)) {
         return None;
     }
-    let before: Vec<String> = before
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let entrypoint: Vec<&str> = before.iter().map(String::as_str).chain(["--"]).collect();
+    let (entrypoint, before) = entrypoint(before);
     let text = format!(
-        "the command stands behind `--`: ENTRYPOINT {} in the image, or {} -- {} ...",
-        serde_json::json!(entrypoint),
-        before.join(" "),
+        "the command stands behind `--`: ENTRYPOINT {entrypoint} in the image, or {before} -- {} ...",
         command.to_string_lossy(),
     );
     Some(log::sanitised(&text, 1024))
+}
+
+/// Writes what an image and a shell would need for a command, where these words have none.
+fn lines_with_a_command(words: &[OsString], dry_run: bool) -> String {
+    let words = words.strip_suffix(&["--".into()]).unwrap_or(words);
+    let (entrypoint, before) = entrypoint(words);
+    let plan = if dry_run {
+        "; `anteroom check` prints the plan of a start"
+    } else {
+        ""
+    };
+    let text = format!(
+        "ENTRYPOINT {entrypoint} and CMD [\"COMMAND\"] in the image (an ENTRYPOINT there takes away the CMD of the image below), or {before} -- COMMAND ...{plan}",
+    );
+    log::sanitised(&text, 1024)
+}
+
+/// Writes these words with `--` as an image's ENTRYPOINT, and as they were typed.
+fn entrypoint(words: &[OsString]) -> (serde_json::Value, String) {
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let with_dashes: Vec<&str> = words.iter().map(String::as_str).chain(["--"]).collect();
+    (serde_json::json!(with_dashes), words.join(" "))
 }
 
 /// Takes out the flag that a mistake names, with its value; false when there is none.

@@ -1093,9 +1093,52 @@ fn start_without_a_command_sends_nothing() {
     };
     for run in [call().run(), call().command::<&str>([]).run()] {
         assert_refused(&run, 64, "no command");
+        let message = openbao::text(&run.events()[0]["message"]);
+        for text in [r#"","--"] and CMD ["COMMAND"]"#, "-- COMMAND ..."] {
+            assert!(message.contains(text), "{text}: {message}");
+        }
     }
     assert_eq!(proxy.connections(), 0, "Vault was spoken to");
     SERVICE.assert_unused(&wrapped, "no command");
+}
+
+#[test]
+fn dry_run_prints_the_plan_for_the_typed_flag_alone() {
+    let call = || {
+        Anteroom::new()
+            .without_secrets_dir()
+            .manifest(bare("https://vault.example.io"))
+    };
+    let run = call().arg("--dry-run").run();
+    run.assert_code(0);
+    assert!(run.stdout.starts_with("service "), "{run:?}");
+    for (what, call, line) in [
+        (
+            "the dashes promise a command",
+            call().arg("--dry-run").command::<&str>([]),
+            r#","--dry-run","--"] and CMD"#,
+        ),
+        (
+            "the variable is a container's",
+            call().env("ANTEROOM_DRY_RUN", "1"),
+            r#","--"] and CMD"#,
+        ),
+        (
+            "so it is behind the dashes",
+            call().env("ANTEROOM_DRY_RUN", "1").command::<&str>([]),
+            r#","--"] and CMD"#,
+        ),
+    ] {
+        let run = call.run();
+        assert_eq!(run.code, Some(64), "{what}: {run:?}");
+        assert_eq!(run.stdout, "", "{what}");
+        let events = run.events();
+        assert_eq!(events.len(), 1, "{what}: {run:?}");
+        let message = openbao::text(&events[0]["message"]);
+        for text in [line, "anteroom check"] {
+            assert!(message.contains(text), "{what}: {text}: {message}");
+        }
+    }
 }
 
 #[test]
