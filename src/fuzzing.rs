@@ -19,6 +19,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("manifest", crate::config::fuzzing::manifest),
     ("names", crate::config::fuzzing::names),
     ("template", crate::template::fuzzing::template),
+    ("escapes", crate::template::fuzzing::escapes),
     ("log", crate::log::fuzzing::log),
     #[cfg(feature = "agent")]
     ("cgroup", crate::agent::process::fuzzing::cgroup),

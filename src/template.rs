@@ -5,6 +5,7 @@ mod filters;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod known;
+mod one_line;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +34,8 @@ pub(crate) fn identifier(dependency: &str) -> String {
 /// A template whose syntax is known to be right, and in which every filter, test, function and method is there.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
-    source: String,
+    /// The text as it is filled in: with what keeps values to their line.
+    guarded: String,
     paths: Vec<Path>,
 }
 
@@ -52,7 +54,7 @@ impl Template {
         let found = audit::audit(&engine, source);
         if found.mistakes.is_empty() {
             Ok(Template {
-                source: source.to_owned(),
+                guarded: one_line::guard(&engine, source),
                 paths: found.paths,
             })
         } else {
@@ -99,8 +101,10 @@ impl Template {
 
     /// Renders the template; an error never quotes a value.
     pub(crate) fn render(&self, values: &Values) -> Result<Secret, Failure> {
-        engine()
-            .render_str(&self.source, &values.0)
+        let mut engine = engine();
+        one_line::add(&mut engine);
+        engine
+            .render_str(&self.guarded, &values.0)
             .map(Secret::new)
             .map_err(|error| Failure::new(&error, values))
     }

@@ -27,6 +27,7 @@ mod files {
     mod dry_run_beside_a_start;
     mod java;
     pub(crate) mod secrets_dir;
+    mod templates;
 }
 
 /// The process beside a living application, which renews, replaces and warns.

@@ -17,9 +17,11 @@ use crate::spelling::meant;
 /// Functions of the library, for suggestions.
 pub(super) const FUNCTIONS: [&str; 4] = ["debug", "dict", "namespace", "range"];
 /// Filters that a typing error may have been meant for.
-pub(super) const FILTERS: [&str; 49] = [
+pub(super) const FILTERS: [&str; 57] = [
     "abs",
     "attr",
+    "b64decode",
+    "b64encode",
     "batch",
     "bool",
     "capitalize",
@@ -32,6 +34,7 @@ pub(super) const FILTERS: [&str; 49] = [
     "first",
     "float",
     "format",
+    "fromjson",
     "groupby",
     "indent",
     "int",
@@ -45,8 +48,10 @@ pub(super) const FILTERS: [&str; 49] = [
     "map",
     "max",
     "min",
+    "mycnf",
     "pgpass",
     "pprint",
+    "properties",
     "reject",
     "rejectattr",
     "replace",
@@ -55,16 +60,19 @@ pub(super) const FILTERS: [&str; 49] = [
     "safe",
     "select",
     "selectattr",
+    "shell",
     "slice",
     "sort",
     "split",
     "string",
     "sum",
     "title",
+    "tojson",
     "trim",
     "unique",
     "upper",
     "urlencode",
+    "yaml",
     "zip",
     "e",
 ];

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use minijinja::Value;
 
-use super::{Known, Template, Values, map};
+use super::{Known, Template, Values, engine, map};
+
+pub(crate) use super::filters::fuzzing::escapes;
 
 /// A value that no error may show.
 const CANARY: &str = "s.canary";
@@ -45,7 +47,11 @@ pub(crate) fn template(input: &[u8]) {
         ("orders_db".to_owned(), map(fields)),
     ]));
     match template.render(&values) {
-        Ok(_) => {}
+        // What keeps values to their line changes nothing else.
+        Ok(text) => {
+            let unguarded = engine().render_str(source, &values.0);
+            assert_eq!(unguarded.ok().as_ref(), Some(text.expose()), "{source}");
+        }
         Err(error) => assert!(
             !error.reason.contains(CANARY) || source.contains(CANARY),
             "{error:?}"

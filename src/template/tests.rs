@@ -108,8 +108,8 @@ fn typing_error_is_found_in_every_branch() {
             "line 1: unknown filter `uper`; is `upper` meant?",
         ),
         (
-            "a\nb {{ password | tojson }}",
-            "line 2: unknown filter `tojson`",
+            "a\nb {{ password | tojsn }}",
+            "line 2: unknown filter `tojsn`; is `tojson` meant?",
         ),
         (
             "{% filter uper %}x{% endfilter %}",

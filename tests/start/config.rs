@@ -475,7 +475,7 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
     vec![
         (
             file("a\n{{ password | tojsn }}"),
-            "the template of db/conf, line 2: unknown filter `tojsn`",
+            "the template of db/conf, line 2: unknown filter `tojsn`; is `tojson` meant?",
         ),
         (
             file("{% if app == 'x' %}{{ password | uper }}{% endif %}"),
