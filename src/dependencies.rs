@@ -36,6 +36,13 @@ pub enum Error {
         /// The Vault path of the credential.
         path: String,
     },
+    /// The answer has a lease, which goes with no `refresh`.
+    Leased {
+        /// The dependency's name.
+        dependency: String,
+        /// The Vault path of the credential.
+        path: String,
+    },
     /// The answer has no field at all.
     Empty {
         dependency: String,
@@ -67,6 +74,10 @@ impl fmt::Display for Error {
                 f,
                 "dependency {dependency}: what {path} gives ends before everything else is there"
             ),
+            Error::Leased { dependency, path } => write!(
+                f,
+                "dependency {dependency}: {path} answers with a lease, which the keeper renews, so that `refresh` in [dependencies.{dependency}] does not apply"
+            ),
             Error::Empty { dependency, path } => {
                 write!(f, "dependency {dependency}: {path} holds no field")
             }
@@ -76,11 +87,34 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Fetches one credential.
+impl Error {
+    /// Whether the secret is not there: never was, or was deleted.
+    pub(crate) fn is_missing(&self) -> bool {
+        match self {
+            Error::Deleted { .. } => true,
+            Error::Vault { error, .. } => error.is_not_found(),
+            _ => false,
+        }
+    }
+}
+
+/// Refuses a lease where the manifest has `refresh`.
+pub(crate) fn check_lease(dependency: &Dependency, credential: &Credential) -> Result<(), Error> {
+    if dependency.refresh.is_some() && credential.lease.is_some() {
+        return Err(Error::Leased {
+            dependency: dependency.name.clone(),
+            path: dependency.path.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// Fetches one credential; `warnings` is the level at which Vault's own warnings are logged.
 pub(crate) fn fetch(
     session: &Session,
     dependency: &Dependency,
     log: Log,
+    warnings: Level,
 ) -> Result<Credential, Error> {
     let name = || dependency.name.clone();
     let path = || dependency.path.clone();
@@ -104,7 +138,7 @@ pub(crate) fn fetch(
     })?;
     for warning in &reply.warnings {
         log.event(
-            Level::Warn,
+            warnings,
             "vault_warning",
             "Vault warns",
             &[

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::config::{Certificate, Dependency, Spec};
 use crate::dependencies;
 use crate::files::Material;
-use crate::log::Log;
+use crate::log::{Level, Log};
 use crate::mutex::lock;
 use crate::schedule::Moment;
 use crate::vault::Session;
@@ -131,7 +131,7 @@ pub(crate) fn perform<'a>(
             })
             .map_err(certificate::Error::of(spec))
             .map_err(Error::Certificate),
-        Job::Credential(spec) => dependencies::fetch(session, spec, log)
+        Job::Credential(spec) => dependencies::fetch(session, spec, log, Level::Warn)
             .map(|credential| Material::Credential { spec, credential })
             .map_err(Error::Dependency),
     }

@@ -25,6 +25,7 @@ use keystore::Stores;
 use scope::Scope;
 
 /// One file of a generation.
+#[derive(PartialEq, Eq)]
 pub(crate) struct File {
     /// The path below the secrets directory: a name, or a dependency's name and a name.
     pub path: String,
@@ -34,6 +35,7 @@ pub(crate) struct File {
 }
 
 /// The output of a start: files for the secrets directory and variables for the application.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Rendered {
     /// The files of one generation.
     pub files: Vec<File>,
@@ -47,6 +49,8 @@ pub(crate) struct Access<'a> {
     pub secrets_dir: &'a str,
     /// The password of the Java stores, where there are any.
     pub store_password: Option<&'a Secret>,
+    /// True where the Java stores are made, too.
+    pub has_stores: bool,
 }
 
 /// Renders all files and variables.
@@ -62,7 +66,9 @@ pub(crate) fn render(
             Material::Certificate { spec, issued } => {
                 files.extend(of_certificate(spec, issued));
                 #[cfg(feature = "java")]
-                if let (Some(java), Some(password)) = (&config.java, access.store_password) {
+                if let (true, Some(java), Some(password)) =
+                    (access.has_stores, &config.java, access.store_password)
+                {
                     let entries = layout::of_java(java, &spec.name, config.certificates.len());
                     let stores = Stores {
                         issued,

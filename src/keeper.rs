@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 use crate::clock;
 use crate::command::{self, Command};
 use crate::config::{Config, Lifecycle, Promise, Vault, layout};
+use crate::dependencies;
 use crate::dry_run;
 use crate::fetch::{Fetched, Job, fetch};
 use crate::files::{self, Material, Rendered};
@@ -267,7 +268,13 @@ impl<'a> Start<'a> {
         answer_time: Duration,
     ) -> Result<Vec<Fetched<'a>>, Error> {
         let clocks = || clock::clocks(session.clock_skew());
-        Ok(fetch(session, jobs, answer_time, clocks, self.log)?)
+        let fetched = fetch(session, jobs, answer_time, clocks, self.log)?;
+        for one in &fetched {
+            if let Material::Credential { spec, credential } = &one.material {
+                dependencies::check_lease(spec, credential)?;
+            }
+        }
+        Ok(fetched)
     }
 
     /// Writes the files, hands the variables over and waits until the application runs.

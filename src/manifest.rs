@@ -178,6 +178,8 @@ pub(crate) struct Dependency {
     pub data: Vec<(At<String>, At<String>)>,
     /// The fields that must be there; others are not written.
     pub fields: Option<Vec<At<String>>>,
+    /// The interval at which an answer without a lease is read again.
+    pub refresh: Option<At<String>>,
     /// The extra files: name and template.
     pub files: Vec<(At<String>, At<String>)>,
     /// The fields that a dry run uses in place of an answer.
@@ -356,6 +358,7 @@ fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistak
         method: t.text("method"),
         data,
         fields: t.texts("fields"),
+        refresh: t.text("refresh"),
         files,
         sample,
     };

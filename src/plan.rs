@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::config::{Config, Lifecycle, Method, OnExpiry, OnRotate, TrustAnchors, layout};
+use crate::config::{
+    Config, Dependency, Lifecycle, Method, OnExpiry, OnRotate, TrustAnchors, layout,
+};
 use crate::log::sanitised;
 
 /// Formats the plan for people.
@@ -90,6 +92,7 @@ pub(crate) fn text(config: &Config) -> String {
                 TrustAnchors::Path(path) => path.clone(),
             },
         );
+        row("  kept", "replaced before it ends");
     }
     for dependency in &config.dependencies {
         let method = match &dependency.method {
@@ -103,6 +106,7 @@ pub(crate) fn text(config: &Config) -> String {
             "dependency",
             &format!("{}: {method} {}", dependency.name, dependency.path),
         );
+        row("  kept", &kept(dependency));
     }
     let directory = config.secrets_dir.as_ref().map_or_else(
         || "a new private directory".to_owned(),
@@ -151,4 +155,19 @@ pub(crate) fn text(config: &Config) -> String {
         },
     );
     plan
+}
+
+/// Says how a credential is kept fresh, as far as that is known before its engine has answered.
+fn kept(dependency: &Dependency) -> String {
+    match dependency.refresh {
+        Some(interval) => format!(
+            "read again every {} s, published when it has changed",
+            interval.as_secs_f64()
+        ),
+        None if dependency.may_have_lease() => {
+            "as the answer says: a lease is renewed, then replaced; what names its end is had anew before; else fetched once"
+                .to_owned()
+        }
+        None => "fetched once; `refresh` reads it again".to_owned(),
+    }
 }

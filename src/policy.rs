@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::config::{Config, Dependency, Method, TrustAnchors};
+use crate::config::{Config, Method, TrustAnchors};
 use crate::log::sanitised;
 
 pub(crate) use setup::setup;
@@ -58,8 +58,10 @@ fn of_service(config: &Config) -> Policy {
             Method::Read => READ,
             Method::Write(_) => UPDATE,
         };
-        let again = if may_lease(dependency) {
+        let again = if dependency.may_have_lease() {
             "; later: another when its lease cannot be renewed"
+        } else if dependency.refresh.is_some() {
+            "; later: read again every `refresh`"
         } else {
             ""
         };
@@ -149,11 +151,6 @@ fn of_minter(config: &Config) -> Policy {
     ];
     policy.grant_tokens(&agents);
     policy
-}
-
-/// Says whether an engine may lease its answers, as every engine other than KV version 2 may.
-fn may_lease(dependency: &Dependency) -> bool {
-    !dependency.path.contains("/data/")
 }
 
 /// Lists the names of the service's policies: as promised, else that of its token role.
@@ -248,7 +245,12 @@ impl Policy {
     ///
     /// The lease of a certificate is neither renewed nor revoked, so that its path is not among them.
     fn grant_leases(&mut self, config: &Config) {
-        let leased = || config.dependencies.iter().filter(|one| may_lease(one));
+        let leased = || {
+            config
+                .dependencies
+                .iter()
+                .filter(|one| one.may_have_lease())
+        };
         let mut ids: Vec<String> = Vec::new();
         for dependency in leased() {
             let id = format!("\"{}/*\"", dependency.path);

@@ -15,8 +15,14 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LAST: Duration = Duration::from_secs(60);
 /// The life that is left when something is done for an item that lives short, or half of it if that is less.
 const SPARE: Duration = Duration::from_secs(5);
+/// The wait after the end of a value that its engine exchanges: the engine does so a moment later.
+pub(crate) const EXCHANGED: Duration = Duration::from_secs(1);
+/// The pause before the second reading of a value that was not exchanged in time, or twice that.
+const LATE: Duration = Duration::from_secs(5);
+/// The time after its end for which a value that its engine exchanges still counts as good: for two readings.
+pub(crate) const EXCHANGE: Duration = Duration::from_secs(15);
 /// The tolerance for an answer that is shorter than what was asked for, since servers count in whole seconds.
-const ROUNDING: Duration = Duration::from_secs(1);
+pub(crate) const ROUNDING: Duration = Duration::from_secs(1);
 
 /// A hundred years: a longer life means that the item does not end.
 pub(crate) const ENDLESS: Duration = Duration::from_secs(100 * 366 * 86_400);
@@ -33,6 +39,8 @@ pub(crate) enum Step {
     Renew,
     /// The item cannot be renewed, or not for much longer: another one takes its place.
     Replace,
+    /// The item is read again, and another one takes its place where it has changed.
+    ReadAgain,
     /// The item ends, and nothing can be done about it.
     Nothing,
 }
@@ -77,6 +85,53 @@ impl Term {
             full: life,
             ..Term::new(now, left.min(life), false, jitter)
         }
+    }
+
+    /// Begins the term of an answer that does not end, and that is read again when [`read_within`](Self::read_within)
+    /// says.
+    pub(crate) fn unending(now: Moment, interval: Duration) -> Term {
+        Term {
+            full: interval,
+            end: now + ENDLESS,
+            step: Step::ReadAgain,
+            due: now + ENDLESS,
+            failures: 0,
+        }
+    }
+
+    /// Begins the term of an answer that lives for `life`, and that is read again in good time before its end.
+    pub(crate) fn reading(now: Moment, life: Duration, jitter: f64) -> Term {
+        let replaced = Term::new(now, life, false, jitter);
+        Term {
+            step: Step::ReadAgain,
+            // An answer that has ended already must not be asked for without a pause.
+            due: replaced.due.max(now + PAUSE_MIN),
+            ..replaced
+        }
+    }
+
+    /// Begins the term of a value that its engine exchanges at `end`: it is read again a moment later.
+    pub(crate) fn exchange(end: Moment, full: Duration, jitter: f64) -> Term {
+        Term {
+            full,
+            end,
+            step: Step::ReadAgain,
+            due: end + EXCHANGED + PAUSE_MIN.mul_f64(jitter.clamp(0.0, 1.0)),
+            failures: 0,
+        }
+    }
+
+    /// Brings the next reading forward: no later than `interval` from now, and up to a tenth earlier.
+    pub(crate) fn read_within(&mut self, now: Moment, interval: Duration, jitter: f64) {
+        let wait = interval.mul_f64(0.9 + 0.1 * jitter.clamp(0.0, 1.0));
+        self.due = self.due.min(now + wait);
+    }
+
+    /// Schedules another reading of a value that should have been exchanged by now: soon, then ever more rarely.
+    pub(crate) fn read_late(&mut self, now: Moment, jitter: f64) {
+        let pause = LATE.mul_f64(1.0 + jitter.clamp(0.0, 1.0));
+        self.due = now + pause.saturating_mul(1 << self.failures.min(4));
+        self.failures = self.failures.saturating_add(1);
     }
 
     /// Begins the term of a renewable item that is not new: `left` of its life remains.

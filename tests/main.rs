@@ -35,6 +35,7 @@ mod keeper {
     mod certificates;
     mod ends;
     mod occupied;
+    mod readings;
     mod rotation;
     mod steady;
     mod upkeep;

@@ -183,6 +183,8 @@ pub(crate) struct Dependency {
     pub method: Method,
     /// The fields that must be there, and the only ones written; without them every field is written.
     pub fields: Option<Vec<String>>,
+    /// The interval at which an answer without a lease is read again.
+    pub refresh: Option<Duration>,
     /// The extra files.
     pub templates: Vec<FileTemplate>,
     /// The fields that a dry run uses in place of an answer.
@@ -193,6 +195,12 @@ impl Dependency {
     /// Returns the name in templates, where a dash would be a minus.
     pub(crate) fn identifier(&self) -> String {
         template::identifier(&self.name)
+    }
+
+    /// Says whether an engine may lease its answers, as every engine other than KV version 2 may; a start refuses a lease
+    /// where the manifest has `refresh`.
+    pub(crate) fn may_have_lease(&self) -> bool {
+        self.refresh.is_none() && !self.path.contains("/data/")
     }
 }
 

@@ -35,6 +35,9 @@ impl Error {
             Error::Dependency(dependencies::Error::Vault { error, dependency }) => {
                 return of_answer(error, &format!("[dependencies.{dependency}]"));
             }
+            Error::Dependency(dependencies::Error::Leased { .. }) => {
+                "remove `refresh` there: what has a lease is renewed and replaced without it. The token was revoked, and that lease with it"
+            }
             Error::Dependency(dependencies::Error::Deleted { .. }) => {
                 "write a new version of the secret, or undelete it"
             }

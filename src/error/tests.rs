@@ -162,6 +162,7 @@ fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
         ("the secret was deleted", 78, FAILED, Some("undelete"), Error::Dependency(dep::Error::Deleted { dependency: x(), path: x() })),
         ("a field is null", 78, FAILED, Some("`fields`"), Error::Dependency(dep::Error::Null { dependency: x(), path: x(), field: x() })),
         ("no field at all", 78, FAILED, Some("`fields`"), Error::Dependency(dep::Error::Empty { dependency: x(), path: x() })),
+        ("a lease where the manifest has refresh", 78, FAILED, Some("remove `refresh`"), Error::Dependency(dep::Error::Leased { dependency: x(), path: x() })),
         ("the credential ends too early", 78, FAILED, Some("live longer"), Error::Dependency(dep::Error::Ended { dependency: x(), path: x() })),
 
         ("a field is not there", 78, FAILED, Some("fields and templates"), Error::Files(files::Error::MissingField { dependency: x(), path: x(), field: x(), present: Vec::new() })),

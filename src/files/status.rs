@@ -67,6 +67,8 @@ pub(crate) struct Certificate {
     pub not_after: String,
     /// The end in any case: a certificate with a lease is revoked with the token.
     pub expires: String,
+    /// The way in which it is kept fresh.
+    pub kept: Kept,
 }
 
 /// A certificate that is not the main one.
@@ -96,6 +98,45 @@ pub(crate) struct Dependency {
     pub renewable: Option<bool>,
     /// The end unless the lease is renewed: the lease's, or the token's at last.
     pub expires: Option<String>,
+    /// The way in which it is kept fresh.
+    pub kept: Kept,
+    /// The interval at which it is read again in any case, in seconds.
+    pub refresh: Option<u64>,
+    /// Present while Vault has another answer than a value where it is read again.
+    pub unread: Option<Unread>,
+}
+
+/// The ways in which an item is kept fresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kept {
+    /// The item's lease is renewed.
+    Renewed,
+    /// Another one takes its place before it ends.
+    Replaced,
+    /// The item is read again, and published where it has changed.
+    ReadAgain,
+    /// Nothing is done for it.
+    FetchedOnce,
+}
+
+/// A credential that could not be read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unread {
+    /// The time of the first reading in vain.
+    pub since: String,
+    /// The reason of the last one.
+    pub reason: Want,
+}
+
+/// The reasons why a credential cannot be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Want {
+    /// The secret is not there.
+    Missing,
+    /// Vault does not give it, or what it gives cannot be used.
+    Failed,
 }
 
 impl Status {

@@ -11,13 +11,11 @@ use crate::dependencies;
 use crate::fetch::{Fetched, Job};
 use crate::files::{Material, OwnEnd};
 use crate::log::{Level, Value};
-use crate::schedule::{self, Moment};
+use crate::schedule::{self, EXCHANGED, Moment};
 use crate::vault::Session;
 
 /// Most times that an item is fetched again: an engine may make something each time.
 const TRIES: u32 = 3;
-/// The wait after the end of a credential, since an engine that rotates does so a moment later.
-const ROTATED: Duration = Duration::from_secs(1);
 /// The time before the deadline that is kept for the steps after the last answer.
 const RESERVE: Duration = Duration::from_secs(3);
 
@@ -53,9 +51,9 @@ pub(super) fn next(lives: &[Life], tries: u32, time_left: Duration) -> Next {
     let places = |lives: &[&Life]| lives.iter().map(|life| life.place).collect();
     // First, since the others wear out meanwhile.
     if let Some(last) = rotated.iter().map(|life| life.left).max()
-        && last + ROTATED + RESERVE <= time_left
+        && last + EXCHANGED + RESERVE <= time_left
     {
-        return Next::Again(places(&rotated), last + ROTATED);
+        return Next::Again(places(&rotated), last + EXCHANGED);
     }
     if others.is_empty() {
         return Next::Publish;

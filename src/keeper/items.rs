@@ -41,7 +41,7 @@ impl Item<'_> {
     fn has_end_of_token(&self) -> bool {
         match &self.material {
             Material::Certificate { issued, .. } => issued.is_leased,
-            Material::Credential { .. } => self.lifetime.term.is_some(),
+            Material::Credential { credential, .. } => credential.lease.is_some(),
         }
     }
 }
@@ -118,10 +118,25 @@ impl<'a> Items<'a> {
 
     /// Renders the files and the variables.
     pub(super) fn render(&self, config: &Config, path: &str) -> Result<Rendered, files::Error> {
+        self.rendered(config, path, true)
+    }
+
+    /// Renders what does not differ from one time to the next while the items stay the same: all but the Java stores.
+    pub(super) fn preview(&self, config: &Config, path: &str) -> Result<Rendered, files::Error> {
+        self.rendered(config, path, false)
+    }
+
+    fn rendered(
+        &self,
+        config: &Config,
+        path: &str,
+        has_stores: bool,
+    ) -> Result<Rendered, files::Error> {
         let materials: Vec<_> = self.all.iter().map(|item| &item.material).collect();
         let access = Access {
             secrets_dir: path,
             store_password: self.store_password.as_ref(),
+            has_stores,
         };
         files::render(config, &materials, &access)
     }
@@ -134,7 +149,7 @@ impl<'a> Items<'a> {
         items
             .filter(move |(_, item)| is_alone || !item.has_end_of_token())
             .filter(|(_, item)| !item.lifetime.is_end_told)
-            .filter_map(|(place, item)| Some((item.lifetime.end()?, place)))
+            .filter_map(|(place, item)| Some((item.lifetime.told_end()?, place)))
     }
 
     fn terms(&self) -> impl Iterator<Item = &Term> {
@@ -173,7 +188,7 @@ impl<'a> Items<'a> {
         let end = |item: &Item<'_>| {
             let with = token_end.filter(|_| item.has_end_of_token());
             item.lifetime
-                .end()
+                .told_end()
                 .into_iter()
                 .chain(with)
                 .min()
@@ -189,6 +204,7 @@ impl<'a> Items<'a> {
                 common_name: spec.common_name.clone(),
                 not_after: rfc3339(issued.not_after),
                 expires: end(item).unwrap_or_else(|| rfc3339(issued.not_after)),
+                kept: item.lifetime.kept(),
             };
             match &spec.name {
                 CertificateName::Main => certificate = Some(issued),
@@ -233,6 +249,9 @@ impl<'a> Items<'a> {
                         lease_duration: lease.map(|lease| lease.duration),
                         renewable: lease.map(|lease| lease.renewable),
                         expires: end(item),
+                        kept: item.lifetime.kept(),
+                        refresh: spec.refresh.map(|refresh| refresh.as_secs()),
+                        unread: item.lifetime.unread.clone(),
                     }
                 })
                 .collect(),

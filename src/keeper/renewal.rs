@@ -9,6 +9,7 @@ mod ends;
 mod notice;
 mod outage;
 mod publication;
+mod reading;
 mod replacement;
 mod request;
 mod token;
@@ -92,7 +93,7 @@ pub(super) struct Beginning<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Job {
     Token,
-    /// Renew, replace or reissue the item at this place.
+    /// Renew, replace, reissue or read again the item at this place.
     Item(usize),
     Check,
     Publish,
@@ -259,6 +260,15 @@ impl<'a> Renewal<'a> {
         };
         match item.material {
             Material::Certificate { spec, .. } => self.reissue(place, spec, term),
+            Material::Credential { spec, .. } if term.step == Step::ReadAgain => {
+                self.read_again(place, spec, term);
+            }
+            Material::Credential {
+                spec,
+                ref credential,
+            } if credential.lease.is_none() => {
+                self.replace(place, spec, term);
+            }
             Material::Credential { spec, .. } => self.keep_lease(place, spec, term),
         }
     }

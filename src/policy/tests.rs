@@ -186,6 +186,17 @@ path \"sys/leases/revoke\" {
 }
 
 #[test]
+fn secret_that_is_read_again_needs_no_right_to_leases() {
+    let tables = "[dependencies.a]\npath = 'kv/x'\nrefresh = '5m'\n[dependencies.b]\npath = 'secret/data/y'\nrefresh = '5m'";
+    let policy = service(&service_with(TOKEN, tables));
+    assert_eq!(
+        stanza(&policy, "kv/x"),
+        "# start: [dependencies.a]; later: read again every `refresh`\npath \"kv/x\" {\n  capabilities = [\"read\"]\n}"
+    );
+    assert!(!policy.contains("sys/leases"), "{policy}");
+}
+
+#[test]
 fn limit_of_leases_stands_at_their_own_path() {
     let tables = "[dependencies.odd]\npath = 'sys/leases/renew'\nmethod = 'write'";
     let policy = service(&service_with(TOKEN, tables));

@@ -239,3 +239,62 @@ fn token_with_a_maximum_has_a_warning_and_a_farewell_first() {
         assert!((950..=1050).contains(&farewell), "{farewell}");
     }
 }
+
+#[test]
+fn readings_of_a_fleet_are_spread_within_their_interval() {
+    let (now, interval) = (Moment::from_secs(100), Duration::from_secs(300));
+    let mut per_second = [0_u32; 31];
+    for jitter in jitters().take(1000) {
+        let mut term = Term::unending(now, interval);
+        term.read_within(now, interval, jitter);
+        assert_eq!((term.step, term.end), (Step::ReadAgain, now + ENDLESS));
+        let wait = term.due - now;
+        assert!((270..=300).contains(&wait.as_secs()), "{term:?}");
+        per_second[(wait.as_secs() - 270) as usize] += 1;
+    }
+    let busiest = per_second.iter().max().expect("some");
+    assert!(*busiest < 70, "{per_second:?}");
+}
+
+#[test]
+fn value_is_read_after_its_exchange_and_again_ever_more_rarely() {
+    let (now, day) = (Moment::from_secs(100), Duration::from_secs(86_400));
+    for jitter in jitters().take(1000) {
+        let mut term = Term::exchange(now, day, jitter);
+        let first = term.due - now;
+        assert!(
+            first >= EXCHANGED && first <= EXCHANGED + PAUSE_MIN,
+            "{term:?}"
+        );
+        for seconds in [5, 10, 20, 40, 80, 80, 80] {
+            let asked = term.due;
+            term.read_late(asked, jitter);
+            let pause = Duration::from_secs(seconds);
+            assert!(
+                term.due >= asked + pause && term.due <= asked + 2 * pause,
+                "{term:?}"
+            );
+        }
+        // `refresh` says more often.
+        term.read_within(now, Duration::from_secs(2), jitter);
+        assert!(term.due <= now + Duration::from_secs(2), "{term:?}");
+    }
+    // A value counts as good for as long as two readings take.
+    assert!(EXCHANGE > EXCHANGED + PAUSE_MIN + 2 * LATE);
+}
+
+#[test]
+fn answer_that_names_its_end_is_read_before_after_a_pause() {
+    let now = Moment::from_secs(100);
+    for (n, jitter) in jitters().take(1000).enumerate() {
+        let life = Duration::from_secs(LIVES[n % 12]);
+        let term = Term::reading(now, life, jitter);
+        assert_eq!(term.step, Step::ReadAgain);
+        assert!(
+            term.due >= now + PAUSE_MIN && term.due < now + life,
+            "{term:?}"
+        );
+        let over = Term::reading(now, Duration::ZERO, jitter);
+        assert_eq!(over.due, now + PAUSE_MIN);
+    }
+}

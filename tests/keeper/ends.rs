@@ -15,7 +15,7 @@ use crate::support::scene::{STAY, Scene};
 use crate::support::{Anteroom, Fault, FaultProxy, Postgres, Reply, Service, unique};
 
 /// The service may also do this, besides what it may by default.
-fn allow(service: &Service, rules: &[(&str, &str)]) {
+pub(super) fn allow(service: &Service, rules: &[(&str, &str)]) {
     let rules = rules.iter().map(|(path, capability)| {
         format!("path \"{path}\" {{ capabilities = [\"{capability}\"] }}\n")
     });
@@ -24,7 +24,7 @@ fn allow(service: &Service, rules: &[(&str, &str)]) {
 }
 
 /// A user of PostgreSQL whose password OpenBao rotates every so many seconds; where it is read.
-fn static_role(service: &Service, period: u64) -> String {
+pub(super) fn static_role(service: &Service, period: u64) -> String {
     let user = unique("static");
     let postgres = Postgres::shared();
     let made = postgres.query(&format!("CREATE ROLE \"{user}\" LOGIN"));
@@ -78,6 +78,8 @@ fn answer_without_a_lease_is_said_to_have_ended() {
         assert!(expires(&started, name).is_string(), "{name}: {started}");
     }
     assert_eq!(expires(&started, "lasting"), Value::Null);
+    // From now on none of them can be had anew.
+    allow(&kept.service, &[]);
 
     kept.wait_for_events("ended", 3);
     let ended = kept.events("ended");

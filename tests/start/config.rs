@@ -455,6 +455,19 @@ fn unknown_or_unusable_key_of_the_manifest_is_a_mistake() {
         ("process/lifecycle", json!("forever"), "not one of exec"),
         ("dependencies/payment/method", json!("delete"), "not one of"),
         ("dependencies/payment/data", json!({"a": "b"}), "write"),
+        ("dependencies/payment/refresh", json!("soon"), "duration"),
+        ("dependencies/payment/refresh", json!(300), "a string"),
+        (
+            "dependencies/payment/refresh",
+            json!("999ms"),
+            "once a second",
+        ),
+        ("dependencies/payment/refresh", json!("0s"), "once a second"),
+        (
+            "dependencies/payment",
+            json!({"path": "transit/x", "method": "write", "refresh": "5m"}),
+            "`method = \"read\"` only",
+        ),
     ]);
 }
 

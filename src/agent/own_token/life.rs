@@ -40,7 +40,7 @@ impl OwnToken {
             let left = term.due.saturating_sub(moment());
             let pause = match term.step {
                 Step::Nothing => LOOK,
-                Step::Renew | Step::Replace => left.min(LOOK),
+                Step::Renew | Step::Replace | Step::ReadAgain => left.min(LOOK),
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

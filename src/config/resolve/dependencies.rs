@@ -1,5 +1,7 @@
 //! `[dependencies]` and `[environment]`, and names that would meet.
 
+use std::time::Duration;
+
 use super::{Resolver, certificate};
 use crate::config::expand::{expand, is_variable_name};
 use crate::config::{CertificateName, Dependency, FileTemplate, Java, Method, Variable, layout};
@@ -7,7 +9,7 @@ use crate::environment::TOKEN_VARIABLES;
 use crate::manifest::{self, At, Manifest};
 use crate::spelling::meant;
 use crate::template::{self, Known, Template};
-use crate::text::{file_name, named, vault_path};
+use crate::text::{duration, file_name, named, vault_path};
 
 impl Resolver<'_> {
     /// Collects the names that templates may use, as far as they are known before there is a value.
@@ -63,6 +65,14 @@ impl Resolver<'_> {
             .iter()
             .filter_map(|(field, value)| Some((field.value.clone(), self.text(value)?)))
             .collect();
+        let refresh = table.refresh.as_ref();
+        if write && let Some(refresh) = refresh {
+            self.report_mistake(
+                Some(refresh.place),
+                "`refresh` goes with `method = \"read\"` only: a write may make something each time",
+            );
+        }
+        let refresh = refresh.and_then(|written| self.parsed(written, interval));
         let fields = table
             .fields
             .as_ref()
@@ -113,6 +123,7 @@ impl Resolver<'_> {
                 Method::Read
             },
             fields,
+            refresh,
             templates,
             sample,
         })
@@ -289,6 +300,16 @@ impl Resolver<'_> {
         }
         variables
     }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|interval| {
+        if interval >= Duration::from_secs(1) {
+            Ok(interval)
+        } else {
+            Err("more often than once a second is too often; without `refresh` a secret is fetched once".to_owned())
+        }
+    })
 }
 
 fn item_name(text: &str, what: &str) -> Result<(), String> {

@@ -6,17 +6,23 @@ use time::OffsetDateTime;
 
 use crate::certificate::{Clock, Clocks, Issued};
 use crate::clock;
-use crate::files::{Credential, Material, OwnEnd};
-use crate::schedule::{self, Moment, Term};
+use crate::config::{Dependency, Method};
+use crate::files::status::{Kept, Unread};
+use crate::files::{Lease, Material, OwnEnd};
+use crate::schedule::{self, Moment, Step, Term};
 
 /// The life of an item.
 #[derive(Default)]
 pub(in crate::keeper) struct Lifetime {
-    /// The life that the keeper prolongs or replaces in time: a certificate's, or a lease's. None in a dry run, and for a
-    /// credential without a lease.
+    /// The life that the keeper prolongs, replaces or reads again in time. None in a dry run, and for a credential that
+    /// neither ends nor is to be read again.
     pub(in crate::keeper) term: Option<Term>,
     /// The end that the answer names itself, where the answer does.
     own_end: Option<Moment>,
+    /// The time after this end for which the credential still counts as good.
+    grace: Duration,
+    /// The time since which the credential could not be read again, unless it could.
+    pub(in crate::keeper) unread: Option<Unread>,
     /// Whether the log says already that the item has ended.
     pub(in crate::keeper) is_end_told: bool,
 }
@@ -24,27 +30,66 @@ pub(in crate::keeper) struct Lifetime {
 impl Lifetime {
     /// The life of something that was asked for at a moment.
     pub(in crate::keeper) fn new(material: &Material<'_>, asked: Moment, times: Times) -> Lifetime {
-        let (term, own_end) = match material {
-            Material::Certificate { issued, .. } => (Some(times.certificate_term(issued)), None),
-            Material::Credential { credential, .. } => {
-                let own_end = credential.end.map(|end| times.end(asked, end));
-                (lease_term(asked, credential, own_end), own_end)
+        let (spec, credential) = match material {
+            Material::Certificate { issued, .. } => {
+                return Lifetime {
+                    term: Some(times.certificate_term(issued)),
+                    ..Lifetime::default()
+                };
             }
+            Material::Credential { spec, credential } => (spec, credential),
+        };
+        let own_end = credential.end.map(|end| times.end(asked, end));
+        let term = match &credential.lease {
+            Some(lease) => lease_term(asked, lease, own_end),
+            None => term_without_lease(asked, spec, credential.end, own_end),
         };
         Lifetime {
             term,
             own_end,
-            is_end_told: false,
+            grace: match credential.end {
+                Some(OwnEnd::Rotation { .. }) => schedule::EXCHANGE,
+                _ => Duration::ZERO,
+            },
+            ..Lifetime::default()
         }
     }
 
     /// The end, as far as there is one: the term's or the answer's own, whichever comes first.
     pub(in crate::keeper) fn end(&self) -> Option<Moment> {
-        self.term
-            .map(|term| term.end)
+        let term = self.term.filter(|term| term.step != Step::ReadAgain);
+        term.map(|term| term.end)
             .into_iter()
             .chain(self.own_end)
             .min()
+    }
+
+    /// The end as it is told: a value that its engine exchanges counts as good until another one must have been read.
+    pub(in crate::keeper) fn told_end(&self) -> Option<Moment> {
+        self.end().map(|end| end + self.grace)
+    }
+
+    /// Whether the answer's own end has passed.
+    pub(in crate::keeper) fn is_past_own_end(&self, now: Moment) -> bool {
+        self.own_end.is_some_and(|end| end <= now)
+    }
+
+    /// Whether an answer with this life in the place of the present one would be good for longer, or ends no more.
+    pub(in crate::keeper) fn is_outlived_by(&self, next: &Lifetime) -> bool {
+        match (self.own_end, next.own_end) {
+            (Some(end), Some(next)) => next > end + schedule::ROUNDING,
+            _ => true,
+        }
+    }
+
+    /// The way in which the item is kept.
+    pub(in crate::keeper) fn kept(&self) -> Kept {
+        match self.term.map(|term| term.step) {
+            Some(Step::Renew) => Kept::Renewed,
+            Some(Step::Replace) => Kept::Replaced,
+            Some(Step::ReadAgain) => Kept::ReadAgain,
+            Some(Step::Nothing) | None => Kept::FetchedOnce,
+        }
     }
 }
 
@@ -103,28 +148,48 @@ impl Times {
     }
 }
 
-/// The life of a lease. None for a credential without a lease, or with one that does not end; a credential that ends
-/// before its lease is not renewed.
-fn lease_term(asked: Moment, credential: &Credential, end: Option<Moment>) -> Option<Term> {
-    let lease = credential.lease.as_ref()?;
-    (lease.duration > 0).then(|| {
-        let life = schedule::life(lease.duration);
-        let own = end.map_or(life, |end| end.saturating_sub(asked));
-        Term::new(
-            asked,
-            life.min(own),
-            lease.renewable && own >= life,
-            clock::jitter(),
-        )
-    })
+/// The life of a credential with a lease. None where neither the lease ends nor the credential; one that ends before its
+/// lease is not renewed.
+fn lease_term(asked: Moment, lease: &Lease, end: Option<Moment>) -> Option<Term> {
+    let own = end.map(|end| end.saturating_sub(asked));
+    let of_lease = Some(lease.duration).filter(|duration| *duration > 0);
+    let of_lease = of_lease.map(schedule::life);
+    let life = of_lease.into_iter().chain(own).min()?;
+    let is_renewable = lease.renewable && of_lease == Some(life);
+    Some(Term::new(asked, life, is_renewable, clock::jitter()))
+}
+
+/// The life of a credential without a lease: it goes by the credential's own end and by `refresh`, whichever comes first.
+/// None where there is neither.
+fn term_without_lease(
+    asked: Moment,
+    spec: &Dependency,
+    kind: Option<OwnEnd>,
+    end: Option<Moment>,
+) -> Option<Term> {
+    let jitter = clock::jitter();
+    let of_end = kind.zip(end).map(|(kind, end)| {
+        let life = end.saturating_sub(asked);
+        match (kind, &spec.method) {
+            (OwnEnd::Rotation { whole, .. }, _) => {
+                Term::exchange(end, schedule::life(whole), jitter)
+            }
+            (_, Method::Read) => Term::reading(asked, life, jitter),
+            (_, Method::Write(_)) => Term::new(asked, life, false, jitter),
+        }
+    });
+    let Some(interval) = spec.refresh else {
+        return of_end;
+    };
+    let mut term = of_end.unwrap_or_else(|| Term::unending(asked, interval));
+    term.read_within(asked, interval, jitter);
+    Some(term)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Dependency, Method};
-    use crate::files::Lease;
-    use crate::schedule::Step;
+    use crate::files::Credential;
 
     fn credential(lease: Option<(u64, bool)>, end: Option<OwnEnd>) -> Credential {
         Credential {
@@ -144,6 +209,7 @@ mod tests {
             path: "database/creds/x".to_owned(),
             method: Method::Read,
             fields: None,
+            refresh: None,
             templates: Vec::new(),
             sample: Vec::new(),
         }
@@ -200,6 +266,129 @@ mod tests {
     }
 
     #[test]
+    fn way_of_keeping_follows_lease_end_and_refresh() {
+        use Kept::{FetchedOnce, ReadAgain, Renewed, Replaced};
+        let asked = Moment::from_secs(990);
+        let own = Some(OwnEnd::In {
+            life: 60,
+            whole: 60,
+        });
+        let rotation = Some(OwnEnd::Rotation {
+            life: 60,
+            whole: 60,
+        });
+        let write = || Method::Write(Vec::new());
+        // The next step is due no earlier and no later than this.
+        for (lease, end, method, refresh, kept, due) in [
+            (None, None, Method::Read, None, FetchedOnce, None),
+            (Some((0, true)), None, Method::Read, None, FetchedOnce, None),
+            (
+                Some((60, true)),
+                None,
+                Method::Read,
+                None,
+                Renewed,
+                Some((1026, 1034)),
+            ),
+            (
+                Some((60, false)),
+                None,
+                Method::Read,
+                None,
+                Replaced,
+                Some((1026, 1034)),
+            ),
+            (
+                Some((0, true)),
+                own,
+                Method::Read,
+                None,
+                Replaced,
+                Some((1026, 1034)),
+            ),
+            // The answer's word comes before the manifest's where a lease appears later.
+            (
+                Some((60, true)),
+                None,
+                Method::Read,
+                Some(5),
+                Renewed,
+                Some((1026, 1034)),
+            ),
+            (None, own, write(), None, Replaced, Some((1026, 1034))),
+            (None, own, Method::Read, None, ReadAgain, Some((1026, 1034))),
+            (
+                None,
+                own,
+                Method::Read,
+                Some(5),
+                ReadAgain,
+                Some((994, 995)),
+            ),
+            (
+                None,
+                own,
+                Method::Read,
+                Some(500),
+                ReadAgain,
+                Some((1026, 1034)),
+            ),
+            (
+                None,
+                rotation,
+                Method::Read,
+                None,
+                ReadAgain,
+                Some((1051, 1052)),
+            ),
+            (
+                None,
+                rotation,
+                Method::Read,
+                Some(5),
+                ReadAgain,
+                Some((994, 995)),
+            ),
+            (
+                None,
+                None,
+                Method::Read,
+                Some(5),
+                ReadAgain,
+                Some((994, 995)),
+            ),
+        ] {
+            let what = format!("{lease:?} {end:?} {method:?} {refresh:?}");
+            let spec = Dependency {
+                method,
+                refresh: refresh.map(Duration::from_secs),
+                ..dependency()
+            };
+            let credential = credential(lease, end);
+            let material = Material::Credential {
+                spec: &spec,
+                credential,
+            };
+            let lifetime = Lifetime::new(&material, asked, times(0));
+            assert_eq!(lifetime.kept(), kept, "{what}");
+            match (lifetime.term, due) {
+                (None, None) => {}
+                (Some(term), Some((first, last))) => assert!(
+                    term.due >= Moment::from_secs(first) && term.due <= Moment::from_secs(last),
+                    "{what}: {term:?}"
+                ),
+                (term, due) => panic!("{what}: {term:?} and not {due:?}"),
+            }
+            // A reading is no end, and an exchange is told when another value must have been read.
+            let grace = if end == rotation { 15 } else { 0 };
+            let told = lifetime.end().map(|end| end + Duration::from_secs(grace));
+            assert_eq!(lifetime.told_end(), told, "{what}");
+            let has_end = end.is_some() || lease.is_some_and(|(duration, _)| duration > 0);
+            assert_eq!(lifetime.end().is_some(), has_end, "{what}");
+        }
+    }
+
+    #[test]
     fn lease_that_outlives_its_answer_is_replaced_and_not_renewed() {
         let asked = Moment::from_secs(990);
         for (renewable, own, step, end) in [
@@ -209,8 +398,8 @@ mod tests {
             (false, None, Step::Replace, 1050),
             (false, Some(1000), Step::Replace, 1000),
         ] {
-            let credential = credential(Some((60, renewable)), None);
-            let term = lease_term(asked, &credential, own.map(Moment::from_secs)).expect("a term");
+            let lease = credential(Some((60, renewable)), None).lease.expect("one");
+            let term = lease_term(asked, &lease, own.map(Moment::from_secs)).expect("a term");
             assert_eq!((term.step, term.end), (step, Moment::from_secs(end)));
         }
     }

@@ -7,6 +7,7 @@ use super::request::{Trouble, is_at_its_end};
 use crate::clock::{jitter, moment};
 use crate::config::Dependency;
 use crate::files::Material;
+use crate::keeper::items::{Lifetime, Times};
 use crate::log::{Level, Value};
 use crate::schedule::{self, Moment, Step, Term};
 
@@ -121,7 +122,7 @@ impl<'a> Renewal<'a> {
         horizon.is_none_or(|horizon| horizon.end > term.end + term.full / 10)
     }
 
-    fn replace(&mut self, place: usize, spec: &'a Dependency, term: Term) {
+    pub(super) fn replace(&mut self, place: usize, spec: &'a Dependency, term: Term) {
         let now = moment();
         let new = match self.fetch_again(place, &term) {
             Ok(new) => new,
@@ -130,6 +131,16 @@ impl<'a> Renewal<'a> {
                 return self.put_off_replacement(place, &what, &term, trouble);
             }
         };
+        if let Material::Credential { credential, .. } = &new
+            && credential.lease.is_none()
+        {
+            let next = Lifetime::new(&new, now, Times::now(self.session.clock_skew()));
+            if next.term.is_some_and(|next| !term.is_outlived_by(&next)) {
+                let what = format!("the credential of {}", spec.name);
+                let reason = "what Vault answers now ends no later".to_owned();
+                return self.put_off_replacement(place, &what, &term, Trouble::Failed(reason));
+            }
+        }
         let old = self.take_material(place, new, now);
         let new = &self.items.all[place].material;
         let (

@@ -23,8 +23,7 @@ impl Renewal<'_> {
                     Some(term) if term.step == Step::Nothing => {
                         "another one would live no longer than the token"
                     }
-                    Some(_) => "another one is asked for again",
-                    None => "it has no lease and is fetched once: start this container again",
+                    _ => "another one is asked for again",
                 };
                 format!("the credential of {name} has ended; {next}")
             }
