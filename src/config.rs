@@ -247,6 +247,8 @@ pub(crate) struct Variable {
     pub template: Template,
     /// The template's place in the manifest.
     pub place: Place,
+    /// True where the environment has a variable of the name already, which only a dry run permits: there it wins.
+    pub is_received: bool,
 }
 
 impl Config {

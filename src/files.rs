@@ -102,7 +102,9 @@ pub(crate) fn render(
                 reason,
             });
         }
-        variables.push((variable.name.clone(), value));
+        if !variable.is_received {
+            variables.push((variable.name.clone(), value));
+        }
     }
     Ok(Rendered { files, variables })
 }

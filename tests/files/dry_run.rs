@@ -196,6 +196,94 @@ fn samples_are_the_manifests_and_the_rest_is_invented() {
     assert_eq!(run.stdout, "dev\nsample-queue-vhost\n");
 }
 
+#[test]
+fn sample_takes_its_value_from_the_environment_or_a_default() {
+    let sampled = || {
+        manifest()
+            .set("dependencies.db.sample.username", "${DB_USER:-dev}-$${x}")
+            .set("dependencies.db.sample.password", "${DB_PASSWORD}")
+    };
+    for (what, call, username, password) in [
+        ("nothing is set", dry_run(), "dev-${x}", "db-password"),
+        (
+            "both are set",
+            dry_run().env("DB_USER", "me").env("DB_PASSWORD", SAMPLE),
+            "me-${x}",
+            SAMPLE,
+        ),
+    ] {
+        let run = call
+            .manifest(sampled())
+            .shell("printf %s \"$PGUSER\"")
+            .run();
+        assert_eq!(run.code, Some(0), "{what}: {run:?}");
+        assert_eq!(run.file("db/username").text(), username, "{what}");
+        assert_eq!(run.file("db/password").text(), password, "{what}");
+        assert_eq!(run.stdout, username, "{what}");
+        let is_noticed = run.stderr.contains("DB_PASSWORD is not set here");
+        assert_eq!(is_noticed, password != SAMPLE, "{what}: {run:?}");
+        run.assert_no([SAMPLE]);
+    }
+    // What a dry run alone uses is no notice to a strict check.
+    let run = Anteroom::new()
+        .without_secrets_dir()
+        .manifest(sampled())
+        .args(["check", "--strict"])
+        .run();
+    run.assert_code(0);
+}
+
+#[test]
+fn sample_that_cannot_be_expanded_is_a_mistake_and_not_shown() {
+    for sample in [
+        "${canary-sample-1234",
+        "${canary-sample-1234}",
+        "${VAULT_TOKEN:-canary-sample-1234}",
+    ] {
+        let wrong = manifest().set("dependencies.db.sample.password", sample);
+        for call in [
+            dry_run().shell("echo started"),
+            Anteroom::new().without_secrets_dir().arg("check"),
+            Anteroom::new().token("s.some-token").shell("echo started"),
+        ] {
+            let run = call.manifest(wrong.clone()).env("VAULT_TOKEN", "s.x").run();
+            run.assert_code(78).assert_stderr("the sample `password`");
+            run.assert_no([SAMPLE]);
+            assert!(run.events()[0]["line"].is_u64(), "{run:?}");
+        }
+    }
+}
+
+// b26
+#[test]
+fn variable_that_a_dry_run_has_already_wins_with_a_notice() {
+    let manifest = manifest().set("environment.OTHER", "{{ db.schema }}");
+    let run = dry_run()
+        .manifest(manifest.clone())
+        .env("PGUSER", "mine")
+        .env("OTHER", "")
+        .shell("echo $PGUSER:$OTHER; env | grep -c ^PGUSER=")
+        .run();
+    run.assert_code(0);
+    assert_eq!(run.stdout, "mine:\n1\n");
+    for name in ["PGUSER", "OTHER"] {
+        let noticed = run.named("notice").iter().any(|event| {
+            let message = text(&event["message"]);
+            message.starts_with(name) && message.contains("a start would refuse it")
+        });
+        assert!(noticed, "{name}: {run:?}");
+    }
+    // Its template still says which fields are wanted, and is still looked at.
+    assert_eq!(run.file("db/schema").text(), "sample-db-schema");
+    let wrong = manifest.set("environment.OTHER", "{{ db.schema | int }}");
+    let run = dry_run()
+        .manifest(wrong)
+        .env("OTHER", "set")
+        .shell("echo started")
+        .run();
+    run.assert_code(78).assert_stderr("the variable OTHER");
+}
+
 // x14
 #[test]
 fn dry_run_prints_no_value() {

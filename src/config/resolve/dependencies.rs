@@ -1,10 +1,13 @@
 //! `[dependencies]` and `[environment]`, and names that would meet.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use super::{Resolver, certificate};
-use crate::config::expand::{expand, is_variable_name};
-use crate::config::{CertificateName, Dependency, FileTemplate, Java, Method, Variable, layout};
+use crate::config::expand::{Names, expand, is_variable_name};
+use crate::config::{
+    CertificateName, Dependency, FileTemplate, Java, Method, Purpose, Variable, layout,
+};
 use crate::environment::TOKEN_VARIABLES;
 use crate::manifest::{self, At, Manifest};
 use crate::spelling::meant;
@@ -112,7 +115,7 @@ impl Resolver<'_> {
         let sample = table
             .sample
             .iter()
-            .map(|(field, value)| (field.value.clone(), value.value.clone()))
+            .filter_map(|(field, value)| Some((field.value.clone(), self.sample(field, value)?)))
             .collect();
         Some(Dependency {
             name: name.value.clone(),
@@ -140,6 +143,29 @@ impl Resolver<'_> {
             self.report_mistake(Some(source.place), text);
         }
         parsed.ok()
+    }
+
+    /// Expands a sample. One that a start does not use may name variables that are not set there; a mistake shows nothing
+    /// of the text.
+    fn sample(&mut self, field: &At<String>, value: &At<String>) -> Option<String> {
+        let unnoticed = RefCell::default();
+        let invented = match self.purpose {
+            Purpose::DryRun => &self.invented,
+            _ => &unnoticed,
+        };
+        let names = Names {
+            invented: Some(invented),
+            ..self.names()
+        };
+        let expanded = expand(&value.value, &names).ok();
+        if expanded.is_none() {
+            let text = format!(
+                "the sample `{}` holds a `${{` that is neither ${{NAME}} nor ${{NAME:-default}}, or that names a token; write `$${{` for the text itself",
+                field.value.escape_default()
+            );
+            self.report_mistake(Some(value.place), text);
+        }
+        expanded
     }
 
     /// Reads the samples, and reports those for fields that will never be there.
@@ -267,6 +293,7 @@ impl Resolver<'_> {
     pub(super) fn variables(&mut self, manifest: &Manifest, known: &Known) -> Vec<Variable> {
         let mut variables = Vec::new();
         for (name, source) in &manifest.environment {
+            let is_received = self.surroundings.environment.value(&name.value).is_some();
             if !is_variable_name(&name.value) {
                 self.report_mistake(
                     Some(name.place),
@@ -280,9 +307,12 @@ impl Resolver<'_> {
                     Some(name.place),
                     format!("{} never reaches the application", name.value),
                 );
-            } else if self.purpose.is_here()
-                && self.surroundings.environment.value(&name.value).is_some()
-            {
+            } else if is_received && self.purpose == Purpose::DryRun {
+                self.notices.push(format!(
+                    "{} is set in the environment here and wins over [environment], since this is a dry run; a start would refuse it",
+                    name.value
+                ));
+            } else if is_received && self.purpose.is_here() {
                 self.report_mistake(
                     Some(name.place),
                     format!("{} is already set in the environment anteroom received; drop one of the two", name.value),
@@ -296,6 +326,7 @@ impl Resolver<'_> {
                 name: name.value.clone(),
                 template,
                 place: source.place,
+                is_received,
             });
         }
         variables
