@@ -29,8 +29,8 @@ pub(crate) use resolve::{
     DEADLINE, SECRETS_DIR, Surroundings, resolve, vault_alone, vault_from_environment,
 };
 pub(crate) use spec::{
-    Certificate, CertificateName, Dependency, FileTemplate, Java, KeyType, Method, Profile, Spec,
-    TrustAnchors,
+    Certificate, CertificateName, CertificateValue, Dependency, FileTemplate, Java, KeyType,
+    Method, Profile, Spec, TrustAnchors,
 };
 
 /// The purpose of the configuration, which decides what must be there.

@@ -59,7 +59,7 @@ pub(crate) fn render(
     materials: &[&Material<'_>],
     access: &Access<'_>,
 ) -> Result<Rendered, Error> {
-    let scope = Scope::new(config, materials, access.secrets_dir);
+    let scope = Scope::new(config, materials, access);
     let mut files = Vec::new();
     for material in materials {
         match material {

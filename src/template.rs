@@ -26,9 +26,15 @@ pub(crate) use minijinja::Value;
 /// Names that every template knows besides the dependencies.
 pub(crate) const RESERVED: [&str; 4] = ["app", "env", "environment", "secrets_dir"];
 
-/// Returns the name of a dependency in templates, where a dash would be a minus.
-pub(crate) fn identifier(dependency: &str) -> String {
-    dependency.replace(['-', '.'], "_")
+/// The names of the values that come of `[certificate]`, `[certificates]` and `[java]`. A dependency of such a name takes
+/// the place of them.
+pub(crate) const CERTIFICATE: &str = "certificate";
+pub(crate) const CERTIFICATES: &str = "certificates";
+pub(crate) const JAVA: &str = "java";
+
+/// Returns the name of a dependency or a certificate in templates, where a dash would be a minus.
+pub(crate) fn identifier(name: &str) -> String {
+    name.replace(['-', '.'], "_")
 }
 
 /// A template whose syntax is known to be right, and in which every filter, test, function and method is there.

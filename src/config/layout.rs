@@ -101,11 +101,16 @@ pub(crate) fn of_java(
         file(&java.truststore, JavaPart::TrustStore),
         file("keystore.password", JavaPart::Password),
     ];
-    // A JVM has one key store: the main certificate's, or that of the only one.
-    if *certificate == CertificateName::Main || certificates == 1 {
+    if has_java_arguments(certificate, certificates) {
         entries.push(file("java.args", JavaPart::Arguments));
     }
     entries
+}
+
+/// Says whether `java.args` names the stores of this certificate, of so many: a JVM has one key store, that of the main
+/// certificate or of the only one.
+pub(crate) fn has_java_arguments(certificate: &CertificateName, certificates: usize) -> bool {
+    *certificate == CertificateName::Main || certificates == 1
 }
 
 /// Lists the files of a credential, all in the folder of its dependency.

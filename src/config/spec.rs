@@ -79,6 +79,35 @@ impl fmt::Display for CertificateName {
     }
 }
 
+/// The values of a certificate that templates may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CertificateValue {
+    /// The content of `tls.crt`.
+    Chain,
+    /// The content of `tls.key`.
+    Key,
+    /// The content of `ca.crt`.
+    TrustAnchors,
+    /// The content of `tls.pem`.
+    KeyAndChain,
+    /// The serial number, in colon-separated hexadecimal.
+    SerialNumber,
+    /// The end of the leaf's validity, as `status.json` has it.
+    NotAfter,
+}
+
+impl CertificateValue {
+    /// The values with their names in templates.
+    pub(crate) const NAMES: [(&'static str, CertificateValue); 6] = [
+        ("chain", CertificateValue::Chain),
+        ("key", CertificateValue::Key),
+        ("ca", CertificateValue::TrustAnchors),
+        ("pem", CertificateValue::KeyAndChain),
+        ("serial_number", CertificateValue::SerialNumber),
+        ("not_after", CertificateValue::NotAfter),
+    ];
+}
+
 /// A certificate to ask for.
 #[derive(Debug, Clone)]
 pub(crate) struct Certificate {
@@ -103,6 +132,13 @@ pub(crate) struct Certificate {
     pub trust_anchors: TrustAnchors,
     /// True where leaf and key are also written in DER.
     pub has_der: bool,
+}
+
+impl Certificate {
+    /// Returns the name among `certificates` in templates, where a dash would be a minus.
+    pub(crate) fn identifier(&self) -> String {
+        template::identifier(self.name.as_str())
+    }
 }
 
 /// The kinds of key.

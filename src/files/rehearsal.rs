@@ -2,7 +2,7 @@
 
 use super::scope::Scope;
 use super::{Material, sample};
-use crate::config::{Config, Purpose, SECRETS_DIR};
+use crate::config::{Config, Purpose};
 use crate::manifest::{Mistake, Place};
 use crate::template::{Template, Values};
 
@@ -21,7 +21,7 @@ pub(crate) fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
             credential: sample::credential(spec, config),
         })
         .collect();
-    let mut scope = Scope::new(config, &materials.iter().collect::<Vec<_>>(), SECRETS_DIR);
+    let mut scope = Scope::rehearsed(config, &materials.iter().collect::<Vec<_>>());
     if !purpose.is_here() {
         scope.invent_variables();
     }

@@ -1,11 +1,27 @@
-//! The sample of a credential, made from the manifest before there is an answer.
+//! Samples of credentials and certificates, made from the manifest before there is an answer.
 
 use std::collections::BTreeSet;
 
 use super::Credential;
-use crate::config::{Config, Dependency};
+use crate::config::{CertificateValue, Config, Dependency};
 use crate::secret::Secret;
-use crate::template::RESERVED;
+use crate::template::{CERTIFICATE, CERTIFICATES, JAVA, RESERVED, Value};
+
+/// The names of values that are no dependency's.
+const OF_CERTIFICATES: [&str; 3] = [CERTIFICATE, CERTIFICATES, JAVA];
+
+/// Makes the sample of a certificate's text.
+pub(super) fn of_certificate(value: CertificateValue) -> Value {
+    const LEAF: &str = "-----BEGIN CERTIFICATE-----\nsample\n-----END CERTIFICATE-----\n";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nsample\n-----END PRIVATE KEY-----\n";
+    match value {
+        CertificateValue::Chain | CertificateValue::TrustAnchors => Value::from(LEAF),
+        CertificateValue::Key => Value::from(KEY),
+        CertificateValue::KeyAndChain => Value::from(format!("{KEY}{LEAF}")),
+        CertificateValue::SerialNumber => Value::from("5a:3f"),
+        CertificateValue::NotAfter => Value::from("2030-01-01T00:00:00Z"),
+    }
+}
 
 /// Makes a credential of the manifest's samples, and of an invented value for every other field that the manifest
 /// names.
@@ -43,10 +59,13 @@ fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
     let mut wanted: BTreeSet<&str> = templates
         .flat_map(|template| template.fields_of(&identifier))
         .collect();
-    let own = dependency
-        .templates
-        .iter()
-        .flat_map(|file| file.template.names());
+    let own = dependency.templates.iter().flat_map(|file| {
+        let names = file.template.names().into_iter();
+        // A field is a text: what has a field is the certificate, or the Java stores.
+        names.filter(|name| {
+            !OF_CERTIFICATES.contains(name) || file.template.fields_of(name).is_empty()
+        })
+    });
     let others: Vec<String> = config
         .dependencies
         .iter()

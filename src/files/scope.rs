@@ -5,25 +5,59 @@ use std::sync::Arc;
 
 use minijinja::value::Object;
 
-use super::{Credential, Material};
-use crate::config::Config;
+use super::status::rfc3339;
+use super::{Access, Credential, Material, sample};
+use crate::certificate::Issued;
+use crate::config::layout::has_java_arguments;
+use crate::config::{Certificate, CertificateName, CertificateValue, Config, Java, SECRETS_DIR};
 use crate::environment::TOKEN_VARIABLES;
-use crate::template::{RESERVED, Value, Values, map};
+use crate::pem;
+use crate::secret::Secret;
+use crate::template::{self, RESERVED, Value, Values, map};
 
 /// The values that all templates of a start may use.
 pub(super) struct Scope(BTreeMap<String, Value>);
 
 impl Scope {
-    /// Collects the labels, the environment without tokens, the secrets directory, and each dependency under its
-    /// identifier.
-    pub(super) fn new(config: &Config, materials: &[&Material<'_>], secrets_dir: &str) -> Scope {
+    /// Collects the labels, the environment without tokens, the secrets directory, the certificates, the Java stores, and
+    /// each dependency under its identifier.
+    pub(super) fn new(config: &Config, materials: &[&Material<'_>], access: &Access<'_>) -> Scope {
+        let mut certificates = Vec::new();
+        for material in materials {
+            if let Material::Certificate { spec, issued } = material {
+                let text = |value| Value::from(of_certificate(issued, value).expose().as_str());
+                certificates.push((*spec, text_map(text)));
+            }
+        }
+        Scope::with(config, certificates, materials, access)
+    }
+
+    /// Collects the same before there is a certificate, with samples in their place.
+    pub(super) fn rehearsed(config: &Config, credentials: &[&Material<'_>]) -> Scope {
+        let certificates = config.certificates.iter();
+        let certificates = certificates.map(|spec| (spec, text_map(sample::of_certificate)));
+        let password = Secret::new("sample-password".to_owned());
+        let access = Access {
+            secrets_dir: SECRETS_DIR,
+            store_password: config.java.as_ref().map(|_| &password),
+            has_stores: false,
+        };
+        Scope::with(config, certificates.collect(), credentials, &access)
+    }
+
+    fn with(
+        config: &Config,
+        certificates: Vec<(&Certificate, Value)>,
+        materials: &[&Material<'_>],
+        access: &Access<'_>,
+    ) -> Scope {
         let mut values = BTreeMap::new();
         values.insert("app".to_owned(), Value::from(config.app.as_str()));
         values.insert(
             "environment".to_owned(),
             Value::from(config.environment.as_str()),
         );
-        values.insert("secrets_dir".to_owned(), Value::from(secrets_dir));
+        values.insert("secrets_dir".to_owned(), Value::from(access.secrets_dir));
         let environment: BTreeMap<String, Value> = config
             .received
             .without_tokens()
@@ -32,6 +66,25 @@ impl Scope {
             })
             .collect();
         values.insert("env".to_owned(), map(environment));
+        let mut further = BTreeMap::new();
+        for (spec, texts) in certificates {
+            match spec.name {
+                CertificateName::Main => {
+                    values.insert(template::CERTIFICATE.to_owned(), texts);
+                }
+                CertificateName::Further(_) => {
+                    further.insert(spec.identifier(), texts);
+                }
+            }
+        }
+        if !further.is_empty() {
+            values.insert(template::CERTIFICATES.to_owned(), map(further));
+        }
+        if let (Some(java), Some(password)) = (&config.java, access.store_password) {
+            let java = map(java_values(config, java, password, access.secrets_dir));
+            values.insert(template::JAVA.to_owned(), java);
+        }
+        // Last, so that a dependency keeps its name.
         for material in materials {
             if let Material::Credential { spec, credential } = material {
                 values.insert(spec.identifier(), map(fields(credential)));
@@ -62,6 +115,49 @@ impl Scope {
         values.extend(fields(credential));
         Values(values)
     }
+}
+
+/// Makes a value of the texts of a certificate.
+fn text_map(text: impl Fn(CertificateValue) -> Value) -> Value {
+    let texts = CertificateValue::NAMES.map(|(name, value)| (name.to_owned(), text(value)));
+    map(BTreeMap::from(texts))
+}
+
+fn of_certificate(issued: &Issued, value: CertificateValue) -> Secret {
+    let pem = match value {
+        CertificateValue::Chain => Secret::new(pem::certificates(&issued.chain)),
+        CertificateValue::Key => pem::private_key(&issued.private_key),
+        CertificateValue::TrustAnchors => Secret::new(pem::certificates(&issued.trust_anchors)),
+        CertificateValue::KeyAndChain => {
+            pem::private_key_and_chain(&issued.private_key, &issued.chain)
+        }
+        CertificateValue::SerialNumber => return Secret::new(issued.serial_number.clone()),
+        CertificateValue::NotAfter => return Secret::new(rfc3339(issued.not_after)),
+    };
+    Secret::new(String::from_utf8_lossy(pem.expose()).into_owned())
+}
+
+/// The paths of the stores that `java.args` names, and the password of all stores.
+fn java_values(
+    config: &Config,
+    java: &Java,
+    password: &Secret,
+    secrets_dir: &str,
+) -> BTreeMap<String, Value> {
+    let password = Value::from(password.expose().as_str());
+    let mut values = BTreeMap::from([("password".to_owned(), password)]);
+    let certificates = &config.certificates;
+    let is_named = |one: &&Certificate| has_java_arguments(&one.name, certificates.len());
+    if let Some(certificate) = certificates.iter().find(is_named) {
+        for (name, file) in [
+            ("keystore", &java.keystore),
+            ("truststore", &java.truststore),
+        ] {
+            let path = format!("{secrets_dir}/{}", certificate.name.path_of(file));
+            values.insert(name.to_owned(), Value::from(path));
+        }
+    }
+    values
 }
 
 fn fields(credential: &Credential) -> BTreeMap<String, Value> {

@@ -16,6 +16,8 @@ enum Fields {
     These(BTreeSet<String>),
     /// The name may have any field.
     Any,
+    /// The name has these values, which may have values of their own.
+    Values(BTreeMap<String, Fields>),
 }
 
 /// The names that one template may use.
@@ -48,6 +50,25 @@ impl Known {
         self.names.insert(identifier, fields);
     }
 
+    /// Adds a name with texts below it.
+    pub(crate) fn add_texts<'a>(&mut self, name: &str, texts: impl IntoIterator<Item = &'a str>) {
+        self.names.insert(name.to_owned(), values(texts));
+    }
+
+    /// Adds a name with these identifiers below it, each with the same texts below it.
+    pub(crate) fn add_tables<'a>(
+        &mut self,
+        name: &str,
+        identifiers: impl IntoIterator<Item = String>,
+        texts: impl IntoIterator<Item = &'a str>,
+    ) {
+        let texts = values(texts);
+        let tables = identifiers.into_iter();
+        let tables = tables.map(|identifier| (identifier, texts.clone()));
+        let tables = Fields::Values(tables.collect());
+        self.names.insert(name.to_owned(), tables);
+    }
+
     /// Adds, for a file of one dependency, its own fields without the dependency's name before them.
     pub(crate) fn within(&self, fields: Option<&[String]>) -> Known {
         let mut known = self.clone();
@@ -74,6 +95,9 @@ impl Known {
                     "is not known"
                 };
                 Some(format!("`{root}` {what}{meant}; known are {}", self.list()))
+            }
+            (Some(Fields::Values(values)), fields) => {
+                missing(root, values, fields, path.may_be_missing)
             }
             (Some(Fields::None), [field, ..]) => {
                 Some(format!("`{root}` is a text and has no field `{field}`"))
@@ -115,6 +139,39 @@ impl Known {
         }
         names.join(", ")
     }
+}
+
+/// Says which of these names, one behind the other, is not there below a name with values.
+fn missing(
+    name: &str,
+    values: &BTreeMap<String, Fields>,
+    fields: &[String],
+    may_be_missing: bool,
+) -> Option<String> {
+    let (field, below) = fields.split_first()?;
+    match (values.get(field), below) {
+        (None, []) if may_be_missing => None,
+        (None, _) => {
+            let known: Vec<&str> = values.keys().map(String::as_str).collect();
+            let meant = meant(field, known.iter().copied());
+            let known = known.join(", ");
+            Some(format!(
+                "`{name}` has no `{field}`{meant}; known are {known}"
+            ))
+        }
+        (Some(Fields::Values(values)), _) => {
+            missing(&format!("{name}.{field}"), values, below, may_be_missing)
+        }
+        (Some(_), [inner, ..]) => Some(format!(
+            "`{name}.{field}` is a text and has no field `{inner}`"
+        )),
+        (Some(_), []) => None,
+    }
+}
+
+fn values<'a>(texts: impl IntoIterator<Item = &'a str>) -> Fields {
+    let texts = texts.into_iter();
+    Fields::Values(texts.map(|text| (text.to_owned(), Fields::None)).collect())
 }
 
 fn is_token(root: &str, field: &str) -> bool {

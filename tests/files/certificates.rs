@@ -285,3 +285,81 @@ fn java_arguments_name_the_main_or_the_only_certificate() {
         }
     }
 }
+
+#[test]
+fn values_of_certificates_and_stores_are_in_templates() {
+    let kafka = WithKafka::new(Service::new());
+    let service = &kafka.service;
+    let files = json!({
+        "haproxy.pem": "{{ certificate.chain }}{{ certificate.key }}",
+        "ca": "{{ certificate.ca }}",
+        "pem": "{{ certificates.kafka_eu.pem }}",
+        "stores": "{{ java.keystore }} {{ java.truststore }} {{ java.password }}",
+    });
+    let variable = "{{ certificate.serial_number }} {{ certificates.kafka_eu.not_after }}";
+    let manifest = service
+        .manifest()
+        .remove("dependencies.legacy")
+        .set("certificates.kafka-eu", kafka.table("12h"))
+        .set("java", json!({}))
+        .set("dependencies.payment.files", files)
+        .set("environment", json!({"X": variable}));
+    let run = Anteroom::new()
+        .manifest(manifest)
+        .token(service.mint())
+        .shell("echo \"$X\"")
+        .keep_files()
+        .run();
+    run.assert_code(0);
+    let text = |name: &str| run.file(name).text().to_owned();
+    let both = format!("{}{}", text("tls.crt"), text("tls.key"));
+    assert_eq!(text("payment/haproxy.pem"), both);
+    assert_eq!(text("payment/ca"), text("ca.crt"));
+    assert_eq!(text("payment/pem"), text("kafka-eu/tls.pem"));
+    let stores = text("payment/stores");
+    let stores: Vec<&str> = stores.split(' ').collect();
+    assert!(stores[0].ends_with("/keystore.p12"), "{stores:?}");
+    assert!(stores[1].ends_with("/truststore.p12"), "{stores:?}");
+    let is_at_the_top = stores.iter().all(|store| !store.contains("kafka"));
+    assert!(is_at_the_top, "{stores:?}");
+    assert_eq!(stores[2], text("keystore.password"));
+    let status: Value = serde_json::from_str(&text("status.json")).expect("JSON");
+    let expected = format!(
+        "{} {}\n",
+        status["certificate"]["serial_number"]
+            .as_str()
+            .expect("a text"),
+        status["certificates"][0]["not_after"]
+            .as_str()
+            .expect("a text"),
+    );
+    assert_eq!(run.stdout, expected);
+}
+
+#[test]
+fn dependency_keeps_a_name_that_certificates_have_in_templates() {
+    let table = json!({"role": "x", "common_name": "x.example"});
+    let issued = json!({
+        "path": "pki/issue/x",
+        "files": {"own": "{{ certificate }}", "stores": "{{ java.password }}"},
+        "sample": {"certificate": "of the answer"},
+    });
+    let manifest = dry_manifest()
+        .remove("dependencies")
+        .remove("environment")
+        .set("certificates.kafka", table)
+        .set("java", json!({}))
+        .set("dependencies.issued", issued)
+        .set(
+            "dependencies.java",
+            json!({"path": "kv/java", "fields": ["password"]}),
+        )
+        .set_at(
+            &["dependencies", "java", "sample", "password"],
+            "of the dependency",
+        );
+    let run = dry_run().manifest(manifest).command(["/bin/true"]).run();
+    run.assert_code(0);
+    assert_eq!(run.file("issued/own").text(), "of the answer");
+    assert_eq!(run.file("issued/stores").text(), "of the dependency");
+}

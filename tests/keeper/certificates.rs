@@ -15,7 +15,11 @@ fn scene(main: &str, further: &str) -> (Scene, WithKafka) {
     let told = json!(["/bin/sh", "-c", "echo \"told: $ANTEROOM_CHANGED;\""]);
     let scene = Scene::start(kafka.service.clone(), STAY, |manifest| {
         manifest
-            .remove("dependencies")
+            .remove("dependencies.legacy")
+            .set(
+                "dependencies.payment.files",
+                json!({"bundle": "{{ certificates.kafka.pem }}{{ certificates.kafka.serial_number }}"}),
+            )
             .set("certificate.ttl", main)
             .set("certificates.kafka", kafka.table(further))
             .set("process.on_rotate", told)
@@ -52,6 +56,8 @@ fn certificates_are_reissued_each_on_its_own_clock() {
         assert_eq!(rotated["serial_number"], Value::Null);
         let serial = named["serial_number"].as_str().expect("a text");
         assert_eq!(rotated["serial_numbers"], format!("kafka={serial}"));
+        let bundle = format!("{}{serial}", scene.file("kafka/tls.pem"));
+        assert_eq!(scene.file("payment/bundle"), bundle);
         keys.insert(assert_fits(&folder));
         scene.assert_well();
     }

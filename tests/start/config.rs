@@ -264,6 +264,51 @@ fn name_that_is_no_file_name_is_a_mistake() {
 
 // b24
 #[test]
+fn typing_error_in_a_value_of_a_certificate_is_a_mistake() {
+    let kafka = json!({"role": "x", "common_name": "x.example"});
+    let manifest = || {
+        SERVICE
+            .manifest()
+            .set("certificates.kafka-eu", kafka.clone())
+            .set("java", json!({}))
+    };
+    for (template, mistake) in [
+        (
+            "{{ certificate.chian }}",
+            "`certificate` has no `chian`; is `chain` meant?; known are ca, chain, key, not_after, pem, serial_number",
+        ),
+        (
+            "{{ certificates.kafka.key }}",
+            "`certificates` has no `kafka`; known are kafka_eu",
+        ),
+        (
+            "{{ certificates.kafka_eu.kye }}",
+            "`certificates.kafka_eu` has no `kye`; is `key` meant?",
+        ),
+        (
+            "{{ certificates.kafka_eu.key.x }}",
+            "`certificates.kafka_eu.key` is a text and has no field `x`",
+        ),
+        (
+            "{{ java.keystor }}",
+            "`java` has no `keystor`; is `keystore` meant?",
+        ),
+    ] {
+        for key in ["environment.X", "dependencies.payment.files.x"] {
+            let (table, name) = key.rsplit_once('.').expect("a dot");
+            let manifest = manifest().set(table, json!({name: template}));
+            let run = check(manifest).args(["--log", "human"]).run();
+            assert_eq!(run.code, Some(78), "{template}: {run:?}");
+            let found = run.stderr.contains(mistake) && run.stderr.contains(": line ");
+            assert!(found, "{template}: {mistake}\n{run:?}");
+        }
+    }
+    let sound = "{{ certificates.kafka_eu.key }}{{ certificate.not_after }}{{ java.truststore }}{{ java.password }}";
+    let manifest = manifest().set("environment", json!({"X": sound}));
+    check(manifest).run().assert_code(0);
+}
+
+#[test]
 fn two_outputs_with_one_name_are_a_mistake() {
     let further = |name: &str| json!({name: {"role": "x", "common_name": "x.example"}});
     let two =
@@ -298,6 +343,11 @@ fn two_outputs_with_one_name_are_a_mistake() {
             "certificates",
             further("certificate"),
             "`certificate` is the name of [certificate]",
+        ),
+        (
+            "certificates",
+            json!({"a-b": {"role": "x", "common_name": "x"}, "a_b": {"role": "x", "common_name": "x"}}),
+            "`a_b` already means something else in templates",
         ),
         (
             "certificates",

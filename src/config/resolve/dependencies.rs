@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{Resolver, certificate};
 use crate::config::expand::{Names, expand, is_variable_name};
 use crate::config::{
-    CertificateName, Dependency, FileTemplate, Java, Method, Purpose, Variable, layout,
+    CertificateName, CertificateValue, Dependency, FileTemplate, Java, Method, Purpose, Variable,
+    layout,
 };
 use crate::environment::TOKEN_VARIABLES;
 use crate::manifest::{self, At, Manifest};
@@ -23,11 +24,34 @@ impl Resolver<'_> {
             names.filter_map(|name| Some(name.to_str()?.to_owned()))
         });
         let mut known = Known::new(variables.map(Iterator::collect));
+        self.add_certificates(manifest, &mut known);
         for table in &manifest.dependencies {
             let identifier = template::identifier(&table.name.value);
             known.add(identifier, self.declared(table).as_deref());
         }
         known
+    }
+
+    /// Adds the values that come of `[certificate]`, `[certificates]` and `[java]`.
+    fn add_certificates(&self, manifest: &Manifest, known: &mut Known) {
+        let texts = CertificateValue::NAMES.map(|(name, _)| name);
+        if manifest.certificate.is_some() {
+            known.add_texts(template::CERTIFICATE, texts);
+        }
+        if !manifest.certificates.is_empty() {
+            let names = manifest.certificates.iter();
+            let identifiers = names.map(|(name, _)| template::identifier(&name.value));
+            known.add_tables(template::CERTIFICATES, identifiers, texts);
+        }
+        if manifest.java.is_some() {
+            let certificates = certificate::tables(manifest);
+            let has_stores = certificates
+                .iter()
+                .any(|(name, _)| layout::has_java_arguments(name, certificates.len()));
+            let stores = ["keystore", "truststore"].into_iter();
+            let stores = stores.filter(|_| has_stores);
+            known.add_texts(template::JAVA, stores.chain(["password"]));
+        }
     }
 
     /// Collects the declared fields, without reporting what is wrong with them.
@@ -239,8 +263,10 @@ impl Resolver<'_> {
                 taken.push(name);
             }
         }
+        let mut identifiers: Vec<String> = Vec::new();
         for (name, _) in &manifest.certificates {
             self.check_item_name(name, "a certificate");
+            self.check_identifier(name, &mut identifiers);
             self.check_is_free(name, &taken);
             if name.value == CertificateName::MAIN {
                 self.report_mistake(
@@ -262,15 +288,20 @@ impl Resolver<'_> {
                     format!("`{}` is already the name of a certificate", name.value),
                 );
             }
-            let identifier = template::identifier(&name.value);
-            if identifiers.contains(&identifier) {
-                self.report_mistake(
-                    Some(name.place),
-                    format!("`{identifier}` already means something else in templates"),
-                );
-            }
-            identifiers.push(identifier);
+            self.check_identifier(name, &mut identifiers);
         }
+    }
+
+    /// Reports a name whose identifier is among these, and adds it to them.
+    fn check_identifier(&mut self, name: &At<String>, identifiers: &mut Vec<String>) {
+        let identifier = template::identifier(&name.value);
+        if identifiers.contains(&identifier) {
+            self.report_mistake(
+                Some(name.place),
+                format!("`{identifier}` already means something else in templates"),
+            );
+        }
+        identifiers.push(identifier);
     }
 
     /// Reports a name that is already that of a file at the top of the secrets directory.
