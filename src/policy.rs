@@ -153,7 +153,15 @@ fn of_minter(config: &Config) -> Policy {
     policy
 }
 
-/// Lists the names of the service's policies: as promised, else that of its token role.
+/// Chooses the name that is this service's alone: that of its token role.
+fn own_name(config: &Config) -> String {
+    match config.promise.creation_path.strip_prefix(CREATE) {
+        Some(role) => role.to_owned(),
+        None => format!("{}-{}", config.app, config.environment),
+    }
+}
+
+/// Lists the names of the service's policies: as promised, else its own.
 fn policies(config: &Config) -> Vec<String> {
     let promise = &config.promise;
     let promised = promise.policies.iter().flatten();
@@ -162,10 +170,7 @@ fn policies(config: &Config) -> Vec<String> {
         .cloned()
         .collect();
     if names.is_empty() {
-        names.push(match promise.creation_path.strip_prefix(CREATE) {
-            Some(role) => role.to_owned(),
-            None => format!("{}-{}", config.app, config.environment),
-        });
+        names.push(own_name(config));
     }
     names
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{CREATE, Policy, TOKEN_ROLE, comment, of_minter, of_service, policies, quoted};
+use super::{
+    CREATE, Policy, TOKEN_ROLE, comment, of_minter, of_service, own_name, policies, quoted,
+};
 use crate::cli::Client;
 use crate::config::Config;
 use crate::log::sanitised;
@@ -10,8 +12,10 @@ use crate::log::sanitised;
 /// Writes the commands that make the service's policy, its token role and its minter's policy.
 pub(crate) fn setup(config: &Config, client: Client) -> String {
     let (app, environment) = (&config.app, &config.environment);
-    let names = policies(config);
-    let (name, minter) = (&names[0], format!("{}-minter", names[0]));
+    let (own, names) = (own_name(config), policies(config));
+    // A policy of another name may be shared with other services, which would lose what is not in this one.
+    let is_own = names.contains(&own);
+    let name = if is_own { &own } else { &names[0] };
     let mut text = String::new();
     let mut line = |words: &str| comment(&mut text, words);
     line(&format!(
@@ -29,14 +33,23 @@ pub(crate) fn setup(config: &Config, client: Client) -> String {
         }
     }
     if names.len() > 1 {
+        let others: Vec<&str> = names
+            .iter()
+            .filter(|other| *other != name)
+            .map(String::as_str)
+            .collect();
         line(&format!(
-            "All that the service needs is in the first of its policies; also left to the administrator: {}",
-            names[1..].join(", ")
+            "All that the service needs is in its policy {name}; also left to the administrator: {}",
+            others.join(", ")
         ));
     }
     let program = program(config, client);
     text.push_str("\n# The policy of the service's token.\n");
-    write_policy(&mut text, &program, name, policy);
+    if is_own {
+        write_policy(&mut text, &program, name, policy);
+    } else {
+        show_policy(&mut text, &program, name, policy);
+    }
     if let Some(role) = config.promise.creation_path.strip_prefix(CREATE) {
         text.push_str("\n# The token role, which alone decides what the service's token may do. How long the token may live is\n");
         text.push_str("# the administrator's choice: with token_period=1h as long as it is renewed within each hour; with\n");
@@ -53,6 +66,7 @@ pub(crate) fn setup(config: &Config, client: Client) -> String {
         text.push_str("# what it may do.\n");
     }
     text.push_str("\n# The policy of the minter, an agent's or that of `anteroom mint`.\n");
+    let minter = format!("{own}-minter");
     write_policy(&mut text, &program, &minter, of_minter(config));
     text
 }
@@ -87,6 +101,18 @@ fn write_policy(text: &mut String, program: &str, name: &str, policy: Policy) {
     );
     let body = policy.write(String::new());
     let _ = writeln!(text, "{}\nPOLICY", body.trim());
+}
+
+/// Writes as a comment the command that makes a policy of this name, which would replace what other services need.
+fn show_policy(text: &mut String, program: &str, name: &str, policy: Policy) {
+    text.push_str("# Not written: `policies` in [token] gives it a name that is not the service's own, so that it may be\n");
+    text.push_str("# another service's too, which would lose what it needs. See what is there, add these paths, or take\n");
+    text.push_str("# away each `# ` at the line's beginning:\n#\n");
+    let mut command = String::new();
+    write_policy(&mut command, program, name, policy);
+    for line in command.lines() {
+        push_line(text, format!("# {line}").trim_end());
+    }
 }
 
 /// Writes the parameter of a token role that lists its policies. A value that begins with `@` would be a file's name.

@@ -390,20 +390,85 @@ fn setup_has_a_token_role_where_the_path_names_one() {
 }
 
 #[test]
-fn setup_writes_the_first_policy_and_names_the_others() {
-    let config = service_with(&format!("{TOKEN}\npolicies = ['a', 'b', 'c']"), "");
-    let text = setup(&config, Client::Vault);
-    for line in [
-        "vault policy write a - <<'POLICY'",
-        "vault policy write a-minter - <<'POLICY'",
+fn setup_writes_no_policy_that_may_be_another_services() {
+    let no_role = "creation_path = 'auth/token/create'";
+    for (sentence, token, promised, written, shown) in [
+        ("not promised", TOKEN, "", Some("timeline-production"), None),
+        (
+            "promised by the role's name, behind another",
+            TOKEN,
+            "policies = ['web', 'timeline-production']",
+            Some("timeline-production"),
+            None,
+        ),
+        (
+            "promised by other names",
+            TOKEN,
+            "policies = ['web', 'b']",
+            None,
+            Some("web"),
+        ),
+        (
+            "promised without a role",
+            no_role,
+            "policies = ['timeline-production']",
+            Some("timeline-production"),
+            None,
+        ),
+        (
+            "of another name without a role",
+            no_role,
+            "policies = ['web']",
+            None,
+            Some("web"),
+        ),
     ] {
-        assert!(
-            text.lines().any(|written| written == line),
-            "{line}\n{text}"
+        let text = setup(
+            &service_with(&format!("{token}\n{promised}"), ""),
+            Client::Vault,
+        );
+        let named = |start: &str| -> Vec<String> {
+            text.lines()
+                .filter_map(|line| line.strip_prefix(start)?.strip_suffix(" - <<'POLICY'"))
+                .map(str::to_owned)
+                .collect()
+        };
+        let minter = "timeline-production-minter";
+        let expected: Vec<&str> = written.into_iter().chain([minter]).collect();
+        assert_eq!(named("vault policy write "), expected, "{sentence}: {text}");
+        let expected: Vec<&str> = shown.into_iter().collect();
+        assert_eq!(
+            named("# vault policy write "),
+            expected,
+            "{sentence}: {text}"
+        );
+        assert_eq!(
+            text.contains("another service's"),
+            shown.is_some(),
+            "{text}"
         );
     }
-    assert!(text.contains("allowed_policies=a,b,c "), "{text}");
-    assert!(text.contains("left to the administrator: b, c\n"), "{text}");
+}
+
+#[test]
+fn setup_names_the_policies_that_are_left() {
+    for (promised, own, left) in [
+        ("['a', 'b', 'c']", "a", "b, c"),
+        (
+            "['a', 'timeline-production', 'b']",
+            "timeline-production",
+            "a, b",
+        ),
+    ] {
+        let config = service_with(&format!("{TOKEN}\npolicies = {promised}"), "");
+        let text = setup(&config, Client::Vault);
+        for line in [
+            format!("is in its policy {own}; also left to the administrator: {left}\n"),
+            format!("allowed_policies={} ", policies(&config).join(",")),
+        ] {
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+    }
 }
 
 #[test]
@@ -413,13 +478,10 @@ fn name_in_a_setup_ends_no_line_of_a_command() {
         "",
     );
     let text = setup(&config, Client::Vault);
-    let commands = text.lines().filter(|line| line.starts_with("vault "));
-    assert_eq!(commands.count(), 3, "{text}");
-    assert_eq!(
-        text.lines().filter(|line| *line == "POLICY").count(),
-        2,
-        "{text}"
-    );
+    let lines = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+    let commands = (lines("vault "), lines("# vault "));
+    assert_eq!(commands, (2, 1), "{text}");
+    assert_eq!((lines("POLICY"), lines("# POLICY")), (1, 1), "{text}");
     assert!(
         !text.lines().any(|line| line.starts_with("reboot")),
         "{text}"

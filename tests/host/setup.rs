@@ -47,8 +47,8 @@ fn run_as_administrator(admin: &Admin, commands: &str) {
 
 /// Mints with the printed policy of a minter, and starts what the printed policy of the service is for.
 #[track_caller]
-fn assert_mints_and_starts(admin: &Admin, manifest: &Manifest, policy: &str, role: &str) {
-    let minter = format!("{policy}-minter");
+fn assert_mints_and_starts(admin: &Admin, manifest: &Manifest, role: &str) {
+    let minter = format!("{role}-minter");
     let body = json!({"policies": [minter], "no_default_policy": true, "period": "1h"});
     let made = admin.ok("POST", "auth/token/create", body);
     let mut mint = Anteroom::new()
@@ -68,6 +68,24 @@ fn assert_mints_and_starts(admin: &Admin, manifest: &Manifest, policy: &str, rol
         .run();
     assert_started(&run, "after the printed commands alone");
     assert!(!run.stderr.contains("permission denied"), "{run:?}");
+}
+
+/// Makes a command of the policy that is only shown, as an administrator does who knows that no other service has it.
+fn with_the_shown_policy(commands: &str) -> String {
+    let mut text = String::new();
+    let mut is_inside = false;
+    for line in commands.lines() {
+        is_inside |= line.starts_with("# bao policy write ");
+        let typed = if is_inside {
+            line.trim_start_matches('#').trim_start()
+        } else {
+            line
+        };
+        text.push_str(typed);
+        text.push('\n');
+        is_inside &= line != "# POLICY";
+    }
+    text
 }
 
 /// Takes away what the harness has made, so that the commands alone can put it there.
@@ -99,11 +117,10 @@ fn printed_setup_is_all_that_a_start_needs() {
     ];
     assert_eq!(left, expected, "{commands}");
     run_as_administrator(&service.admin, &commands);
-    let (admin, policy) = (&service.admin, &service.policy);
-    assert_mints_and_starts(admin, &manifest, policy, &service.token_role);
+    assert_mints_and_starts(&service.admin, &manifest, &service.token_role);
     // Once more changes nothing.
-    run_as_administrator(admin, &commands);
-    assert_mints_and_starts(admin, &manifest, policy, &service.token_role);
+    run_as_administrator(&service.admin, &commands);
+    assert_mints_and_starts(&service.admin, &manifest, &service.token_role);
 }
 
 #[test]
@@ -113,9 +130,32 @@ fn setup_with_names_that_a_shell_would_read_is_typed_safely() {
     for name in ["it's; a \"b\" $(reboot)", "-rf", "@etc"] {
         let name = unique(name);
         let manifest = service.manifest().set("token.policies", json!([name]));
-        let commands = printed(&manifest, &["--setup=bao"]);
+        let commands = with_the_shown_policy(&printed(&manifest, &["--setup=bao"]));
         run_as_administrator(&service.admin, &commands);
-        assert_mints_and_starts(&service.admin, &manifest, &name, &service.token_role);
+        assert_mints_and_starts(&service.admin, &manifest, &service.token_role);
+    }
+}
+
+#[test]
+fn setup_leaves_a_shared_policy_as_it_is() {
+    let services = [Service::new(), Service::new()];
+    let admin = &services[0].admin;
+    let shared = unique("web");
+    let manifests: Vec<Manifest> = services
+        .iter()
+        .map(|service| service.manifest().set("token.policies", json!([shared])))
+        .collect();
+    let needs: String = manifests
+        .iter()
+        .map(|manifest| printed(manifest, &[]))
+        .collect();
+    admin.policy(&shared, &needs);
+    for (service, manifest) in services.iter().zip(&manifests) {
+        forget(service);
+        run_as_administrator(admin, &printed(manifest, &["--setup=bao"]));
+    }
+    for (service, manifest) in services.iter().zip(&manifests) {
+        assert_mints_and_starts(admin, manifest, &service.token_role);
     }
 }
 
@@ -127,7 +167,7 @@ fn setup_in_a_namespace_is_that_of_the_namespace() {
     let commands = printed(&service.manifest(), &["--setup=bao"]);
     run_as_administrator(&space, &commands);
     let manifest = service.manifest();
-    assert_mints_and_starts(&space, &manifest, &service.policy, &service.token_role);
+    assert_mints_and_starts(&space, &manifest, &service.token_role);
 }
 
 #[test]
