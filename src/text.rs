@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::spelling::meant;
+
 /// The address at which Vault answers: scheme, host and port, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
@@ -242,9 +244,10 @@ pub(crate) fn named<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, Strin
         .ok_or_else(|| {
             let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
             format!(
-                "`{}` is not one of {}",
+                "`{}` is not one of {}{}",
                 text.escape_default(),
-                names.join(", ")
+                names.join(", "),
+                meant(text, names.iter().copied())
             )
         })
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use crate::environment::Environment;
+use crate::spelling;
 
 /// The values that a name in `${…}` may stand for.
 pub(super) struct Names<'a> {
@@ -76,10 +77,22 @@ fn value(reference: &str, names: &Names<'_>) -> Result<String, String> {
                 Err(format!("`${{{name}}}` needs `{name}` in [service]"))
             }
             None => Err(format!(
-                "the variable {name} is not set; set it, or write `${{{name}:-default}}`"
+                "the variable {name} is not set{}; set it, or write `${{{name}:-default}}`",
+                meant(name, names.variables)
             )),
         },
     }
+}
+
+/// Asks whether the nearest variable that is set was meant; or a label, which is written in lower case.
+pub(super) fn meant(name: &str, variables: &Environment) -> String {
+    let is_lower = !name.contains(|c: char| c.is_ascii_uppercase());
+    let labels = ["app", "environment"].into_iter().filter(|_| is_lower);
+    let set = variables.without_tokens();
+    spelling::meant(
+        name,
+        labels.chain(set.filter_map(|(name, _)| name.to_str())),
+    )
 }
 
 /// Says whether POSIX allows a variable's name: letters, digits and underscores, no digit first.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::expand::{Names, expand};
+use super::expand::{Names, expand, meant};
 use super::{Config, Delivery, Error, Purpose, Way, layout};
 use crate::cli::Cli;
 use crate::environment::Environment;
@@ -80,8 +80,9 @@ pub(crate) fn resolve(
         ..
     } = resolver;
     for name in invented.into_inner() {
+        let meant = meant(&name, &surroundings.environment);
         notices.push(format!(
-            "the variable {name} is not set here; its name in lower case stands in its place"
+            "the variable {name} is not set here{meant}; its name in lower case stands in its place"
         ));
     }
     let config = config.map(|config| Config {

@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::{At, Mistake, Place};
+use crate::spelling::meant;
 
 /// The document's text and the mistakes found so far, shared by all tables of one document.
 struct Document<'a> {
@@ -302,16 +303,22 @@ impl<'a> Table<'a> {
     pub(crate) fn finish(mut self, mistakes: &mut Vec<Mistake>) {
         self.known.sort_unstable();
         let known = self.known.join(", ");
+        let meant = |key: &str| meant(key, self.known.iter().copied());
         for (key, value) in &self.entries {
             let text = if self.name.is_empty() && matches!(value.get_ref(), DeValue::Table(_)) {
-                format!("unknown table [{}]; known are {known}", key.get_ref())
+                format!(
+                    "unknown table [{}]{}; known are {known}",
+                    key.get_ref(),
+                    meant(key.get_ref())
+                )
             } else if self.name.is_empty() {
                 format!("unknown key `{}` outside any table", key.get_ref())
             } else {
                 format!(
-                    "unknown key `{}` in [{}]; known are {known}",
+                    "unknown key `{}` in [{}]{}; known are {known}",
                     key.get_ref(),
-                    self.name
+                    self.name,
+                    meant(key.get_ref())
                 )
             };
             self.document.mistake(key.span(), text);

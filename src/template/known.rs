@@ -88,7 +88,10 @@ impl Known {
             (None, _) => {
                 let names = self.names.iter();
                 let names = names.filter(|(_, fields)| !is_read || !matches!(fields, Fields::None));
-                let meant = meant(root, names.map(|(name, _)| name.as_str()));
+                let meant = match meant(root, names.map(|(name, _)| name.as_str())) {
+                    near if near.is_empty() => self.elsewhere(root, is_read),
+                    near => near,
+                };
                 let what = if is_read {
                     "is no dependency"
                 } else {
@@ -124,6 +127,29 @@ impl Known {
             }
             _ => None,
         }
+    }
+
+    /// Asks whether a name was meant that is there in another form: a dependency's of several words, or one of its fields.
+    fn elsewhere(&self, root: &str, is_read: bool) -> String {
+        for (name, fields) in &self.names {
+            let parts: Vec<&str> = name.split('_').collect();
+            let is_end = |part: Option<&&str>| part.is_some_and(|part| *part == root);
+            if RESERVED.contains(&name.as_str()) || matches!(fields, Fields::None) {
+                continue;
+            }
+            if parts.len() > 1 && (is_end(parts.first()) || is_end(parts.last())) {
+                return format!(
+                    "; is `{name}` meant? In templates a `-` or `.` of a name is a `_`"
+                );
+            }
+            if let Fields::These(fields) = fields
+                && !is_read
+                && fields.contains(root)
+            {
+                return format!("; is `{name}.{root}` meant?");
+            }
+        }
+        String::new()
     }
 
     /// Lists the names, those of variables left out.

@@ -575,6 +575,31 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
         ),
         (variable("{{ app + 1 }}"), "line 1: invalid operation"),
         (
+            variable("\n{{ password }}"),
+            "the template of the variable CONF, line 2: `password` is not known; is `db.password` meant?",
+        ),
+        (
+            sound()
+                .set(
+                    "dependencies.orders-db",
+                    json!({"path": "database/creds/y"}),
+                )
+                .set("environment", json!({"CONF": "{{ orders-db.password }}"})),
+            "`orders` is not known; is `orders_db` meant? In templates",
+        ),
+        (
+            sound().set("dependencies.db.feilds", json!(["username"])),
+            "unknown key `feilds` in [dependencies.db]; is `fields` meant?; known are",
+        ),
+        (
+            sound().set("proces", json!({"lifecycle": "exec"})),
+            "unknown table [proces]; is `process` meant?; known are",
+        ),
+        (
+            sound().set("process.lifecycle", "supervize"),
+            "`supervize` is not one of exec, supervise; is `supervise` meant?",
+        ),
+        (
             sound().set("dependencies.db.sample", json!({"pasword": "p"})),
             "the sample `pasword` is none of the `fields` of db; is `password` meant?",
         ),
@@ -608,6 +633,51 @@ fn typing_error_in_a_template_is_a_mistake_before_the_token() {
     }
     assert_eq!(proxy.connections(), 0, "Vault was spoken to");
     SERVICE.assert_unused(&wrapped, "a typing error");
+}
+
+#[test]
+fn variable_that_is_not_set_is_named_with_the_nearest() {
+    let named = |label: &str| {
+        bare("https://vault.example.io").set("secrets.directory", format!("/run/{label}"))
+    };
+    for (reference, set, expected) in [
+        (
+            "${REGOIN}",
+            "REGION",
+            "the variable REGOIN is not set here; is `REGION` meant?",
+        ),
+        (
+            "${enviroment}",
+            "X",
+            "the variable enviroment is not set here; is `environment` meant?",
+        ),
+        (
+            "${ENVIRONMENT}",
+            "X",
+            "the variable ENVIRONMENT is not set here; its name",
+        ),
+    ] {
+        let checked = check(named(reference)).env(set, "eu").run();
+        checked.assert_code(0);
+        assert!(
+            checked.stdout.contains(expected),
+            "{reference}: {checked:?}"
+        );
+        let policy = Anteroom::new()
+            .without_secrets_dir()
+            .manifest(named(reference))
+            .env(set, "eu")
+            .arg("policy")
+            .run();
+        let (begin, meant) = expected.split_once(" here; ").expect("both parts");
+        policy.assert_code(78).assert_stderr(begin);
+        let is_meant = policy.stderr.contains(meant);
+        assert_eq!(
+            is_meant,
+            meant.starts_with("is "),
+            "{reference}: {policy:?}"
+        );
+    }
 }
 
 #[test]
