@@ -159,13 +159,14 @@ fn of_credential(
                     });
                 }
                 let values = scope.within(credential);
-                let text = template
-                    .render(&values)
-                    .map_err(|failure| Error::Template {
-                        target: entry.name.clone(),
-                        reason: failure.reason,
-                    })?;
-                files.push(file(entry, bytes(&text)));
+                let contents =
+                    template
+                        .render_file(&values)
+                        .map_err(|failure| Error::Template {
+                            target: entry.name.clone(),
+                            reason: failure.reason,
+                        })?;
+                files.push(file(entry, contents));
             }
         }
     }

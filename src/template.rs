@@ -7,6 +7,7 @@ pub(crate) mod fuzzing;
 mod known;
 mod one_line;
 mod tree;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -42,6 +43,8 @@ pub(crate) fn identifier(name: &str) -> String {
 pub(crate) struct Template {
     /// The text as it is filled in: with what keeps values to their line.
     guarded: String,
+    /// The template of the base64, where the file is what is in it.
+    encoded: Option<String>,
     paths: Vec<Path>,
 }
 
@@ -61,6 +64,7 @@ impl Template {
         if found.mistakes.is_empty() {
             Ok(Template {
                 guarded: one_line::guard(&engine, source),
+                encoded: whole::encoded(&engine, source),
                 paths: found.paths,
             })
         } else {
@@ -105,15 +109,34 @@ impl Template {
         unknown
     }
 
-    /// Renders the template; an error never quotes a value.
+    /// Renders the template as a text; an error never quotes a value.
     pub(crate) fn render(&self, values: &Values) -> Result<Secret, Failure> {
-        let mut engine = engine();
-        one_line::add(&mut engine);
-        engine
-            .render_str(&self.guarded, &values.0)
-            .map(Secret::new)
-            .map_err(|error| Failure::new(&error, values))
+        fill(&self.guarded, values)
     }
+
+    /// Renders the template as a file, which need not be a text.
+    pub(crate) fn render_file(&self, values: &Values) -> Result<Secret<Vec<u8>>, Failure> {
+        let Some(encoded) = &self.encoded else {
+            let text = self.render(values)?;
+            return Ok(Secret::new(text.expose().as_bytes().to_vec()));
+        };
+        let text = fill(encoded, values)?;
+        let bytes = filters::decoded(text.expose());
+        bytes.map(Secret::new).map_err(|unfit| Failure {
+            reason: format!("line 1: {unfit}"),
+            is_certain: false,
+        })
+    }
+}
+
+fn fill(source: &str, values: &Values) -> Result<Secret, Failure> {
+    let mut engine = engine();
+    one_line::add(&mut engine);
+    whole::add(&mut engine);
+    engine
+        .render_str(source, &values.0)
+        .map(Secret::new)
+        .map_err(|error| Failure::new(&error, values))
 }
 
 /// A template that cannot be filled in.

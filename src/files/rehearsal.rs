@@ -4,7 +4,7 @@ use super::scope::Scope;
 use super::{Material, sample};
 use crate::config::{Config, Purpose};
 use crate::manifest::{Mistake, Place};
-use crate::template::{Template, Values};
+use crate::template::{Failure, Template};
 
 /// Names the templates that fail; at a start only those that no other value would put right, since the samples are not
 /// the real values.
@@ -25,24 +25,25 @@ pub(crate) fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
     if !purpose.is_here() {
         scope.invent_variables();
     }
-    let mut rehearse = |template: &Template, target: &str, values: &Values, place: Place| {
-        let Err(failure) = template.render(values) else {
-            return;
+    let mut rehearse =
+        |template: &Template, target: &str, failure: Option<Failure>, place: Place| {
+            let Some(failure) = failure else {
+                return;
+            };
+            let needs_values = !template.names().iter().all(|name| scope.is_plain(name));
+            if purpose == Purpose::Start && needs_values && !failure.is_certain {
+                return;
+            }
+            let with = if needs_values && !failure.is_certain {
+                "; this is with the values of `sample`, or with invented ones"
+            } else {
+                ""
+            };
+            mistakes.push(Mistake {
+                place: Some(place),
+                text: format!("the template of {target}, {}{with}", failure.reason),
+            });
         };
-        let needs_values = !template.names().iter().all(|name| scope.is_plain(name));
-        if purpose == Purpose::Start && needs_values && !failure.is_certain {
-            return;
-        }
-        let with = if needs_values && !failure.is_certain {
-            "; this is with the values of `sample`, or with invented ones"
-        } else {
-            ""
-        };
-        mistakes.push(Mistake {
-            place: Some(place),
-            text: format!("the template of {target}, {}{with}", failure.reason),
-        });
-    };
     for material in &materials {
         let Material::Credential { spec, credential } = material else {
             continue;
@@ -50,13 +51,15 @@ pub(crate) fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
         let values = scope.within(credential);
         for file in &spec.templates {
             let target = format!("{}/{}", spec.name, file.name);
-            rehearse(&file.template, &target, &values, file.place);
+            let failure = file.template.render_file(&values).err();
+            rehearse(&file.template, &target, failure, file.place);
         }
     }
     let values = scope.all();
     for variable in &config.variables {
         let target = format!("the variable {}", variable.name);
-        rehearse(&variable.template, &target, &values, variable.place);
+        let failure = variable.template.render(&values).err();
+        rehearse(&variable.template, &target, failure, variable.place);
     }
     mistakes
 }

@@ -65,7 +65,7 @@ fn add_escape(
 }
 
 /// Returns the text of a value, a number and a boolean as JSON has them.
-fn text(value: &Value) -> Result<String, Error> {
+pub(super) fn text(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
         ValueKind::Number | ValueKind::Bool => Ok(json::write(value)?),
@@ -80,13 +80,16 @@ fn b64encode(value: &str) -> Result<String, Unfit> {
     Ok(STANDARD.encode(value))
 }
 
-/// Decodes base64 whose lines may be broken, as many programs break them.
 fn b64decode(value: &str) -> Result<String, Unfit> {
+    let reason = "a value for `b64decode` is no text (UTF-8) once decoded, which only a file of its own may hold";
+    String::from_utf8(decoded(value)?).map_err(|_| Unfit(reason))
+}
+
+/// Decodes base64 whose lines may be broken, as many programs break them.
+pub(super) fn decoded(value: &str) -> Result<Vec<u8>, Unfit> {
     let encoded: String = value.split(['\r', '\n']).collect();
     let bytes = STANDARD.decode(encoded);
-    let bytes = bytes.map_err(|_| Unfit("a value for `b64decode` is not base64"))?;
-    let reason = "a value for `b64decode` is no text (UTF-8) once decoded";
-    String::from_utf8(bytes).map_err(|_| Unfit(reason))
+    bytes.map_err(|_| Unfit("a value for `b64decode` is not base64"))
 }
 
 /// Writes a value of an option file of MariaDB or MySQL, in its quotes.

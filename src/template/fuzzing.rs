@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use minijinja::Value;
 
-use super::{Known, Template, Values, engine, map};
+use super::{Failure, Known, Template, Values, engine, map};
 
 pub(crate) use super::filters::fuzzing::escapes;
 
@@ -46,11 +46,18 @@ pub(crate) fn template(input: &[u8]) {
         ("password".to_owned(), secret()),
         ("orders_db".to_owned(), map(fields)),
     ]));
+    let failure = template.render_file(&values).err();
+    if let Some(Failure { reason, .. }) = failure {
+        let is_quoted = reason.contains(CANARY) && !source.contains(CANARY);
+        assert!(!is_quoted, "{reason}");
+    }
     match template.render(&values) {
         // What keeps values to their line changes nothing else.
         Ok(text) => {
             let unguarded = engine().render_str(source, &values.0);
             assert_eq!(unguarded.ok().as_ref(), Some(text.expose()), "{source}");
+            let file = template.render_file(&values).expect("a text is one too");
+            assert_eq!(file.expose(), text.expose().as_bytes(), "{source}");
         }
         Err(error) => assert!(
             !error.reason.contains(CANARY) || source.contains(CANARY),

@@ -23,6 +23,7 @@ fn fields() -> Value {
         "secret": SECRET,
         "text": TEXT,
         "encoded": "Y2FuYXJ5OsO8",
+        "store": "AP/+\ngA0K",
         "settings": "{\"host\": \"db\", \"ports\": [5432, 5433]}",
     })
 }
@@ -31,7 +32,7 @@ fn fields() -> Value {
 fn dependency(path: &str) -> Value {
     json!({
         "path": path,
-        "fields": ["secret", "text", "encoded", "settings"],
+        "fields": ["secret", "text", "encoded", "store", "settings"],
         "files": {
             "env.sh": "SECRET={{ secret | shell }}\nTEXT={{ text | shell }}\n",
             "app.properties": "secret = {{ secret | properties }}\ntext={{ text | properties }}\n",
@@ -42,6 +43,7 @@ fn dependency(path: &str) -> Value {
             "decoded": "value={{ encoded | b64decode }}",
             "host": "{% set it = settings | fromjson %}{{ it.host }}:{{ it.ports | last }} {{ it | tojson }}",
             "alone": "{{ text }}",
+            "store.bin": "{{ store | b64decode }}",
         },
     })
 }
@@ -141,6 +143,7 @@ fn check(run: &Run) {
     let host = "db:5433 {\"host\":\"db\",\"ports\":[5432,5433]}";
     assert_eq!(run.file("dep/host").text(), host);
     assert_eq!(run.file("dep/alone").text(), TEXT);
+    assert_eq!(run.file("dep/store.bin").bytes, b"\0\xff\xfe\x80\r\n");
 }
 
 #[test]
@@ -207,6 +210,16 @@ fn value_that_its_place_cannot_hold_is_78_with_file_and_line() {
             "#\nx={{ secret | mycnf }}",
             &"canary".repeat(700),
             "line 2: a value for `mycnf` is longer",
+        ),
+        (
+            "#\n{{ secret | b64decode }}",
+            "Y2FuYXJ5/w==",
+            "line 2: a value for `b64decode` is no text",
+        ),
+        (
+            "{#\n#}{{ secret | b64decode }}",
+            "canary/",
+            "line 2: a value for `b64decode` is not base64",
         ),
         (
             "#\n{{ secret | b64decode }}",

@@ -224,3 +224,43 @@ fn line_end_beside_text_is_an_error_unless_meant() {
     let internal = rendered("{{ value | one_line }}", pem).expect_err("no filter of templates");
     assert!(internal.contains("unknown filter `one_line`"), "{internal}");
 }
+
+#[test]
+fn file_of_base64_alone_may_hold_any_bytes() {
+    let render = |source: &str, value: &str| {
+        let template = Template::parse(source).expect("valid");
+        let values = Values(BTreeMap::from([("value".to_owned(), Value::from(value))]));
+        let file = template.render_file(&values);
+        file.map(|bytes| bytes.expose().clone())
+            .map_err(|failure| failure.reason)
+    };
+    let source = "{{ value | b64decode }}";
+    assert_eq!(render(source, "AP/+\n").as_deref(), Ok(&b"\0\xff\xfe"[..]));
+    assert_eq!(render(source, "").as_deref(), Ok(&b""[..]));
+    assert_eq!(render("{{ value }}", "ü").as_deref(), Ok("ü".as_bytes()));
+    for (source, value, reason) in [
+        (
+            "{{\nvalue | b64decode }}",
+            "canary*",
+            "line 2: a value for `b64decode` is not base64",
+        ),
+        ("{{ none | b64decode }}", "canary", "given something else"),
+        (
+            "{{ absent | b64decode }}",
+            "canary",
+            "a value that is not there",
+        ),
+        (
+            "{{ value | b64decode }}\n",
+            "AP/+",
+            "only a file of its own",
+        ),
+        ("x{{ value | b64decode }}", "AP/+", "only a file of its own"),
+    ] {
+        let found = render(source, value).expect_err(source);
+        assert!(
+            found.contains(reason) && !found.contains("canary"),
+            "{source}: {found}"
+        );
+    }
+}
