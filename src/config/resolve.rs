@@ -2,6 +2,7 @@
 
 mod certificate;
 mod dependencies;
+mod names;
 mod process;
 mod vault;
 

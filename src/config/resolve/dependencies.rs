@@ -1,14 +1,11 @@
-//! `[dependencies]` and `[environment]`, and names that would meet.
+//! `[dependencies]` and `[environment]`.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
-use super::{Resolver, certificate};
+use super::Resolver;
 use crate::config::expand::{Names, expand, is_variable_name};
-use crate::config::{
-    CertificateName, CertificateValue, Dependency, FileTemplate, Java, Method, Purpose, Variable,
-    layout,
-};
+use crate::config::{Dependency, FileTemplate, Method, Purpose, Variable};
 use crate::environment::TOKEN_VARIABLES;
 use crate::manifest::{self, At, Manifest};
 use crate::spelling::meant;
@@ -16,46 +13,8 @@ use crate::template::{self, Known, Template};
 use crate::text::{duration, file_name, named, vault_path};
 
 impl Resolver<'_> {
-    /// Collects the names that templates may use, as far as they are known before there is a value.
-    pub(super) fn known(&self, manifest: &Manifest) -> Known {
-        let received = &self.surroundings.environment;
-        let variables = self.purpose.is_here().then(|| {
-            let names = received.without_tokens().map(|(name, _)| name);
-            names.filter_map(|name| Some(name.to_str()?.to_owned()))
-        });
-        let mut known = Known::new(variables.map(Iterator::collect));
-        self.add_certificates(manifest, &mut known);
-        for table in &manifest.dependencies {
-            let identifier = template::identifier(&table.name.value);
-            known.add(identifier, self.declared(table).as_deref());
-        }
-        known
-    }
-
-    /// Adds the values that come of `[certificate]`, `[certificates]` and `[java]`.
-    fn add_certificates(&self, manifest: &Manifest, known: &mut Known) {
-        let texts = CertificateValue::NAMES.map(|(name, _)| name);
-        if manifest.certificate.is_some() {
-            known.add_texts(template::CERTIFICATE, texts);
-        }
-        if !manifest.certificates.is_empty() {
-            let names = manifest.certificates.iter();
-            let identifiers = names.map(|(name, _)| template::identifier(&name.value));
-            known.add_tables(template::CERTIFICATES, identifiers, texts);
-        }
-        if manifest.java.is_some() {
-            let certificates = certificate::tables(manifest);
-            let has_stores = certificates
-                .iter()
-                .any(|(name, _)| layout::has_java_arguments(name, certificates.len()));
-            let stores = ["keystore", "truststore"].into_iter();
-            let stores = stores.filter(|_| has_stores);
-            known.add_texts(template::JAVA, stores.chain(["password"]));
-        }
-    }
-
     /// Collects the declared fields, without reporting what is wrong with them.
-    fn declared(&self, table: &manifest::Dependency) -> Option<Vec<String>> {
+    pub(super) fn declared(&self, table: &manifest::Dependency) -> Option<Vec<String>> {
         let fields = table.fields.as_ref()?.iter();
         let text = |field: &At<String>| {
             expand(&field.value, &self.names()).unwrap_or_else(|_| field.value.clone())
@@ -237,90 +196,6 @@ impl Resolver<'_> {
         }
     }
 
-    /// Reports two things that would get one file name, one name in events, or one name in templates.
-    pub(super) fn check_distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
-        let mut taken = [layout::STATUS, layout::TOKEN].map(str::to_owned).to_vec();
-        let certificates = certificate::tables(manifest);
-        for (name, table) in &certificates {
-            let files = layout::of_certificate(name, table.der).into_iter();
-            taken.extend(files.map(|file| file.name));
-        }
-        if let Some(java) = java {
-            let place = manifest
-                .java
-                .as_ref()
-                .and_then(|table| table.truststore.as_ref().or(table.keystore.as_ref()));
-            let stores = certificates
-                .iter()
-                .flat_map(|(name, _)| layout::of_java(java, name, certificates.len()));
-            for layout::Entry { name, .. } in stores {
-                if taken.contains(&name) {
-                    self.report_mistake(
-                        place.map(|at| at.place),
-                        format!("two files would be named `{name}`"),
-                    );
-                }
-                taken.push(name);
-            }
-        }
-        let mut identifiers: Vec<String> = Vec::new();
-        for (name, _) in &manifest.certificates {
-            self.check_item_name(name, "a certificate");
-            self.check_identifier(name, &mut identifiers);
-            self.check_is_free(name, &taken);
-            if name.value == CertificateName::MAIN {
-                self.report_mistake(
-                    Some(name.place),
-                    format!("`{}` is the name of [certificate]", name.value),
-                );
-            }
-        }
-        let mut identifiers: Vec<String> = template::RESERVED.map(str::to_owned).to_vec();
-        for dependency in &manifest.dependencies {
-            let name = &dependency.name;
-            self.check_is_free(name, &taken);
-            if certificates
-                .iter()
-                .any(|(other, _)| other.as_str() == name.value)
-            {
-                self.report_mistake(
-                    Some(name.place),
-                    format!("`{}` is already the name of a certificate", name.value),
-                );
-            }
-            self.check_identifier(name, &mut identifiers);
-        }
-    }
-
-    /// Reports a name whose identifier is among these, and adds it to them.
-    fn check_identifier(&mut self, name: &At<String>, identifiers: &mut Vec<String>) {
-        let identifier = template::identifier(&name.value);
-        if identifiers.contains(&identifier) {
-            self.report_mistake(
-                Some(name.place),
-                format!("`{identifier}` already means something else in templates"),
-            );
-        }
-        identifiers.push(identifier);
-    }
-
-    /// Reports a name that is already that of a file at the top of the secrets directory.
-    fn check_is_free(&mut self, name: &At<String>, taken: &[String]) {
-        if taken.contains(&name.value) {
-            self.report_mistake(
-                Some(name.place),
-                format!("`{}` is already the name of a file", name.value),
-            );
-        }
-    }
-
-    /// Reports a name that cannot be that of a certificate or a dependency, which is also the name of a folder.
-    fn check_item_name(&mut self, name: &At<String>, what: &str) {
-        if let Err(text) = item_name(&name.value, what) {
-            self.report_mistake(Some(name.place), text);
-        }
-    }
-
     pub(super) fn variables(&mut self, manifest: &Manifest, known: &Known) -> Vec<Variable> {
         let mut variables = Vec::new();
         for (name, source) in &manifest.environment {
@@ -372,18 +247,4 @@ fn interval(text: &str) -> Result<Duration, String> {
             Err("more often than once a second is too often; without `refresh` a secret is fetched once".to_owned())
         }
     })
-}
-
-fn item_name(text: &str, what: &str) -> Result<(), String> {
-    file_name(text)?;
-    if !text.starts_with(|c: char| c.is_ascii_alphabetic())
-        || !text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    {
-        return Err(format!(
-            "{what}'s name begins with a letter and holds letters, digits, `-`, `_` and `.`"
-        ));
-    }
-    Ok(())
 }
