@@ -1391,6 +1391,21 @@ fn pinned_manifest_cannot_be_pointed_at_another_vault() {
     assert_refused(&run, 78, "pinned to nothing");
     run.assert_stderr("pin = true");
     SERVICE.assert_unused(&wrapped, "pinned to nothing");
+    for words in [
+        &["check"][..],
+        &["check", "--strict"],
+        &["policy"],
+        &["--dry-run"],
+    ] {
+        let run = Anteroom::new()
+            .without_secrets_dir()
+            .manifest(pinned().remove("vault.address"))
+            .env("VAULT_ADDR", SERVICE.admin.address())
+            .args(words)
+            .run();
+        run.assert_code(78)
+            .assert_stderr("`pin = true` leaves no other");
+    }
 }
 
 // t23

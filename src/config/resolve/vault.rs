@@ -101,10 +101,11 @@ impl Resolver<'_> {
         // An address that cannot be read is a mistake of its own.
         if address.is_none() && table.address.is_none() {
             let text = match (self.purpose, pin) {
-                (Purpose::Start, true) => {
+                (Purpose::Health, _) => None,
+                (_, true) => {
                     Some("`address` in [vault] is missing, and `pin = true` leaves no other source")
                 }
-                (Purpose::Start, false) => {
+                (Purpose::Start, _) => {
                     Some("no address: set VAULT_ADDR (or BAO_ADDR), or `address` in [vault]")
                 }
                 (Purpose::Mint, _) => Some("no address: set VAULT_ADDR (or BAO_ADDR)"),
