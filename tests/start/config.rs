@@ -91,6 +91,11 @@ fn creation_path_that_makes_no_client_token_is_a_mistake() {
         ("auth/tokne/create/timeline", "which has this name"),
         ("auth/Token/create/timeline", "which has this name"),
         ("auth/approle/role/timeline/secret-id", "wrap the login"),
+        (
+            "auth/approle/role/timeline/custom-secret-id",
+            "wrap the login",
+        ),
+        ("auth/approle/role/timeline/role-id", "wrap the login"),
         ("team/auth/token/create/timeline", "stands in [vault]"),
     ]
     .into_iter()

@@ -279,7 +279,9 @@ fn creation_path(text: &str) -> Result<String, String> {
         ["auth", mount, "create", ..] if is_slip(mount, "token") => {
             "token roles are those of `auth/token`, which has this name in every Vault"
         }
-        ["auth", .., "secret-id"] => "an AppRole's secret id is no client token; wrap the login",
+        ["auth", .., "secret-id"] | ["auth", .., "role", _, "custom-secret-id" | "role-id"] => {
+            "an AppRole's role id and secret id are no client tokens; wrap the login"
+        }
         ["auth", _, _, ..] => return Ok(path),
         [.., "auth", "token", "create", _] => "the namespace stands in [vault], and not in front",
         _ => "no client token is made there",
