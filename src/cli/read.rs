@@ -224,8 +224,8 @@ fn take_out(words: &mut Vec<OsString>, error: &clap::Error) -> bool {
     let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
         return false;
     };
-    // As in `--log <FORMAT>`.
-    let flag = named.split([' ', '=']).next().unwrap_or_default();
+    // As in `--log <FORMAT>` and `--setup[=<PROGRAM>]`.
+    let flag = named.split([' ', '=', '[']).next().unwrap_or_default();
     let end = words
         .iter()
         .position(|word| word == "--")
@@ -351,6 +351,10 @@ mod tests {
         for text in ["--nonsense", "xml", "soon", "-y"] {
             assert!(all.contains(text), "{text}: {all}");
         }
+        let words = "anteroom policy --setup=vualt --manifst x".split(' ');
+        let refusal = Cli::read(words.map(OsString::from).collect()).expect_err("mistakes");
+        let all = format!("{:?}{}", refusal.others, refusal.last);
+        assert!(all.contains("vualt") && all.contains("--manifst"), "{all}");
     }
 
     #[test]
