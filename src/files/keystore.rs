@@ -49,22 +49,33 @@ impl Stores<'_> {
 
     /// Builds the system properties for `JDK_JAVA_OPTIONS=@file`: Java prints that variable, but not what the file holds.
     fn arguments(&self) -> Secret<Vec<u8>> {
-        let mut text = String::with_capacity(1024 + 2 * self.secrets_dir.len());
-        for (property, file) in [
+        let before_password = [
             ("keyStore", &self.java.keystore),
             ("trustStore", &self.java.truststore),
-        ] {
+        ]
+        .map(|(property, file)| {
             let path = format!("{}/{}", self.secrets_dir, self.certificate.path_of(file));
             let path = quoted(&format!("-Djavax.net.ssl.{property}={path}"));
-            text.push_str(&path);
-            text.push_str(&format!(
-                "\n-Djavax.net.ssl.{property}Type=PKCS12\n-Djavax.net.ssl.{property}Password="
-            ));
-            text.push_str(self.password.expose());
-            text.push('\n');
-        }
-        Secret::new(text.into_bytes())
+            format!(
+                "{path}\n-Djavax.net.ssl.{property}Type=PKCS12\n-Djavax.net.ssl.{property}Password="
+            )
+        });
+        with_password(&before_password, self.password)
     }
+}
+
+/// Writes the password and a line end behind each part, in memory that never has to grow: growing would leave a copy
+/// of the password behind.
+fn with_password(parts: &[String], password: &Secret) -> Secret<Vec<u8>> {
+    let password = password.expose();
+    let length = parts.iter().map(|part| part.len() + password.len() + 1);
+    let mut text = Vec::with_capacity(length.sum());
+    for part in parts {
+        text.extend_from_slice(part.as_bytes());
+        text.extend_from_slice(password.as_bytes());
+        text.push(b'\n');
+    }
+    Secret::new(text)
 }
 
 fn keystore(issued: &Issued, app: &str) -> Result<KeyStore, Error> {
@@ -134,6 +145,16 @@ fn quoted(argument: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_with_a_password_never_has_to_grow() {
+        let parts = ["a=".to_owned(), "b".repeat(3000)];
+        let password = Secret::new("password".to_owned());
+        let text = with_password(&parts, &password);
+        let expected = format!("a=password\n{}password\n", parts[1]);
+        assert_eq!(text.expose(), expected.as_bytes());
+        assert_eq!(text.expose().capacity(), expected.len());
+    }
 
     #[test]
     fn arguments_with_blanks_are_quoted() {
