@@ -250,12 +250,23 @@ pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
         t.finish(&mut mistakes);
     }
     if let Some(t) = root.table("certificate") {
-        manifest.certificate = Some(read_certificate(t, &mut mistakes));
+        read_main_certificate(t, &mut manifest, &mut mistakes);
     }
     if let Some(mut t) = root.table("certificates") {
-        for (name, certificate) in t.tables() {
-            let certificate = read_certificate(certificate, &mut mistakes);
-            manifest.certificates.push((name, certificate));
+        for (name, mut inner) in t.inner_tables() {
+            manifest
+                .certificates
+                .push((name, read_certificate(&mut inner)));
+            inner.finish(&mut mistakes);
+        }
+        for key in t.keys() {
+            mistakes.push(Mistake {
+                place: Some(key.place),
+                text: format!(
+                    "`{}` is no certificate: each certificate below [certificates] has a table of its own with a name, such as [certificates.kafka]",
+                    key.value
+                ),
+            });
         }
         t.finish(&mut mistakes);
     }
@@ -323,8 +334,33 @@ pub(crate) fn read_vault(t: &mut Table<'_>) -> Vault {
     }
 }
 
-fn read_certificate(mut t: Table<'_>, mistakes: &mut Vec<Mistake>) -> Certificate {
-    let certificate = Certificate {
+/// Reads `[certificate]`, and takes a table below for one that belongs below `[certificates]`.
+fn read_main_certificate(mut t: Table<'_>, manifest: &mut Manifest, mistakes: &mut Vec<Mistake>) {
+    let entries = t.len();
+    let certificate = read_certificate(&mut t);
+    let misplaced = t.inner_tables();
+    // Without a key of its own the table was not meant, so that it lacks nothing.
+    if misplaced.is_empty() || misplaced.len() < entries {
+        manifest.certificate = Some(certificate);
+    }
+    for (name, mut inner) in misplaced {
+        mistakes.push(Mistake {
+            place: Some(name.place),
+            text: format!(
+                "unknown table [certificate.{0}]; is [certificates.{0}] meant?",
+                name.value
+            ),
+        });
+        manifest
+            .certificates
+            .push((name, read_certificate(&mut inner)));
+        inner.finish(mistakes);
+    }
+    t.finish(mistakes);
+}
+
+fn read_certificate(t: &mut Table<'_>) -> Certificate {
+    Certificate {
         mount: t.text("mount"),
         role: t.text("role"),
         common_name: t.text("common_name"),
@@ -336,9 +372,7 @@ fn read_certificate(mut t: Table<'_>, mistakes: &mut Vec<Mistake>) -> Certificat
         ca_file: t.text("ca_file"),
         ca_path: t.text("ca_path"),
         der: t.flag("der"),
-    };
-    t.finish(mistakes);
-    certificate
+    }
 }
 
 fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistake>) -> Dependency {
@@ -399,6 +433,37 @@ mod tests {
                 "line 8, column 7: `pin` in [vault] must be true or false, not a string",
             ]
         );
+    }
+
+    #[test]
+    fn certificate_in_the_wrong_table_is_one_mistake() {
+        let kafka =
+            "line 1, column 14: unknown table [certificate.kafka]; is [certificates.kafka] meant?";
+        let own = "each certificate below [certificates] has a table of its own with a name, such as [certificates.kafka]";
+        for (text, expected) in [
+            ("[certificate.kafka]\nrole = 'x'", vec![kafka.to_owned()]),
+            (
+                "[certificate.kafka]\nrloe = 'x'\n[certificate]\nrole = 'y'",
+                vec![
+                    kafka.to_owned(),
+                    "line 2, column 1: unknown key `rloe` in [certificate.kafka]; known are ca_file, ca_path, common_name, der, dns_names, ip_addresses, key_type, mount, role, ttl, uris".to_owned(),
+                ],
+            ),
+            (
+                "[certificates]\nrole = 'x'",
+                vec![format!("line 2, column 1: `role` is no certificate: {own}")],
+            ),
+            (
+                "[certificate.role]\nx = 'y'",
+                vec!["line 1, column 1: `role` in [certificate] must be a string, not a table".to_owned()],
+            ),
+        ] {
+            assert_eq!(mistakes(text), expected, "{text}");
+        }
+        let (manifest, _) = parse("[certificate.kafka]\nrole = 'x'");
+        assert!(manifest.certificate.is_none());
+        assert_eq!(manifest.certificates.len(), 1);
+        assert!(parse("[certificate]").0.certificate.is_some());
     }
 
     #[test]

@@ -267,6 +267,28 @@ impl<'a> Table<'a> {
             .collect()
     }
 
+    /// The number of entries that are not taken yet.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Takes the inner tables that are left, and leaves what is none.
+    pub(crate) fn inner_tables(&mut self) -> Vec<(At<String>, Table<'a>)> {
+        let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));
+        let (tables, others) = std::mem::take(&mut self.entries)
+            .into_iter()
+            .partition(|(_, value)| is_table(value));
+        self.entries = tables;
+        let tables = self.tables();
+        self.entries = others;
+        tables
+    }
+
+    /// Takes all entries that are left, for their keys alone.
+    pub(crate) fn keys(&mut self) -> Vec<At<String>> {
+        self.rest().into_iter().map(|(key, _)| key).collect()
+    }
+
     /// Takes all inner tables, whatever their names.
     pub(crate) fn tables(&mut self) -> Vec<(At<String>, Table<'a>)> {
         self.rest()
