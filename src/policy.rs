@@ -230,7 +230,9 @@ impl Policy {
         if !stanza.capabilities.contains(&capability) {
             stanza.capabilities.push(capability);
         }
-        stanza.comments.push(why.to_owned());
+        if !stanza.comments.iter().any(|comment| comment == why) {
+            stanza.comments.push(why.to_owned());
+        }
         stanza
     }
 

@@ -159,6 +159,15 @@ path \"secret/data/y\" {
 }
 
 #[test]
+fn reason_stands_once_above_a_path() {
+    let tables = "[certificates.a]\nrole = 'a'\ncommon_name = 'a.example.io'\nca_path = 'kv/anchors'\n\
+        [certificates.b]\nrole = 'b'\ncommon_name = 'b.example.io'\nca_path = 'kv/anchors'";
+    let policy = service(&service_with(TOKEN, tables));
+    let anchors = stanza(&policy, "kv/anchors");
+    assert_eq!(anchors.matches("the trust anchors").count(), 1, "{anchors}");
+}
+
+#[test]
 fn leases_of_the_own_paths_alone_may_be_renewed_and_revoked() {
     let tables = "[dependencies.a]\npath = 'kv/x'\n[dependencies.b]\npath = 'secret/data/y'\n[dependencies.c]\npath = 'kv/x'\n[dependencies.d]\npath = 'kv/z'";
     let policy = service(&service_with(TOKEN, tables));
