@@ -110,7 +110,6 @@ impl From<keeper::Error> for Error {
 impl From<mint::Failure> for Error {
     fn from(failure: mint::Failure) -> Self {
         match failure {
-            mint::Failure::Usage(text) => Error::Usage(text),
             mint::Failure::Config(error) => Error::Config(error),
             mint::Failure::Trust(error) => Error::Trust(error),
             mint::Failure::System(error) => Error::System(error),
@@ -162,7 +161,7 @@ impl Error {
             Error::Init(init::Error::Expired) => 75,
             Error::Init(init::Error::KeeperKilled { .. } | init::Error::KeeperEnded) => 70,
             Error::Exec(error) => error.exit_code(),
-            Error::Mint(mint::Error::Ambiguous { .. }) => 64,
+            Error::Mint(mint::Error::Usage(_) | mint::Error::Ambiguous { .. }) => 64,
             Error::Mint(mint::Error::Malformed { .. }) => 65,
             Error::Mint(mint::Error::Missing | mint::Error::Source { .. }) => 66,
             Error::Mint(mint::Error::Vault(error)) => of_vault(error),

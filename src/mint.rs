@@ -95,8 +95,12 @@ fn refuse_own_power(options: &MintOptions) -> Result<(), Failure> {
     Err(refused_without_role(what))
 }
 
+fn usage(text: String) -> Failure {
+    Error::Usage(text).into()
+}
+
 fn refused_without_role(what: &str) -> Failure {
-    Failure::Usage(format!(
+    usage(format!(
         "{what}; name the service's token role with `--role`, or say `--any-policy` if that is meant"
     ))
 }
@@ -128,7 +132,7 @@ fn metadata(words: &[String]) -> Result<Vec<(String, String)>, Failure> {
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         if metadata.iter().any(|(known, _)| known == key) {
-            return Err(Failure::Usage(format!("`--meta {key}=…` is given twice")));
+            return Err(usage(format!("`--meta {key}=…` is given twice")));
         }
         metadata.push((key.to_owned(), value.to_owned()));
     }

@@ -46,7 +46,7 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
         }
         (Some(Task::Mint(_)), true) => {
             let text = "there is no dry run of a mint: a service's dry run needs no token";
-            return Err(Error::Usage(text.to_owned()));
+            return Err(Error::Mint(mint::Error::Usage(text.to_owned())));
         }
         (None, true) => Purpose::DryRun,
         (None, false) => Purpose::Start,

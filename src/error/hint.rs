@@ -169,6 +169,7 @@ fn of_handover(error: &handover::Error) -> Option<String> {
 
 fn of_mint(error: &mint::Error) -> Option<String> {
     let hint = match error {
+        mint::Error::Usage(_) => return None,
         mint::Error::Missing => {
             "set VAULT_TOKEN (or BAO_TOKEN), name a file with --issuer-token-file, or log in with `vault login` or `bao login`"
         }

@@ -205,6 +205,7 @@ fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
         ("the command cannot be run after all", 126, FAILED, Some("a moment before"), exec(Errno::EACCES)),
         ("the user cannot be changed", 71, FAILED, Some("SETUID"), Error::Exec(exec::Error::System(refused()))),
 
+        ("a mint's command line is wrong", 64, FAILED, None, Error::Mint(mint::Error::Usage(x()))),
         ("no token to mint with", 66, FAILED, Some("--issuer-token-file"), Error::Mint(mint::Error::Missing)),
         ("two tokens to mint with", 64, FAILED, Some("exactly one"), Error::Mint(mint::Error::Ambiguous { variable: "" })),
         ("its file cannot be used", 66, FAILED, Some("only its owner can read"), Error::Mint(mint::Error::Source { path: file(), reason: x() })),

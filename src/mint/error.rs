@@ -11,6 +11,8 @@ use crate::{config, system, vault};
 /// There is no wrapping token.
 #[derive(Debug)]
 pub enum Error {
+    /// The command line is wrong; the text says what would be right.
+    Usage(String),
     /// The operator gave no token that a new one could be made with.
     Missing,
     /// The operator gave two tokens, and only one can make the new one.
@@ -40,6 +42,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::Usage(text) => f.write_str(text),
             Error::Missing => f.write_str("there is no issuing token"),
             Error::Ambiguous { variable } => {
                 write!(
@@ -71,8 +74,6 @@ impl std::error::Error for Error {}
 /// Every way in which a mint fails.
 #[derive(Debug)]
 pub enum Failure {
-    /// The command line is wrong.
-    Usage(String),
     /// The environment is wrong.
     Config(config::Error),
     /// Vault's CA could not be read.

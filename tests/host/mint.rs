@@ -480,6 +480,7 @@ fn every_mistake_of_the_command_line_is_64() {
         .env("ANTEROOM_DRY_RUN", "1")
         .run();
     assert_none(&dry, 64, &["no dry run of a mint"]);
+    assert!(!dry.stderr.contains("application"), "{dry:?}");
 }
 
 #[test]
