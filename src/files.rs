@@ -27,7 +27,7 @@ use scope::Scope;
 /// One file of a generation.
 #[derive(PartialEq, Eq)]
 pub(crate) struct File {
-    /// The path below the secrets directory: a name, or a dependency's name and a name.
+    /// The path below the secrets directory: a name, or a folder's name and a name.
     pub path: String,
     pub mode: u32,
     /// The content of the file.

@@ -125,7 +125,7 @@ pub(crate) struct Token {
     pub revocation_check: Option<At<String>>,
 }
 
-/// The certificate to ask for.
+/// A certificate to ask for: `[certificate]`, or a table below `[certificates]`.
 #[derive(Debug, Default)]
 pub(crate) struct Certificate {
     /// The mount of the PKI engine.

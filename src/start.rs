@@ -91,8 +91,7 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
             Source::choose(variable, config.delivery.path.as_deref())?,
         )
     } else {
-        let mut text =
-            "this is a dry run: the certificate and the credentials are invented".to_owned();
+        let mut text = "this is a dry run: certificates and credentials are invented".to_owned();
         if variable.is_some() || cli.token_file.is_some() {
             text.push_str(", and the wrapping token is not touched");
         }
