@@ -27,14 +27,15 @@ pub use read::{Refusal, is_answer};
 pub struct Cli {
     /// Path of the manifest
     #[arg(
-        long,
+        id = "manifest",
+        long = "manifest",
         global = true,
         value_name = "PATH",
         env = "ANTEROOM_MANIFEST",
         hide_env_values = true,
         default_value = "/etc/anteroom.toml"
     )]
-    pub manifest: PathBuf,
+    manifest_flag: PathBuf,
 
     /// File with the wrapping token, read once and removed, or an agent's socket; - is standard input
     #[arg(
@@ -139,7 +140,7 @@ impl Cli {
             Some(Task::Check {
                 path: Some(path), ..
             }) => path,
-            _ => &self.manifest,
+            _ => &self.manifest_flag,
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn fraction() -> f64 {
 }
 
 /// A random time between the duration and half as much again, so that many containers do not come back at once.
-pub(crate) fn jitter(duration: Duration) -> Duration {
+pub(crate) fn lengthened(duration: Duration) -> Duration {
     duration.mul_f64(1.0 + fraction() / 2.0)
 }
 
@@ -72,9 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn jitter_is_real_and_bounded() {
+    fn lengthening_is_real_and_bounded() {
         let base = Duration::from_secs(1);
-        let waits: Vec<Duration> = (0..100).map(|_| jitter(base)).collect();
+        let waits: Vec<Duration> = (0..100).map(|_| lengthened(base)).collect();
         assert!(
             waits
                 .iter()

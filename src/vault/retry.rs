@@ -111,7 +111,7 @@ impl Client {
                 Err(Silence::Final(error)) => return Err(error),
             };
             // Half of what is left: however long a server asks for, there is another try before the deadline.
-            let wait = random::jitter(wait.max(floor))
+            let wait = random::lengthened(wait.max(floor))
                 .min(self.limits.remaining() / 2)
                 .max(floor);
             let fields = [
