@@ -92,7 +92,7 @@ impl Error {
     pub(crate) fn is_missing(&self) -> bool {
         match self {
             Error::Deleted { .. } => true,
-            Error::Vault { error, .. } => error.is_not_found(),
+            Error::Vault { error, .. } => error.is_not_found() && !error.is_about_the_namespace(),
             _ => false,
         }
     }
@@ -109,8 +109,36 @@ pub(crate) fn check_lease(dependency: &Dependency, credential: &Credential) -> R
     Ok(())
 }
 
-/// Fetches one credential; `warnings` is the level at which Vault's own warnings are logged.
+/// Fetches one credential, which has no field where it is optional and not there; `warnings` is the level at which Vault's
+/// own warnings are logged.
 pub(crate) fn fetch(
+    session: &Session,
+    dependency: &Dependency,
+    log: Log,
+    warnings: Level,
+) -> Result<Credential, Error> {
+    let answer = ask(session, dependency, log, warnings);
+    let Err(error) = &answer else {
+        return answer;
+    };
+    if !dependency.is_optional || !(error.is_missing() || matches!(error, Error::Empty { .. })) {
+        return answer;
+    }
+    let text = format!("{error}; it is optional, so that the application goes without");
+    let level = if warnings == Level::Warn {
+        Level::Info
+    } else {
+        Level::Debug
+    };
+    let fields = [
+        ("name", log::Value::Text(&dependency.name)),
+        ("path", log::Value::Text(&dependency.path)),
+    ];
+    log.event(level, "secret_missing", &text, &fields);
+    Ok(Credential::default())
+}
+
+fn ask(
     session: &Session,
     dependency: &Dependency,
     log: Log,

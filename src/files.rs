@@ -133,11 +133,17 @@ fn of_credential(
     scope: &Scope,
 ) -> Result<Vec<File>, Error> {
     let mut files: Vec<File> = Vec::new();
+    if credential.is_absent() && dependency.is_optional {
+        return Ok(files);
+    }
     for entry in layout::of_credential(dependency) {
         match entry.source {
             CredentialPart::Field(name) => {
-                let value = credential.field(name);
-                let value = value.ok_or_else(|| missing(name, dependency, credential))?;
+                let value = match credential.field(name) {
+                    Some(value) => value,
+                    None if dependency.is_optional => continue,
+                    None => return Err(missing(name, dependency, credential)),
+                };
                 check_field_name(name, dependency)?;
                 files.push(file(entry, bytes(value)));
             }

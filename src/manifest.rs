@@ -180,6 +180,8 @@ pub(crate) struct Dependency {
     pub fields: Option<Vec<At<String>>>,
     /// The interval at which an answer without a lease is read again.
     pub refresh: Option<At<String>>,
+    /// True where the secret, or one of its fields, may be missing.
+    pub optional: bool,
     /// The extra files: name and template.
     pub files: Vec<(At<String>, At<String>)>,
     /// The fields that a dry run uses in place of an answer.
@@ -393,6 +395,7 @@ fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistak
         data,
         fields: t.texts("fields"),
         refresh: t.text("refresh"),
+        optional: t.flag("optional"),
         files,
         sample,
     };

@@ -102,9 +102,17 @@ pub(crate) fn text(config: &Config) -> String {
                 format!("write ({})", names.join(", "))
             }
         };
+        let optional = if dependency.is_optional {
+            ", optional"
+        } else {
+            ""
+        };
         row(
             "dependency",
-            &format!("{}: {method} {}", dependency.name, dependency.path),
+            &format!(
+                "{}: {method} {}{optional}",
+                dependency.name, dependency.path
+            ),
         );
         row("  kept", &kept(dependency));
     }

@@ -221,6 +221,8 @@ pub(crate) struct Dependency {
     pub fields: Option<Vec<String>>,
     /// The interval at which an answer without a lease is read again.
     pub refresh: Option<Duration>,
+    /// True where the secret, or one of its fields, may be missing.
+    pub is_optional: bool,
     /// The extra files.
     pub templates: Vec<FileTemplate>,
     /// The fields that a dry run uses in place of an answer.

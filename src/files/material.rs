@@ -5,6 +5,7 @@ use crate::config::{Certificate, Dependency, Spec};
 use crate::secret::Secret;
 
 /// The answer for one dependency, whatever engine gave it.
+#[derive(Default)]
 pub(crate) struct Credential {
     /// The names and values of the fields.
     pub fields: Vec<(String, Secret)>,
@@ -18,6 +19,11 @@ impl Credential {
     /// Lists the names of the fields.
     pub(crate) fn field_names(&self) -> Vec<&str> {
         self.fields.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Says whether an optional secret is not there; every other one has a field.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.fields.is_empty()
     }
 
     /// Returns the value of a field.

@@ -1,7 +1,7 @@
 //! The rehearsal: every template is rendered with samples, so that mistakes are found while the token is untouched.
 
 use super::scope::Scope;
-use super::{Material, sample};
+use super::{Credential, Material, sample};
 use crate::config::{Config, Purpose};
 use crate::manifest::{Mistake, Place};
 use crate::template::{Failure, Template};
@@ -9,16 +9,37 @@ use crate::template::{Failure, Template};
 /// Names the templates that fail; at a start only those that no other value would put right, since the samples are not
 /// the real values.
 pub(crate) fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
     if purpose == Purpose::Health {
+        return Vec::new();
+    }
+    let with = "this is with the values of `sample`, or with invented ones";
+    let mistakes = rehearse_all(config, purpose, true, with);
+    let has_optional = config.dependencies.iter().any(|spec| spec.is_optional);
+    if !mistakes.is_empty() || !has_optional || purpose == Purpose::Start {
         return mistakes;
     }
+    let without = "this is where no dependency that is `optional` is there: test it with `if`, or use `default`";
+    rehearse_all(config, purpose, false, without)
+}
+
+/// Renders every template, with optional dependencies or without; `circumstance` says in a mistake which of both.
+fn rehearse_all(
+    config: &Config,
+    purpose: Purpose,
+    has_optional: bool,
+    circumstance: &str,
+) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
     let materials: Vec<Material<'_>> = config
         .dependencies
         .iter()
         .map(|spec| Material::Credential {
             spec,
-            credential: sample::credential(spec, config),
+            credential: if has_optional || !spec.is_optional {
+                sample::credential(spec, config)
+            } else {
+                Credential::default()
+            },
         })
         .collect();
     let mut scope = Scope::rehearsed(config, &materials.iter().collect::<Vec<_>>());
@@ -35,9 +56,9 @@ pub(crate) fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
                 return;
             }
             let with = if needs_values && !failure.is_certain {
-                "; this is with the values of `sample`, or with invented ones"
+                format!("; {circumstance}")
             } else {
-                ""
+                String::new()
             };
             mistakes.push(Mistake {
                 place: Some(place),
@@ -48,6 +69,9 @@ pub(crate) fn mistakes(config: &Config, purpose: Purpose) -> Vec<Mistake> {
         let Material::Credential { spec, credential } = material else {
             continue;
         };
+        if credential.is_absent() && spec.is_optional {
+            continue;
+        }
         let values = scope.within(credential);
         for file in &spec.templates {
             let target = format!("{}/{}", spec.name, file.name);

@@ -353,3 +353,102 @@ fn check_says_how_each_item_is_kept() {
         "{kept:?}"
     );
 }
+
+/// A dependency on the secret `later` in KV version 2, which need not be there.
+fn later(service: &Service) -> Value {
+    json!({
+        "path": format!("{}/data/later", service.kv2),
+        "fields": ["key"],
+        "files": {"conf": "key={{ key }}"},
+        "refresh": "1s",
+        "optional": true,
+    })
+}
+
+#[test]
+fn optional_secret_may_come_later_and_go_again() {
+    let service = Service::new();
+    let later = later(&service);
+    let path = later["path"].as_str().expect("a path").to_owned();
+    allow(&service, &[(&path, "read")]);
+    let listen = format!("echo found $FOUND; {LISTEN}");
+    let mut scene = Scene::start(service, &listen, |manifest| {
+        let found = "{% if later %}{{ later.key }}{% else %}none{% endif %} {{ legacy.port | default('no port') }}";
+        refreshed(manifest)
+            .set("dependencies.later", later)
+            .set(
+                "dependencies.legacy.fields",
+                json!(["username", "password", "port"]),
+            )
+            .set("dependencies.legacy.optional", true)
+            .set("environment", json!({"FOUND": found}))
+    });
+    assert!(scene.run.stdout().starts_with("found none no port\n"));
+    let absent = scene.events("secret_missing");
+    assert_eq!(absent.len(), 1, "{absent:?}");
+    assert_eq!(absent[0]["level"], "info", "{absent:?}");
+    let has_folder = |scene: &Scene| scene.files().keys().any(|name| name.starts_with("later/"));
+    assert!(!has_folder(&scene) && !scene.files().contains_key("legacy/port"));
+    assert_eq!(dependency(&scene, "later")["fields"], json!([]));
+    scene.wait_for_requests(&path, 3);
+    assert_eq!(scene.events("rotated"), Vec::<Value>::new());
+    scene.assert_well();
+
+    scene
+        .service
+        .admin
+        .kv_put(&path, json!({"data": {"key": "here"}}));
+    scene.wait_for_change("later");
+    assert_eq!(scene.file("later/key"), "here");
+    assert_eq!(scene.file("later/conf"), "key=here");
+    let visible = fs::read_to_string(scene.directory.join("later/key"));
+    assert_eq!(visible.ok().as_deref(), Some("here"));
+
+    scene.service.admin.ok("DELETE", &path, Value::Null);
+    scene.wait_for_events("rotated", 2);
+    assert!(!has_folder(&scene));
+    assert_eq!(scene.warnings("secret_missing"), 0);
+    scene.assert_well();
+}
+
+#[test]
+fn template_that_needs_an_optional_secret_is_found_by_check() {
+    let service = Service::new();
+    let check = |template: &str| {
+        let manifest = service
+            .manifest()
+            .set("dependencies.later", later(&service))
+            .set("environment", json!({"KEY": template}));
+        Anteroom::new()
+            .manifest(manifest)
+            .without_secrets_dir()
+            .arg("check")
+            .run()
+    };
+    for template in [
+        "{{ later.key | default('none') }}",
+        "{% if later %}{{ later.key }}{% endif %}",
+        "{% if later.key is defined %}{{ later.key }}{% endif %}",
+    ] {
+        check(template).assert_code(0);
+    }
+    let run = check("{{ later.key }}");
+    run.assert_code(78);
+    run.assert_stderr("the template of the variable KEY");
+    run.assert_stderr("no dependency that is `optional` is there");
+}
+
+#[test]
+fn optional_secret_that_is_denied_ends_the_start() {
+    let service = Service::new();
+    let token = service.mint();
+    let manifest = service
+        .manifest()
+        .set("dependencies.later", later(&service));
+    let run = Anteroom::new()
+        .manifest(manifest)
+        .token(&token)
+        .shell("echo started")
+        .run();
+    assert_revoked(&run, 77, &service, &token);
+}

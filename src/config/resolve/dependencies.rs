@@ -110,6 +110,7 @@ impl Resolver<'_> {
             },
             fields,
             refresh,
+            is_optional: table.optional,
             templates,
             sample,
         })
