@@ -449,7 +449,7 @@ mod tests {
                 "[certificate.kafka]\nrloe = 'x'\n[certificate]\nrole = 'y'",
                 vec![
                     kafka.to_owned(),
-                    "line 2, column 1: unknown key `rloe` in [certificate.kafka]; known are ca_file, ca_path, common_name, der, dns_names, ip_addresses, key_type, mount, role, ttl, uris".to_owned(),
+                    "line 2, column 1: unknown key `rloe` in [certificate.kafka]; is `role` meant?; known are ca_file, ca_path, common_name, der, dns_names, ip_addresses, key_type, mount, role, ttl, uris".to_owned(),
                 ],
             ),
             (
