@@ -10,9 +10,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::dry_run::dry_run;
-use crate::support::{
-    Anteroom, Manifest, Run, Service, TempDir, assert_revoked, core, report, repository,
-};
+use crate::support::{Anteroom, Manifest, Run, Service, TempDir, assert_revoked, core, repository};
 
 /// A secret with the ends of words, values, quotes and lines of one format or another.
 const SECRET: &str = " p:w\\d \\: '\"$(x)`y`#;=!%/&<\tü€\u{1f600}\u{85}\u{2028}\\ ";
@@ -76,15 +74,6 @@ fn read_by_python(module: &str, path: &Path, fields: &str) -> String {
     )
 }
 
-fn has_yaml() -> bool {
-    let found = Command::new("python3").args(["-c", "import yaml"]).output();
-    let is_there = found.is_ok_and(|output| output.status.success());
-    if !is_there {
-        report::leave_out("Python has no module yaml, so YAML is not read");
-    }
-    is_there
-}
-
 /// Lets every program read what was written for it.
 fn check(run: &Run) {
     run.assert_code(0);
@@ -117,10 +106,8 @@ fn check(run: &Run) {
     assert_eq!(read_by_python("json", &json, "['secret']"), SECRET);
     assert_eq!(read_by_python("json", &json, "['text']"), TEXT);
     let yaml = at("app.yaml");
-    if has_yaml() {
-        assert_eq!(read_by_python("yaml", &yaml, "['secret']"), SECRET);
-        assert_eq!(read_by_python("yaml", &yaml, "['list'][0]"), TEXT);
-    }
+    assert_eq!(read_by_python("yaml", &yaml, "['secret']"), SECRET);
+    assert_eq!(read_by_python("yaml", &yaml, "['list'][0]"), TEXT);
 
     let base64 = at("base64");
     let script = "sed 's/^value=//' \"$0\" | base64 -d";
