@@ -54,6 +54,41 @@ fn flags_of_the_help_are_those_of_the_document() {
 }
 
 #[test]
+fn decisions_that_are_mutated_are_listed_with_all_their_parts() {
+    let of = |text: &str| {
+        words(text, "src/", |c| {
+            c.is_ascii_alphanumeric() || "_/.".contains(c)
+        })
+    };
+    let script = read("scripts/mutants");
+    let list = script.split("|| set --").nth(1).expect("the list");
+    let list = list.split("\n\n").next().expect("its end");
+    let document = read("docs/testing.md");
+    let rows: String = document
+        .lines()
+        .filter(|line| line.starts_with("| `src/"))
+        .collect();
+    let mutated = of(list);
+    assert_eq!(mutated, of(&rows));
+    for file in &mutated {
+        let folder = file.trim_end_matches(".rs");
+        let parts = fs::read_dir(repository().join(folder))
+            .into_iter()
+            .flatten();
+        for part in parts {
+            let name = part.expect("a file").file_name();
+            let name = name.to_str().expect("a name in ASCII");
+            let is_no_decision = ["tests.rs", "fuzzing.rs"].contains(&name);
+            let path = format!("{folder}/{name}");
+            assert!(
+                is_no_decision || mutated.contains(&path),
+                "{path} is missing"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_key_of_the_manifest_is_in_its_reference() {
     let source = read("src/manifest.rs");
     let reference = read("docs/manifest.md");

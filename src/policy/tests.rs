@@ -460,6 +460,41 @@ fn setup_writes_no_policy_that_may_be_another_services() {
 }
 
 #[test]
+fn setup_names_the_paths_that_are_left() {
+    let tables =
+        "[dependencies.db]\npath = 'database/creds/timeline'\n[dependencies.key]\npath = 'kv/x'";
+    for (tables, left) in [
+        ("", &[][..]),
+        (tables, &["database/creds/timeline", "kv/x"]),
+    ] {
+        let text = setup(&service_with(TOKEN, tables), Client::Vault);
+        let named: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("#   "))
+            .collect();
+        assert_eq!(named, left, "{text}");
+        let says = text.contains("Left to the administrator");
+        assert_eq!(says, !left.is_empty(), "{text}");
+        assert!(!text.contains("also left"), "{text}");
+    }
+}
+
+#[test]
+fn setup_is_for_one_program_and_namespace() {
+    for (client, namespace, start) in [
+        (Client::Vault, "", "vault "),
+        (Client::Bao, "", "bao "),
+        (Client::Vault, "eu", "VAULT_NAMESPACE=eu vault "),
+        (Client::Bao, "eu", "BAO_NAMESPACE=eu bao "),
+    ] {
+        let tables = format!("[vault]\nnamespace = '{namespace}'");
+        let text = setup(&service_with(TOKEN, &tables), client);
+        let commands = text.lines().filter(|line| line.starts_with(start));
+        assert_eq!(commands.count(), 3, "{text}");
+    }
+}
+
+#[test]
 fn setup_names_the_policies_that_are_left() {
     for (promised, own, left) in [
         ("['a', 'b', 'c']", "a", "b, c"),
