@@ -25,16 +25,12 @@ fn text_names_its_actors_and_comments_their_subject() {
         let path = file.strip_prefix(root).expect("below the repository");
         path.to_string_lossy().into_owned()
     });
-    let top = [
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "README.md",
-        "SECURITY.md",
-    ]
-    .map(str::to_owned);
     let mut mistakes = Vec::new();
     let mut count = 0;
-    for path in sources.chain(super::documents()).chain(top) {
+    for path in sources
+        .chain(super::documents())
+        .chain(super::top_documents())
+    {
         count += 1;
         let text = fs::read_to_string(root.join(&path)).expect("a text");
         let found = mistakes_in(&text, path.ends_with(".rs"));

@@ -13,6 +13,7 @@ use crate::files::{Credential, Material, OwnEnd};
 use crate::keeper::items::{Lifetime, Times};
 use crate::log::{Level, Value};
 use crate::schedule::{Moment, Term};
+use crate::secret::Secret;
 
 /// The field in which an engine counts down to its next exchange of a value.
 const COUNTDOWN: &str = "ttl";
@@ -161,14 +162,9 @@ impl<'a> Renewal<'a> {
 /// Whether two answers say the same, but for what an engine counts down.
 fn has_same_content(old: &Credential, new: &Credential) -> bool {
     let is_exchanged = matches!(new.end, Some(OwnEnd::Rotation { .. }));
-    let content = |credential: &'_ Credential| {
-        let fields = credential.fields.iter();
-        fields
-            .filter(|(name, _)| !(is_exchanged && name == COUNTDOWN))
-            .cloned()
-            .collect::<Vec<_>>()
-    };
-    content(old) == content(new)
+    let is_content = |field: &&(String, Secret)| !(is_exchanged && field.0 == COUNTDOWN);
+    let old = old.fields.iter().filter(is_content);
+    old.eq(new.fields.iter().filter(is_content))
 }
 
 /// Whether an engine has still to exchange a value that is as it was. An engine that is late may count already from the time
@@ -180,7 +176,6 @@ fn is_late(life: u64, is_past_end: bool, is_first: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
 
     fn credential(fields: &[(&str, &str)], end: Option<OwnEnd>) -> Credential {
         let fields = fields.iter();
