@@ -55,6 +55,14 @@ mod host {
     mod setup;
 }
 
+/// The pages of docs/recipes, run as they stand.
+mod recipes {
+    mod all;
+    mod load;
+    mod nginx;
+    mod page;
+}
+
 #[cfg(feature = "agent")]
 mod agent;
 

@@ -335,11 +335,12 @@ fn top_documents() -> impl Iterator<Item = String> {
 
 /// Every document below `docs`.
 fn documents() -> impl Iterator<Item = String> {
-    let entries = fs::read_dir(repository().join("docs")).expect("the documents");
-    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
-    names
-        .map(|name| format!("docs/{}", name.expect("a name in Unicode")))
-        .filter(|path| path.ends_with(".md"))
+    let pages = ["docs", "docs/recipes"].into_iter().flat_map(|folder| {
+        let entries = fs::read_dir(repository().join(folder)).expect("the documents");
+        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
+        names.map(move |name| format!("{folder}/{}", name.expect("a name in Unicode")))
+    });
+    pages.filter(|path| path.ends_with(".md"))
 }
 
 #[test]
