@@ -147,6 +147,8 @@ pub(crate) enum OnRotate {
         words: Vec<String>,
         /// The time limit of the command.
         timeout: Duration,
+        /// True where the command runs for the first generation too.
+        runs_at_start: bool,
     },
 }
 

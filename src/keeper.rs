@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 
 use crate::clock;
 use crate::command::{self, Command};
-use crate::config::{Config, Lifecycle, Promise, Vault, layout};
+use crate::config::{Config, Lifecycle, OnRotate, Promise, Vault, layout};
 use crate::dependencies;
 use crate::dry_run;
 use crate::fetch::{Fetched, Job, fetch};
@@ -30,6 +30,7 @@ use crate::handover;
 use crate::link::KeeperEnd;
 use crate::log::{Level, Log, Value};
 use crate::login::{self, Introduction};
+use crate::secret::Secret;
 use crate::secrets_dir::{Generation, SecretsDir};
 use crate::system::descriptors::{replace_stderr, replace_stdin};
 use crate::system::memory::trim_memory;
@@ -182,11 +183,11 @@ impl<'a> Start<'a> {
             .and_then(|items| {
                 // Now, while a failure still calls the start off.
                 let timer = timer()?;
-                self.publish(&items, generation, true)?;
-                Ok((items, timer))
+                let variables = self.publish(&items, generation, true)?;
+                Ok((items, timer, variables))
             });
         match started {
-            Ok((items, timer)) => Ok(self.keep_fresh(session, items, timer)),
+            Ok((items, timer, variables)) => Ok(self.keep_fresh(session, items, timer, variables)),
             Err(error) => {
                 revoke(&session, self.log);
                 Err(error)
@@ -277,13 +278,14 @@ impl<'a> Start<'a> {
         Ok(fetched)
     }
 
-    /// Writes the files, hands the variables over and waits until the application runs.
+    /// Writes the files, hands the variables over and waits until the application runs. Returns the variables for a command
+    /// that then runs.
     fn publish(
         &mut self,
         items: &Items<'_>,
         generation: Generation,
         stays: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<(String, Secret)>, Error> {
         let path = self.directory.path().to_string_lossy().into_owned();
         let Rendered { files, variables } = items.render(self.config, &path)?;
         let is_kept = stays && self.config.vault.is_some();
@@ -325,9 +327,24 @@ impl<'a> Start<'a> {
                 ("files", Value::Number(count)),
             ],
         );
+        let kept = match self.config.renewal.on_rotate {
+            OnRotate::Command {
+                runs_at_start: true,
+                ..
+            } => variables,
+            _ => Vec::new(),
+        };
         let runs = self.link.await_release()
-            && (!stays || self.config.lifecycle != Lifecycle::Exec || self.link.await_exec());
-        if runs { Ok(()) } else { Err(Error::CalledOff) }
+            && match self.config.lifecycle {
+                _ if !stays => true,
+                Lifecycle::Exec => self.link.await_exec(),
+                Lifecycle::Supervise(_) => self.link.await_start(),
+            };
+        if runs {
+            Ok(kept)
+        } else {
+            Err(Error::CalledOff)
+        }
     }
 
     /// Lets go of everything that belongs to the application, which runs now.
@@ -346,7 +363,13 @@ impl<'a> Start<'a> {
     }
 
     /// Renews and replaces until the application has ended, then gives everything back.
-    fn keep_fresh(self, session: Session, items: Items<'a>, timer: TimerFd) -> Ended {
+    fn keep_fresh(
+        self,
+        session: Session,
+        items: Items<'a>,
+        timer: TimerFd,
+        variables: Vec<(String, Secret)>,
+    ) -> Ended {
         let (config, log) = (self.config, self.log);
         let (on_rotate, umask) = (self.on_rotate, self.umask);
         let (directory, application) = self.step_aside();
@@ -362,7 +385,7 @@ impl<'a> Start<'a> {
             timer,
         });
         trim_memory();
-        if let Some(session) = renewal.run() {
+        if let Some(session) = renewal.run(variables) {
             revoke(&session, log);
         }
         Ended::AfterTheApplication

@@ -1,8 +1,8 @@
 //! The link between PID 1 and the keeper: few and short messages, and an end that either side notices.
 //!
 //! Up go the variables for the application, which are all that PID 1 ever learns; where PID 1 stays, also what the
-//! application is to be told. Down go the leave to go on, and the order to give everything back. An exec closes PID
-//! 1's end.
+//! application is to be told. Down go the leave to go on, the news that the application runs, and the order to give
+//! everything back. An exec closes PID 1's end.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 
 const RELEASE: u8 = b'r';
+const RUNS: u8 = b'a';
 const END: u8 = b'e';
 const SIGNAL: u8 = b's';
 const TELL: u8 = b'h';
@@ -157,6 +158,12 @@ impl ParentEnd {
         self.stream.write_all(&[RELEASE])
     }
 
+    /// Tells the keeper, where PID 1 stays, that the application runs.
+    pub(crate) fn report_start(&mut self) {
+        // A keeper that is gone is noticed by its end.
+        let _ = self.stream.write_all(&[RUNS]);
+    }
+
     /// Orders the keeper to give back what it has, and to end.
     pub(crate) fn call_off(&mut self) {
         // A keeper that is gone already needs no order.
@@ -178,7 +185,7 @@ impl AsFd for KeeperEnd {
 
 impl KeeperEnd {
     /// Returns a descriptor that is readable or closed when everything is to be given back; not between
-    /// [`KeeperEnd::send_ready`] and [`KeeperEnd::await_release`].
+    /// [`KeeperEnd::send_ready`] and the last of [`KeeperEnd::await_release`] and [`KeeperEnd::await_start`].
     pub(crate) fn ending(&self) -> io::Result<Arc<OwnedFd>> {
         Ok(Arc::new(self.stream.as_fd().try_clone_to_owned()?))
     }
@@ -234,8 +241,17 @@ impl KeeperEnd {
 
     /// Waits for leave to go on; false when the start was called off.
     pub(crate) fn await_release(&mut self) -> bool {
+        self.is_told(RELEASE)
+    }
+
+    /// Waits until PID 1 has started the application as its child; false when that did not succeed.
+    pub(crate) fn await_start(&mut self) -> bool {
+        self.is_told(RUNS)
+    }
+
+    fn is_told(&mut self, news: u8) -> bool {
         let mut byte = [0];
-        matches!(self.stream.read_exact(&mut byte), Ok(()) if byte == [RELEASE])
+        matches!(self.stream.read_exact(&mut byte), Ok(()) if byte == [news])
     }
 
     /// Waits until PID 1 has become the application; false when that did not succeed.
@@ -319,6 +335,24 @@ mod tests {
         let (parent, mut keeper) = pair().expect("sockets");
         drop(parent);
         assert!(!keeper.await_release());
+    }
+
+    #[test]
+    fn successful_start_is_told_from_a_failed_one() {
+        for (is_started, is_lost) in [(true, false), (false, false), (false, true)] {
+            let (mut parent, mut keeper) = pair().expect("sockets");
+            parent.release().expect("sent");
+            if is_started {
+                parent.report_start();
+            }
+            if is_lost {
+                drop(parent);
+            } else {
+                parent.call_off();
+            }
+            assert!(keeper.await_release());
+            assert_eq!(keeper.await_start(), is_started, "{is_lost}");
+        }
     }
 
     #[test]

@@ -210,6 +210,8 @@ pub(crate) struct Process {
     pub on_rotate: Option<Words>,
     /// The time limit of that command.
     pub on_rotate_timeout: Option<At<String>>,
+    /// True where that command runs for the first generation too.
+    pub on_rotate_at_start: bool,
     /// The action at the end of the token's life.
     pub on_expiry: Option<At<String>>,
     /// The signal that tells the application of that end.
@@ -307,6 +309,7 @@ pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
             user: t.text("user"),
             on_rotate: t.words("on_rotate"),
             on_rotate_timeout: t.text("on_rotate_timeout"),
+            on_rotate_at_start: t.flag("on_rotate_at_start"),
             on_expiry: t.text("on_expiry"),
             expiry_signal: t.text("expiry_signal"),
             stop_timeout: t.text("stop_timeout"),

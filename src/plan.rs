@@ -149,8 +149,18 @@ pub(crate) fn text(config: &Config) -> String {
         &match &config.renewal.on_rotate {
             OnRotate::Nothing => "the application is not told".to_owned(),
             OnRotate::Signal(signal) => format!("it gets {signal}, once it has a handler for it"),
-            OnRotate::Command { words, timeout } => {
-                format!("{} (at most {} s)", words.join(" "), timeout.as_secs_f64())
+            OnRotate::Command {
+                words,
+                timeout,
+                runs_at_start,
+            } => {
+                let at_start = if *runs_at_start {
+                    ", at the start too"
+                } else {
+                    ""
+                };
+                let (words, seconds) = (words.join(" "), timeout.as_secs_f64());
+                format!("{words} (at most {seconds} s{at_start})")
             }
         },
     );

@@ -45,6 +45,7 @@ mod keeper {
 mod supervise {
     mod lifecycle;
     mod matrix;
+    mod restart;
     mod signals;
 }
 

@@ -53,6 +53,9 @@ pub(super) fn run(
     keeper.check_signals()?;
     let terminal = Terminal::find();
     let application = child::start(command, environment, config, terminal.as_ref())?;
+    if stays {
+        keeper.link.report_start();
+    }
     // From now on it is the keeper's: when that is lost, others are to see it.
     keeper.directory.let_go();
     let mut init = Init {

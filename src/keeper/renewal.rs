@@ -33,6 +33,7 @@ use crate::files::Material;
 use crate::files::status::Loss;
 use crate::log::Log;
 use crate::schedule::{Moment, Step};
+use crate::secret::Secret;
 use crate::secrets_dir::SecretsDir;
 use crate::system::memory::forget_code;
 use crate::system::process::leave_working_directory;
@@ -149,8 +150,9 @@ impl<'a> Renewal<'a> {
     }
 
     /// Keeps everything fresh until the application has ended; returns the session whose token is then to be revoked, unless
-    /// the token is lost.
-    pub(super) fn run(mut self) -> Option<Session> {
+    /// the token is lost. The variables are for a command that runs for the first generation.
+    pub(super) fn run(mut self, variables: Vec<(String, Secret)>) -> Option<Session> {
+        self.tell_at_start(variables);
         self.note_answer();
         self.plan_notice();
         loop {

@@ -54,7 +54,7 @@ impl Resolver<'_> {
             REVOCATION_CHECK,
         );
         Renewal {
-            on_rotate: self.on_rotate(table.on_rotate.as_ref(), timeout),
+            on_rotate: self.on_rotate(table, timeout),
             on_expiry: self.on_expiry(table, lifecycle),
             revocation_check: Some(check).filter(|check| !check.is_zero()),
             revoke_after: self.or_default(
@@ -65,8 +65,19 @@ impl Resolver<'_> {
         }
     }
 
-    fn on_rotate(&mut self, written: Option<&Words>, timeout: Duration) -> OnRotate {
-        match written {
+    fn on_rotate(&mut self, table: &manifest::Process, timeout: Duration) -> OnRotate {
+        let runs_at_start = table.on_rotate_at_start;
+        if runs_at_start && !matches!(table.on_rotate, Some(Words::List(_))) {
+            let place = match &table.on_rotate {
+                Some(Words::One(name)) => Some(name.place),
+                _ => None,
+            };
+            self.report_mistake(
+                place,
+                "`on_rotate_at_start` in [process] is for a command: give `on_rotate` as a list of words, or leave it out",
+            );
+        }
+        match &table.on_rotate {
             None => OnRotate::Nothing,
             Some(Words::One(name)) => self
                 .parsed(name, signal)
@@ -81,6 +92,7 @@ impl Resolver<'_> {
                 OnRotate::Command {
                     words: self.list(&words.value, |text| Ok(text.to_owned())),
                     timeout,
+                    runs_at_start,
                 }
             }
         }

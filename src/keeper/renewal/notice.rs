@@ -29,8 +29,8 @@ pub(super) struct Notice {
     hook: Option<(Hook, Moment)>,
     /// A signal for which the application has no handler yet, and the next look for one.
     waiting: Option<(Waiting, Moment)>,
-    /// The names of the items that changed since the command was started.
-    untold: BTreeSet<String>,
+    /// The names of the items that changed since the command was started; none where nothing is new.
+    untold: Option<BTreeSet<String>>,
 }
 
 impl Notice {
@@ -55,6 +55,20 @@ impl Notice {
 }
 
 impl Renewal<'_> {
+    /// Runs the command for the first generation, if that is wanted: everything has changed.
+    pub(super) fn tell_at_start(&mut self, variables: Vec<(String, Secret)>) {
+        if let OnRotate::Command {
+            runs_at_start: true,
+            ..
+        } = self.config.renewal.on_rotate
+        {
+            self.notice.set_variables(variables);
+            let items = self.items.all.iter();
+            let names = items.map(|item| item.material.name().to_owned());
+            self.tell(names.collect());
+        }
+    }
+
     pub(super) fn tell(&mut self, changed: BTreeSet<String>) {
         match &self.config.renewal.on_rotate {
             OnRotate::Nothing => {}
@@ -67,7 +81,8 @@ impl Renewal<'_> {
                 Err(error) => self.report_untold(&error),
             },
             OnRotate::Command { .. } => {
-                self.notice.untold.extend(changed);
+                let untold = self.notice.untold.get_or_insert_default();
+                untold.extend(changed);
                 if self.notice.hook.is_none() {
                     self.start_hook();
                 }
@@ -108,10 +123,9 @@ impl Renewal<'_> {
         else {
             return;
         };
-        if self.notice.untold.is_empty() {
+        let Some(untold) = self.notice.untold.take() else {
             return;
-        }
-        let untold = std::mem::take(&mut self.notice.untold);
+        };
         let names: Vec<String> = untold.into_iter().collect();
         let started = self
             .hook_environment(&names.join(" "))
