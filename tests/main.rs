@@ -59,6 +59,7 @@ mod host {
 /// The pages of docs/recipes, run as they stand.
 mod recipes {
     mod all;
+    mod haproxy;
     mod load;
     mod nginx;
     mod page;
