@@ -60,6 +60,7 @@ mod host {
 mod recipes {
     mod all;
     mod haproxy;
+    mod java;
     mod load;
     mod nginx;
     mod page;

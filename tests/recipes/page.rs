@@ -1,8 +1,11 @@
 //! The pages of `docs/recipes` as images: their blocks become files, where the Dockerfile on the page copies them.
 
+#![expect(clippy::disallowed_methods, reason = "a test builds what a page shows")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -86,6 +89,7 @@ impl Image {
         for (there, here) in [
             ("/run/secrets", secrets.path()),
             ("/tmp", &root.join("tmp")),
+            ("/app", &root.join("app")),
         ] {
             own.push((there.to_owned(), here.display().to_string()));
         }
@@ -112,6 +116,21 @@ impl Image {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("our own file");
         }
         image
+    }
+
+    /// Runs the part of the Dockerfile's `RUN` that begins with this word, as a build does.
+    #[track_caller]
+    pub(super) fn run(&self, program: &str) {
+        let lines = self.page.instructions(&self.dockerfile, "RUN");
+        let mut parts = lines.iter().flat_map(|line| line.split(" && "));
+        let part = parts.find(|part| part.starts_with(program));
+        let part = part.unwrap_or_else(|| panic!("{}.md runs no {program}", self.page.name));
+        let done = Command::new("/bin/sh")
+            .args(["-c", &self.localised(part)])
+            .env("PATH", path())
+            .output()
+            .expect("a shell can be started");
+        assert!(done.status.success(), "{done:#?}");
     }
 
     /// Where a file of the image lies here.
