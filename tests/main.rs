@@ -64,6 +64,7 @@ mod recipes {
     mod load;
     mod nginx;
     mod page;
+    mod postgresql;
 }
 
 #[cfg(feature = "agent")]
