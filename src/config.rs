@@ -77,6 +77,8 @@ pub(crate) struct Config {
     pub dependencies: Vec<Dependency>,
     /// The Java stores to write for each certificate; only with a certificate.
     pub java: Option<Java>,
+    /// The files that are no dependency's, in the order of the manifest.
+    pub files: Vec<FileTemplate>,
     /// The variables that are added to the application's environment.
     pub variables: Vec<Variable>,
     /// The directory of the files; without it a dry run makes a new private one.

@@ -11,10 +11,11 @@ mod scope;
 pub(crate) mod status;
 
 use crate::certificate::Issued;
-use crate::config::layout::{self, CertificatePart, CredentialPart, Entry};
-use crate::config::{Certificate, Config, Dependency};
+use crate::config::layout::{self, CertificatePart, CredentialPart, Entry, Shared};
+use crate::config::{Certificate, Config, Dependency, FileTemplate};
 use crate::pem;
 use crate::secret::Secret;
+use crate::template::Values;
 use crate::text;
 
 pub(crate) use error::Error;
@@ -30,6 +31,8 @@ pub(crate) struct File {
     /// The path below the secrets directory: a name, or a folder's name and a name.
     pub path: String,
     pub mode: u32,
+    /// Present where others than the owner are to come to the file.
+    pub shared: Option<Shared>,
     /// The content of the file.
     pub contents: Secret<Vec<u8>>,
 }
@@ -84,6 +87,13 @@ pub(crate) fn render(
             Material::Credential { spec, credential } => {
                 files.extend(of_credential(spec, credential, &scope)?);
             }
+        }
+    }
+    if !config.files.is_empty() {
+        let values = scope.all();
+        for entry in layout::of_files(&config.files) {
+            let contents = fill(entry.source, &entry.name, &values)?;
+            files.push(file(entry, contents));
         }
     }
     let mut variables = Vec::new();
@@ -153,6 +163,7 @@ fn of_credential(
                     files.push(File {
                         path: format!("{}{name}", entry.name),
                         mode: entry.mode,
+                        shared: None,
                         contents: bytes(value),
                     });
                 }
@@ -165,13 +176,7 @@ fn of_credential(
                     });
                 }
                 let values = scope.within(credential);
-                let contents =
-                    template
-                        .render_file(&values)
-                        .map_err(|failure| Error::Template {
-                            target: entry.name.clone(),
-                            reason: failure.reason,
-                        })?;
+                let contents = fill(template, &entry.name, &values)?;
                 files.push(file(entry, contents));
             }
         }
@@ -179,10 +184,19 @@ fn of_credential(
     Ok(files)
 }
 
+fn fill(file: &FileTemplate, path: &str, values: &Values) -> Result<Secret<Vec<u8>>, Error> {
+    let contents = file.template.render_file(values);
+    contents.map_err(|failure| Error::Template {
+        target: file.described(path),
+        reason: failure.reason,
+    })
+}
+
 fn file<S>(entry: Entry<S>, contents: Secret<Vec<u8>>) -> File {
     File {
         path: entry.name,
         mode: entry.mode,
+        shared: entry.shared,
         contents,
     }
 }

@@ -93,6 +93,8 @@ pub(crate) fn run(inheritance: Inheritance<'_>, origin: Origin<'_>) -> Result<()
     let application = (application, pidfd(application).ok().map(Arc::new));
     warn_of_swap(&directory, log);
     let generation = directory.prepare(&layout::visible_names(config))?;
+    directory.try_groups(&generation, &layout::groups(config))?;
+    warn_of_reach(&directory, config, log);
     let start = Start {
         config,
         directory: &mut directory,
@@ -454,6 +456,16 @@ fn warn_of_swap(directory: &SecretsDir, log: Log) {
         directory.swap_warning(&read("/proc/self/mountinfo"), &read("/proc/swaps"))
     {
         log.event(Level::Warn, "swap", &warning, &[]);
+    }
+}
+
+/// Says when the readers that the manifest gives a file to cannot come to it.
+fn warn_of_reach(directory: &SecretsDir, config: &Config, log: Log) {
+    let protected = std::fs::read_to_string("/proc/sys/fs/protected_symlinks").unwrap_or_default();
+    if let Some((names, why)) = directory.unreachable(&layout::files(config), &protected) {
+        let text = format!("others than the application's user cannot read {names}: {why}");
+        let names = [("names", Value::Text(&names))];
+        log.event(Level::Warn, "out_of_reach", &text, &names);
     }
 }
 

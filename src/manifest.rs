@@ -3,10 +3,12 @@
 //! Every value keeps its place, and every mistake is collected, so that one run names them all. Nothing is resolved
 //! here: `${NAME}` and templates are text until [`config`](crate::config) looks at them.
 
+mod file;
 pub(crate) mod table;
 
 use std::fmt;
 
+pub(crate) use file::{File, Source};
 pub(crate) use table::Words;
 
 use table::Table;
@@ -68,6 +70,8 @@ pub(crate) struct Manifest {
     pub java: Option<Java>,
     /// The tables `[dependencies.NAME]`, in the order of the file.
     pub dependencies: Vec<Dependency>,
+    /// The table `[files]`, in the order of the file.
+    pub files: Vec<File>,
     /// The table `[environment]`: name and template of each variable.
     pub environment: Vec<(At<String>, At<String>)>,
     /// The table `[secrets]`.
@@ -182,8 +186,8 @@ pub(crate) struct Dependency {
     pub refresh: Option<At<String>>,
     /// True where the secret, or one of its fields, may be missing.
     pub optional: bool,
-    /// The extra files: name and template.
-    pub files: Vec<(At<String>, At<String>)>,
+    /// The extra files.
+    pub files: Vec<File>,
     /// The fields that a dry run uses in place of an answer.
     pub sample: Vec<(At<String>, At<String>)>,
 }
@@ -291,6 +295,9 @@ pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
         }
         t.finish(&mut mistakes);
     }
+    if let Some(t) = root.table("files") {
+        manifest.files = file::read(t, &mut mistakes);
+    }
     if let Some(mut t) = root.table("environment") {
         manifest.environment = t.entries();
         t.finish(&mut mistakes);
@@ -389,8 +396,8 @@ fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistak
         })
     };
     let data = entries("data").unwrap_or_default();
-    let files = entries("files").unwrap_or_default();
     let sample = entries("sample").unwrap_or_default();
+    let files = t.table("files").map(|inner| file::read(inner, mistakes));
     let dependency = Dependency {
         name,
         path: t.text("path"),
@@ -399,7 +406,7 @@ fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistak
         fields: t.texts("fields"),
         refresh: t.text("refresh"),
         optional: t.flag("optional"),
-        files,
+        files: files.unwrap_or_default(),
         sample,
     };
     t.finish(mistakes);
@@ -435,7 +442,7 @@ mod tests {
                 "line 2, column 7: `app` in [service] must be a string, not an integer",
                 "line 3, column 1: unknown key `nmae` in [service]; known are app, environment",
                 "line 5, column 19: `dns_names` in [certificate] must be a list of strings; this entry is an integer",
-                "line 6, column 2: unknown table [nonsense]; known are certificate, certificates, dependencies, environment, java, process, secrets, service, token, vault",
+                "line 6, column 2: unknown table [nonsense]; known are certificate, certificates, dependencies, environment, files, java, process, secrets, service, token, vault",
                 "line 8, column 7: `pin` in [vault] must be true or false, not a string",
             ]
         );

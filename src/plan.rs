@@ -128,9 +128,11 @@ pub(crate) fn text(config: &Config) -> String {
         } else {
             ""
         };
+        let group = file.shared.and_then(|shared| shared.group);
+        let group = group.map_or_else(String::new, |group| format!(" (group {})", group.name));
         row(
             "  file",
-            &format!("{:04o} {}{of_fields}", file.mode, file.name),
+            &format!("{:04o} {}{of_fields}{group}", file.mode, file.name),
         );
     }
     for variable in &config.variables {

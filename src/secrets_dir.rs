@@ -8,6 +8,7 @@ mod error;
 mod generation;
 mod lock;
 mod opening;
+mod readers;
 mod room;
 mod withdrawal;
 

@@ -120,12 +120,16 @@ fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Resul
         config::Error::Unreadable { manifest, reason }.into()
     })?;
     let read = |path: &str| read_text(Path::new(path), USERS_MAX).unwrap_or_default();
+    // Without them the group of a file is said not to be this process's.
+    let groups = nix::unistd::getgroups().unwrap_or_default();
     let surroundings = Surroundings {
         environment,
         passwd: read("/etc/passwd"),
         group: read("/etc/group"),
         uid: nix::unistd::geteuid().as_raw(),
         gid: nix::unistd::getegid().as_raw(),
+        groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+        read_template: |path| read_text(path, CONFIGURATION_MAX),
     };
     let mut config = config::resolve(cli, &text, surroundings, purpose)?;
     let mistakes = rehearsal::mistakes(&config, purpose);

@@ -33,6 +33,9 @@ pub(crate) const CERTIFICATE: &str = "certificate";
 pub(crate) const CERTIFICATES: &str = "certificates";
 pub(crate) const JAVA: &str = "java";
 
+/// The values of a certificate that are no secret.
+const PUBLIC: [&str; 4] = ["chain", "ca", "serial_number", "not_after"];
+
 /// Returns the name of a dependency or a certificate in templates, where a dash would be a minus.
 pub(crate) fn identifier(name: &str) -> String {
     name.replace(['-', '.'], "_")
@@ -92,6 +95,17 @@ impl Template {
         self.paths.iter().any(|path| {
             let whole = std::iter::once(&path.root).chain(&path.fields);
             whole.map(String::as_str).eq(names.iter().copied())
+        })
+    }
+
+    /// Says whether a value that the template names may be a secret.
+    pub(crate) fn holds_secrets(&self) -> bool {
+        self.paths.iter().any(|path| {
+            let root = path.root.as_str();
+            let last = path.fields.last().map(String::as_str);
+            let is_public = [CERTIFICATE, CERTIFICATES].contains(&root)
+                && last.is_some_and(|last| PUBLIC.contains(&last));
+            !RESERVED.contains(&root) && !is_public
         })
     }
 

@@ -26,6 +26,7 @@ mod files {
     mod dry_run;
     mod dry_run_beside_a_start;
     mod java;
+    mod made_files;
     pub(crate) mod secrets_dir;
     mod templates;
 }

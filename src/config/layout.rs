@@ -4,7 +4,6 @@
 //! row here, and an arm where its source is rendered, which the compiler asks for.
 
 use super::{CertificateName, Config, Dependency, FileTemplate, Java};
-use crate::template::Template;
 
 /// The names and lives of fetched items, without any secret. The file is written anew while a generation stays.
 pub(crate) const STATUS: &str = "status.json";
@@ -22,8 +21,26 @@ pub(crate) struct Entry<S = ()> {
     pub name: String,
     /// The permission bits.
     pub mode: u32,
+    /// Present where the manifest gives the file to others than its owner, so that they must be able to come to it.
+    pub shared: Option<Shared>,
     /// The source of the content.
     pub source: S,
+}
+
+/// The readers of a file besides its owner: those that the permission bits let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shared {
+    /// The group of the file; none where that is its owner's own.
+    pub group: Option<Group>,
+}
+
+/// A group of the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// The name or the number, as the manifest has it.
+    pub name: String,
+    /// The number; none where only another machine knows it, for a look at the manifest.
+    pub id: Option<u32>,
 }
 
 /// The sources of a certificate's files.
@@ -64,7 +81,7 @@ pub(crate) enum CredentialPart<'a> {
     /// The value of each field of the answer, where the manifest declares none.
     EveryField,
     /// A text with values in it.
-    Template(&'a Template),
+    Template(&'a FileTemplate),
 }
 
 /// Lists the files of a certificate; `has_der` says whether those in DER are among them.
@@ -127,10 +144,28 @@ pub(crate) fn of_credential(dependency: &Dependency) -> Vec<Entry<CredentialPart
         }
         None => entries.push(below("", CredentialPart::EveryField)),
     }
-    for FileTemplate { name, template, .. } in &dependency.templates {
-        entries.push(below(name, CredentialPart::Template(template)));
-    }
+    let templates = dependency.templates.iter();
+    entries.extend(templates.map(|file| {
+        let path = format!("{}/{}", dependency.name, file.name);
+        of_template(path, file).with(CredentialPart::Template(file))
+    }));
     entries
+}
+
+/// Lists the files of `[files]`.
+pub(crate) fn of_files(files: &[FileTemplate]) -> Vec<Entry<&FileTemplate>> {
+    let files = files.iter();
+    let entries = files.map(|file| of_template(file.name.clone(), file).with(file));
+    entries.collect()
+}
+
+fn of_template(path: String, file: &FileTemplate) -> Entry {
+    Entry {
+        name: path,
+        mode: file.mode,
+        shared: file.shared.clone(),
+        source: (),
+    }
 }
 
 /// Lists all files that readers of the secrets directory find.
@@ -147,28 +182,47 @@ pub(crate) fn files(config: &Config) -> Vec<Entry> {
     for dependency in &config.dependencies {
         files.extend(of_credential(dependency).into_iter().map(Entry::plain));
     }
+    files.extend(of_files(&config.files).into_iter().map(Entry::plain));
     files
 }
 
 /// Lists the names at the top of the secrets directory: files, then folders.
 pub(crate) fn visible_names(config: &Config) -> Vec<String> {
-    let names = files(config).into_iter().map(|file| file.name);
+    let files = files(config).into_iter().map(|file| file.name);
+    let files = files.filter(|name| !name.contains('/'));
     let certificates = config.certificates.iter();
     let certificates = certificates.filter_map(|spec| spec.name.folder());
     let dependencies = config.dependencies.iter().map(|spec| spec.name.as_str());
     let folders = certificates.chain(dependencies).map(str::to_owned);
+    let mut names: Vec<String> = files.chain(folders).collect();
+    for folder in config.files.iter().filter_map(FileTemplate::folder) {
+        if !names.iter().any(|name| name == folder) {
+            names.push(folder.to_owned());
+        }
+    }
     names
-        .filter(|name| !name.contains('/'))
-        .chain(folders)
-        .collect()
+}
+
+/// Lists the groups that files are given to.
+pub(crate) fn groups(config: &Config) -> Vec<u32> {
+    let shared = files(config).into_iter().filter_map(|file| file.shared);
+    let mut groups: Vec<u32> = shared.filter_map(|shared| shared.group?.id).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }
 
 impl<S> Entry<S> {
     fn plain(self) -> Entry {
+        self.with(())
+    }
+
+    fn with<T>(self, source: T) -> Entry<T> {
         Entry {
             name: self.name,
             mode: self.mode,
-            source: (),
+            shared: self.shared,
+            source,
         }
     }
 }
@@ -177,6 +231,7 @@ fn entry<S>(name: &str, mode: u32, source: S) -> Entry<S> {
     Entry {
         name: name.to_owned(),
         mode,
+        shared: None,
         source,
     }
 }

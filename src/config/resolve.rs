@@ -2,12 +2,14 @@
 
 mod certificate;
 mod dependencies;
+mod files;
 mod names;
 mod process;
 mod vault;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use crate::cli::Cli;
 use crate::environment::Environment;
 use crate::manifest::{self, At, Manifest, Mistake};
 use crate::text::{label, named, positive};
+use crate::text_file;
 
 /// The surroundings of the process, as plain values.
 pub(crate) struct Surroundings {
@@ -30,11 +33,14 @@ pub(crate) struct Surroundings {
     pub uid: u32,
     /// The effective group id.
     pub gid: u32,
+    /// The supplementary groups.
+    pub groups: Vec<u32>,
+    /// The way in which a template is read from the image.
+    pub read_template: fn(&Path) -> Result<String, text_file::Error>,
 }
 
-#[cfg(any(test, feature = "fuzzing"))]
 impl Surroundings {
-    /// Makes the surroundings of a process that root started without any variable.
+    /// Makes the surroundings of a process that root started without any variable, in an image without a file.
     pub(crate) fn bare() -> Surroundings {
         Surroundings {
             environment: Environment::default(),
@@ -42,6 +48,8 @@ impl Surroundings {
             group: String::new(),
             uid: 0,
             gid: 0,
+            groups: Vec::new(),
+            read_template: |_| Err(text_file::Error::System(io::ErrorKind::NotFound.into())),
         }
     }
 }
@@ -69,6 +77,7 @@ pub(crate) fn resolve(
         notices: Vec::new(),
         purpose,
         surroundings: &surroundings,
+        folder: cli.manifest().parent().unwrap_or(Path::new("")),
         app: None,
         environment: None,
         invented: RefCell::default(),
@@ -121,16 +130,14 @@ pub(crate) fn vault_alone(
 ) -> (Option<super::Vault>, Vec<Mistake>, Vec<String>) {
     let surroundings = Surroundings {
         environment: environment.clone(),
-        passwd: String::new(),
-        group: String::new(),
-        uid: 0,
-        gid: 0,
+        ..Surroundings::bare()
     };
     let mut resolver = Resolver {
         mistakes: Vec::new(),
         notices: Vec::new(),
         purpose: Purpose::Mint,
         surroundings: &surroundings,
+        folder: Path::new(""),
         app: None,
         environment: None,
         invented: RefCell::default(),
@@ -149,6 +156,8 @@ struct Resolver<'a> {
     notices: Vec<String>,
     purpose: Purpose,
     surroundings: &'a Surroundings,
+    /// The folder of the manifest, where a relative path of a template begins.
+    folder: &'a Path,
     app: Option<String>,
     environment: Option<String>,
     invented: RefCell<BTreeSet<String>>,
@@ -262,9 +271,10 @@ impl Resolver<'_> {
             .iter()
             .filter_map(|dependency| self.dependency(dependency, &known))
             .collect();
-        self.check_distinct_names(manifest, java.as_ref());
+        let files = self.files(manifest, &known);
+        self.check_distinct_names(manifest, java.as_ref(), &dependencies, &files);
         let variables = self.variables(manifest, &known);
-        self.samples(manifest, &dependencies, &variables);
+        self.samples(manifest, &dependencies, &files, &variables);
         let secrets_dir = self.secrets_dir(cli, manifest);
         let delivery = self.delivery(cli, &manifest.token, secrets_dir.as_deref());
         let lifecycle = self.lifecycle(cli, &manifest.process);
@@ -281,6 +291,7 @@ impl Resolver<'_> {
             certificates: certificates.into_iter().collect::<Option<_>>()?,
             dependencies,
             java,
+            files,
             variables,
             secrets_dir,
             allow_disk: manifest.secrets.allow_disk,

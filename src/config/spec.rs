@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::layout::{PRIVATE, Shared};
 use crate::manifest::Place;
 use crate::template::{self, Template};
 
@@ -242,15 +243,49 @@ impl Dependency {
     }
 }
 
-/// An extra file of a dependency.
+/// A file made of a template: one of `[files]`, or an extra file of a dependency.
 #[derive(Debug, Clone)]
 pub(crate) struct FileTemplate {
-    /// The file's name in the dependency's directory.
+    /// The file's name in the dependency's directory; of a file of `[files]` the path below the secrets directory.
     pub name: String,
     /// The file's content.
     pub template: Template,
-    /// The template's place in the manifest.
+    /// The file in the image that holds the template, where the manifest does not.
+    pub source: Option<PathBuf>,
+    /// The place in the manifest of the template, or of its path.
     pub place: Place,
+    /// The permission bits.
+    pub mode: u32,
+    /// Present where others than the owner may read the file.
+    pub shared: Option<Shared>,
+}
+
+impl FileTemplate {
+    /// Makes a file that its owner alone may read, of a template that stands at this place of the manifest.
+    pub(crate) fn private(name: String, template: Template, place: Place) -> FileTemplate {
+        FileTemplate {
+            name,
+            template,
+            source: None,
+            place,
+            mode: PRIVATE,
+            shared: None,
+        }
+    }
+
+    /// Returns the folder of a file of `[files]`, unless it lies at the top.
+    pub(crate) fn folder(&self) -> Option<&str> {
+        let (folder, _) = self.name.split_once('/')?;
+        Some(folder)
+    }
+
+    /// Names the file at this path in messages about its template, with the file that holds it.
+    pub(crate) fn described(&self, path: &str) -> String {
+        match &self.source {
+            Some(source) => format!("{path} ({})", source.display()),
+            None => path.to_owned(),
+        }
+    }
 }
 
 /// The method by which a Vault path is asked.

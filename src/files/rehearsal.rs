@@ -74,12 +74,21 @@ fn rehearse_all(
         }
         let values = scope.within(credential);
         for file in &spec.templates {
-            let target = format!("{}/{}", spec.name, file.name);
+            let target = file.described(&format!("{}/{}", spec.name, file.name));
             let failure = file.template.render_file(&values).err();
             rehearse(&file.template, &target, failure, file.place);
         }
     }
     let values = scope.all();
+    for file in &config.files {
+        let failure = file.template.render_file(&values).err();
+        rehearse(
+            &file.template,
+            &file.described(&file.name),
+            failure,
+            file.place,
+        );
+    }
     for variable in &config.variables {
         let target = format!("the variable {}", variable.name);
         let failure = variable.template.render(&values).err();

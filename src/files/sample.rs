@@ -54,7 +54,9 @@ fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
     let templates = config
         .dependencies
         .iter()
-        .flat_map(|other| other.templates.iter().map(|file| &file.template))
+        .flat_map(|other| &other.templates)
+        .chain(&config.files)
+        .map(|file| &file.template)
         .chain(config.variables.iter().map(|variable| &variable.template));
     let mut wanted: BTreeSet<&str> = templates
         .flat_map(|template| template.fields_of(&identifier))

@@ -272,6 +272,14 @@ impl<'a> Table<'a> {
         self.entries.len()
     }
 
+    /// Returns the key of the only entry that is not taken yet.
+    pub(crate) fn only_key(&self) -> Option<String> {
+        match &self.entries[..] {
+            [(key, _)] => Some(key.get_ref().to_string()),
+            _ => None,
+        }
+    }
+
     /// Takes the inner tables that are left, and leaves what is none.
     pub(crate) fn inner_tables(&mut self) -> Vec<(At<String>, Table<'a>)> {
         let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));

@@ -1,5 +1,6 @@
 //! A generation, one consistent set of files: written whole out of its readers' sight, then shown at once.
 
+use std::collections::BTreeSet;
 use std::fs::File as Descriptor;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +10,7 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
+use super::readers::Passage;
 use super::withdrawal::{TREE_DEPTH, remove_tree};
 use super::{DATA, DATA_NEXT, Error, GENERATION, KEEPER, STATUS, STATUS_NEXT, SecretsDir, target};
 use crate::config::layout;
@@ -19,7 +21,7 @@ use crate::secret::Secret;
 /// A generation that readers do not see yet.
 pub(crate) struct Generation {
     name: String,
-    directory: OwnedFd,
+    pub(super) directory: OwnedFd,
 }
 
 impl Generation {
@@ -133,12 +135,20 @@ impl SecretsDir {
         }
         // The innermost first: root without CAP_DAC_OVERRIDE cannot enter what is not its own any more.
         for parent in parents(files) {
+            let inner = files.iter().filter(|file| parent_of(file) == Some(parent));
+            let passage = self.passage(inner);
             self.open_directory(&generation.directory, parent)
-                .and_then(|directory| self.give(&directory))
+                .and_then(|directory| self.hand_over(&directory, passage))
                 .map_err(|errno| self.failed(parent, errno))?;
         }
-        self.give(&generation.directory)
+        self.hand_over(&generation.directory, self.passage(files.iter()))
             .map_err(|errno| self.failed(&generation.name, errno))
+    }
+
+    /// Gives a directory to its owner, and lets the readers of its files pass through.
+    fn hand_over(&self, directory: &OwnedFd, passage: Passage) -> Result<(), Errno> {
+        fchmod(directory, passage.mode)?;
+        self.give(directory, passage.group)
     }
 
     fn swing(&self, generation: &Generation) -> Result<(), Error> {
@@ -175,6 +185,7 @@ impl SecretsDir {
         let next = File {
             path: STATUS_NEXT.to_owned(),
             mode: layout::PUBLIC,
+            shared: None,
             contents: Secret::new(json),
         };
         self.write(&self.directory, &next)?;
@@ -206,18 +217,18 @@ impl SecretsDir {
         // On the descriptor and after the last byte, so that a reader with the right finds the file whole. And before the
         // file is given away: from then on only root with CAP_FOWNER may change the mode.
         fchmod(&written, Mode::from_bits_truncate(file.mode)).map_err(errno)?;
-        self.give(&written).map_err(errno)
+        let group = file.shared.as_ref().map(|shared| self.group_of(shared));
+        self.give(&written, group).map_err(errno)
     }
 
-    fn give(&self, file: impl AsFd) -> Result<(), Errno> {
-        match self.owner {
-            Some(owner) => fchown(
-                file,
-                Some(Uid::from_raw(owner.uid)),
-                Some(Gid::from_raw(owner.gid)),
-            ),
-            None => Ok(()),
+    /// Gives a file to its owner, and to this group or else to the owner's own.
+    fn give(&self, file: impl AsFd, group: Option<u32>) -> Result<(), Errno> {
+        let user = self.owner.map(|owner| Uid::from_raw(owner.uid));
+        let group = group.or(self.owner.map(|owner| owner.gid));
+        if user.is_none() && group.is_none() {
+            return Ok(());
         }
+        fchown(file, user, group.map(Gid::from_raw))
     }
 
     /// Opens a directory that was made just now.
@@ -230,13 +241,13 @@ impl SecretsDir {
 }
 
 /// Lists the directories that files lie in, below the generation's own.
-fn parents(files: &[File]) -> Vec<&str> {
-    let mut parents: Vec<&str> = files
-        .iter()
-        .filter_map(|file| file.path.split_once('/').map(|(parent, _)| parent))
-        .collect();
-    parents.dedup();
-    parents
+pub(super) fn parents(files: &[File]) -> BTreeSet<&str> {
+    files.iter().filter_map(parent_of).collect()
+}
+
+fn parent_of(file: &File) -> Option<&str> {
+    let (parent, _) = file.path.split_once('/')?;
+    Some(parent)
 }
 
 fn top(path: &str) -> &str {

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use nix::sys::statfs::fstatfs;
 
+use super::generation::parents;
 use super::{Error, SecretsDir};
 use crate::files::File;
 
@@ -87,15 +88,10 @@ impl SecretsDir {
             let length = file.contents.expose().len() as u64;
             length.div_ceil(block)
         });
-        let mut parents: Vec<&str> = files
-            .iter()
-            .filter_map(|file| Some(file.path.split_once('/')?.0))
-            .collect();
-        parents.dedup();
         Room {
             bytes: (pages.sum::<u64>() + 1).saturating_mul(block),
             // With the generation's own directory, the status and the link that is swung.
-            inodes: (files.len() + parents.len() + 3) as u64,
+            inodes: (files.len() + parents(files).len() + 3) as u64,
         }
     }
 

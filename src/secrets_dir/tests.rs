@@ -17,6 +17,7 @@ fn file(path: &str, text: &str) -> File {
     File {
         path: path.to_owned(),
         mode: 0o400,
+        shared: None,
         contents: Secret::new(text.as_bytes().to_vec()),
     }
 }
@@ -97,6 +98,35 @@ fn swap_is_warned_of_unless_the_mount_forbids_it() {
             .is_none()
     );
     std::fs::remove_dir_all(&path).expect("removed");
+}
+
+#[test]
+fn links_that_other_users_cannot_follow_are_told() {
+    use crate::config::layout::{Entry, Shared};
+    use std::os::unix::fs::PermissionsExt;
+    let (path, directory) = scratch();
+    let file = |mode: u32, is_shared: bool| Entry {
+        name: format!("{mode:o}"),
+        mode,
+        shared: is_shared.then_some(Shared { group: None }),
+        source: (),
+    };
+    let files = [file(0o400, false), file(0o444, false), file(0o440, true)];
+    for (mode, owner, protected, is_told) in [
+        (0o1777, 1, "1\n", true),
+        (0o1777, 1, "0\n", false),
+        (0o755, 1, "1\n", false),
+        (0o1755, 1, "1\n", false),
+        (0o1777, 0, "1\n", false),
+    ] {
+        std::os::unix::fs::chown(&path, Some(owner), None).expect("given away");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+        let told = directory.unreachable(&files, protected);
+        let names = told.as_ref().map(|(names, _)| names.as_str());
+        let expected = is_told.then_some("440");
+        assert_eq!(names, expected, "{mode:o} {owner} {protected} {told:?}");
+    }
+    std::fs::remove_dir_all(path).expect("removed");
 }
 
 // t11

@@ -69,7 +69,8 @@ fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|number| *number != u32::MAX)
 }
 
-fn group_id(text: &str, group: &str) -> Result<u32, String> {
+/// Reads a group's name or number, against the text of group(5).
+pub(crate) fn group_id(text: &str, group: &str) -> Result<u32, String> {
     if let Some(number) = id(text) {
         return Ok(number);
     }

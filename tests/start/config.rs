@@ -407,6 +407,107 @@ fn two_outputs_with_one_name_are_a_mistake() {
     ]);
 }
 
+#[test]
+fn file_of_the_manifest_that_cannot_be_is_a_mistake() {
+    let file = |name: &str, file: Value| json!({name: file});
+    let mode = |mode: &str| json!({"app.json": {"template": "x", "mode": mode}});
+    assert_mistakes(&[
+        (
+            "files",
+            file("tls.pem", json!("x")),
+            "`tls.pem` is already the name of a file",
+        ),
+        (
+            "files",
+            file("status.json", json!("x")),
+            "`status.json` is already the name of a file",
+        ),
+        (
+            "files",
+            file(".anteroom-token", json!("x")),
+            "`.anteroom-token` is already the name of a file",
+        ),
+        (
+            "files",
+            file("legacy", json!("x")),
+            "`legacy` is already the name of a folder",
+        ),
+        (
+            "files",
+            file("payment/x", json!("x")),
+            "write it in [dependencies.payment.files]",
+        ),
+        (
+            "files",
+            file("tls.key/x", json!("x")),
+            "`tls.key` is already the name of a file, and no folder",
+        ),
+        (
+            "files",
+            json!({"a": "x", "a/b": "x"}),
+            "`a` is already the name of a file, and no folder",
+        ),
+        ("files", file("../x", json!("x")), "no leading `..`"),
+        ("files", file("/etc/x", json!("x")), "without `/`"),
+        ("files", file("a/b/c", json!("x")), "or in one folder there"),
+        (
+            "files",
+            json!({"app": {"json": "x"}}),
+            "write `\"app.json\"`",
+        ),
+        (
+            "files",
+            file("app.json", json!({"tempalte": "x"})),
+            "unknown key `tempalte` in [files.app.json]; is `template` meant?",
+        ),
+        (
+            "files",
+            file("app.json", json!({"mode": "0440"})),
+            "neither `template` nor `template_file`",
+        ),
+        (
+            "files",
+            file("app.json", json!({"template": "x", "template_file": "/x"})),
+            "both `template` and `template_file`",
+        ),
+        (
+            "files",
+            file("app.json", json!({"template": "x", "mode": 440})),
+            "`mode` in [files.app.json] must be a string, not an integer",
+        ),
+        ("files", mode("rw"), "`rw` is not a mode in octal digits"),
+        ("files", mode("4755"), "write 0755"),
+        ("files", mode("0660"), "write 0640"),
+        ("files", mode("0040"), "write 0440"),
+        (
+            "files",
+            file(
+                "app.json",
+                json!({"template": "x", "mode": "0400", "group": "0"}),
+            ),
+            "which lets no group read",
+        ),
+        (
+            "files",
+            file(
+                "app.json",
+                json!({"template": "x", "group": "unknown-name"}),
+            ),
+            "the group `unknown-name` is not in /etc/group",
+        ),
+        (
+            "files",
+            file("app.json", json!("a\n{{ password | uper }}")),
+            "the template of app.json, line 2: unknown filter `uper`; is `upper` meant?",
+        ),
+        (
+            "dependencies/payment/files",
+            file("x", json!({"template": "{{ api_kee }}", "mode": "0440"})),
+            "the template of payment/x, line 1: `api_kee` is not known; is `api_key` meant?",
+        ),
+    ]);
+}
+
 // b25
 #[test]
 fn unusable_mode_or_user_is_a_mistake() {

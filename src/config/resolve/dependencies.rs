@@ -74,26 +74,11 @@ impl Resolver<'_> {
         }
         let known = known.within(self.declared(table).as_deref());
         let mut templates = Vec::new();
-        for (file, source) in &table.files {
-            if let Err(text) = file_name(&file.value) {
-                self.report_mistake(Some(file.place), text);
+        for file in &table.files {
+            if let Err(text) = file_name(&file.name.value) {
+                self.report_mistake(Some(file.name.place), text);
             }
-            if fields
-                .as_ref()
-                .is_some_and(|fields| fields.contains(&file.value))
-            {
-                self.report_mistake(
-                    Some(file.place),
-                    format!("`{}` is already the file of a field", file.value),
-                );
-            }
-            let target = format!("{}/{}", name.value, file.value);
-            let template = self.template(source, &target, &known);
-            templates.extend(template.map(|template| FileTemplate {
-                name: file.value.clone(),
-                template,
-                place: source.place,
-            }));
+            templates.extend(self.file(file, Some(&name.value), &known));
         }
         let sample = table
             .sample
@@ -116,7 +101,13 @@ impl Resolver<'_> {
         })
     }
 
-    fn template(&mut self, source: &At<String>, target: &str, known: &Known) -> Option<Template> {
+    /// Reads a template; `target` is what it makes, in messages.
+    pub(super) fn template(
+        &mut self,
+        source: &At<String>,
+        target: &str,
+        known: &Known,
+    ) -> Option<Template> {
         let parsed = Template::parse(&source.value);
         let mistakes = match &parsed {
             Ok(template) => template.unknown(known),
@@ -157,6 +148,7 @@ impl Resolver<'_> {
         &mut self,
         manifest: &Manifest,
         dependencies: &[Dependency],
+        files: &[FileTemplate],
         variables: &[Variable],
     ) {
         for table in &manifest.dependencies {
@@ -166,9 +158,10 @@ impl Resolver<'_> {
             let identifier = template::identifier(&table.name.value);
             // A template may say what happens without it.
             let is_named = |field: &str| {
-                variables
-                    .iter()
-                    .any(|variable| variable.template.mentions(&[&identifier, field]))
+                let others = files.iter().map(|file| &file.template);
+                let variables = variables.iter().map(|variable| &variable.template);
+                let mut others = others.chain(variables);
+                others.any(|template| template.mentions(&[&identifier, field]))
                     || dependencies.iter().any(|dependency| {
                         let is_own = dependency.name == table.name.value;
                         dependency

@@ -1,7 +1,8 @@
 //! Names: those that templates may use, and those of files, folders and items that would meet.
 
 use super::{Resolver, certificate};
-use crate::config::{CertificateName, CertificateValue, Java, layout};
+use crate::config::layout::CredentialPart;
+use crate::config::{CertificateName, CertificateValue, Dependency, FileTemplate, Java, layout};
 use crate::manifest::{At, Manifest};
 use crate::template::{self, Known};
 use crate::text::file_name;
@@ -46,7 +47,13 @@ impl Resolver<'_> {
     }
 
     /// Reports two things that would get one file name, one name in events, or one name in templates.
-    pub(super) fn check_distinct_names(&mut self, manifest: &Manifest, java: Option<&Java>) {
+    pub(super) fn check_distinct_names(
+        &mut self,
+        manifest: &Manifest,
+        java: Option<&Java>,
+        dependencies: &[Dependency],
+        files: &[FileTemplate],
+    ) {
         let mut taken = [layout::STATUS, layout::TOKEN].map(str::to_owned).to_vec();
         let certificates = certificate::tables(manifest);
         for (name, table) in &certificates {
@@ -97,6 +104,63 @@ impl Resolver<'_> {
                 );
             }
             self.check_identifier(name, &mut identifiers);
+        }
+        for entry in dependencies.iter().flat_map(layout::of_credential) {
+            if let CredentialPart::Template(file) = entry.source
+                && taken.contains(&entry.name)
+            {
+                let text = format!("`{}` is already the file of a field", file.name);
+                self.report_mistake(Some(file.place), text);
+            }
+            taken.push(entry.name);
+        }
+        self.check_files(manifest, files, &mut taken);
+    }
+
+    /// Reports a file of `[files]` where something else has its name, and a folder of such a file that is none or a
+    /// dependency's.
+    fn check_files(
+        &mut self,
+        manifest: &Manifest,
+        files: &[FileTemplate],
+        taken: &mut Vec<String>,
+    ) {
+        let certificates = manifest.certificates.iter().map(|(name, _)| &name.value);
+        let dependencies = manifest.dependencies.iter().map(|table| &table.name.value);
+        let dependencies: Vec<&String> = dependencies.collect();
+        let mut folders: Vec<&str> = certificates
+            .chain(dependencies.clone())
+            .map(String::as_str)
+            .collect();
+        folders.extend(files.iter().filter_map(FileTemplate::folder));
+        let paths: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        for layout::Entry {
+            name, source: file, ..
+        } in layout::of_files(files)
+        {
+            let text = match file.folder() {
+                Some(folder) if dependencies.iter().any(|known| *known == folder) => Some(format!(
+                    "`{name}` lies in the folder of a dependency: write it in [dependencies.{folder}.files]"
+                )),
+                Some(folder)
+                    if paths.contains(&folder) || taken.iter().any(|taken| taken == folder) =>
+                {
+                    Some(format!(
+                        "`{folder}` is already the name of a file, and no folder"
+                    ))
+                }
+                _ if taken.contains(&name) => {
+                    Some(format!("`{name}` is already the name of a file"))
+                }
+                _ if folders.contains(&name.as_str()) => {
+                    Some(format!("`{name}` is already the name of a folder"))
+                }
+                _ => None,
+            };
+            if let Some(text) = text {
+                self.report_mistake(Some(file.place), text);
+            }
+            taken.push(name);
         }
     }
 
