@@ -2,7 +2,8 @@
 //! their order, a certificate request made beforehand, nothing checked, nothing written; then it becomes the
 //! application.
 //!
-//! `floor ADDRESS CA|- CSR SIGN_PATH READ_PATH... -- COMMAND [ARGS...]`, with the wrapping token in `FLOOR_TOKEN`. With
+//! `floor ADDRESS CA|- CSR SIGN_PATH[,SIGN_PATH...] READ_PATH... -- COMMAND [ARGS...]`, with the wrapping token in
+//! `FLOOR_TOKEN`. With `FLOOR_CONNECTIONS=2` certificates and secrets come over so many connections at once. With
 //! `FLOOR_STEPS` set it says on standard error how many microseconds each request took.
 
 #![expect(
@@ -14,26 +15,24 @@
 use std::error::Error;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+type Failure = Box<dyn Error + Send + Sync>;
+
 struct Floor {
     agent: Agent,
     address: String,
-    steps: Vec<String>,
+    steps: Mutex<Vec<String>>,
 }
 
 impl Floor {
-    fn ask(
-        &mut self,
-        path: &str,
-        token: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, Box<dyn Error>> {
+    fn ask(&self, path: &str, token: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let began = Instant::now();
         let url = format!("{}/v1/{path}", self.address);
         let answer = match (body, path.starts_with("sys/wrapping/")) {
@@ -53,13 +52,13 @@ impl Floor {
             .map_err(|error| format!("{path}: {error}"))?
             .body_mut()
             .read_to_vec()?;
-        self.steps
-            .push(format!("{path} {}", began.elapsed().as_micros()));
+        let step = format!("{path} {}", began.elapsed().as_micros());
+        self.steps.lock().expect("no thread panics").push(step);
         Ok(serde_json::from_slice(&answer)?)
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut parts = arguments.splitn(2, |argument| argument == "--");
     let (requests, command) = (
@@ -67,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         parts.next().unwrap_or_default(),
     );
     let [address, ca, csr, sign, reads @ ..] = requests else {
-        return Err("ADDRESS CA|- CSR SIGN_PATH READ_PATH... -- COMMAND".into());
+        return Err("ADDRESS CA|- CSR SIGN_PATH[,SIGN_PATH...] READ_PATH... -- COMMAND".into());
     };
     let wrapping_token = std::env::var("FLOOR_TOKEN")?;
 
@@ -81,10 +80,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             .root_certs(RootCerts::new_with_certs(&[ca]));
         config = config.tls_config(tls.build());
     }
-    let mut floor = Floor {
+    let floor = Floor {
         agent: config.build().into(),
         address: address.clone(),
-        steps: Vec::new(),
+        steps: Mutex::default(),
     };
     let csr = json!({"csr": std::fs::read_to_string(csr)?});
 
@@ -94,12 +93,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         .as_str()
         .ok_or("the unwrap gave no token")?;
     floor.ask("auth/token/lookup-self", token, None)?;
-    floor.ask(sign, token, Some(&csr))?;
-    for path in reads {
-        floor.ask(path, token, None)?;
-    }
+    let signs = sign.split(',').map(|path| (path, Some(&csr)));
+    let rest: Vec<_> = signs
+        .chain(reads.iter().map(|path| (path.as_str(), None)))
+        .collect();
+    let connections = std::env::var("FLOOR_CONNECTIONS");
+    let connections: usize = connections.map_or(Ok(1), |number| number.parse())?;
+    let rest = Mutex::new(rest.into_iter());
+    let ask_rest = || -> Result<(), Failure> {
+        loop {
+            let next = rest.lock().expect("no thread panics").next();
+            let Some((path, body)) = next else {
+                return Ok(());
+            };
+            floor.ask(path, token, body)?;
+        }
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..connections).map(|_| scope.spawn(ask_rest)).collect();
+        ask_rest()?;
+        let mut results = others.into_iter().map(|other| other.join());
+        results.try_for_each(|result| result.expect("no thread panics"))
+    })?;
     if std::env::var_os("FLOOR_STEPS").is_some() {
-        eprintln!("{}", floor.steps.join("\n"));
+        let steps = floor.steps.into_inner().expect("no thread panics");
+        eprintln!("{}", steps.join("\n"));
     }
     let (program, arguments) = command.split_first().ok_or("there is no command")?;
     Err(Command::new(program).args(arguments).exec().into())

@@ -164,17 +164,18 @@ def cpu(bench, bao, seconds):
              verdict(total, 100)]]
 
 
+def switches(pid):
+    """How often a process went to sleep, which is how often it was awake."""
+    status = fields(f"/proc/{pid}/status")
+    return status["voluntary_ctxt_switches"] + status["nonvoluntary_ctxt_switches"]
+
+
 def wakeups(bench, bao, seconds):
-    """How often a process went to sleep is how often it was awake."""
     never = manifest(token={"revocation_check": "0s"})
     with contextlib.ExitStack() as stack:
         alone, supervised = (Kept(stack, bench, bao, never, lifecycle) for lifecycle in ("exec", "supervise"))
         processes = {"keeper, `exec`": alone.keeper, "keeper, `supervise`": supervised.keeper,
                      "init, `supervise`": supervised.pid}
-
-        def switches(pid):
-            status = fields(f"/proc/{pid}/status")
-            return status["voluntary_ctxt_switches"] + status["nonvoluntary_ctxt_switches"]
 
         time.sleep(2)
         before = {name: switches(pid) for name, pid in processes.items()}
