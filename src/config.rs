@@ -10,6 +10,7 @@ pub(crate) mod fuzzing;
 pub(crate) mod layout;
 mod resolve;
 mod spec;
+mod trust;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,9 +30,10 @@ pub(crate) use resolve::{
     DEADLINE, SECRETS_DIR, Surroundings, resolve, vault_alone, vault_from_environment,
 };
 pub(crate) use spec::{
-    Certificate, CertificateName, CertificateValue, Dependency, FileTemplate, Java, KeyType,
-    Method, Profile, Spec, TrustAnchors,
+    Certificate, CertificateName, CertificateValue, DefaultTrust, Dependency, FileTemplate, Java,
+    KeyType, Method, Profile, Spec, TrustAnchors,
 };
+pub(crate) use trust::{Trust, TrustOrigin, TrustSource, TrustedFile};
 
 /// The purpose of the configuration, which decides what must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub(crate) struct Config {
     pub certificates: Vec<Certificate>,
     /// The dependencies whose credentials are to be fetched, in the order of the manifest.
     pub dependencies: Vec<Dependency>,
+    /// The CAs of the image that the application trusts too, where the manifest names any.
+    pub trust: Option<Trust>,
     /// The Java stores to write for each certificate; only with a certificate.
     pub java: Option<Java>,
     /// The files that are no dependency's, in the order of the manifest.

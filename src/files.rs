@@ -1,6 +1,7 @@
 //! From secrets to the bytes of files: the same for a dry run and a start, and a function of its arguments but for the
 //! random bytes of the Java stores.
 
+mod bundle;
 mod error;
 #[cfg(feature = "java")]
 mod keystore;
@@ -88,6 +89,9 @@ pub(crate) fn render(
                 files.extend(of_credential(spec, credential, &scope)?);
             }
         }
+    }
+    if let Some(trust) = &config.trust {
+        files.extend(bundle::files(trust, config, materials, access)?);
     }
     if !config.files.is_empty() {
         let values = scope.all();

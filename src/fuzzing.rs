@@ -16,6 +16,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("redirect", crate::vault::fuzzing::redirect),
     ("certificate", crate::certificate::fuzzing::certificate),
     ("pem", crate::pem::fuzzing::pem),
+    #[cfg(feature = "java")]
+    ("java_store", crate::trust::fuzzing::java_store),
     ("manifest", crate::config::fuzzing::manifest),
     ("names", crate::config::fuzzing::names),
     ("template", crate::template::fuzzing::template),
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "agent")]
+    #[cfg(all(feature = "agent", feature = "java"))]
     fn every_directory_of_the_corpus_belongs_to_a_target() {
         for directory in paths_in(&corpus()) {
             let name = directory.file_name().expect("a name").to_string_lossy();

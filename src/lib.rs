@@ -8,6 +8,7 @@
 //! | from the command line to a plan or a start | [`start`] |
 //! | the needs of the image, as written | [`manifest`] |
 //! | the configuration, everything resolved and checked, with the table of files | [`config`] |
+//! | the CAs of the image that `[trust]` names | [`trust`] |
 //! | PID 1: fork the keeper, wait, become the application | [`init`], with [`command`] and [`application`] |
 //! | the message between the two processes | [`link`] |
 //! | the keeper: the story of a start, then the renewal | [`keeper`] |
@@ -97,5 +98,6 @@ pub mod system;
 mod template;
 mod text;
 mod text_file;
+mod trust;
 mod vault;
 mod wrapping_token;

@@ -5,11 +5,13 @@
 
 mod file;
 pub(crate) mod table;
+mod trust;
 
 use std::fmt;
 
 pub(crate) use file::{File, Source};
-pub(crate) use table::Words;
+pub(crate) use table::{FlagOrText, Words};
+pub(crate) use trust::Trust;
 
 use table::Table;
 
@@ -66,6 +68,8 @@ pub(crate) struct Manifest {
     pub certificate: Option<Certificate>,
     /// The tables `[certificates.NAME]`, in the order of the file.
     pub certificates: Vec<(At<String>, Certificate)>,
+    /// The table `[trust]`.
+    pub trust: Option<Trust>,
     /// The table `[java]`.
     pub java: Option<Java>,
     /// The tables `[dependencies.NAME]`, in the order of the file.
@@ -165,8 +169,10 @@ pub(crate) struct Java {
     pub keystore: Option<At<String>>,
     /// The file name of the trust store.
     pub truststore: Option<At<String>>,
-    /// The encoding of both stores.
+    /// The encoding of the stores.
     pub profile: Option<At<String>>,
+    /// The trust store that `java.args` names.
+    pub default_trust: Option<At<String>>,
 }
 
 /// A dependency, whose credential is fetched.
@@ -278,12 +284,17 @@ pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
         }
         t.finish(&mut mistakes);
     }
+    if let Some(mut t) = root.table("trust") {
+        manifest.trust = Some(trust::read(&mut t));
+        t.finish(&mut mistakes);
+    }
     if let Some(mut t) = root.table("java") {
         manifest.java = Some(Java {
             place: t.place(),
             keystore: t.text("keystore"),
             truststore: t.text("truststore"),
             profile: t.text("profile"),
+            default_trust: t.text("default_trust"),
         });
         t.finish(&mut mistakes);
     }
@@ -442,7 +453,7 @@ mod tests {
                 "line 2, column 7: `app` in [service] must be a string, not an integer",
                 "line 3, column 1: unknown key `nmae` in [service]; known are app, environment",
                 "line 5, column 19: `dns_names` in [certificate] must be a list of strings; this entry is an integer",
-                "line 6, column 2: unknown table [nonsense]; known are certificate, certificates, dependencies, environment, files, java, process, secrets, service, token, vault",
+                "line 6, column 2: unknown table [nonsense]; known are certificate, certificates, dependencies, environment, files, java, process, secrets, service, token, trust, vault",
                 "line 8, column 7: `pin` in [vault] must be true or false, not a string",
             ]
         );

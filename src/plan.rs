@@ -94,6 +94,18 @@ pub(crate) fn text(config: &Config) -> String {
         );
         row("  kept", "replaced before it ends");
     }
+    for file in config.trust.iter().flat_map(|trust| &trust.files) {
+        let left_out = match file.left_out {
+            0 => String::new(),
+            count => format!(", without {count} that have expired or cannot be read"),
+        };
+        let (path, count) = (file.path.display(), file.certificates.len());
+        row("trust", &format!("{path}: {count} CAs{left_out}"));
+    }
+    if let Some(java) = &config.java {
+        let (profile, limits) = (java.profile.name(), java.profile.limits());
+        row("java", &format!("profile {profile}: {limits}"));
+    }
     for dependency in &config.dependencies {
         let method = match &dependency.method {
             Method::Read => "read".to_owned(),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use nix::libc;
 
 use crate::cli::{Cli, Task};
+use crate::clock;
 use crate::config::{self, Config, Purpose, Surroundings, TrustAnchors};
 use crate::environment::{Environment, TOKEN_VARIABLES, Tokens};
 use crate::error::Error;
@@ -22,6 +23,7 @@ use crate::policy;
 use crate::secrets_dir::{SecretsDir, is_kept};
 use crate::system::{exec, refused};
 use crate::text_file::{self, CONFIGURATION_MAX, read_text};
+use crate::trust;
 use crate::wrapping_token::Source;
 
 /// The exit code of a health check that finds a fault.
@@ -132,7 +134,14 @@ fn configuration(cli: &Cli, purpose: Purpose, environment: Environment) -> Resul
         read_template: |path| read_text(path, CONFIGURATION_MAX),
     };
     let mut config = config::resolve(cli, &text, surroundings, purpose)?;
-    let mistakes = rehearsal::mistakes(&config, purpose);
+    let mut mistakes = rehearsal::mistakes(&config, purpose);
+    if let (Purpose::Start | Purpose::DryRun | Purpose::Check, Some(trust)) =
+        (purpose, &mut config.trust)
+        && let Err(of_trust) = trust::read(trust, clock::calendar().unix_timestamp())
+    {
+        mistakes.extend(of_trust);
+        mistakes.sort_by_key(|mistake| mistake.place);
+    }
     if !mistakes.is_empty() {
         let manifest = cli.manifest().to_owned();
         return Err(config::Error::Mistakes { manifest, mistakes }.into());

@@ -33,7 +33,10 @@ pub(crate) use error::{Class, Error};
 pub(crate) use login::AppRole;
 pub(crate) use mint::{End, MintRequest, Minted};
 pub(crate) use pki::SignRequest;
-pub(crate) use roots::{Error as TrustError, Roots, read as read_certificates};
+pub(crate) use roots::{
+    BUNDLE_MAX, BUNDLES, CERTIFICATES_MAX, Error as TrustError, Roots, read as read_certificates,
+    system_bundle,
+};
 pub(crate) use token::TokenProperties;
 pub(crate) use transport::{Deadline, Limits};
 pub(crate) use value::Value;

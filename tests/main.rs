@@ -29,6 +29,7 @@ mod files {
     mod made_files;
     pub(crate) mod secrets_dir;
     mod templates;
+    mod trust;
 }
 
 /// The process beside a living application, which renews, replaces and warns.

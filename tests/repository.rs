@@ -90,7 +90,12 @@ fn decisions_that_are_mutated_are_listed_with_all_their_parts() {
 
 #[test]
 fn every_key_of_the_manifest_is_in_its_reference() {
-    let source = read("src/manifest.rs");
+    let sources = [
+        "src/manifest.rs",
+        "src/manifest/file.rs",
+        "src/manifest/trust.rs",
+    ];
+    let source = sources.map(read).concat();
     let reference = read("docs/manifest.md");
     let mut keys = BTreeSet::new();
     for reader in [
@@ -98,6 +103,7 @@ fn every_key_of_the_manifest_is_in_its_reference() {
         "t.texts(\"",
         "t.words(\"",
         "t.flag(\"",
+        "t.flag_or_text(\"",
         "entries(\"",
     ] {
         keys.extend(

@@ -73,6 +73,15 @@ pub(crate) enum JavaPart {
     Arguments,
 }
 
+/// The sources of the files with all that is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrustPart {
+    /// The anchors of all certificates, and what `[trust]` names, in PEM.
+    Bundle,
+    /// The same for Java.
+    JavaBundle,
+}
+
 /// The sources of a credential's files.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum CredentialPart<'a> {
@@ -120,6 +129,18 @@ pub(crate) fn of_java(
     ];
     if has_java_arguments(certificate, certificates) {
         entries.push(file("java.args", JavaPart::Arguments));
+    }
+    entries
+}
+
+/// The store of all that is trusted, for Java.
+pub(crate) const JAVA_BUNDLE: &str = "bundle.p12";
+
+/// Lists the files that `[trust]` asks for.
+pub(crate) fn of_trust(java: Option<&Java>) -> Vec<Entry<TrustPart>> {
+    let mut entries = vec![entry("ca-bundle.crt", PUBLIC, TrustPart::Bundle)];
+    if java.is_some() {
+        entries.push(entry(JAVA_BUNDLE, PRIVATE, TrustPart::JavaBundle));
     }
     entries
 }
@@ -178,6 +199,10 @@ pub(crate) fn files(config: &Config) -> Vec<Entry> {
         let java = config.java.iter();
         let java = java.flat_map(|java| of_java(java, name, count));
         files.extend(java.map(Entry::plain));
+    }
+    if config.trust.is_some() {
+        let own = of_trust(config.java.as_ref()).into_iter();
+        files.extend(own.map(Entry::plain));
     }
     for dependency in &config.dependencies {
         files.extend(of_credential(dependency).into_iter().map(Entry::plain));
@@ -315,6 +340,10 @@ mod tests {
             "400 java.args",
         ];
         assert_eq!(found, expected);
+
+        let config = service_with(&format!("{CERTIFICATE}java = {{}}\ntrust = {{}}\n"));
+        let names = visible_names(&config);
+        assert_eq!(names[9..], ["ca-bundle.crt", "bundle.p12"]);
     }
 
     #[test]

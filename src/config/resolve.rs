@@ -5,6 +5,7 @@ mod dependencies;
 mod files;
 mod names;
 mod process;
+mod trust;
 mod vault;
 
 use std::cell::RefCell;
@@ -261,8 +262,9 @@ impl Resolver<'_> {
             .iter()
             .map(|(name, table)| self.certificate(name, table))
             .collect();
+        let trust = manifest.trust.as_ref().map(|table| self.trust(table));
         let java = match &manifest.java {
-            Some(java) => self.java(java, !tables.is_empty()),
+            Some(java) => self.java(java, manifest),
             None => None,
         };
         let known = self.known(manifest);
@@ -290,6 +292,7 @@ impl Resolver<'_> {
             delivery,
             certificates: certificates.into_iter().collect::<Option<_>>()?,
             dependencies,
+            trust,
             java,
             files,
             variables,

@@ -197,8 +197,19 @@ pub(crate) struct Java {
     pub keystore: String,
     /// The file name of the trust store.
     pub truststore: String,
-    /// The encoding of both stores.
+    /// The encoding of the stores.
     pub profile: Profile,
+    /// The trust store that `java.args` names.
+    pub default_trust: DefaultTrust,
+}
+
+/// The trust stores that `java.args` may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DefaultTrust {
+    /// The store of the certificate's own trust anchors.
+    Anchors,
+    /// The store of all that `[trust]` names, too.
+    Bundle,
 }
 
 /// Encodings of a PKCS#12 store.
@@ -208,6 +219,28 @@ pub(crate) enum Profile {
     Modern,
     /// Triple DES and HMAC-SHA-1, which JDKs before 8u301 read.
     Java8,
+}
+
+impl Profile {
+    /// Returns the name in the manifest.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Profile::Modern => "modern",
+            Profile::Java8 => "java8",
+        }
+    }
+
+    /// Says what the encoding is, and which Java it is not for.
+    pub(crate) fn limits(self) -> &'static str {
+        match self {
+            Profile::Modern => {
+                "AES-256 and HMAC-SHA-256, which Java reads from 8u301 and 11.0.12 on; an older one needs `java8`"
+            }
+            Profile::Java8 => {
+                "triple DES and SHA-1, which every Java reads from 8 on; both are weak, and refused where FIPS is enforced"
+            }
+        }
+    }
 }
 
 /// A dependency, whose credential is fetched.

@@ -5,10 +5,12 @@ use p12_keystore::{
     PrivateKeyChain,
 };
 
+use rustls::pki_types::CertificateDer;
+
 use super::{Error, File, bytes, file};
 use crate::certificate::Issued;
-use crate::config::layout::{Entry, JavaPart};
-use crate::config::{CertificateName, Java, Profile};
+use crate::config::layout::{Entry, JAVA_BUNDLE, JavaPart};
+use crate::config::{CertificateName, DefaultTrust, Java, Profile};
 use crate::secret::Secret;
 
 /// Rounds of key derivation. The password is random and lies beside the stores, so rounds protect nothing: they only
@@ -38,7 +40,7 @@ impl Stores<'_> {
         let files = entries.into_iter().map(|entry| {
             let contents = match entry.source {
                 JavaPart::KeyStore => encoded(keystore(self.issued, self.alias)?)?,
-                JavaPart::TrustStore => encoded(truststore(self.issued)?)?,
+                JavaPart::TrustStore => encoded(truststore(&self.issued.trust_anchors)?)?,
                 JavaPart::Password => bytes(self.password),
                 JavaPart::Arguments => self.arguments(),
             };
@@ -49,12 +51,17 @@ impl Stores<'_> {
 
     /// Builds the system properties for `JDK_JAVA_OPTIONS=@file`: Java prints that variable, but not what the file holds.
     fn arguments(&self) -> Secret<Vec<u8>> {
+        let own = |file| self.certificate.path_of(file);
+        let trusted = match self.java.default_trust {
+            DefaultTrust::Anchors => own(&self.java.truststore),
+            DefaultTrust::Bundle => JAVA_BUNDLE.to_owned(),
+        };
         let before_password = [
-            ("keyStore", &self.java.keystore),
-            ("trustStore", &self.java.truststore),
+            ("keyStore", own(&self.java.keystore)),
+            ("trustStore", trusted),
         ]
         .map(|(property, file)| {
-            let path = format!("{}/{}", self.secrets_dir, self.certificate.path_of(file));
+            let path = format!("{}/{file}", self.secrets_dir);
             let path = quoted(&format!("-Djavax.net.ssl.{property}={path}"));
             format!(
                 "{path}\n-Djavax.net.ssl.{property}Type=PKCS12\n-Djavax.net.ssl.{property}Password="
@@ -87,9 +94,18 @@ fn keystore(issued: &Issued, app: &str) -> Result<KeyStore, Error> {
     Ok(store)
 }
 
-fn truststore(issued: &Issued) -> Result<KeyStore, Error> {
+/// Renders the store of all that is trusted.
+pub(super) fn bundle(
+    trusted: &[CertificateDer<'static>],
+    java: &Java,
+    password: &Secret,
+) -> Result<Secret<Vec<u8>>, Error> {
+    encode(&truststore(trusted)?, java.profile, password)
+}
+
+fn truststore(trusted: &[CertificateDer<'static>]) -> Result<KeyStore, Error> {
     let mut store = KeyStore::new();
-    for (index, der) in issued.trust_anchors.iter().enumerate() {
+    for (index, der) in trusted.iter().enumerate() {
         // Entries under one alias would replace one another.
         let alias = format!("ca-{}", index + 1);
         store.add_entry(&alias, KeyStoreEntry::Certificate(certificate(der)?));

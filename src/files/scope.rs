@@ -8,7 +8,7 @@ use minijinja::value::Object;
 use super::status::rfc3339;
 use super::{Access, Credential, Material, sample};
 use crate::certificate::Issued;
-use crate::config::layout::has_java_arguments;
+use crate::config::layout::{JAVA_BUNDLE, has_java_arguments};
 use crate::config::{Certificate, CertificateName, CertificateValue, Config, Java, SECRETS_DIR};
 use crate::environment::TOKEN_VARIABLES;
 use crate::pem;
@@ -137,7 +137,7 @@ fn of_certificate(issued: &Issued, value: CertificateValue) -> Secret {
     Secret::new(String::from_utf8_lossy(pem.expose()).into_owned())
 }
 
-/// The paths of the stores that `java.args` names, and the password of all stores.
+/// The paths of the certificate's stores and of the bundle, and the password of all stores.
 fn java_values(
     config: &Config,
     java: &Java,
@@ -156,6 +156,10 @@ fn java_values(
             let path = format!("{secrets_dir}/{}", certificate.name.path_of(file));
             values.insert(name.to_owned(), Value::from(path));
         }
+    }
+    if config.trust.is_some() {
+        let path = format!("{secrets_dir}/{JAVA_BUNDLE}");
+        values.insert("bundle".to_owned(), Value::from(path));
     }
     values
 }

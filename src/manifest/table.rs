@@ -41,6 +41,15 @@ pub(crate) enum Words {
     List(At<Vec<At<String>>>),
 }
 
+/// True, false, or a string instead of true.
+#[derive(Debug, Clone)]
+pub(crate) enum FlagOrText {
+    /// A boolean.
+    Flag(At<bool>),
+    /// A string.
+    Text(At<String>),
+}
+
 /// One table of the document.
 pub(crate) struct Table<'a> {
     document: Rc<Document<'a>>,
@@ -134,6 +143,23 @@ impl<'a> Table<'a> {
                 }
             },
         }
+    }
+
+    /// Takes a boolean or a string.
+    pub(crate) fn flag_or_text(&mut self, key: &'static str) -> Option<FlagOrText> {
+        let value = self.take(key)?;
+        let place = self.document.place(value.span());
+        let found = match value.get_ref() {
+            DeValue::Boolean(flag) => Some(FlagOrText::Flag(At {
+                value: *flag,
+                place,
+            })),
+            _ => self.as_text(&value).map(FlagOrText::Text),
+        };
+        if found.is_none() {
+            self.wrong(key, "true, false or a string", &value);
+        }
+        found
     }
 
     /// Takes a number from 0 to 4294967295.

@@ -11,17 +11,19 @@ use crate::pem;
 use crate::text_file;
 
 /// The places where Linux distributions keep the CAs they trust.
-const BUNDLES: [&str; 5] = [
+pub(crate) const BUNDLES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
+    "/var/lib/ca-certificates/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
 
 /// More than any organisation's own bundle, fewer than would slow a start down.
-const CERTIFICATES_MAX: usize = 1000;
-const BUNDLE_MAX: u64 = 4 << 20;
+pub(crate) const CERTIFICATES_MAX: usize = 1000;
+/// The most bytes of a file with CAs.
+pub(crate) const BUNDLE_MAX: u64 = 4 << 20;
 
 /// The CAs whose signature on the server's certificate counts.
 #[derive(Debug, Clone, Copy)]
@@ -58,17 +60,21 @@ pub(super) fn load(roots: Roots<'_>) -> Result<RootCertStore, Error> {
     match roots {
         Roots::File(path) => read_file(path),
         Roots::System(Some(path)) => read_bundle(path),
-        Roots::System(None) => {
-            for path in BUNDLES.map(Path::new) {
-                if path.exists() {
-                    return read_bundle(path);
-                }
-            }
-            Ok(RootCertStore {
+        Roots::System(None) => match system_bundle() {
+            Some(path) => read_bundle(path),
+            None => Ok(RootCertStore {
                 roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-            })
-        }
+            }),
+        },
     }
+}
+
+/// Finds the bundle of this system's distribution.
+pub(crate) fn system_bundle() -> Option<&'static Path> {
+    BUNDLES
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.exists())
 }
 
 /// The certificates of a PEM file that holds nothing else of weight.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::Resolver;
-use crate::config::{Certificate, CertificateName, Java, KeyType, Profile, TrustAnchors};
+use crate::config::{
+    Certificate, CertificateName, DefaultTrust, Java, KeyType, Profile, TrustAnchors, layout,
+};
 use crate::manifest::{self, At, Manifest};
 use crate::text::{file_name, is_host_name, named, positive, vault_path};
 
@@ -84,13 +86,14 @@ impl Resolver<'_> {
         })
     }
 
-    pub(super) fn java(&mut self, table: &manifest::Java, has_certificate: bool) -> Option<Java> {
+    pub(super) fn java(&mut self, table: &manifest::Java, manifest: &Manifest) -> Option<Java> {
         let here = Some(table.place);
         if cfg!(not(feature = "java")) {
             self.report_mistake(here, "this anteroom was built without the feature `java`, and cannot write the stores of [java]: take a build with the feature, or remove [java]");
             return None;
         }
-        if !has_certificate {
+        let certificates = tables(manifest);
+        if certificates.is_empty() {
             self.report_mistake(here, "[java] needs [certificate], or a table of [certificates]: its stores hold that certificate and its trust anchors");
         }
         let mut name = |value: &Option<At<String>>, default: &str| match value {
@@ -103,16 +106,44 @@ impl Resolver<'_> {
             Some(value) => self.parsed(value, |text| {
                 named(
                     text,
-                    &[("modern", Profile::Modern), ("java8", Profile::Java8)],
+                    &[Profile::Modern, Profile::Java8].map(|known| (known.name(), known)),
                 )
             }),
             None => Some(Profile::Modern),
+        };
+        let default_trust = match &table.default_trust {
+            Some(value) => self.default_trust(value, manifest),
+            None => Some(DefaultTrust::Anchors),
         };
         Some(Java {
             keystore: keystore?,
             truststore: truststore?,
             profile: profile?,
+            default_trust: default_trust?,
         })
+    }
+
+    /// Reads which trust store `java.args` names, which asks for both of them.
+    fn default_trust(&mut self, value: &At<String>, manifest: &Manifest) -> Option<DefaultTrust> {
+        let names = [
+            ("anchors", DefaultTrust::Anchors),
+            ("bundle", DefaultTrust::Bundle),
+        ];
+        let chosen = self.parsed(value, |text| named(text, &names))?;
+        let certificates = tables(manifest);
+        let has_arguments = certificates
+            .iter()
+            .any(|(name, _)| layout::has_java_arguments(name, certificates.len()));
+        if chosen == DefaultTrust::Bundle && manifest.trust.is_none() {
+            self.report_mistake(
+                Some(value.place),
+                "`default_trust = \"bundle\"` needs [trust], which says what is in the bundle",
+            );
+        }
+        if !certificates.is_empty() && !has_arguments {
+            self.report_mistake(Some(value.place), "`default_trust` says which store java.args names, and there is no java.args here: it is that of [certificate], or of the only certificate");
+        }
+        Some(chosen)
     }
 }
 

@@ -42,7 +42,9 @@ impl Resolver<'_> {
                 .any(|(name, _)| layout::has_java_arguments(name, certificates.len()));
             let stores = ["keystore", "truststore"].into_iter();
             let stores = stores.filter(|_| has_stores);
-            known.add_texts(template::JAVA, stores.chain(["password"]));
+            let bundle = manifest.trust.iter().map(|_| "bundle");
+            let names = stores.chain(bundle).chain(["password"]);
+            known.add_texts(template::JAVA, names);
         }
     }
 
@@ -58,6 +60,10 @@ impl Resolver<'_> {
         let certificates = certificate::tables(manifest);
         for (name, table) in &certificates {
             let files = layout::of_certificate(name, table.der).into_iter();
+            taken.extend(files.map(|file| file.name));
+        }
+        if manifest.trust.is_some() {
+            let files = layout::of_trust(java).into_iter();
             taken.extend(files.map(|file| file.name));
         }
         if let Some(java) = java {
