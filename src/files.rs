@@ -161,6 +161,11 @@ fn of_credential(
                 check_field_name(name, dependency)?;
                 files.push(file(entry, bytes(value)));
             }
+            CredentialPart::OptionalField(name) => {
+                if let Some(value) = credential.field(name) {
+                    files.push(file(entry, bytes(value)));
+                }
+            }
             CredentialPart::EveryField => {
                 for (name, value) in &credential.fields {
                     check_field_name(name, dependency)?;

@@ -7,6 +7,7 @@
 //! | the command line | [`cli`] |
 //! | from the command line to a plan or a start | [`start`] |
 //! | the needs of the image, as written | [`manifest`] |
+//! | the ready-made files of a dependency, as data | [`presets`] |
 //! | the configuration, everything resolved and checked, with the table of files | [`config`] |
 //! | the CAs of the image that `[trust]` names | [`trust`] |
 //! | PID 1: fork the keeper, wait, become the application | [`init`], with [`command`] and [`application`] |
@@ -86,6 +87,7 @@ mod mutex;
 mod pem;
 mod plan;
 mod policy;
+mod presets;
 mod random;
 mod schedule;
 mod secret;

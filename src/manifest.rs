@@ -13,6 +13,8 @@ pub(crate) use file::{File, Source};
 pub(crate) use table::{FlagOrText, Words};
 pub(crate) use trust::Trust;
 
+use crate::presets::{PRESETS, Preset};
+use crate::spelling::meant;
 use table::Table;
 
 /// A place in the manifest, counted from 1.
@@ -196,6 +198,17 @@ pub(crate) struct Dependency {
     pub files: Vec<File>,
     /// The fields that a dry run uses in place of an answer.
     pub sample: Vec<(At<String>, At<String>)>,
+    /// The ready-made files, if any.
+    pub preset: Option<Chosen>,
+}
+
+/// A preset with the values of its keys, as written.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    /// The preset.
+    pub preset: At<&'static Preset>,
+    /// The values of the preset's keys, in their order; none where the table has no such key.
+    pub values: Vec<Option<At<String>>>,
 }
 
 /// The secrets directory.
@@ -419,9 +432,38 @@ fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistak
         optional: t.flag("optional"),
         files: files.unwrap_or_default(),
         sample,
+        preset: read_preset(&mut t, mistakes),
     };
     t.finish(mistakes);
     dependency
+}
+
+/// Reads `as`, and the keys that come with it.
+fn read_preset(t: &mut Table<'_>, mistakes: &mut Vec<Mistake>) -> Option<Chosen> {
+    let name = t.text("as")?;
+    let known = PRESETS.iter().find(|preset| preset.name == name.value);
+    let Some(preset) = known else {
+        let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        mistakes.push(Mistake {
+            place: Some(name.place),
+            text: format!(
+                "`{}` is no preset{}; known are {}",
+                name.value.escape_default(),
+                meant(&name.value, names.iter().copied()),
+                names.join(", ")
+            ),
+        });
+        // Which keys it has is not known.
+        t.skip();
+        return None;
+    };
+    Some(Chosen {
+        preset: At {
+            value: preset,
+            place: name.place,
+        },
+        values: preset.keys.iter().map(|key| t.plain(key.name)).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod files {
     mod dry_run_beside_a_start;
     mod java;
     mod made_files;
+    mod presets;
     pub(crate) mod secrets_dir;
     mod templates;
     mod trust;

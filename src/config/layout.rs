@@ -87,6 +87,8 @@ pub(crate) enum TrustPart {
 pub(crate) enum CredentialPart<'a> {
     /// The value of a declared field.
     Field(&'a str),
+    /// The value of a field that may be missing.
+    OptionalField(&'a str),
     /// The value of each field of the answer, where the manifest declares none.
     EveryField,
     /// A text with values in it.
@@ -162,6 +164,8 @@ pub(crate) fn of_credential(dependency: &Dependency) -> Vec<Entry<CredentialPart
         Some(fields) => {
             let declared = fields.iter();
             entries.extend(declared.map(|field| below(field, CredentialPart::Field(field))));
+            let others = dependency.optional_fields.iter();
+            entries.extend(others.map(|field| below(field, CredentialPart::OptionalField(field))));
         }
         None => entries.push(below("", CredentialPart::EveryField)),
     }

@@ -4,6 +4,7 @@ mod certificate;
 mod dependencies;
 mod files;
 mod names;
+mod presets;
 mod process;
 mod trust;
 mod vault;

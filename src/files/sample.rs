@@ -48,7 +48,9 @@ pub(crate) fn credential(dependency: &Dependency, config: &Config) -> Credential
 /// users answer.
 fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
     if let Some(fields) = &dependency.fields {
-        return fields.iter().cloned().collect();
+        let others = dependency.optional_fields.iter();
+        let others = others.map(|&field| field.to_owned());
+        return fields.iter().cloned().chain(others).collect();
     }
     let identifier = dependency.identifier();
     let templates = config

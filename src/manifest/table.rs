@@ -339,20 +339,39 @@ impl<'a> Table<'a> {
         self.rest()
             .into_iter()
             .filter_map(|(key, value)| {
-                let place = self.document.place(value.span());
-                let text = match value.get_ref() {
-                    DeValue::String(text) => text.to_string(),
-                    DeValue::Integer(number) => number.to_string(),
-                    DeValue::Float(number) => number.to_string(),
-                    DeValue::Boolean(flag) => flag.to_string(),
-                    _ => {
-                        self.wrong(&key.value, "a string", &value);
-                        return None;
-                    }
-                };
-                Some((key, At { value: text, place }))
+                let text = self.as_plain(&key.value, &value)?;
+                Some((key, text))
             })
             .collect()
+    }
+
+    /// Takes a string, or a number or a boolean in its own text.
+    pub(crate) fn plain(&mut self, key: &'static str) -> Option<At<String>> {
+        let value = self.take(key)?;
+        self.as_plain(key, &value)
+    }
+
+    fn as_plain(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<At<String>> {
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            DeValue::Boolean(flag) => flag.to_string(),
+            _ => {
+                self.wrong(key, "a string", value);
+                return None;
+            }
+        };
+        Some(At {
+            value: text,
+            place: self.document.place(value.span()),
+        })
+    }
+
+    /// Takes the entries that are left and no tables, without a look at them.
+    pub(crate) fn skip(&mut self) {
+        let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));
+        self.entries.retain(|(_, value)| is_table(value));
     }
 
     /// Names what is left as unknown, and hands all mistakes of the document over.

@@ -14,6 +14,8 @@ use minijinja::{Environment, Error, ErrorKind, Value, filters};
 
 /// The longest value of an option file: its reader cuts a line behind 4094 bytes, without a word.
 const MYCNF_MAX: usize = 4000;
+/// The longest value of a service file: its reader takes lines of 1022 bytes.
+const PGSERVICE_MAX: usize = 1000;
 
 /// A value that the format cannot hold; the text names the format and no value.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub(super) fn add(engine: &mut Environment<'_>) {
     add_escape(engine, "b64encode", b64encode);
     add_escape(engine, "mycnf", mycnf);
     add_escape(engine, "pgpass", pgpass);
+    add_escape(engine, "pgservice", pgservice);
     add_escape(engine, "properties", properties);
     add_escape(engine, "shell", shell);
     add_escape(engine, "yaml", yaml);
@@ -122,6 +125,21 @@ fn pgpass(value: &str) -> Result<String, Unfit> {
         return Err(Unfit(reason));
     }
     Ok(value.replace('\\', r"\\").replace(':', r"\:"))
+}
+
+/// Writes a value of PostgreSQL's service file, which has no quotes: blanks at its end would be cut off.
+fn pgservice(value: &str) -> Result<String, Unfit> {
+    let blanks = [' ', '\t', '\u{b}', '\u{c}'];
+    if value.contains(['\r', '\n', '\0']) || value.ends_with(blanks) {
+        let reason = "a value for `pgservice` holds a line end or a NUL byte, or ends with a blank, which the file cannot";
+        return Err(Unfit(reason));
+    }
+    if value.len() > PGSERVICE_MAX {
+        let reason =
+            "a value for `pgservice` is longer than 1000 bytes, and its reader refuses such lines";
+        return Err(Unfit(reason));
+    }
+    Ok(value.to_owned())
 }
 
 /// Writes a value of a file that java.util.Properties reads, in ASCII, since Java before 9 takes it for Latin-1.

@@ -14,11 +14,13 @@ pub mod anteroom;
 pub mod docker;
 #[cfg(feature = "agent")]
 pub mod engine;
+pub mod mariadb;
 pub mod nursery;
 pub mod openbao;
 pub mod postgres;
 pub mod probe;
 pub mod proxy;
+pub mod redis;
 pub mod report;
 pub mod scene;
 mod selftest;
@@ -26,10 +28,12 @@ pub mod service;
 pub mod tls;
 
 pub use anteroom::{Anteroom, Entry, Run, Running, assert_started};
+pub use mariadb::MariaDb;
 pub use openbao::{Admin, Answer, OpenBao, Options, Pki, Storage, Wrapped};
 pub use postgres::Postgres;
 pub use probe::probe;
 pub use proxy::{Cut, Fault, FaultProxy, Reply, Seen};
+pub use redis::Redis;
 pub use service::{Manifest, Service, assert_revoked};
 pub use tls::{Authority, Defect, TlsServer};
 

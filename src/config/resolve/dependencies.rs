@@ -13,13 +13,16 @@ use crate::template::{self, Known, Template};
 use crate::text::{duration, file_name, named, vault_path};
 
 impl Resolver<'_> {
-    /// Collects the declared fields, without reporting what is wrong with them.
+    /// Collects the declared fields, or those of the preset, without reporting what is wrong with them.
     pub(super) fn declared(&self, table: &manifest::Dependency) -> Option<Vec<String>> {
-        let fields = table.fields.as_ref()?.iter();
+        let Some(fields) = &table.fields else {
+            let preset = table.preset.as_ref()?.preset.value;
+            return Some(preset.all_fields().map(str::to_owned).collect());
+        };
         let text = |field: &At<String>| {
             expand(&field.value, &self.names()).unwrap_or_else(|_| field.value.clone())
         };
-        Some(fields.map(text).collect())
+        Some(fields.iter().map(text).collect())
     }
 
     pub(super) fn dependency(
@@ -73,7 +76,13 @@ impl Resolver<'_> {
             }
         }
         let known = known.within(self.declared(table).as_deref());
-        let mut templates = Vec::new();
+        let mut templates = self.preset_files(table);
+        let preset = table.preset.as_ref().filter(|_| fields.is_none());
+        let preset = preset.map(|chosen| chosen.preset.value);
+        let fields = match preset {
+            Some(preset) => Some(preset.fields.iter().map(|&it| it.to_owned()).collect()),
+            None => fields,
+        };
         for file in &table.files {
             if let Err(text) = file_name(&file.name.value) {
                 self.report_mistake(Some(file.name.place), text);
@@ -94,6 +103,7 @@ impl Resolver<'_> {
                 Method::Read
             },
             fields,
+            optional_fields: preset.map_or(&[], |preset| preset.optional_fields),
             refresh,
             is_optional: table.optional,
             templates,

@@ -210,6 +210,7 @@ mod tests {
             method: Method::Read,
             fields: None,
             refresh: None,
+            optional_fields: &[],
             is_optional: false,
             templates: Vec::new(),
             sample: Vec::new(),

@@ -16,6 +16,10 @@ pub(crate) fn escapes(input: &[u8]) {
     };
     let is_of_one_line = !value.contains(['\r', '\n', '\0']);
     check(value, is_of_one_line, pgpass, read_pgpass);
+    if value.len() <= PGSERVICE_MAX {
+        let has_end = !value.ends_with([' ', '\t', '\u{b}', '\u{c}']);
+        check(value, is_of_one_line && has_end, pgservice, read_pgservice);
+    }
     check(value, !value.contains('\0'), shell, read_shell);
     check(value, true, properties, read_properties);
     check(value, true, yaml, read_yaml);
@@ -65,6 +69,13 @@ fn read_pgpass(field: &str) -> Option<String> {
         }
     }
     Some(read)
+}
+
+/// Reads the value behind `key=` of a service file as libpq does.
+fn read_pgservice(value: &str) -> Option<String> {
+    let line = value.split('\n').next()?;
+    let line = line.trim_end_matches([' ', '\t', '\r', '\u{b}', '\u{c}']);
+    Some(line.split('\0').next()?.to_owned())
 }
 
 /// Reads one word as a shell does; a character that means something outside of quotes is a mistake.

@@ -18,6 +18,7 @@ fn value_is_escaped_for_its_place() {
         ("mycnf", mycnf, "a\"b\\n", r#""a\"b\\n""#),
         ("mycnf", mycnf, "a\nb\r\t\u{8}ü", r#""a\nb\r\t\bü""#),
         ("pgpass", pgpass, r"p:w\d ü", r"p\:w\\d ü"),
+        ("pgservice", pgservice, r" '\#;=:ü x", r" '\#;=:ü x"),
         ("properties", properties, " a = b", r"\ a\ \=\ b"),
         ("properties", properties, "#!:\\", r"\#\!\:\\"),
         ("properties", properties, "a\nb\r\tc", r"a\nb\r\tc"),
@@ -57,6 +58,11 @@ fn value_that_its_place_cannot_hold_is_refused() {
         ("pgpass", pgpass, "a\nb"),
         ("pgpass", pgpass, "a\r"),
         ("pgpass", pgpass, "a\0"),
+        ("pgservice", pgservice, "a\nb"),
+        ("pgservice", pgservice, "a\0"),
+        ("pgservice", pgservice, "a "),
+        ("pgservice", pgservice, "a\t"),
+        ("pgservice", pgservice, &"x".repeat(PGSERVICE_MAX + 1)),
         ("shell", shell, "a\0"),
     ] {
         let Unfit(reason) = escape(value).expect_err(name);

@@ -1,0 +1,217 @@
+//! Presets: the ready-made files of a dependency, for `as = "…"` in the manifest.
+//!
+//! A preset is a row of data: its keys in the manifest, the fields that the answer must have, and its files as templates. A
+//! template begins with the values of the keys, so that it needs nothing that templates do not have anyway.
+
+/// A ready-made set of files for one kind of service.
+#[derive(Debug)]
+pub(crate) struct Preset {
+    /// The name in the manifest.
+    pub name: &'static str,
+    /// The keys of the dependency's table, besides those that each dependency has.
+    pub keys: &'static [Key],
+    /// The values that templates make of the keys: names and expressions.
+    pub values: &'static [(&'static str, &'static str)],
+    /// The fields that the answer must have.
+    pub fields: &'static [&'static str],
+    /// The fields that the answer may have.
+    pub optional_fields: &'static [&'static str],
+    /// The files: name and template.
+    pub files: &'static [(&'static str, &'static str)],
+}
+
+/// A key of a preset.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// The name in the manifest, and in the templates.
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The expression that stands for a key that is not there; without it the key must be there.
+    pub default: Option<&'static str>,
+}
+
+/// The kinds of values that a key may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The name or the IP address of a host.
+    Host,
+    /// A TCP port.
+    Port,
+    /// A number from 0 on.
+    Number,
+    /// A text of one line.
+    Text,
+    /// Letters, digits, `-`, `_` and `.`.
+    Word,
+    /// True or false.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+const HOST: Key = required("host", Kind::Host);
+/// The host and the port in a URL, where an IPv6 address needs brackets.
+const ADDRESS: (&str, &str) = (
+    "address",
+    r#"("[" ~ host ~ "]" if ":" in host else host) ~ ":" ~ port"#,
+);
+const USER: &[&str] = &["username", "password"];
+
+/// All presets.
+pub(crate) static PRESETS: [Preset; 4] = [
+    Preset {
+        name: "postgresql",
+        keys: &[
+            HOST,
+            optional("port", Kind::Port, "5432"),
+            required("dbname", Kind::Text),
+            optional(
+                "sslmode",
+                Kind::Choice(&[
+                    "disable",
+                    "allow",
+                    "prefer",
+                    "require",
+                    "verify-ca",
+                    "verify-full",
+                ]),
+                "false",
+            ),
+            optional("sslrootcert", Kind::Text, "false"),
+        ],
+        values: &[ADDRESS],
+        fields: USER,
+        optional_fields: &[],
+        files: &[
+            (
+                "pgpass",
+                "{{ host | pgpass }}:{{ port }}:{{ dbname | pgpass }}:{{ username | pgpass }}:{{ password | pgpass }}\n",
+            ),
+            (
+                "pg_service.conf",
+                "[{{ name }}]\n\
+                 host={{ host }}\n\
+                 port={{ port }}\n\
+                 dbname={{ dbname | pgservice }}\n\
+                 user={{ username | pgservice }}\n\
+                 password={{ password | pgservice }}\n\
+                 {% if sslmode %}sslmode={{ sslmode }}\n{% endif %}\
+                 {% if sslrootcert %}sslrootcert={{ sslrootcert | pgservice }}\n{% endif %}",
+            ),
+            (
+                "url",
+                "postgresql://{{ username | urlencode }}:{{ password | urlencode }}@{{ address }}/{{ dbname | urlencode }}\
+                 {% if sslmode %}?sslmode={{ sslmode }}{% endif %}\
+                 {% if sslrootcert %}{{ '&' if sslmode else '?' }}sslrootcert={{ sslrootcert | urlencode }}{% endif %}",
+            ),
+            (
+                "jdbc.properties",
+                "url=jdbc:postgresql://{{ address }}/{{ dbname | urlencode }}\n\
+                 user={{ username | properties }}\n\
+                 password={{ password | properties }}\n\
+                 {% if sslmode %}sslmode={{ sslmode }}\n{% endif %}\
+                 {% if sslrootcert %}sslrootcert={{ sslrootcert | properties }}\n{% endif %}",
+            ),
+        ],
+    },
+    Preset {
+        name: "mysql",
+        keys: MYSQL_KEYS,
+        values: &[ADDRESS],
+        fields: USER,
+        optional_fields: &[],
+        files: &[
+            MY_CNF,
+            MYSQL_URL,
+            (
+                "jdbc.properties",
+                "url=jdbc:mysql://{{ address }}/{{ dbname }}\n\
+                 user={{ username | properties }}\n\
+                 password={{ password | properties }}\n\
+                 passwordCharacterEncoding=UTF-8\n",
+            ),
+        ],
+    },
+    Preset {
+        name: "mariadb",
+        keys: MYSQL_KEYS,
+        values: &[ADDRESS],
+        fields: USER,
+        optional_fields: &[],
+        files: &[
+            MY_CNF,
+            MYSQL_URL,
+            (
+                "jdbc.properties",
+                "url=jdbc:mariadb://{{ address }}/{{ dbname }}\n\
+                 user={{ username | properties }}\n\
+                 password={{ password | properties }}\n\
+                 passwordCharacterEncoding=UTF-8\n",
+            ),
+        ],
+    },
+    Preset {
+        name: "redis",
+        keys: &[
+            HOST,
+            optional("port", Kind::Port, "6379"),
+            optional("db", Kind::Number, "0"),
+            optional("tls", Kind::Flag, "false"),
+        ],
+        values: &[ADDRESS],
+        fields: &["password"],
+        optional_fields: &["username"],
+        files: &[(
+            "url",
+            "redis{% if tls %}s{% endif %}://{{ username | default('default') | urlencode }}:{{ password | urlencode }}\
+             @{{ address }}/{{ db }}",
+        )],
+    },
+];
+
+const MYSQL_KEYS: &[Key] = &[
+    HOST,
+    optional("port", Kind::Port, "3306"),
+    required("dbname", Kind::Word),
+];
+const MY_CNF: (&str, &str) = (
+    "my.cnf",
+    // Only the client itself knows `database`; a dump, for example, fails at it.
+    "[client]\n\
+     host={{ host | mycnf }}\n\
+     port={{ port }}\n\
+     protocol=tcp\n\
+     default-character-set=utf8mb4\n\
+     user={{ username | mycnf }}\n\
+     password={{ password | mycnf }}\n\
+     \n\
+     [mysql]\n\
+     database={{ dbname | mycnf }}\n",
+);
+const MYSQL_URL: (&str, &str) = (
+    "url",
+    "mysql://{{ username | urlencode }}:{{ password | urlencode }}@{{ address }}/{{ dbname }}",
+);
+
+const fn required(name: &'static str, kind: Kind) -> Key {
+    Key {
+        name,
+        kind,
+        default: None,
+    }
+}
+
+const fn optional(name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        default: Some(default),
+    }
+}
+
+impl Preset {
+    /// Lists the fields that the answer must have, then those that it may have.
+    pub(crate) fn all_fields(&self) -> impl Iterator<Item = &'static str> {
+        self.fields.iter().chain(self.optional_fields).copied()
+    }
+}
