@@ -64,6 +64,7 @@ mod recipes {
     mod all;
     mod haproxy;
     mod java;
+    mod kafka;
     mod load;
     mod nginx;
     mod page;

@@ -16,7 +16,7 @@ const ROTATIONS: usize = 8;
 fn assert_nothing_lost(dockerfile: &str) -> Vec<i32> {
     let port = free_port();
     let image = Image::of(dockerfile, "haproxy", &[("8443", &port.to_string())]);
-    let vault = Vault::of(&image, "edge");
+    let vault = Vault::of(image.anteroom(), "edge");
     let pki = vault.enable_pki("pki", "edge", LIFE);
     let call = vault.introduce(image.call());
     let mut run = call.uid(USER).limit(2 * LONG).spawn();

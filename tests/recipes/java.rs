@@ -16,7 +16,7 @@ fn jvm_takes_new_stores_without_restart_or_lost_request() {
         let _core = core();
         image.run("javac");
     }
-    let vault = Vault::of(&image, "timeline");
+    let vault = Vault::of(image.anteroom(), "timeline");
     let pki = vault.enable_pki("pki", "timeline", LIFE);
     let mut run = vault.introduce(image.call()).limit(2 * LONG).spawn();
 

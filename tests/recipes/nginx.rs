@@ -15,7 +15,7 @@ const ROTATIONS: usize = 20;
 fn nginx_loses_no_request_over_20_rotations_under_load() {
     let port = free_port();
     let image = Image::build("nginx", &[("8443", &port.to_string())]);
-    let vault = Vault::of(&image, "edge");
+    let vault = Vault::of(image.anteroom(), "edge");
     let pki = vault.enable_pki("pki", "edge", LIFE);
     let mut run = vault
         .introduce(image.call())

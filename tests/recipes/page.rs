@@ -19,15 +19,15 @@ pub(super) const ENVIRONMENT: &str = "production";
 const MANIFEST: &str = "/etc/anteroom.toml";
 
 /// A page, as it is written.
-pub(super) struct Page {
+struct Page {
     name: String,
     text: String,
 }
 
 impl Page {
-    /// Reads `docs/recipes/<name>.md`.
-    pub(super) fn read(name: &str) -> Self {
-        let path = repository().join(format!("docs/recipes/{name}.md"));
+    /// Reads `docs/<name>.md`.
+    fn read(name: &str) -> Self {
+        let path = repository().join(format!("docs/{name}.md"));
         let text =
             fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self {
@@ -38,7 +38,7 @@ impl Page {
 
     /// The block below the line that holds this name alone, as in `` `nginx.conf`: ``.
     #[track_caller]
-    pub(super) fn block(&self, name: &str) -> &str {
+    fn block(&self, name: &str) -> &str {
         let title = format!("\n`{name}`:\n\n```");
         let mut found = self.text.split(&*title).skip(1);
         let block = found.next().and_then(|rest| {
@@ -75,7 +75,8 @@ impl Image {
 
     /// The same for a Dockerfile of another name.
     pub(super) fn of(dockerfile: &str, name: &str, own: &[(&str, &str)]) -> Self {
-        let (page, root, secrets) = (Page::read(name), TempDir::new(), open_tmpfs_dir());
+        let page = Page::read(&format!("recipes/{name}"));
+        let (root, secrets) = (TempDir::new(), open_tmpfs_dir());
         fs::create_dir(root.join("tmp")).expect("our own directory can be written");
         // Any user may be the application's.
         for directory in [&root.join("tmp"), secrets.path()] {
@@ -199,6 +200,14 @@ impl Image {
     }
 }
 
+/// A program that scripts/install has put below `.cache`.
+pub(super) fn program(name: &str) -> PathBuf {
+    let places = path();
+    let mut places = places.split(':').map(|place| Path::new(place).join(name));
+    let found = places.find(|place| place.is_file());
+    found.unwrap_or_else(|| panic!("no {name}: run scripts/install recipes"))
+}
+
 /// The search path: what scripts/install has put below `.cache` comes first.
 fn path() -> String {
     let own = ["", "/haproxy/usr/sbin"].map(|directory| {
@@ -222,8 +231,9 @@ fn copy(instruction: &str) -> Option<(u32, String, String)> {
     let [source, target] = words[..] else {
         panic!("COPY {instruction}: one source and one target")
     };
-    let is_program = source == "anteroom";
-    (!is_program).then(|| (mode.unwrap_or(0o644), source.to_owned(), target.to_owned()))
+    // A folder holds what others make, such as libraries; the test puts it there.
+    let is_on_page = source != "anteroom" && !source.ends_with('/');
+    is_on_page.then(|| (mode.unwrap_or(0o644), source.to_owned(), target.to_owned()))
 }
 
 fn below(root: &TempDir, target: &str) -> PathBuf {
@@ -237,12 +247,12 @@ pub(super) struct Vault {
 }
 
 impl Vault {
-    /// A namespace in which the service may do what its manifest needs, as `anteroom policy` says.
-    pub(super) fn of(image: &Image, app: &str) -> Self {
+    /// A namespace in which the service may do what the manifest of this call needs, as `anteroom policy` says.
+    pub(super) fn of(call: Anteroom, app: &str) -> Self {
         let admin = OpenBao::shared().namespace(&unique("recipe"));
         let role = format!("{app}-{ENVIRONMENT}");
         let vault = Self { admin, role };
-        let policy = vault.reach(image.anteroom().without_secrets_dir().arg("policy"));
+        let policy = vault.reach(call.without_secrets_dir().arg("policy"));
         let policy = policy.run();
         policy.assert_code(0);
         vault.admin.policy(&vault.role, &policy.stdout);

@@ -19,7 +19,7 @@ fn users(run: &Running) -> BTreeSet<String> {
 fn pool_takes_each_new_password_and_fails_no_query() {
     let postgres = Postgres::shared();
     let image = Image::build("postgresql", &[]);
-    let vault = Vault::of(&image, "timeline");
+    let vault = Vault::of(image.anteroom(), "timeline");
     vault.admin.enable_database("database", postgres);
     let lives = json!({"default_ttl": "3s", "max_ttl": "3s"});
     vault.admin.database_role("database", "timeline", lives);
