@@ -66,6 +66,7 @@ mod recipes {
     mod java;
     mod kafka;
     mod load;
+    mod mariadb;
     mod nginx;
     mod page;
     mod postgresql;

@@ -19,7 +19,7 @@ pub(super) const ENVIRONMENT: &str = "production";
 const MANIFEST: &str = "/etc/anteroom.toml";
 
 /// A page, as it is written.
-struct Page {
+pub(super) struct Page {
     name: String,
     text: String,
 }
@@ -48,6 +48,15 @@ impl Page {
         let block = block.unwrap_or_else(|| panic!("{}.md has no block {name}", self.name));
         assert!(found.next().is_none(), "{}.md has two {name}", self.name);
         block
+    }
+
+    /// The text on the page between these two.
+    #[track_caller]
+    pub(super) fn between(&self, begin: &str, end: &str) -> &str {
+        let rest = self.text.split_once(begin).map(|(_, rest)| rest);
+        let found = rest.and_then(|rest| rest.split_once(end));
+        let found = found.unwrap_or_else(|| panic!("{}.md has no {begin}", self.name));
+        found.0
     }
 
     /// The instructions of the Dockerfile with this word, without it.
@@ -137,6 +146,11 @@ impl Image {
     /// Where a file of the image lies here.
     pub(super) fn path(&self, target: &str) -> PathBuf {
         below(&self.root, target)
+    }
+
+    /// The page itself.
+    pub(super) fn page(&self) -> &Page {
+        &self.page
     }
 
     /// The secrets directory.

@@ -25,10 +25,9 @@ fn pool_takes_each_new_password_and_fails_no_query() {
     vault.admin.database_role("database", "timeline", lives);
     let call = vault
         .introduce(image.call())
-        .env("SECRETS", image.secrets())
-        .env("PGHOST", "127.0.0.1")
-        .env("PGPORT", postgres.port().to_string())
-        .env("PGDATABASE", "postgres")
+        .env("DB_HOST", "127.0.0.1")
+        .env("DB_PORT", postgres.port().to_string())
+        .env("DB_NAME", "postgres")
         .env("POOL_RECYCLE", "1")
         .env("PAUSE", "0.02");
     let mut run = call.limit(2 * LONG).spawn();
