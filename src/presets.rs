@@ -58,7 +58,7 @@ const ADDRESS: (&str, &str) = (
 const USER: &[&str] = &["username", "password"];
 
 /// All presets.
-pub(crate) static PRESETS: [Preset; 4] = [
+pub(crate) static PRESETS: [Preset; 9] = [
     Preset {
         name: "postgresql",
         keys: &[
@@ -165,6 +165,96 @@ pub(crate) static PRESETS: [Preset; 4] = [
             "url",
             "redis{% if tls %}s{% endif %}://{{ username | default('default') | urlencode }}:{{ password | urlencode }}\
              @{{ address }}/{{ db }}",
+        )],
+    },
+    Preset {
+        name: "amqp",
+        keys: &[
+            HOST,
+            optional("tls", Kind::Flag, "false"),
+            optional("port", Kind::Port, "5671 if tls else 5672"),
+            optional("vhost", Kind::Text, "'/'"),
+        ],
+        values: &[ADDRESS],
+        fields: USER,
+        optional_fields: &[],
+        files: &[(
+            "url",
+            "amqp{% if tls %}s{% endif %}://{{ username | urlencode }}:{{ password | urlencode }}@{{ address }}/{{ vhost | urlencode }}",
+        )],
+    },
+    Preset {
+        name: "mongodb",
+        keys: &[
+            HOST,
+            optional("port", Kind::Port, "27017"),
+            required("dbname", Kind::Word),
+            optional("auth_source", Kind::Word, "'admin'"),
+            optional("tls", Kind::Flag, "false"),
+        ],
+        values: &[ADDRESS],
+        fields: USER,
+        optional_fields: &[],
+        files: &[(
+            "url",
+            "mongodb://{{ username | urlencode }}:{{ password | urlencode }}@{{ address }}/{{ dbname }}\
+             ?authSource={{ auth_source }}{% if tls %}&tls=true{% endif %}",
+        )],
+    },
+    Preset {
+        name: "aws",
+        keys: &[optional("region", Kind::Word, "false")],
+        values: &[],
+        fields: &["access_key", "secret_key"],
+        optional_fields: &["security_token"],
+        files: &[
+            (
+                "credentials",
+                "[default]\n\
+                 aws_access_key_id = {{ access_key }}\n\
+                 aws_secret_access_key = {{ secret_key }}\n\
+                 {% if security_token is defined %}aws_session_token = {{ security_token }}\n{% endif %}\
+                 {% if region %}region = {{ region }}\n{% endif %}",
+            ),
+            (
+                "credentials.json",
+                "{\"Version\": 1, \"AccessKeyId\": {{ access_key | tojson }}, \"SecretAccessKey\": {{ secret_key | tojson }}\
+                 {% if security_token is defined %}, \"SessionToken\": {{ security_token | tojson }}{% endif %}}\n",
+            ),
+            (
+                "config",
+                "[default]\n\
+                 credential_process = cat {{ (secrets_dir ~ '/' ~ name ~ '/credentials.json') | shell }}\n\
+                 {% if region %}region = {{ region }}\n{% endif %}",
+            ),
+        ],
+    },
+    Preset {
+        name: "spring",
+        keys: &[
+            optional("prefix", Kind::Word, "'spring.datasource'"),
+            optional("url", Kind::Text, "false"),
+        ],
+        values: &[],
+        fields: USER,
+        optional_fields: &[],
+        // In a value, Spring takes `${` for the beginning of a name, unless something stands in between.
+        files: &[(
+            "application.properties",
+            "{% if url %}{{ prefix }}.url={{ url | properties }}\n{% endif %}\
+             {{ prefix }}.username={{ username | replace('${', '$${anteroom.nothing:}{') | properties }}\n\
+             {{ prefix }}.password={{ password | replace('${', '$${anteroom.nothing:}{') | properties }}\n",
+        )],
+    },
+    Preset {
+        name: "docker",
+        keys: &[required("registry", Kind::Text)],
+        values: &[],
+        fields: USER,
+        optional_fields: &[],
+        files: &[(
+            "config.json",
+            "{\"auths\": { {{ registry | tojson }}: {\"auth\": \"{{ (username ~ ':' ~ password) | b64encode }}\"}}}\n",
         )],
     },
 ];

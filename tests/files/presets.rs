@@ -4,6 +4,7 @@
     reason = "a test starts the programs that read the files"
 )]
 
+mod clouds;
 mod sql;
 mod urls;
 
@@ -13,13 +14,13 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::scene::{STAY, Scene};
-use crate::support::{Anteroom, Run, Service, assert_revoked, core, repository};
+use crate::support::{Anteroom, Manifest, Run, Service, assert_revoked, core, repository};
 
 /// A password with the ends of words, values, quotes and comments of one format or another, on one line.
 const PASSWORD: &str = " 'canary\"`p\\w\\\\\\:/@#%41$;&=?+,${HOME} #x ;y [z] {{a}} %} ü€\\";
 
-/// Starts a service whose dependency `NAME` has these keys and this answer.
-fn start(name: &str, dependency: Value, answer: Value) -> Run {
+/// A service whose dependency of this name has these keys and this answer, and the manifest with nothing else in it.
+fn service(name: &str, dependency: Value, answer: Value) -> (Service, Manifest) {
     let service = Service::new();
     let path = service.legacy_path();
     service.admin.kv_put(&path, answer);
@@ -27,6 +28,12 @@ fn start(name: &str, dependency: Value, answer: Value) -> Run {
     let manifest = manifest
         .set("dependencies", json!({name: dependency}))
         .set_at(&["dependencies", name, "path"], path);
+    (service, manifest)
+}
+
+/// Starts such a service.
+fn start(name: &str, dependency: Value, answer: Value) -> Run {
+    let (service, manifest) = service(name, dependency, answer);
     let run = Anteroom::new()
         .manifest(manifest)
         .token(service.mint())
@@ -65,14 +72,19 @@ fn run_java(options: &[&str], program: &str, jars: &str, arguments: &[&str]) -> 
     run_with(&words, &[]).unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
+/// Runs a text of Python, with the modules of the system.
+#[track_caller]
+fn run_python(script: &str, arguments: &[&str], variables: &[(&str, &Path)]) -> String {
+    let words = [&["/usr/bin/python3", "-c", script], arguments].concat();
+    run_with(&words, variables).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// Takes a URL apart with Python: scheme, user, password, host, port, path and query.
 #[track_caller]
 fn parse_url(url: &str) -> Value {
     let script = "import sys, json, urllib.parse as p; u = p.urlsplit(sys.argv[1]); d = p.unquote; \
         print(json.dumps([u.scheme, d(u.username), d(u.password), u.hostname, u.port, d(u.path), u.query]))";
-    let parts = run_with(&["python3", "-c", script, url], &[]);
-    let parts = parts.unwrap_or_else(|error| panic!("{error}"));
-    serde_json::from_str(&parts).expect("JSON")
+    serde_json::from_str(&run_python(script, &[url], &[])).expect("JSON")
 }
 
 #[test]

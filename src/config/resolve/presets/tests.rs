@@ -104,6 +104,21 @@ dbname = '%}{{ "a\" }}{#'"#
             "rediss://u:p@cache:1/3",
         ),
         (
+            "as = 'amqp'\nhost = 'mq'\n".to_owned(),
+            "url",
+            "amqp://u:p@mq:5672/%2F",
+        ),
+        (
+            "as = 'amqp'\nhost = 'mq'\nvhost = 'a/b'\ntls = true\n".to_owned(),
+            "url",
+            "amqps://u:p@mq:5671/a%2Fb",
+        ),
+        (
+            "as = 'mongodb'\nhost = 'db'\ndbname = 'orders'\ntls = true\n".to_owned(),
+            "url",
+            "mongodb://u:p@db:27017/orders?authSource=admin&tls=true",
+        ),
+        (
             "as = 'mysql'\nhost = 'db'\ndbname = 'orders'\n".to_owned(),
             "jdbc.properties",
             "url=jdbc:mysql://db:3306/orders\nuser=u\npassword=p\npasswordCharacterEncoding=UTF-8\n",
