@@ -234,10 +234,10 @@ impl Profile {
     pub(crate) fn limits(self) -> &'static str {
         match self {
             Profile::Modern => {
-                "AES-256 and HMAC-SHA-256, which Java reads from 8u301 and 11.0.12 on; an older one needs `java8`"
+                "AES-256 and HMAC-SHA-256; Java before 8u301, and 11 before 11.0.12, cannot read it and needs `java8`"
             }
             Profile::Java8 => {
-                "triple DES and SHA-1, which every Java reads from 8 on; both are weak, and refused where FIPS is enforced"
+                "triple DES and SHA-1, which are weak; every Java from 8 on reads it, and from 8u301 and 11.0.12 on `modern` too"
             }
         }
     }

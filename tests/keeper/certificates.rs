@@ -6,8 +6,9 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::files::certificates::{WithKafka, assert_fits};
-use crate::support::Service;
+use crate::support::openbao::text;
 use crate::support::scene::{STAY, Scene};
+use crate::support::{Authority, Service, TempDir};
 
 /// A service whose main certificate lives so long, and its certificate `kafka` so long; a command says what changed.
 fn scene(main: &str, further: &str) -> (Scene, WithKafka) {
@@ -95,6 +96,41 @@ fn certificates_due_together_change_in_one_generation() {
     assert_agree(&status["certificate"], scene.path());
     assert_agree(&status["certificates"][0], &scene.path().join("kafka"));
     scene.run.wait_for_stderr("told: certificate kafka;");
+    scene.assert_well();
+}
+
+#[test]
+fn bundle_follows_the_anchors_of_a_reissued_certificate() {
+    let (scratch, other) = (TempDir::new(), Authority::new("other"));
+    let file = scratch.write("other.pem", other.pem());
+    let mut scene = Scene::start(Service::new(), STAY, |manifest| {
+        let trust = json!({"files": [file.display().to_string()]});
+        let manifest = manifest.set("certificate.ttl", "10s");
+        manifest.set("trust", trust)
+    });
+    let first = scene.file("ca.crt");
+    assert_eq!(
+        scene.file("ca-bundle.crt"),
+        format!("{first}{}", other.pem())
+    );
+
+    // The files are the image's: what becomes of them later does not matter.
+    scratch.write("other.pem", "");
+    let (admin, mount) = (&scene.service.admin, &scene.service.pki.mount);
+    let root = json!({"common_name": "new root", "key_type": "ec", "ttl": "87600h"});
+    let root = admin.ok("POST", &[mount, "root/generate/internal"].join("/"), root);
+    let default = json!({"default": root["data"]["issuer_id"]});
+    admin.ok("POST", &format!("{mount}/config/issuers"), default);
+    scene.run.wait_until("another CA", |_| {
+        fs::read_to_string(scene.place.path().join("ca.crt")).is_ok_and(|now| now != first)
+    });
+    let generation = scene.place.files();
+    let [anchors, bundle] = ["ca.crt", "ca-bundle.crt"].map(|name| generation[name].text());
+    assert_eq!(bundle, format!("{anchors}{}", other.pem()));
+    assert_eq!(
+        anchors.trim_end(),
+        text(&root["data"]["certificate"]).trim_end()
+    );
     scene.assert_well();
 }
 

@@ -575,10 +575,15 @@ impl Admin {
 
     /// Makes an intermediate CA at `mount`, signed by a root CA at `<mount>-root`.
     pub fn enable_pki(&self, mount: &str) -> Pki {
+        self.enable_pki_of("ec", mount)
+    }
+
+    /// Makes the same with CAs whose keys are of this type.
+    pub fn enable_pki_of(&self, key_type: &str, mount: &str) -> Pki {
         let root = format!("{mount}-root");
         self.mount("pki", &root, json!({}));
         self.mount("pki", mount, json!({}));
-        let subject = |name: &str| json!({"common_name": format!("{mount} {name}"), "key_type": "ec", "ttl": "87600h"});
+        let subject = |name: &str| json!({"common_name": format!("{mount} {name}"), "key_type": key_type, "ttl": "87600h"});
         let answer = self.ok(
             "POST",
             &format!("{root}/root/generate/internal"),
