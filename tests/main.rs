@@ -70,6 +70,7 @@ mod recipes {
     mod nginx;
     mod page;
     mod postgresql;
+    mod spring;
 }
 
 #[cfg(feature = "agent")]

@@ -7,8 +7,8 @@ use crate::support::scene::LONG;
 
 /// The user that HAProxy runs as.
 const USER: u32 = 54_324;
-const LIFE: &str = "3s";
-const ROTATIONS: usize = 8;
+const LIFE: &str = "4s";
+const ROTATIONS: usize = 5;
 
 /// Fails unless all requests of a load are answered while new certificates come; gives the processes that HAProxy had
 /// at the end.

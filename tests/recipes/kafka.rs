@@ -19,7 +19,7 @@ use crate::support::scene::LONG;
 use crate::support::{TempDir, core, free_port, repository, wait_for};
 
 /// The generations with which records must have been sent.
-const GENERATIONS: usize = 4;
+const GENERATIONS: usize = 3;
 
 /// A broker behind a proxy that speaks TLS and asks for a client certificate.
 struct Broker {
@@ -97,19 +97,19 @@ fn kafka_client_sends_each_record_over_new_certificates() {
         assert!(jar.exists(), "no {name}: run scripts/install recipes");
         symlink(jar, libraries.join(name)).expect("our own directory");
     }
-    {
-        let _core = core();
-        image.run("javac");
-    }
+    let starting = core();
+    image.run("javac");
     let vault = Vault::of(image.anteroom(), "orders");
     vault.enable_pki("pki", "orders", "24h");
-    vault.enable_pki("pki-clients", "client", "4s");
+    vault.enable_pki("pki-clients", "client", "8s");
     let broker = Broker::start(&vault, "pki-clients", "client");
     let call = vault
         .introduce(image.call())
         .env("KAFKA", format!("localhost:{}", broker.port))
         .env("PAUSE_MS", "50");
     let mut run = call.limit(2 * LONG).spawn();
+    run.wait_for_stdout("orders 0 ");
+    drop(starting);
     // A record that is lost ends the program, and so this wait.
     run.wait_until("records of other generations", |run| {
         let mut generations: Vec<String> = run

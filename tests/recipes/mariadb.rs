@@ -9,7 +9,7 @@ use crate::support::MariaDb;
 use crate::support::scene::LONG;
 
 /// The users that the job must have been.
-const USERS: usize = 4;
+const USERS: usize = 3;
 
 #[test]
 fn mariadb_client_logs_in_as_each_new_user() {
@@ -31,8 +31,8 @@ fn mariadb_client_logs_in_as_each_new_user() {
     let role = json!({
         "db_name": "mariadb",
         "creation_statements": statements,
-        "default_ttl": "4s",
-        "max_ttl": "4s",
+        "default_ttl": "5s",
+        "max_ttl": "5s",
     });
     vault.admin.ok("POST", "database/roles/report", role);
     let call = vault

@@ -8,7 +8,7 @@ use crate::support::scene::LONG;
 /// The user that nginx runs as.
 const USER: u32 = 54_323;
 /// Half of this life is left when a new certificate comes.
-const LIFE: &str = "3s";
+const LIFE: &str = "4s";
 const ROTATIONS: usize = 20;
 
 #[test]

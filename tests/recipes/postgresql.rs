@@ -9,7 +9,7 @@ use crate::support::scene::LONG;
 use crate::support::{Postgres, Running, wait_for};
 
 /// The users that the pool must have been.
-const USERS: usize = 5;
+const USERS: usize = 4;
 
 fn users(run: &Running) -> BTreeSet<String> {
     run.stdout().lines().map(str::to_owned).collect()
@@ -21,7 +21,7 @@ fn pool_takes_each_new_password_and_fails_no_query() {
     let image = Image::build("postgresql", &[]);
     let vault = Vault::of(image.anteroom(), "timeline");
     vault.admin.enable_database("database", postgres);
-    let lives = json!({"default_ttl": "3s", "max_ttl": "3s"});
+    let lives = json!({"default_ttl": "5s", "max_ttl": "5s"});
     vault.admin.database_role("database", "timeline", lives);
     let call = vault
         .introduce(image.call())
