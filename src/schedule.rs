@@ -17,9 +17,14 @@ const PAUSE_LAST: Duration = Duration::from_secs(60);
 const SPARE: Duration = Duration::from_secs(5);
 /// The wait after the end of a value that its engine exchanges: the engine does so a moment later.
 pub(crate) const EXCHANGED: Duration = Duration::from_secs(1);
-/// The pause before the second reading of a value that was not exchanged in time, or twice that.
-const LATE: Duration = Duration::from_secs(5);
-/// The time after its end for which a value that its engine exchanges still counts as good: for two readings.
+/// The pause between the readings of a value whose exchange is a little late, or twice that.
+const LATE: Duration = Duration::from_secs(1);
+/// The number of such readings. Engines look every 5 s what is to be exchanged.
+const LATE_READINGS: u32 = 6;
+/// The pause before the first reading of a value whose exchange does not come, or twice that.
+const OVERDUE: Duration = Duration::from_secs(5);
+/// The time after its end for which a value that its engine exchanges still counts as good: for all readings in short
+/// order.
 pub(crate) const EXCHANGE: Duration = Duration::from_secs(15);
 /// The tolerance for an answer that is shorter than what was asked for, since servers count in whole seconds.
 pub(crate) const ROUNDING: Duration = Duration::from_secs(1);
@@ -127,10 +132,14 @@ impl Term {
         self.due = self.due.min(now + wait);
     }
 
-    /// Schedules another reading of a value that should have been exchanged by now: soon, then ever more rarely.
+    /// Schedules another reading of a value that should have been exchanged by now: in short order, since until then the
+    /// application has the old one, then ever more rarely.
     pub(crate) fn read_late(&mut self, now: Moment, jitter: f64) {
-        let pause = LATE.mul_f64(1.0 + jitter.clamp(0.0, 1.0));
-        self.due = now + pause.saturating_mul(1 << self.failures.min(4));
+        let pause = match self.failures.checked_sub(LATE_READINGS) {
+            None => LATE,
+            Some(further) => OVERDUE.saturating_mul(1 << further.min(4)),
+        };
+        self.due = now + pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0));
         self.failures = self.failures.saturating_add(1);
     }
 

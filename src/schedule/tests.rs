@@ -266,7 +266,7 @@ fn value_is_read_after_its_exchange_and_again_ever_more_rarely() {
             first >= EXCHANGED && first <= EXCHANGED + PAUSE_MIN,
             "{term:?}"
         );
-        for seconds in [5, 10, 20, 40, 80, 80, 80] {
+        for seconds in [1, 1, 1, 1, 1, 1, 5, 10, 20, 40, 80, 80, 80] {
             let asked = term.due;
             term.read_late(asked, jitter);
             let pause = Duration::from_secs(seconds);
@@ -279,8 +279,8 @@ fn value_is_read_after_its_exchange_and_again_ever_more_rarely() {
         term.read_within(now, Duration::from_secs(2), jitter);
         assert!(term.due <= now + Duration::from_secs(2), "{term:?}");
     }
-    // A value counts as good for as long as two readings take.
-    assert!(EXCHANGE > EXCHANGED + PAUSE_MIN + 2 * LATE);
+    // A value counts as good for as long as the readings in short order take.
+    assert!(EXCHANGE > EXCHANGED + PAUSE_MIN + LATE_READINGS * 2 * LATE);
 }
 
 #[test]

@@ -69,9 +69,9 @@ impl Lifetime {
         self.end().map(|end| end + self.grace)
     }
 
-    /// Whether the answer's own end has passed.
-    pub(in crate::keeper) fn is_past_own_end(&self, now: Moment) -> bool {
-        self.own_end.is_some_and(|end| end <= now)
+    /// Returns the time since the answer's own end, where that has passed.
+    pub(in crate::keeper) fn overdue(&self, now: Moment) -> Option<Duration> {
+        now.checked_sub(self.own_end?)
     }
 
     /// Whether an answer with this life in the place of the present one would be good for longer, or ends no more.

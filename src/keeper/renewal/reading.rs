@@ -1,6 +1,7 @@
 //! Answers without a lease: read again, and published where the content has changed.
 
 use std::mem;
+use std::time::Duration;
 
 use super::Renewal;
 use super::request::Trouble;
@@ -15,6 +16,9 @@ use crate::log::{Level, Value};
 use crate::schedule::{Moment, Term};
 use crate::secret::Secret;
 
+/// The time after an exchange was due from which an engine is believed that counts to the next one: more than engines are
+/// late by.
+const BELIEVED: Duration = Duration::from_secs(10);
 /// The field in which an engine counts down to its next exchange of a value.
 const COUNTDOWN: &str = "ttl";
 
@@ -68,10 +72,7 @@ impl<'a> Renewal<'a> {
         let next = Lifetime::new(&new, asked, Times::now(self.session.clock_skew()));
         let present = &item.lifetime;
         let is_stuck = match answer_end {
-            Some(OwnEnd::Rotation { life, .. }) => {
-                let is_first = !present.term.is_some_and(|term| term.is_failing());
-                is_late(life, present.is_past_own_end(asked), is_first)
-            }
+            Some(OwnEnd::Rotation { life, .. }) => is_late(life, present.overdue(asked)),
             Some(OwnEnd::In { .. } | OwnEnd::At(_)) => !present.is_outlived_by(&next),
             None => false,
         };
@@ -167,10 +168,10 @@ fn has_same_content(old: &Credential, new: &Credential) -> bool {
     old.eq(new.fields.iter().filter(is_content))
 }
 
-/// Whether an engine has still to exchange a value that is as it was. An engine that is late may count already from the time
-/// at which it should have done it, so that the second such answer alone is believed.
-fn is_late(life: u64, is_past_end: bool, is_first: bool) -> bool {
-    is_past_end && (is_first || life == 0)
+/// Whether an engine has still to exchange a value that is as it was, and that was to be exchanged so long ago. An engine
+/// that is late may count already from the time at which it should have done it, so that its word is believed later.
+fn is_late(life: u64, overdue: Option<Duration>) -> bool {
+    overdue.is_some_and(|overdue| life == 0 || overdue < BELIEVED)
 }
 
 #[cfg(test)]
@@ -220,20 +221,18 @@ mod tests {
     }
 
     #[test]
-    fn value_not_exchanged_in_time_is_read_twice() {
-        for (life, is_past_end, is_first, late) in [
-            (3600, false, true, false),
-            (0, false, true, false),
-            (0, true, true, true),
-            (0, true, false, true),
-            (3600, true, true, true),
-            (3600, true, false, false),
+    fn engine_is_believed_ten_seconds_after_an_exchange_was_due() {
+        for (life, overdue, late) in [
+            (3600, None, false),
+            (0, None, false),
+            (0, Some(0), true),
+            (0, Some(3600), true),
+            (3600, Some(0), true),
+            (3600, Some(9), true),
+            (3600, Some(10), false),
         ] {
-            assert_eq!(
-                is_late(life, is_past_end, is_first),
-                late,
-                "{life} {is_past_end} {is_first}"
-            );
+            let found = is_late(life, overdue.map(Duration::from_secs));
+            assert_eq!(found, late, "{life} {overdue:?}");
         }
     }
 }
