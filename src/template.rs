@@ -4,9 +4,11 @@ mod audit;
 mod filters;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod json;
 mod known;
 mod one_line;
 mod tree;
+mod unfit;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +21,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use crate::secret::Secret;
 
 use audit::Path;
-use filters::Unfit;
+use unfit::Unfit;
 
 pub(crate) use known::Known;
 pub(crate) use minijinja::Value;

@@ -2,9 +2,7 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzzing;
-mod json;
 
-use std::fmt;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -12,28 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Value, filters};
 
+use super::json;
+use super::unfit::Unfit;
+
 /// The longest value of an option file: its reader cuts a line behind 4094 bytes, without a word.
 const MYCNF_MAX: usize = 4000;
 /// The longest value of a service file: its reader takes lines of 1022 bytes.
 const PGSERVICE_MAX: usize = 1000;
-
-/// A value that the format cannot hold; the text names the format and no value.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unfit(pub(super) &'static str);
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Unfit {}
-
-impl From<Unfit> for Error {
-    fn from(unfit: Unfit) -> Error {
-        Error::from(ErrorKind::InvalidOperation).with_source(unfit)
-    }
-}
 
 /// Adds the filters that are not the library's own.
 pub(super) fn add(engine: &mut Environment<'_>) {

@@ -9,7 +9,7 @@ use minijinja::machinery::{Token, tokenize};
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, Value};
 
-use super::filters::Unfit;
+use super::unfit::Unfit;
 
 const FILTER: &str = "one_line";
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-use super::Unfit;
+use super::unfit::Unfit;
 
 /// The deepest value: one that holds itself has no end.
 const DEPTH_MAX: usize = 100;
