@@ -258,7 +258,7 @@ fn fetch_anchors(session: &Session, path: &str) -> Result<Vec<CertificateDer<'st
         }
         let texts = match value {
             Value::Text(text) => vec![text],
-            Value::List(values) => values.into_iter().filter_map(Value::into_text).collect(),
+            Value::List(values) => values.iter().filter_map(Value::text).collect(),
             _ => Vec::new(),
         };
         for text in texts {

@@ -191,20 +191,21 @@ fn ask(
     };
     let mut fields = Vec::new();
     for (field, value) in data {
-        match value.into_text() {
-            Some(text) => fields.push((field, text)),
+        match value {
             // The manifest does not ask for this field, so a `null` does no harm.
-            None if dependency
-                .fields
-                .as_ref()
-                .is_some_and(|wanted| !wanted.contains(&field)) => {}
-            None => {
+            Value::Null
+                if dependency
+                    .fields
+                    .as_ref()
+                    .is_some_and(|wanted| !wanted.contains(&field)) => {}
+            Value::Null => {
                 return Err(Error::Null {
                     dependency: name(),
                     path: path(),
                     field,
                 });
             }
+            value => fields.push((field, value)),
         }
     }
     if fields.is_empty() {

@@ -18,6 +18,7 @@ use crate::pem;
 use crate::secret::Secret;
 use crate::template::Values;
 use crate::text;
+use crate::vault::Value;
 
 pub(crate) use error::Error;
 pub(crate) use material::{Credential, Lease, Material, OwnEnd};
@@ -159,11 +160,11 @@ fn of_credential(
                     None => return Err(missing(name, dependency, credential)),
                 };
                 check_field_name(name, dependency)?;
-                files.push(file(entry, bytes(value)));
+                files.push(file(entry, content(value)));
             }
             CredentialPart::OptionalField(name) => {
                 if let Some(value) = credential.field(name) {
-                    files.push(file(entry, bytes(value)));
+                    files.push(file(entry, content(value)));
                 }
             }
             CredentialPart::EveryField => {
@@ -173,7 +174,7 @@ fn of_credential(
                         path: format!("{}{name}", entry.name),
                         mode: entry.mode,
                         shared: None,
-                        contents: bytes(value),
+                        contents: content(value),
                     });
                 }
             }
@@ -208,6 +209,12 @@ fn file<S>(entry: Entry<S>, contents: Secret<Vec<u8>>) -> File {
         shared: entry.shared,
         contents,
     }
+}
+
+/// Returns the content of a field's file.
+fn content(value: &Value) -> Secret<Vec<u8>> {
+    // No field is null.
+    bytes(&value.text().unwrap_or(Secret::new(String::new())))
 }
 
 fn bytes(text: &Secret) -> Secret<Vec<u8>> {

@@ -197,7 +197,7 @@ pub(crate) struct Dependency {
     /// The extra files.
     pub files: Vec<File>,
     /// The fields that a dry run uses in place of an answer.
-    pub sample: Vec<(At<String>, At<String>)>,
+    pub sample: Vec<(At<String>, At<serde_json::Value>)>,
     /// The ready-made files, if any.
     pub preset: Option<Chosen>,
 }
@@ -420,7 +420,11 @@ fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistak
         })
     };
     let data = entries("data").unwrap_or_default();
-    let sample = entries("sample").unwrap_or_default();
+    let sample = t.table("sample").map(|mut inner| {
+        let values = inner.values();
+        inner.finish(mistakes);
+        values
+    });
     let files = t.table("files").map(|inner| file::read(inner, mistakes));
     let dependency = Dependency {
         name,
@@ -431,7 +435,7 @@ fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistak
         refresh: t.text("refresh"),
         optional: t.flag("optional"),
         files: files.unwrap_or_default(),
-        sample,
+        sample: sample.unwrap_or_default(),
         preset: read_preset(&mut t, mistakes),
     };
     t.finish(mistakes);

@@ -9,13 +9,13 @@ mod known;
 mod one_line;
 mod tree;
 mod unfit;
+mod value;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
 use crate::secret::Secret;
@@ -25,6 +25,7 @@ use unfit::Unfit;
 
 pub(crate) use known::Known;
 pub(crate) use minijinja::Value;
+pub(crate) use value::{list, number, object, table};
 
 /// Names that every template knows besides the dependencies.
 pub(crate) const RESERVED: [&str; 4] = ["app", "env", "environment", "secrets_dir"];
@@ -90,6 +91,23 @@ impl Template {
             .filter(|path| path.root == name)
             .filter_map(|path| path.fields.first().map(String::as_str))
             .collect()
+    }
+
+    /// Lists the names behind this value, one name behind the other, that must be there.
+    pub(crate) fn below<'t>(&'t self, names: &[&str]) -> Vec<&'t [String]> {
+        let needed = self.paths.iter().filter(|path| !path.may_be_missing);
+        let behind = needed.filter_map(|path| {
+            let (root, fields) = names.split_first()?;
+            let is_below = path.root == *root
+                && path.fields.len() > fields.len()
+                && path
+                    .fields
+                    .iter()
+                    .zip(fields)
+                    .all(|(one, other)| one == other);
+            is_below.then(|| &path.fields[fields.len()..])
+        });
+        behind.collect()
     }
 
     /// Says whether the template names this value, one name behind the other.
@@ -185,7 +203,7 @@ impl Failure {
                 | ErrorKind::UnknownMethod
                 | ErrorKind::MissingArgument
                 | ErrorKind::TooManyArguments
-        );
+        ) || unfit == Some(&value::WHOLE);
         Failure { reason, is_certain }
     }
 }
@@ -208,6 +226,7 @@ fn engine() -> Environment<'static> {
             .unwrap_or_default(),
     );
     filters::add(&mut engine);
+    value::add_formatter(&mut engine);
     engine
 }
 
@@ -218,9 +237,8 @@ impl Values {
     fn known(&self) -> String {
         let mut names = Vec::new();
         for (name, value) in &self.0 {
-            // A map's iterator gives its keys; that of anything else gives values, which must not be named.
-            match value.try_iter() {
-                Ok(fields) if value.kind() == ValueKind::Map && name != "env" => {
+            match value::names_in(value) {
+                Some(fields) if name != "env" => {
                     names.extend(fields.map(|field| format!("{name}.{field}")))
                 }
                 _ => names.push(name.clone()),
@@ -228,11 +246,6 @@ impl Values {
         }
         names.join(", ")
     }
-}
-
-/// Makes a value with fields; collected from an iterator, it would be a list of pairs.
-pub(crate) fn map(values: BTreeMap<String, Value>) -> Value {
-    Value::from_object(values)
 }
 
 #[cfg(test)]

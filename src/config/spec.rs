@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::layout::{PRIVATE, Shared};
 use crate::manifest::Place;
 use crate::template::{self, Template};
+use crate::vault::Value;
 
 /// One item to fetch, as the manifest asks for it.
 #[derive(Debug, Clone, Copy)]
@@ -262,7 +263,7 @@ pub(crate) struct Dependency {
     /// The extra files.
     pub templates: Vec<FileTemplate>,
     /// The fields that a dry run uses in place of an answer.
-    pub sample: Vec<(String, String)>,
+    pub sample: Vec<(String, Value)>,
 }
 
 impl Dependency {

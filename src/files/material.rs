@@ -2,13 +2,13 @@
 
 use crate::certificate::Issued;
 use crate::config::{Certificate, Dependency, Spec};
-use crate::secret::Secret;
+use crate::vault::Value;
 
 /// The answer for one dependency, whatever engine gave it.
 #[derive(Default)]
 pub(crate) struct Credential {
-    /// The names and values of the fields.
-    pub fields: Vec<(String, Secret)>,
+    /// The names and values of the fields, none of them null.
+    pub fields: Vec<(String, Value)>,
     /// The credential's lease, where it has one.
     pub lease: Option<Lease>,
     /// The end that the answer itself names, where it does.
@@ -27,7 +27,7 @@ impl Credential {
     }
 
     /// Returns the value of a field.
-    pub(crate) fn field(&self, name: &str) -> Option<&Secret> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Value> {
         self.fields
             .iter()
             .find(|(known, _)| known == name)

@@ -1,11 +1,12 @@
 //! Samples of credentials and certificates, made from the manifest before there is an answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Credential;
 use crate::config::{CertificateValue, Config, Dependency};
 use crate::secret::Secret;
-use crate::template::{CERTIFICATE, CERTIFICATES, JAVA, RESERVED, Value};
+use crate::template::{CERTIFICATE, CERTIFICATES, JAVA, RESERVED, Template, Value};
+use crate::vault;
 
 /// The names of values that are no dependency's.
 const OF_CERTIFICATES: [&str; 3] = [CERTIFICATE, CERTIFICATES, JAVA];
@@ -26,15 +27,18 @@ pub(super) fn of_certificate(value: CertificateValue) -> Value {
 /// Makes a credential of the manifest's samples, and of an invented value for every other field that the manifest
 /// names.
 pub(crate) fn credential(dependency: &Dependency, config: &Config) -> Credential {
-    let mut fields: Vec<(String, Secret)> = dependency
-        .sample
-        .iter()
-        .map(|(name, value)| (name.clone(), Secret::new(value.clone())))
-        .collect();
+    let mut fields = dependency.sample.clone();
+    let identifier = dependency.identifier();
     for name in wanted(dependency, config) {
         if !fields.iter().any(|(known, _)| *known == name) {
-            let value = format!("sample-{}-{name}", dependency.name);
-            fields.push((name, Secret::new(value)));
+            let own = dependency.templates.iter();
+            let mut behind: Vec<&[String]> =
+                own.flat_map(|file| file.template.below(&[&name])).collect();
+            behind.extend(
+                templates(config).flat_map(|template| template.below(&[&identifier, &name])),
+            );
+            let label = format!("sample-{}-{name}", dependency.name);
+            fields.push((name, invented(&label, &behind)));
         }
     }
     Credential {
@@ -42,6 +46,34 @@ pub(crate) fn credential(dependency: &Dependency, config: &Config) -> Credential
         lease: None,
         end: None,
     }
+}
+
+/// Invents a text, or an object where templates name values in it.
+fn invented(label: &str, behind: &[&[String]]) -> vault::Value {
+    let mut members: BTreeMap<&str, Vec<&[String]>> = BTreeMap::new();
+    for names in behind {
+        if let Some((first, rest)) = names.split_first() {
+            members.entry(first).or_default().push(rest);
+        }
+    }
+    if members.is_empty() {
+        return vault::Value::Text(Secret::new(label.to_owned()));
+    }
+    let members = members.into_iter().map(|(name, behind)| {
+        let label = format!("{label}-{name}");
+        (name.to_owned(), invented(&label, &behind))
+    });
+    vault::Value::Object(members.collect())
+}
+
+/// Iterates over the templates that may name values of any dependency.
+fn templates(config: &Config) -> impl Iterator<Item = &Template> {
+    let files = config
+        .dependencies
+        .iter()
+        .flat_map(|other| &other.templates);
+    let files = files.chain(&config.files).map(|file| &file.template);
+    files.chain(config.variables.iter().map(|variable| &variable.template))
 }
 
 /// Collects the declared fields; where none are declared, those that templates name, and the two that engines with
@@ -53,14 +85,7 @@ fn wanted(dependency: &Dependency, config: &Config) -> BTreeSet<String> {
         return fields.iter().cloned().chain(others).collect();
     }
     let identifier = dependency.identifier();
-    let templates = config
-        .dependencies
-        .iter()
-        .flat_map(|other| &other.templates)
-        .chain(&config.files)
-        .map(|file| &file.template)
-        .chain(config.variables.iter().map(|variable| &variable.template));
-    let mut wanted: BTreeSet<&str> = templates
+    let mut wanted: BTreeSet<&str> = templates(config)
         .flat_map(|template| template.fields_of(&identifier))
         .collect();
     let own = dependency.templates.iter().flat_map(|file| {

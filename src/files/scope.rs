@@ -13,7 +13,8 @@ use crate::config::{Certificate, CertificateName, CertificateValue, Config, Java
 use crate::environment::TOKEN_VARIABLES;
 use crate::pem;
 use crate::secret::Secret;
-use crate::template::{self, RESERVED, Value, Values, map};
+use crate::template::{self, RESERVED, Value, Values, table};
+use crate::vault;
 
 /// The values that all templates of a start may use.
 pub(super) struct Scope(BTreeMap<String, Value>);
@@ -65,7 +66,7 @@ impl Scope {
                 Some((name.to_str()?.to_owned(), Value::from(value.to_str()?)))
             })
             .collect();
-        values.insert("env".to_owned(), map(environment));
+        values.insert("env".to_owned(), table(environment));
         let mut further = BTreeMap::new();
         for (spec, texts) in certificates {
             match spec.name {
@@ -78,16 +79,16 @@ impl Scope {
             }
         }
         if !further.is_empty() {
-            values.insert(template::CERTIFICATES.to_owned(), map(further));
+            values.insert(template::CERTIFICATES.to_owned(), table(further));
         }
         if let (Some(java), Some(password)) = (&config.java, access.store_password) {
-            let java = map(java_values(config, java, password, access.secrets_dir));
+            let java = table(java_values(config, java, password, access.secrets_dir));
             values.insert(template::JAVA.to_owned(), java);
         }
         // Last, so that a dependency keeps its name.
         for material in materials {
             if let Material::Credential { spec, credential } = material {
-                values.insert(spec.identifier(), map(fields(credential)));
+                values.insert(spec.identifier(), table(fields(credential)));
             }
         }
         Scope(values)
@@ -120,7 +121,7 @@ impl Scope {
 /// Makes a value of the texts of a certificate.
 fn text_map(text: impl Fn(CertificateValue) -> Value) -> Value {
     let texts = CertificateValue::NAMES.map(|(name, value)| (name.to_owned(), text(value)));
-    map(BTreeMap::from(texts))
+    table(BTreeMap::from(texts))
 }
 
 fn of_certificate(issued: &Issued, value: CertificateValue) -> Secret {
@@ -168,8 +169,27 @@ fn fields(credential: &Credential) -> BTreeMap<String, Value> {
     credential
         .fields
         .iter()
-        .map(|(name, value)| (name.clone(), Value::from(value.expose().as_str())))
+        .map(|(name, field)| (name.clone(), value(field)))
         .collect()
+}
+
+/// Makes a template's value of an answer's.
+fn value(field: &vault::Value) -> Value {
+    match field {
+        vault::Value::Null => Value::from(()),
+        vault::Value::Bool(is_true) => Value::from(*is_true),
+        vault::Value::Number(number) => template::number(number).unwrap_or_default(),
+        vault::Value::Text(text) => Value::from(text.expose().as_str()),
+        vault::Value::List(items) => template::list(items.iter().map(value).collect()),
+        vault::Value::Object(members) => {
+            let members = members.iter();
+            template::object(
+                members
+                    .map(|(name, member)| (name.clone(), value(member)))
+                    .collect(),
+            )
+        }
+    }
 }
 
 /// An environment in which each variable has its own name for a value.

@@ -374,6 +374,21 @@ impl<'a> Table<'a> {
         self.entries.retain(|(_, value)| is_table(value));
     }
 
+    /// Takes all entries, whatever their names: values of every kind that JSON has too.
+    pub(crate) fn values(&mut self) -> Vec<(At<String>, At<serde_json::Value>)> {
+        self.rest()
+            .into_iter()
+            .filter_map(|(key, value)| {
+                let place = self.document.place(value.span());
+                let Some(json) = json(value.get_ref()) else {
+                    self.wrong(&key.value, "a value that JSON has", &value);
+                    return None;
+                };
+                Some((key, At { value: json, place }))
+            })
+            .collect()
+    }
+
     /// Names what is left as unknown, and hands all mistakes of the document over.
     pub(crate) fn finish(mut self, mistakes: &mut Vec<Mistake>) {
         self.known.sort_unstable();
@@ -400,6 +415,35 @@ impl<'a> Table<'a> {
         }
         mistakes.append(&mut self.document.mistakes.borrow_mut());
     }
+}
+
+/// Reads a value of one of JSON's kinds.
+fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
+    Some(match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(number) => {
+            let (text, radix) = (number.as_str(), number.radix());
+            let signed = i64::from_str_radix(text, radix).map(serde_json::Value::from);
+            signed
+                .or_else(|_| u64::from_str_radix(text, radix).map(serde_json::Value::from))
+                .ok()?
+        }
+        DeValue::Float(number) => {
+            serde_json::Number::from_f64(number.as_str().parse().ok()?)?.into()
+        }
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Datetime(_) => return None,
+        DeValue::Array(items) => {
+            let items = items.iter().map(|item| json(item.get_ref()));
+            serde_json::Value::Array(items.collect::<Option<_>>()?)
+        }
+        DeValue::Table(members) => {
+            let members = members.iter();
+            let members = members
+                .map(|(name, member)| Some((name.get_ref().to_string(), json(member.get_ref())?)));
+            serde_json::Value::Object(members.collect::<Option<_>>()?)
+        }
+    })
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use minijinja::machinery::ast::{CallArg, Expr, Stmt};
+use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, Stmt};
 use minijinja::machinery::{Span, parse};
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
@@ -118,6 +118,8 @@ pub(super) struct Path {
     pub(super) line: usize,
     /// True where the template says what happens if the value is not there.
     pub(super) may_be_missing: bool,
+    /// True where the template writes the value as it is.
+    pub(super) is_written: bool,
 }
 
 /// The values that a template names, and its mistakes.
@@ -215,11 +217,34 @@ impl Auditor<'_> {
     fn statements(&mut self, statements: &[Stmt<'_>]) {
         for statement in statements {
             let (expressions, bodies) = parts(statement);
+            let before = self.findings.paths.len();
             for expression in expressions {
                 self.expression(expression);
             }
+            if let Stmt::EmitExpr(it) = statement {
+                self.mark_written(&it.expr, before);
+            }
             for body in bodies {
                 self.statements(body);
+            }
+        }
+    }
+
+    /// Marks the values that stand alone between braces, or are joined there; those behind `before` are this statement's.
+    fn mark_written(&mut self, expression: &Expr<'_>, before: usize) {
+        match expression {
+            Expr::BinOp(it) if matches!(it.op, BinOpKind::Concat) => {
+                self.mark_written(&it.left, before);
+                self.mark_written(&it.right, before);
+            }
+            _ => {
+                let Some((root, fields)) = path(expression) else {
+                    return;
+                };
+                let paths = self.findings.paths[before..].iter_mut();
+                for path in paths.filter(|path| path.root == root && path.fields == fields) {
+                    path.is_written = true;
+                }
             }
         }
     }
@@ -235,6 +260,7 @@ impl Auditor<'_> {
                     fields,
                     line: line(expression.span()),
                     may_be_missing,
+                    is_written: false,
                 });
             }
             return;

@@ -12,6 +12,7 @@ use minijinja::{Environment, Error, ErrorKind, Value, filters};
 
 use super::json;
 use super::unfit::Unfit;
+use super::value::{is_of_an_answer, printed, read_json};
 
 /// The longest value of an option file: its reader cuts a line behind 4094 bytes, without a word.
 const MYCNF_MAX: usize = 4000;
@@ -31,7 +32,7 @@ pub(super) fn add(engine: &mut Environment<'_>) {
         Ok(b64decode(&text(value)?)?)
     });
     engine.add_filter("fromjson", |value: &Value| -> Result<Value, Error> {
-        Ok(json::read(&text(value)?)?)
+        Ok(read_json(&text(value)?)?)
     });
     engine.add_filter("tojson", |value: &Value| -> Result<Value, Error> {
         Ok(Value::from_safe_string(json::write(value)?))
@@ -50,14 +51,16 @@ fn add_escape(
     });
 }
 
-/// Returns the text of a value, a number and a boolean as JSON has them.
+/// Returns the text of a value: what JSON has besides texts is written as JSON.
 pub(super) fn text(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::Undefined => Err(ErrorKind::UndefinedError.into()),
-        ValueKind::Number | ValueKind::Bool => Ok(json::write(value)?),
+        ValueKind::String => Ok(value.as_str().unwrap_or_default().to_owned()),
+        ValueKind::Number | ValueKind::Bool => printed(value),
+        _ if is_of_an_answer(value) => printed(value),
         _ => {
             let reason = "a filter that takes a text is given something else; `| tojson` makes a text of anything";
-            Ok(value.as_str().ok_or(Unfit(reason))?.to_owned())
+            Err(Unfit(reason).into())
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use minijinja::Value;
 
-use super::{Failure, Known, Template, Values, engine, map};
+use super::{Failure, Known, Template, Values, engine, table};
 
 pub(crate) use super::filters::fuzzing::escapes;
 
@@ -44,7 +44,7 @@ pub(crate) fn template(input: &[u8]) {
     let values = Values(BTreeMap::from([
         ("app".to_owned(), Value::from("timeline")),
         ("password".to_owned(), secret()),
-        ("orders_db".to_owned(), map(fields)),
+        ("orders_db".to_owned(), table(fields)),
     ]));
     let failure = template.render_file(&values).err();
     if let Some(Failure { reason, .. }) = failure {

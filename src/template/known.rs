@@ -12,6 +12,8 @@ use crate::spelling::meant;
 enum Fields {
     /// The name is a text, which has no fields.
     None,
+    /// The name is a value of an answer, whatever that holds.
+    Value,
     /// The name has these fields and no others.
     These(BTreeSet<String>),
     /// The name may have any field.
@@ -74,7 +76,7 @@ impl Known {
         let mut known = self.clone();
         known.is_open = fields.is_none();
         for field in fields.unwrap_or_default() {
-            known.names.insert(field.clone(), Fields::None);
+            known.names.insert(field.clone(), Fields::Value);
         }
         known
     }
@@ -85,10 +87,15 @@ impl Known {
         let is_read = !path.fields.is_empty();
         match (self.names.get(root), path.fields.as_slice()) {
             (None, []) if self.is_open || path.may_be_missing => None,
+            // A field that comes may be an object, unless a name of another kind was meant.
+            (None, _) if self.is_open && self.table_near(root).is_empty() => None,
             (None, _) => {
-                let names = self.names.iter();
-                let names = names.filter(|(_, fields)| !is_read || !matches!(fields, Fields::None));
-                let meant = match meant(root, names.map(|(name, _)| name.as_str())) {
+                let near = if is_read {
+                    self.table_near(root)
+                } else {
+                    meant(root, self.names.keys().map(String::as_str))
+                };
+                let meant = match near {
                     near if near.is_empty() => self.elsewhere(root, is_read),
                     near => near,
                 };
@@ -99,6 +106,15 @@ impl Known {
                 };
                 Some(format!("`{root}` {what}{meant}; known are {}", self.list()))
             }
+            (Some(Fields::Any | Fields::These(_) | Fields::Values(_)), [])
+                if path.is_written && !self.is_open =>
+            {
+                Some(self.whole(root, root))
+            }
+            (Some(Fields::Values(values)), [name]) if path.is_written => match values.get(name) {
+                Some(Fields::Values(_)) => Some(self.whole(root, &format!("{root}.{name}"))),
+                _ => missing(root, values, &path.fields, path.may_be_missing),
+            },
             (Some(Fields::Values(values)), fields) => {
                 missing(root, values, fields, path.may_be_missing)
             }
@@ -108,10 +124,10 @@ impl Known {
             (Some(_), [field, ..]) if is_token(root, field) => {
                 Some(format!("`{root}.{field}` is never there: it holds a token"))
             }
-            (Some(_), [field, inner, ..]) => Some(format!(
+            (Some(_), [field, inner, ..]) if root == "env" => Some(format!(
                 "`{root}.{field}` is a text and has no field `{inner}`"
             )),
-            (Some(Fields::These(fields)), [field])
+            (Some(Fields::These(fields)), [field, ..])
                 if !fields.contains(field) && !path.may_be_missing =>
             {
                 let meant = meant(field, fields.iter().map(String::as_str));
@@ -129,12 +145,42 @@ impl Known {
         }
     }
 
+    /// Asks whether the nearest name that has fields was meant.
+    fn table_near(&self, root: &str) -> String {
+        let names = self.names.iter();
+        let tables = names.filter(|(_, fields)| !matches!(fields, Fields::None | Fields::Value));
+        meant(root, tables.map(|(name, _)| name.as_str()))
+    }
+
+    /// Says that a template writes a whole table, such as a dependency, and names what is in it.
+    fn whole(&self, root: &str, table: &str) -> String {
+        let below = |fields: &Fields| match fields {
+            Fields::These(fields) => fields.iter().cloned().collect(),
+            Fields::Values(values) => values.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
+        let names = match self.names.get(root) {
+            Some(Fields::Values(values)) if root != table => values.values().next().map(below),
+            Some(fields) if root != "env" => Some(below(fields)),
+            _ => None,
+        };
+        let names: Vec<String> = names.unwrap_or_default();
+        let known = if names.is_empty() {
+            String::new()
+        } else {
+            format!("; known are {}", names.join(", "))
+        };
+        format!(
+            "`{table}` is a whole table, with every value in it: name one of its values, or write `| tojson` if that is meant{known}"
+        )
+    }
+
     /// Asks whether a name was meant that is there in another form: a dependency's of several words, or one of its fields.
     fn elsewhere(&self, root: &str, is_read: bool) -> String {
         for (name, fields) in &self.names {
             let parts: Vec<&str> = name.split('_').collect();
             let is_end = |part: Option<&&str>| part.is_some_and(|part| *part == root);
-            if RESERVED.contains(&name.as_str()) || matches!(fields, Fields::None) {
+            if RESERVED.contains(&name.as_str()) || matches!(fields, Fields::None | Fields::Value) {
                 continue;
             }
             if parts.len() > 1 && (is_end(parts.first()) || is_end(parts.last())) {

@@ -10,6 +10,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, Value};
 
 use super::unfit::Unfit;
+use super::value::printed;
 
 const FILTER: &str = "one_line";
 
@@ -84,8 +85,7 @@ fn beside_text(engine: &Environment<'_>, source: &str) -> Vec<Range<usize>> {
 fn one_line(value: &Value) -> Result<Value, Error> {
     let value = match value.kind() {
         ValueKind::Undefined | ValueKind::Invalid | ValueKind::String => value.clone(),
-        // An iterator may give its items but once.
-        _ => Value::from(value.to_string()),
+        _ => Value::from(printed(value)?),
     };
     let has_line_end = |text: &str| text.contains(['\r', '\n', '\0']);
     if !value.is_safe() && value.as_str().is_some_and(has_line_end) {

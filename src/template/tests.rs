@@ -35,7 +35,7 @@ fn value_that_is_not_there_is_an_error_not_an_empty_string() {
 #[test]
 fn field_is_reached_by_name_and_a_missing_one_shows_no_value() {
     let mut values = values(&[("app", "timeline")]);
-    let fields = map(BTreeMap::from([(
+    let fields = table(BTreeMap::from([(
         "password".to_owned(),
         Value::from("canary"),
     )]));
@@ -94,6 +94,8 @@ fn audited(source: &str) -> Vec<String> {
     let mut known = Known::new(Some(BTreeSet::from(["HOME".to_owned()])));
     known.add("db".to_owned(), Some(&fields));
     known.add("open_db".to_owned(), None);
+    known.add_texts("certificate", ["key", "chain"]);
+    known.add_tables("certificates", ["kafka".to_owned()], ["key"]);
     match Template::parse(source) {
         Ok(template) => template.unknown(&known.within(Some(&fields))),
         Err(mistakes) => mistakes,
@@ -166,16 +168,29 @@ fn typing_error_is_found_in_every_branch() {
             "`opendb` is no dependency; is `open_db` meant?",
         ),
         (
-            "{{ password.length }}",
-            "`password` is a text and has no field `length`",
+            "{{ app.length }}",
+            "`app` is a text and has no field `length`",
         ),
         (
-            "{{ db.password.length }}",
-            "`db.password` is a text and has no field `length`",
+            "{{ env.HOME.length }}",
+            "`env.HOME` is a text and has no field `length`",
         ),
         (
-            "{{ open_db.a.b }}",
-            "`open_db.a` is a text and has no field `b`",
+            "{{ db.passwort.a }}",
+            "`passwort` is none of the `fields` of `db`; is `password` meant?",
+        ),
+        (
+            "{{ db }}",
+            "`db` is a whole table, with every value in it: name one of its values, or write `| tojson` if that is meant; known are password, username",
+        ),
+        ("{{ 'x' ~ db }}", "`db` is a whole table"),
+        ("{{ open_db }}", "`open_db` is a whole table"),
+        ("{{ env }}", "`env` is a whole table"),
+        ("{{ certificate }}", "known are chain, key"),
+        ("{{ certificates }}", "`certificates` is a whole table"),
+        (
+            "{{ certificates.kafka }}",
+            "`certificates.kafka` is a whole table",
         ),
         ("{{ app.name }}", "`app` is a text"),
         (
@@ -219,6 +234,8 @@ fn expression_that_may_be_right_is_no_typing_error() {
         "{{ range(3) | join(',') }}{{ dict(a=1).a }}{{ [1, 2] | first }}",
         "{{ [3, 1] | sort | map('string') | join }}{{ ['a'] | select('in', 'ab') | list }}",
         "{% if password is startingwith 'a' and not (password is in ['x']) %}{% endif %}",
+        "{{ password.length }}{{ db.password.a.b }}{{ open_db.a.b[0].c }}",
+        "{{ db | tojson }}{{ db | length }}{% if db and certificates.kafka %}{% endif %}",
         "{{ password[0:3] }}{{ 'yes' if password else 'no' }}{{ password | trim | upper }}",
     ] {
         assert_eq!(audited(source), Vec::<String>::new(), "{source}");
@@ -231,6 +248,12 @@ fn field_of_an_undeclared_dependency_is_taken_for_granted() {
     let template = Template::parse("{{ anything }}{{ env.ANY }}").expect("valid");
     assert_eq!(template.unknown(&known.within(None)), Vec::<String>::new());
     assert_eq!(template.unknown(&known).len(), 1);
+    let mut beside = known.within(None);
+    beside.add("orders_db".to_owned(), None);
+    for (source, mistakes) in [("{{ config.user }}", 0), ("{{ ordersdb.user }}", 1)] {
+        let template = Template::parse(source).expect("valid");
+        assert_eq!(template.unknown(&beside).len(), mistakes, "{source}");
+    }
     let token = Template::parse("{{ env.BAO_TOKEN }}").expect("valid");
     assert_eq!(token.unknown(&known).len(), 1);
 }
@@ -287,5 +310,113 @@ fn urlencode_leaves_nothing_that_ends_a_part_of_a_url() {
     assert_eq!(
         rendered.expect("fits").expose(),
         "us%2Fer%40x%3A%3F%23%26%3D%2B%20%25"
+    );
+}
+
+#[test]
+fn value_is_what_it_was_in_the_answer_and_printed_as_json() {
+    let number = |text: &str| number(&serde_json::from_str(text).expect("a number"));
+    let list = list(vec![Value::from("a b"), Value::from(1), Value::from(())]);
+    let config = object(vec![
+        ("user".to_owned(), Value::from("x\"y")),
+        ("a".to_owned(), Value::from(true)),
+    ]);
+    let mut values = values(&[("text", "5")]);
+    for (name, value) in [
+        ("large", number("18446744073709551615").expect("exact")),
+        ("small", number("1e-7").expect("exact")),
+        ("whole", number("5.0").expect("exact")),
+        ("port", number("5432").expect("exact")),
+        ("off", Value::from(false)),
+        ("list", list),
+        ("cfg", config),
+        (
+            "db",
+            table(BTreeMap::from([(
+                "password".to_owned(),
+                Value::from("canary"),
+            )])),
+        ),
+    ] {
+        values.0.insert(name.to_owned(), value);
+    }
+    let render = |source: &str| {
+        let template = Template::parse(source).expect("valid");
+        let rendered = template.render(&values);
+        rendered
+            .map(|text| text.expose().clone())
+            .map_err(|failure| failure.reason)
+    };
+    for (source, text) in [
+        (
+            "{{ large }} {{ small }} {{ whole }} {{ off }}",
+            "18446744073709551615 1e-7 5.0 false",
+        ),
+        ("{{ port + 1 }}{% if not off %} off{% endif %}", "5433 off"),
+        (
+            "{% for one in list %}<{{ one | default('-', true) }}>{% endfor %}",
+            "<a b><1><->",
+        ),
+        (
+            "{{ list }}|x={{ list }}|{{ list | last is none }}",
+            r#"["a b",1,null]|x=["a b",1,null]|true"#,
+        ),
+        (
+            "{{ cfg }} {{ cfg.user }} {{ cfg | tojson }}",
+            r#"{"user":"x\"y","a":true} x"y {"user":"x\"y","a":true}"#,
+        ),
+        (
+            "{{ 'x' ~ cfg ~ list }}",
+            r#"x{"user":"x\"y","a":true}["a b",1,null]"#,
+        ),
+        (
+            "{{ cfg | b64encode | b64decode }}{{ (cfg | fromjson).a }}",
+            r#"{"user":"x\"y","a":true}true"#,
+        ),
+        (
+            "{% for name, value in cfg | items %}{{ name }}={{ value }};{% endfor %}",
+            "user=x\"y;a=true;",
+        ),
+        (
+            "{{ db | tojson }}{% for name in db %}{{ name }}{% endfor %}",
+            r#"{"password":"canary"}password"#,
+        ),
+        (
+            "{% if cfg and list and db %}there{% endif %}{{ cfg | length }}{{ list[0] }}",
+            "there2a b",
+        ),
+        (
+            "{% autoescape 'html' %}{{ cfg.user }}{{ list }}{% endautoescape %}",
+            "x&quot;y[&quot;a b&quot;,1,null]",
+        ),
+    ] {
+        assert_eq!(render(source).as_deref(), Ok(text), "{source}");
+    }
+    for (source, reason) in [
+        ("\n{{ list[2] }}", "line 2: a value is null"),
+        ("x={{ list[2] }}", "line 1: a value is null"),
+        (
+            "{% set it = db %}{{ it }}",
+            "line 1: a whole table is written",
+        ),
+        (
+            "{{ db | default('') }}x",
+            "line 1: a whole table is written",
+        ),
+        (
+            "{{ db | pgpass }}",
+            "line 1: a filter that takes a text is given something else",
+        ),
+    ] {
+        let error = render(source).expect_err("it cannot be written");
+        assert!(
+            error.contains(reason) && !error.contains("canary"),
+            "{source}: {error}"
+        );
+    }
+    // Where no error can be told, the names alone are.
+    assert_eq!(
+        render("{% set it = db %}{{ 'x' ~ it }}").as_deref(),
+        Ok(r#"x{"password"}"#)
     );
 }

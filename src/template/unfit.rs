@@ -5,7 +5,7 @@ use std::fmt;
 use minijinja::{Error, ErrorKind};
 
 /// A value that the format cannot hold; the text names the format and no value.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unfit(pub(super) &'static str);
 
 impl fmt::Display for Unfit {

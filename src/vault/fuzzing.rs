@@ -99,13 +99,13 @@ pub(crate) fn value(input: &[u8]) {
     };
     let is_nested = matches!(value, Value::List(_) | Value::Object(_));
     let is_null = matches!(value, Value::Null);
-    let Some(text) = value.into_text() else {
+    let Some(text) = value.text() else {
         assert!(is_null);
         return;
     };
     if is_nested {
         let again: Value = serde_json::from_str(text.expose()).expect("what was written");
-        let again = again.into_text().expect("a text");
+        let again = again.text().expect("a text");
         assert_eq!(again.expose(), text.expose());
     }
 }

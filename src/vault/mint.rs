@@ -128,7 +128,7 @@ pub(super) fn minted(wrap_info: Option<Value>) -> Option<Minted> {
     };
     let mut text = |name: &str| {
         let at = entries.iter().position(|(known, _)| known == name)?;
-        entries.swap_remove(at).1.into_text()
+        entries.swap_remove(at).1.text()
     };
     let plain = |text: Option<Secret>| text.map_or_else(String::new, |text| text.expose().clone());
     Some(Minted {

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use crate::secret::Secret;
 
 /// A JSON value; objects keep their order and refuse a name that comes twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
     /// `null`
     Null,
@@ -32,10 +33,10 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 impl Value {
     /// The text that a file or a template gets: strings as they are, numbers and booleans as in JSON, objects and lists
     /// as compact JSON; none for `null`.
-    pub(crate) fn into_text(self) -> Option<Secret> {
+    pub(crate) fn text(&self) -> Option<Secret> {
         match self {
             Value::Null => None,
-            Value::Text(text) => Some(text),
+            Value::Text(text) => Some(text.clone()),
             Value::Bool(flag) => Some(Secret::new(flag.to_string())),
             Value::Number(number) => Some(Secret::new(number.to_string())),
             Value::List(_) | Value::Object(_) => {
@@ -161,7 +162,7 @@ mod tests {
 
     fn text(json: &str) -> Option<String> {
         let value: Value = serde_json::from_str(json).expect("valid");
-        value.into_text().map(|text| text.expose().clone())
+        value.text().map(|text| text.expose().clone())
     }
 
     // b31, b32, b33, b35

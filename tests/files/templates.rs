@@ -261,3 +261,99 @@ fn line_end_in_a_variable_is_refused_beside_text_alone() {
     run.assert_no(["canary"])
         .assert_stderr("the template of the variable MADE, line 1: a value beside other text");
 }
+
+/// An answer with a value of each kind.
+fn kinds() -> Value {
+    json!({
+        "hosts": ["a.example", "b \"x\""],
+        "port": 5432,
+        "ratio": 0.5,
+        "tls": false,
+        "config": {"user": "u: {}", "limits": {"rows": 18_446_744_073_709_551_615_u64}},
+    })
+}
+
+#[test]
+fn values_keep_their_kind_after_start_and_dry_run() {
+    let files = json!({
+        "app.yaml": "hosts:\n{% for host in hosts %}- {{ host | yaml }}\n{% endfor %}port: {{ port }}\nrows: {{ config.limits.rows }}\n",
+        "app.json": "{\"config\": {{ config | tojson }}, \"all\": {{ dep | tojson }}}",
+        "text": "{{ port + 1 }} {% if tls %}tls{% else %}plain{% endif %} {{ config.limits }} {{ hosts }} {{ ratio }} {{ config.user }}",
+        "shell": "HOSTS={{ hosts | shell }}\n",
+    });
+    let with = |manifest: Manifest, path: &str| {
+        let dependency = json!({"path": path, "sample": kinds(), "files": files});
+        let variables = json!({"HOST": "{{ dep.hosts | first }}"});
+        manifest
+            .set("dependencies.dep", dependency)
+            .set("environment", variables)
+    };
+    let service = Service::new();
+    let (started, _) = start(&service, kinds(), with);
+    let sampled = with(super::dry_run::manifest(), "secret/data/x");
+    let dry = dry_run().manifest(sampled).shell("echo started").run();
+    for run in [&started, &dry] {
+        run.assert_code(0);
+        let copies = TempDir::new();
+        let at = |name: &str| copies.write(name, &run.file(&format!("dep/{name}")).bytes);
+        let yaml = at("app.yaml");
+        let repr = |fields: &str| format!("{fields}.__repr__()");
+        for (fields, value) in [
+            ("['hosts']", "['a.example', 'b \"x\"']"),
+            ("['port']", "5432"),
+            ("['rows']", "18446744073709551615"),
+        ] {
+            assert_eq!(read_by_python("yaml", &yaml, &repr(fields)), value);
+        }
+        let json: Value = serde_json::from_slice(&run.file("dep/app.json").bytes).expect("JSON");
+        assert_eq!(json, json!({"config": kinds()["config"], "all": kinds()}));
+        let text =
+            "5433 plain {\"rows\":18446744073709551615} [\"a.example\",\"b \\\"x\\\"\"] 0.5 u: {}";
+        assert_eq!(run.file("dep/text").text(), text);
+        let shell = at("shell");
+        let script = ". \"$0\"; printf %s \"$HOSTS\"";
+        let read = read_by(
+            "/bin/sh",
+            ["-c".as_ref(), script.as_ref(), shell.as_os_str()],
+        );
+        assert_eq!(read, kinds()["hosts"].to_string());
+        // A field's own file is what it was.
+        assert_eq!(run.file("dep/hosts").text(), kinds()["hosts"].to_string());
+        assert_eq!(run.file("dep/port").text(), "5432");
+    }
+}
+
+#[test]
+fn chain_of_an_issued_certificate_is_a_list() {
+    let service = Service::new();
+    let path = format!("{}/issue/{}", service.pki.mount, service.app);
+    let policy = format!(
+        "{}path \"{path}\" {{ capabilities = [\"update\"] }}\n",
+        service.policy_hcl()
+    );
+    service.admin.policy(&service.policy, &policy);
+    let dependency = json!({
+        "path": path,
+        "method": "write",
+        "data": {"common_name": service.common_name(), "key_type": "ec"},
+        "sample": {"ca_chain": ["sample"]},
+        "files": {"chain.pem": "{{ certificate }}\n{% for ca in ca_chain %}{{ ca }}\n{% endfor %}"},
+    });
+    let (run, _) = start(&service, json!({"a": "b"}), |manifest, _| {
+        manifest.set("dependencies.issued", dependency)
+    });
+    run.assert_code(0);
+    let chain = run.file("issued/chain.pem");
+    let read = read_by(
+        "python3",
+        [
+            "-c",
+            "import ssl, sys; it = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT); it.load_verify_locations(cadata=sys.argv[1]); print(len(it.get_ca_certs()))",
+            chain.text(),
+        ],
+    );
+    // The leaf is none of the authorities.
+    let authorities = chain.text().matches("BEGIN CERTIFICATE").count() - 1;
+    assert_eq!(read, format!("{authorities}\n"));
+    assert!(authorities > 0);
+}

@@ -676,6 +676,18 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
             "`dbx` is no dependency; known are",
         ),
         (
+            variable("\n{{ db }}"),
+            "the template of the variable CONF, line 2: `db` is a whole table",
+        ),
+        (
+            sound().set("files", json!({"app.json": "{{ env }}"})),
+            "the template of app.json, line 1: `env` is a whole table",
+        ),
+        (
+            file("{% if app == 'x' %}{% set it = db %}{{ it }}{% endif %}{{ db | d('') }}"),
+            "the template of db/conf, line 1: a whole table is written",
+        ),
+        (
             file("{{ ordersdb.password }}"),
             "`ordersdb` is no dependency",
         ),
@@ -708,6 +720,10 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
         (
             sound().set("dependencies.db.sample", json!({"pasword": "p"})),
             "the sample `pasword` is none of the `fields` of db; is `password` meant?",
+        ),
+        (
+            sound().set("dependencies.db.sample", json!({"password": 1e300})),
+            "the sample `password` is nothing that Vault can answer",
         ),
     ]
 }

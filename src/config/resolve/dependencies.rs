@@ -11,6 +11,7 @@ use crate::manifest::{self, At, Manifest};
 use crate::spelling::meant;
 use crate::template::{self, Known, Template};
 use crate::text::{duration, file_name, named, vault_path};
+use crate::vault::Value;
 
 impl Resolver<'_> {
     /// Collects the declared fields, or those of the preset, without reporting what is wrong with them.
@@ -132,7 +133,7 @@ impl Resolver<'_> {
 
     /// Expands a sample. One that a start does not use may name variables that are not set there; a mistake shows nothing
     /// of the text.
-    fn sample(&mut self, field: &At<String>, value: &At<String>) -> Option<String> {
+    fn sample(&mut self, field: &At<String>, value: &At<serde_json::Value>) -> Option<Value> {
         let unnoticed = RefCell::default();
         let invented = match self.purpose {
             Purpose::DryRun => &self.invented,
@@ -142,15 +143,24 @@ impl Resolver<'_> {
             invented: Some(invented),
             ..self.names()
         };
-        let expanded = expand(&value.value, &names).ok();
-        if expanded.is_none() {
+        let mut sample = value.value.clone();
+        if expand_texts(&mut sample, &names).is_none() {
             let text = format!(
                 "the sample `{}` holds a `${{` that is neither ${{NAME}} nor ${{NAME:-default}}, or that names a token; write `$${{` for the text itself",
                 field.value.escape_default()
             );
             self.report_mistake(Some(value.place), text);
+            return None;
         }
-        expanded
+        let sample = serde_json::from_value(sample);
+        if sample.is_err() {
+            let text = format!(
+                "the sample `{}` is nothing that Vault can answer: a number has no exact form, or it is nested too deep",
+                field.value.escape_default()
+            );
+            self.report_mistake(Some(value.place), text);
+        }
+        sample.ok()
     }
 
     /// Reads the samples, and reports those for fields that will never be there.
@@ -241,6 +251,25 @@ impl Resolver<'_> {
         }
         variables
     }
+}
+
+/// Expands every text in a sample.
+fn expand_texts(sample: &mut serde_json::Value, names: &Names<'_>) -> Option<()> {
+    match sample {
+        serde_json::Value::String(text) => *text = expand(text, names).ok()?,
+        serde_json::Value::Array(items) => {
+            for item in items {
+                expand_texts(item, names)?;
+            }
+        }
+        serde_json::Value::Object(members) => {
+            for (_, member) in members.iter_mut() {
+                expand_texts(member, names)?;
+            }
+        }
+        _ => {}
+    }
+    Some(())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

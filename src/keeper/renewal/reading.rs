@@ -14,7 +14,7 @@ use crate::files::{Credential, Material, OwnEnd};
 use crate::keeper::items::{Lifetime, Times};
 use crate::log::{Level, Value};
 use crate::schedule::{Moment, Term};
-use crate::secret::Secret;
+use crate::vault;
 
 /// The time after an exchange was due from which an engine is believed that counts to the next one: more than engines are
 /// late by.
@@ -163,7 +163,7 @@ impl<'a> Renewal<'a> {
 /// Whether two answers say the same, but for what an engine counts down.
 fn has_same_content(old: &Credential, new: &Credential) -> bool {
     let is_exchanged = matches!(new.end, Some(OwnEnd::Rotation { .. }));
-    let is_content = |field: &&(String, Secret)| !(is_exchanged && field.0 == COUNTDOWN);
+    let is_content = |field: &&(String, vault::Value)| !(is_exchanged && field.0 == COUNTDOWN);
     let old = old.fields.iter().filter(is_content);
     old.eq(new.fields.iter().filter(is_content))
 }
@@ -177,11 +177,16 @@ fn is_late(life: u64, overdue: Option<Duration>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     fn credential(fields: &[(&str, &str)], end: Option<OwnEnd>) -> Credential {
         let fields = fields.iter();
-        let fields =
-            fields.map(|(name, value)| ((*name).to_owned(), Secret::new((*value).to_owned())));
+        let fields = fields.map(|(name, value)| {
+            (
+                (*name).to_owned(),
+                vault::Value::Text(Secret::new((*value).to_owned())),
+            )
+        });
         Credential {
             fields: fields.collect(),
             lease: None,
