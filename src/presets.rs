@@ -12,6 +12,8 @@ pub(crate) struct Preset {
     pub keys: &'static [Key],
     /// The values that templates make of the keys: names and expressions.
     pub values: &'static [(&'static str, &'static str)],
+    /// The key and the value with which nothing is fetched, so that the table has no `path`.
+    pub bare_if: Option<(&'static str, &'static str)>,
     /// The fields that the answer must have.
     pub fields: &'static [&'static str],
     /// The fields that the answer may have.
@@ -47,6 +49,14 @@ pub(crate) enum Kind {
     Flag,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// Hosts with their ports, with commas between them.
+    Servers,
+    /// The name of a certificate of the manifest.
+    Certificate,
+    /// The format of a certificate's stores: `pem`, or `pkcs12` where there is `[java]`.
+    Stores,
+    /// The trust anchors of a certificate, `anchors`, or the `bundle` of `[trust]`.
+    Trust,
 }
 
 const HOST: Key = required("host", Kind::Host);
@@ -58,7 +68,7 @@ const ADDRESS: (&str, &str) = (
 const USER: &[&str] = &["username", "password"];
 
 /// All presets.
-pub(crate) static PRESETS: [Preset; 9] = [
+pub(crate) static PRESETS: [Preset; 10] = [
     Preset {
         name: "postgresql",
         keys: &[
@@ -80,6 +90,7 @@ pub(crate) static PRESETS: [Preset; 9] = [
             optional("sslrootcert", Kind::Text, "false"),
         ],
         values: &[ADDRESS],
+        bare_if: None,
         fields: USER,
         optional_fields: &[],
         files: &[
@@ -118,6 +129,7 @@ pub(crate) static PRESETS: [Preset; 9] = [
         name: "mysql",
         keys: MYSQL_KEYS,
         values: &[ADDRESS],
+        bare_if: None,
         fields: USER,
         optional_fields: &[],
         files: &[
@@ -136,6 +148,7 @@ pub(crate) static PRESETS: [Preset; 9] = [
         name: "mariadb",
         keys: MYSQL_KEYS,
         values: &[ADDRESS],
+        bare_if: None,
         fields: USER,
         optional_fields: &[],
         files: &[
@@ -159,6 +172,7 @@ pub(crate) static PRESETS: [Preset; 9] = [
             optional("tls", Kind::Flag, "false"),
         ],
         values: &[ADDRESS],
+        bare_if: None,
         fields: &["password"],
         optional_fields: &["username"],
         files: &[(
@@ -176,6 +190,7 @@ pub(crate) static PRESETS: [Preset; 9] = [
             optional("vhost", Kind::Text, "'/'"),
         ],
         values: &[ADDRESS],
+        bare_if: None,
         fields: USER,
         optional_fields: &[],
         files: &[(
@@ -193,6 +208,7 @@ pub(crate) static PRESETS: [Preset; 9] = [
             optional("tls", Kind::Flag, "false"),
         ],
         values: &[ADDRESS],
+        bare_if: None,
         fields: USER,
         optional_fields: &[],
         files: &[(
@@ -202,9 +218,68 @@ pub(crate) static PRESETS: [Preset; 9] = [
         )],
     },
     Preset {
+        name: "kafka",
+        keys: &[
+            required("bootstrap_servers", Kind::Servers),
+            required("security", Kind::Choice(&["ssl", "sasl_ssl"])),
+            optional(
+                "mechanism",
+                Kind::Choice(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]),
+                "'SCRAM-SHA-512'",
+            ),
+            optional("certificate", Kind::Certificate, "false"),
+            optional("stores", Kind::Stores, "'pem'"),
+            optional("trust", Kind::Trust, "'anchors'"),
+        ],
+        values: &[
+            (
+                "folder",
+                "secrets_dir ~ ('' if certificate == 'certificate' else '/' ~ certificate)",
+            ),
+            (
+                "module",
+                "'org.apache.kafka.common.security.' \
+                 ~ ('plain.PlainLoginModule' if mechanism == 'PLAIN' else 'scram.ScramLoginModule')",
+            ),
+        ],
+        bare_if: Some(("security", "ssl")),
+        fields: USER,
+        optional_fields: &[],
+        files: &[(
+            "client.properties",
+            "bootstrap.servers={{ bootstrap_servers | properties }}\n\
+             security.protocol={{ security | upper }}\n\
+             {% if certificate and stores == 'pem' %}\
+             ssl.keystore.type=PEM\n\
+             ssl.keystore.location={{ (folder ~ '/tls.pem') | properties }}\n\
+             {% elif certificate %}\
+             ssl.keystore.type=PKCS12\n\
+             ssl.keystore.location={{ (folder ~ '/' ~ keystore) | properties }}\n\
+             ssl.keystore.password={{ java.password | properties }}\n\
+             ssl.key.password={{ java.password | properties }}\n\
+             {% endif %}\
+             {% if trust == 'bundle' %}\
+             ssl.truststore.type=PEM\n\
+             ssl.truststore.location={{ (secrets_dir ~ '/ca-bundle.crt') | properties }}\n\
+             {% elif certificate and stores == 'pem' %}\
+             ssl.truststore.type=PEM\n\
+             ssl.truststore.location={{ (folder ~ '/ca.crt') | properties }}\n\
+             {% elif certificate %}\
+             ssl.truststore.type=PKCS12\n\
+             ssl.truststore.location={{ (folder ~ '/' ~ truststore) | properties }}\n\
+             ssl.truststore.password={{ java.password | properties }}\n\
+             {% endif %}\
+             {% if security == 'sasl_ssl' %}\
+             sasl.mechanism={{ mechanism }}\n\
+             sasl.jaas.config={{ (module ~ ' required username=' ~ (username | jaas) ~ ' password=' ~ (password | jaas) ~ ';') | properties }}\n\
+             {% endif %}",
+        )],
+    },
+    Preset {
         name: "aws",
         keys: &[optional("region", Kind::Word, "false")],
         values: &[],
+        bare_if: None,
         fields: &["access_key", "secret_key"],
         optional_fields: &["security_token"],
         files: &[
@@ -236,6 +311,7 @@ pub(crate) static PRESETS: [Preset; 9] = [
             optional("url", Kind::Text, "false"),
         ],
         values: &[],
+        bare_if: None,
         fields: USER,
         optional_fields: &[],
         // In a value, Spring takes `${` for the beginning of a name, unless something stands in between.
@@ -250,6 +326,7 @@ pub(crate) static PRESETS: [Preset; 9] = [
         name: "docker",
         keys: &[required("registry", Kind::Text)],
         values: &[],
+        bare_if: None,
         fields: USER,
         optional_fields: &[],
         files: &[(

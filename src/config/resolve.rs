@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::presets::Others;
 use super::expand::{Names, expand, meant};
 use super::{Config, Delivery, Error, Purpose, Way, layout};
 use crate::cli::Cli;
@@ -269,12 +270,19 @@ impl Resolver<'_> {
             None => None,
         };
         let known = self.known(manifest);
-        let dependencies: Vec<_> = manifest
-            .dependencies
-            .iter()
-            .filter_map(|dependency| self.dependency(dependency, &known))
-            .collect();
-        let files = self.files(manifest, &known);
+        let others = Others {
+            manifest,
+            java: java.as_ref(),
+        };
+        let mut dependencies = Vec::new();
+        let mut files = self.files(manifest, &known);
+        for table in &manifest.dependencies {
+            if self.is_fetched(table) {
+                dependencies.extend(self.dependency(table, &others, &known));
+            } else {
+                files.extend(self.bare_files(table, &others, &known));
+            }
+        }
         self.check_distinct_names(manifest, java.as_ref(), &dependencies, &files);
         let variables = self.variables(manifest, &known);
         self.samples(manifest, &dependencies, &files, &variables);

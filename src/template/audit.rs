@@ -17,7 +17,7 @@ use crate::spelling::meant;
 /// Functions of the library, for suggestions.
 pub(super) const FUNCTIONS: [&str; 4] = ["debug", "dict", "namespace", "range"];
 /// Filters that a typing error may have been meant for.
-pub(super) const FILTERS: [&str; 58] = [
+pub(super) const FILTERS: [&str; 59] = [
     "abs",
     "attr",
     "b64decode",
@@ -39,6 +39,7 @@ pub(super) const FILTERS: [&str; 58] = [
     "indent",
     "int",
     "items",
+    "jaas",
     "join",
     "last",
     "length",

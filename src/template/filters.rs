@@ -22,6 +22,7 @@ const PGSERVICE_MAX: usize = 1000;
 /// Adds the filters that are not the library's own.
 pub(super) fn add(engine: &mut Environment<'_>) {
     add_escape(engine, "b64encode", b64encode);
+    add_escape(engine, "jaas", jaas);
     add_escape(engine, "mycnf", mycnf);
     add_escape(engine, "pgpass", pgpass);
     add_escape(engine, "pgservice", pgservice);
@@ -83,10 +84,25 @@ pub(super) fn decoded(value: &str) -> Result<Vec<u8>, Unfit> {
 
 /// Writes a value of an option file of MariaDB or MySQL, in its quotes.
 fn mycnf(value: &str) -> Result<String, Unfit> {
+    let escaped = quoted(value, Unfit("a value for `mycnf` holds a NUL byte"))?;
+    if escaped.len() > MYCNF_MAX {
+        let reason = "a value for `mycnf` is longer than 4000 bytes, where its reader cuts lines";
+        return Err(Unfit(reason));
+    }
+    Ok(escaped)
+}
+
+/// Writes a value of Java's login configuration, in its quotes.
+fn jaas(value: &str) -> Result<String, Unfit> {
+    quoted(value, Unfit("a value for `jaas` holds a NUL byte"))
+}
+
+/// Writes a text in double quotes, with the escapes that many formats share; `nul` is the failure at a NUL byte.
+fn quoted(value: &str, nul: Unfit) -> Result<String, Unfit> {
     let mut escaped = String::from("\"");
     for char in value.chars() {
         match char {
-            '\0' => return Err(Unfit("a value for `mycnf` holds a NUL byte")),
+            '\0' => return Err(nul),
             '\\' => escaped.push_str(r"\\"),
             '"' => escaped.push_str("\\\""),
             '\n' => escaped.push_str(r"\n"),
@@ -97,10 +113,6 @@ fn mycnf(value: &str) -> Result<String, Unfit> {
         }
     }
     escaped.push('"');
-    if escaped.len() > MYCNF_MAX {
-        let reason = "a value for `mycnf` is longer than 4000 bytes, where its reader cuts lines";
-        return Err(Unfit(reason));
-    }
     Ok(escaped)
 }
 

@@ -5,6 +5,7 @@
 )]
 
 mod clouds;
+mod kafka;
 mod sql;
 mod urls;
 

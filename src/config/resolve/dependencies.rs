@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use super::Resolver;
+use super::presets::Others;
 use crate::config::expand::{Names, expand, is_variable_name};
 use crate::config::{Dependency, FileTemplate, Method, Purpose, Variable};
 use crate::environment::TOKEN_VARIABLES;
@@ -18,6 +19,9 @@ impl Resolver<'_> {
     pub(super) fn declared(&self, table: &manifest::Dependency) -> Option<Vec<String>> {
         let Some(fields) = &table.fields else {
             let preset = table.preset.as_ref()?.preset.value;
+            if !self.is_fetched(table) {
+                return Some(Vec::new());
+            }
             return Some(preset.all_fields().map(str::to_owned).collect());
         };
         let text = |field: &At<String>| {
@@ -29,6 +33,7 @@ impl Resolver<'_> {
     pub(super) fn dependency(
         &mut self,
         table: &manifest::Dependency,
+        others: &Others<'_>,
         known: &Known,
     ) -> Option<Dependency> {
         let name = &table.name;
@@ -77,19 +82,14 @@ impl Resolver<'_> {
             }
         }
         let known = known.within(self.declared(table).as_deref());
-        let mut templates = self.preset_files(table);
+        let mut templates = self.preset_files(table, others);
         let preset = table.preset.as_ref().filter(|_| fields.is_none());
         let preset = preset.map(|chosen| chosen.preset.value);
         let fields = match preset {
             Some(preset) => Some(preset.fields.iter().map(|&it| it.to_owned()).collect()),
             None => fields,
         };
-        for file in &table.files {
-            if let Err(text) = file_name(&file.name.value) {
-                self.report_mistake(Some(file.name.place), text);
-            }
-            templates.extend(self.file(file, Some(&name.value), &known));
-        }
+        templates.extend(self.own_files(table, &known));
         let sample = table
             .sample
             .iter()
@@ -110,6 +110,22 @@ impl Resolver<'_> {
             templates,
             sample,
         })
+    }
+
+    /// Reads the files that the manifest itself has for a dependency.
+    pub(super) fn own_files(
+        &mut self,
+        table: &manifest::Dependency,
+        known: &Known,
+    ) -> Vec<FileTemplate> {
+        let mut files = Vec::new();
+        for file in &table.files {
+            if let Err(text) = file_name(&file.name.value) {
+                self.report_mistake(Some(file.name.place), text);
+            }
+            files.extend(self.file(file, Some(&table.name.value), known));
+        }
+        files
     }
 
     /// Reads a template; `target` is what it makes, in messages.

@@ -132,7 +132,9 @@ impl Resolver<'_> {
         taken: &mut Vec<String>,
     ) {
         let certificates = manifest.certificates.iter().map(|(name, _)| &name.value);
-        let dependencies = manifest.dependencies.iter().map(|table| &table.name.value);
+        let dependencies = manifest.dependencies.iter();
+        let dependencies = dependencies.filter(|table| self.is_fetched(table));
+        let dependencies = dependencies.map(|table| &table.name.value);
         let dependencies: Vec<&String> = dependencies.collect();
         let mut folders: Vec<&str> = certificates
             .chain(dependencies.clone())

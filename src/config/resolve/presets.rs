@@ -1,18 +1,70 @@
 //! `as = "…"` in `[dependencies.NAME]`: from the keys of a preset to its files.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use super::Resolver;
-use crate::config::FileTemplate;
+use super::{Resolver, certificate};
 use crate::config::expand::{Names, expand};
-use crate::manifest::{self, At};
+use crate::config::{FileTemplate, Java};
+use crate::manifest::{self, At, Manifest};
 use crate::presets::{Key, Kind, Preset};
-use crate::template::Template;
+use crate::template::{Known, Template};
 use crate::text::{is_host_name, named};
 
+/// The rest of the manifest, as far as the keys of a preset may name it.
+pub(super) struct Others<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) java: Option<&'a Java>,
+}
+
 impl Resolver<'_> {
+    /// Says whether a dependency has an answer, as all have but some with a preset that needs none.
+    pub(super) fn is_fetched(&self, table: &manifest::Dependency) -> bool {
+        let Some(chosen) = &table.preset else {
+            return true;
+        };
+        let preset = chosen.preset.value;
+        !preset.keys.iter().zip(&chosen.values).any(|(key, value)| {
+            let text = value.as_ref().map(|at| expand(&at.value, &self.names()));
+            preset
+                .bare_if
+                .is_some_and(|(name, bare)| key.name == name && text == Some(Ok(bare.to_owned())))
+        })
+    }
+
+    /// Makes the files of a table for which nothing is fetched.
+    pub(super) fn bare_files(
+        &mut self,
+        table: &manifest::Dependency,
+        others: &Others<'_>,
+        known: &Known,
+    ) -> Vec<FileTemplate> {
+        let name = &table.name;
+        self.check_item_name(name, "a dependency");
+        let fetching = [&table.path, &table.method, &table.refresh];
+        let fetching = fetching.into_iter().flatten().map(|at| at.place);
+        let fields = table.fields.iter().flatten().map(|field| field.place);
+        let data = table.data.iter().map(|(field, _)| field.place);
+        for place in fetching.chain(fields).chain(data) {
+            let text = format!(
+                "nothing is fetched for [dependencies.{}]: leave out what belongs to a `path`",
+                name.value
+            );
+            self.report_mistake(Some(place), text);
+        }
+        let mut files = self.preset_files(table, others);
+        files.extend(self.own_files(table, known));
+        for file in &mut files {
+            file.name = format!("{}/{}", name.value, file.name);
+        }
+        files
+    }
+
     /// Makes the files of a dependency's preset, but those of whose name the manifest has a template of its own.
-    pub(super) fn preset_files(&mut self, table: &manifest::Dependency) -> Vec<FileTemplate> {
+    pub(super) fn preset_files(
+        &mut self,
+        table: &manifest::Dependency,
+        others: &Others<'_>,
+    ) -> Vec<FileTemplate> {
         let Some(chosen) = &table.preset else {
             return Vec::new();
         };
@@ -20,7 +72,7 @@ impl Resolver<'_> {
         let mut values = vec![("name", literal(&table.name.value))];
         for (key, value) in preset.keys.iter().zip(&chosen.values) {
             let expression = match (value, key.default) {
-                (Some(value), _) => self.expression(key, value),
+                (Some(value), _) => self.expression(key, value, others),
                 (None, Some(default)) => Some(default.to_owned()),
                 (None, None) => {
                     let here = format!("`{}` in [dependencies.{}]", key.name, table.name.value);
@@ -35,7 +87,16 @@ impl Resolver<'_> {
             };
             values.extend(expression.map(|expression| (key.name, expression)));
         }
-        self.check_fields(table, preset);
+        if self.is_fetched(table) {
+            self.check_fields(table, preset);
+        } else {
+            let none = preset.all_fields();
+            values.extend(none.map(|field| (field, "false".to_owned())));
+        }
+        if let Some(java) = others.java {
+            values.push(("keystore", literal(&java.keystore)));
+            values.push(("truststore", literal(&java.truststore)));
+        }
         let derived = preset.values.iter();
         values.extend(derived.map(|(name, expression)| (*name, (*expression).to_owned())));
         let own = |name: &str| table.files.iter().any(|file| file.name.value == name);
@@ -65,13 +126,13 @@ impl Resolver<'_> {
     }
 
     /// Reads the value of a key, and writes it as an expression of the template language.
-    fn expression(&mut self, key: &Key, value: &At<String>) -> Option<String> {
+    fn expression(&mut self, key: &Key, value: &At<String>, others: &Others<'_>) -> Option<String> {
         let set = Names {
             invented: None,
             ..self.names()
         };
         let is_invented = expand(&value.value, &set).is_err();
-        self.parsed(value, |text| match expression(key.kind, text) {
+        self.parsed(value, |text| match expression(key.kind, text, others) {
             // A variable that is not set yet may hold what is right.
             Err(_) if is_invented => Ok(stand_in(key.kind).to_owned()),
             other => other.map_err(|text| format!("`{}`: {text}", key.name)),
@@ -87,10 +148,10 @@ fn with(values: &[(&str, String)], source: &str) -> String {
     values.chain([source.to_owned()]).collect()
 }
 
-fn expression(kind: Kind, text: &str) -> Result<String, String> {
+fn expression(kind: Kind, text: &str, others: &Others<'_>) -> Result<String, String> {
     let shown = || text.escape_default();
     match kind {
-        Kind::Host if text.parse::<IpAddr>().is_err() && !is_host_name(text) => Err(format!(
+        Kind::Host if !is_host(text) => Err(format!(
             "`{}` is neither a host's name nor an IP address; an IPv6 address has no brackets here",
             shown()
         )),
@@ -103,10 +164,36 @@ fn expression(kind: Kind, text: &str) -> Result<String, String> {
             Err(_) => Err(format!("`{}` is no number from 0 on", shown())),
         },
         Kind::Flag => named(text, &[("true", "true"), ("false", "false")]).map(str::to_owned),
-        Kind::Choice(words) => {
-            let words: Vec<(&str, &str)> = words.iter().map(|&word| (word, word)).collect();
-            named(text, &words).map(literal)
+        Kind::Choice(words) => one_of(text, words),
+        Kind::Servers => {
+            let servers: Vec<&str> = text.split(',').map(str::trim).collect();
+            match servers.iter().find(|server| !is_server(server)) {
+                Some(wrong) => Err(format!(
+                    "`{}` is no host with its port, such as kafka.example.io:9093",
+                    wrong.escape_default()
+                )),
+                None => Ok(literal(&servers.join(","))),
+            }
         }
+        Kind::Certificate => {
+            let certificates = certificate::tables(others.manifest);
+            let names: Vec<&str> = certificates.iter().map(|(name, _)| name.as_str()).collect();
+            if names.is_empty() {
+                return Err(
+                    "there is no certificate: it needs [certificate], or a table of [certificates]"
+                        .to_owned(),
+                );
+            }
+            one_of(text, &names)
+        }
+        Kind::Stores if text == "pkcs12" && others.java.is_none() => {
+            Err("`pkcs12` needs [java], which writes these stores".to_owned())
+        }
+        Kind::Stores => one_of(text, &["pem", "pkcs12"]),
+        Kind::Trust if text == "bundle" && others.manifest.trust.is_none() => {
+            Err("`bundle` needs [trust], which writes it".to_owned())
+        }
+        Kind::Trust => one_of(text, &["anchors", "bundle"]),
         Kind::Word if text.is_empty() || !text.chars().all(is_plain) => Err(format!(
             "`{}` holds something else than letters, digits, `-`, `_` and `.`",
             shown()
@@ -123,8 +210,33 @@ fn stand_in(kind: Kind) -> &'static str {
     match kind {
         Kind::Port | Kind::Number => "1",
         Kind::Flag => "false",
-        Kind::Host | Kind::Word | Kind::Text | Kind::Choice(_) => "'sample'",
+        Kind::Trust => "'anchors'",
+        _ => "'sample'",
     }
+}
+
+/// Reads one of these words as an expression.
+fn one_of(text: &str, words: &[&str]) -> Result<String, String> {
+    let words: Vec<(&str, &str)> = words.iter().map(|&word| (word, word)).collect();
+    named(text, &words).map(literal)
+}
+
+fn is_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || is_host_name(text)
+}
+
+/// Says whether a text is a host and a port, an IPv6 address in brackets.
+fn is_server(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let inner = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let is_right = match inner {
+            Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+            None => !host.contains(':') && is_host(host),
+        };
+        is_right && matches!(port.parse::<u16>(), Ok(1..))
+    })
 }
 
 fn is_plain(char: char) -> bool {

@@ -21,6 +21,7 @@ pub(crate) fn escapes(input: &[u8]) {
         check(value, is_of_one_line && has_end, pgservice, read_pgservice);
     }
     check(value, !value.contains('\0'), shell, read_shell);
+    check(value, !value.contains('\0'), jaas, read_jaas);
     check(value, true, properties, read_properties);
     check(value, true, yaml, read_yaml);
     check(value, true, b64encode, |text| b64decode(text).ok());
@@ -76,6 +77,31 @@ fn read_pgservice(value: &str) -> Option<String> {
     let line = value.split('\n').next()?;
     let line = line.trim_end_matches([' ', '\t', '\r', '\u{b}', '\u{c}']);
     Some(line.split('\0').next()?.to_owned())
+}
+
+/// Reads a quoted text as java.io.StreamTokenizer does.
+fn read_jaas(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    let mut read = String::new();
+    let mut chars = inner.chars();
+    while let Some(char) = chars.next() {
+        read.push(match char {
+            '"' | '\n' | '\r' => return None,
+            '\\' => match chars.next()? {
+                'a' => '\u{7}',
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'v' => '\u{b}',
+                '0'..='7' => return None,
+                other => other,
+            },
+            other => other,
+        });
+    }
+    Some(read)
 }
 
 /// Reads one word as a shell does; a character that means something outside of quotes is a mistake.

@@ -40,7 +40,11 @@ fn templates_need_keys_fields_and_the_directory_alone() {
         let derived = preset.values.iter();
         values.extend(derived.map(|(name, source)| (*name, (*source).to_owned())));
         let fields: Vec<String> = preset.all_fields().map(str::to_owned).collect();
-        let known = Known::new(None).within(Some(&fields));
+        let mut known = Known::new(None);
+        // A preset names these only where there is [java].
+        known.add_texts("java", ["password"]);
+        let known = known.within(Some(&fields));
+        values.extend(["keystore", "truststore"].map(|name| (name, literal(name))));
         for (name, source) in preset.files {
             let template = Template::parse(&with(&values, source));
             let unknown = template.map(|template| template.unknown(&known));
@@ -208,6 +212,165 @@ fn mistake_in_a_preset_is_named_with_its_place() {
             text.matches("line ").count(),
             "{error}"
         );
+    }
+}
+
+/// Resolves the manifest of a service with a certificate, and with this preset for Kafka and these tables.
+fn kafka(keys: &str, tables: &str) -> Result<Config, String> {
+    let cli = Cli::read(["anteroom", "check"].map(Into::into).to_vec());
+    let cli = cli.unwrap_or_else(|_| panic!("a command line"));
+    let manifest = format!(
+        "service = {{ app = 'x', environment = 'y' }}\n\
+         certificates.kafka = {{ role = 'x', common_name = 'x.example' }}\n\
+         [dependencies.broker]\nas = 'kafka'\n{keys}\n{tables}"
+    );
+    let config = resolve(&cli, &manifest, Surroundings::bare(), Purpose::Check);
+    config.map_err(|error| error.to_string())
+}
+
+#[test]
+fn kafka_without_a_login_fetches_nothing() {
+    let servers = "bootstrap_servers = 'a:9093, [::1]:9094'\n";
+    let keys = format!("{servers}security = 'ssl'\nfiles = {{ x = 'y' }}");
+    let config = kafka(&keys, "[files]\n'broker/z' = ''").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.dependencies.len(), 0);
+    let names: Vec<&str> = config.files.iter().map(|file| &*file.name).collect();
+    assert_eq!(names, ["broker/z", "broker/client.properties", "broker/x"]);
+    for (rest, text) in [
+        (
+            "path = 'a/b'",
+            "line 7, column 8: nothing is fetched for [dependencies.broker]",
+        ),
+        ("refresh = '1s'", "line 7, column 11: nothing is fetched"),
+        (
+            "fields = ['username']",
+            "line 7, column 11: nothing is fetched",
+        ),
+        (
+            "sample = { username = 'x' }",
+            "the sample `username` is none of the `fields` of broker",
+        ),
+        (
+            "files = { x = '{{ username }}' }",
+            "`username` is not known",
+        ),
+        (
+            "files = { 'client.properties' = '', 'a/b' = '' }",
+            "a file name must stay in its directory",
+        ),
+    ] {
+        let error = kafka(&format!("{servers}security = 'ssl'\n{rest}"), "").err();
+        let error = error.unwrap_or_else(|| panic!("{rest} is taken"));
+        assert!(error.contains(text), "{rest}: {error}");
+    }
+}
+
+#[test]
+fn key_of_kafka_names_what_the_manifest_has() {
+    let login = "path = 'a/b'\nsecurity = 'sasl_ssl'\nbootstrap_servers = ";
+    for (keys, tables, text) in [
+        ("'a:9093'\ncertificate = 'kafka'", "", None),
+        ("'a:9093'\ntrust = 'bundle'", "[trust]\nsystem = true", None),
+        (
+            "'a:9093'\ncertificate = 'certificate'",
+            "",
+            Some("`certificate`: `certificate` is not one of kafka"),
+        ),
+        (
+            "'a:9093'\ncertificate = 'kafak'",
+            "",
+            Some("is not one of kafka; is `kafka` meant?"),
+        ),
+        (
+            "'a:9093'\nstores = 'pkcs12'",
+            "",
+            Some("`stores`: `pkcs12` needs [java]"),
+        ),
+        (
+            "'a:9093'\nstores = 'jks'",
+            "",
+            Some("`jks` is not one of pem, pkcs12"),
+        ),
+        (
+            "'a:9093'\ntrust = 'bundle'",
+            "",
+            Some("`trust`: `bundle` needs [trust]"),
+        ),
+        (
+            "'a:9093'\nmechanism = 'SCRAM_SHA-256'",
+            "",
+            Some("is `SCRAM-SHA-256` meant?"),
+        ),
+        (
+            "'a'",
+            "",
+            Some("`bootstrap_servers`: `a` is no host with its port"),
+        ),
+        ("'a:1,'", "", Some("`` is no host")),
+        ("'a:0'", "", Some("`a:0` is no host")),
+        ("'::1:9093'", "", Some("`::1:9093` is no host")),
+        ("'[a]:9093'", "", Some("`[a]:9093` is no host")),
+        ("'a b:9093'", "", Some("`a b:9093` is no host")),
+    ] {
+        let found = kafka(&format!("{login}{keys}"), tables);
+        match (found, text) {
+            (Ok(config), None) => assert_eq!(config.dependencies.len(), 1),
+            (Err(error), Some(text)) => assert!(error.contains(text), "{keys}: {error}"),
+            (found, _) => panic!("{keys}: {:?}", found.err()),
+        }
+    }
+    let error = kafka("security = 'sasl_ssl'\nbootstrap_servers = 'a:1'", "").err();
+    assert!(
+        error.is_some_and(|error| error.contains("`path` in [dependencies.broker] is missing"))
+    );
+}
+
+#[test]
+fn kafka_names_the_stores_where_they_lie() {
+    let main = "certificate = { role = 'x', common_name = 'x.example' }\n";
+    let cli = Cli::read(["anteroom", "check"].map(Into::into).to_vec());
+    let cli = cli.unwrap_or_else(|_| panic!("a command line"));
+    for (keys, lines) in [
+        (
+            "certificate = 'certificate'",
+            &[
+                "ssl.keystore.type=PEM",
+                "ssl.keystore.location=/s/tls.pem",
+                "ssl.truststore.type=PEM",
+                "ssl.truststore.location=/s/ca.crt",
+            ][..],
+        ),
+        (
+            "certificate = 'kafka'\ntrust = 'bundle'",
+            &[
+                "ssl.keystore.type=PEM",
+                "ssl.keystore.location=/s/kafka/tls.pem",
+                "ssl.truststore.type=PEM",
+                "ssl.truststore.location=/s/ca-bundle.crt",
+            ],
+        ),
+        (
+            "trust = 'bundle'",
+            &[
+                "ssl.truststore.type=PEM",
+                "ssl.truststore.location=/s/ca-bundle.crt",
+            ],
+        ),
+        ("", &[]),
+    ] {
+        let manifest = format!(
+            "{main}service = {{ app = 'x', environment = 'y' }}\n\
+             certificates.kafka = {{ role = 'x', common_name = 'x.example' }}\n\
+             trust.system = true\n\
+             [dependencies.broker]\nas = 'kafka'\nbootstrap_servers = 'a:1'\nsecurity = 'ssl'\n{keys}"
+        );
+        let config = resolve(&cli, &manifest, Surroundings::bare(), Purpose::Check);
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        let values = BTreeMap::from([("secrets_dir".to_owned(), Value::from("/s"))]);
+        let rendered = config.files[0].template.render(&Values(values));
+        let rendered = rendered.unwrap_or_else(|failure| panic!("{}", failure.reason));
+        let found: Vec<&str> = rendered.expose().lines().skip(2).collect();
+        assert_eq!(found, lines, "{keys}");
     }
 }
 
