@@ -17,7 +17,10 @@ pub(crate) fn environment(
     let is_given = config
         .variables
         .iter()
-        .any(|variable| variable.name == "HOME");
+        .any(|variable| variable.name == "HOME")
+        || variables
+            .iter()
+            .any(|variable| variable.expose().starts_with(b"HOME="));
     let home = config
         .user
         .as_ref()

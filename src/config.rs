@@ -30,8 +30,8 @@ pub(crate) use resolve::{
     DEADLINE, SECRETS_DIR, Surroundings, resolve, vault_alone, vault_from_environment,
 };
 pub(crate) use spec::{
-    Certificate, CertificateName, CertificateValue, DefaultTrust, Dependency, FileTemplate, Java,
-    KeyType, Method, Profile, Spec, TrustAnchors,
+    Certificate, CertificateName, CertificateValue, DefaultTrust, Dependency, EnvPrefix,
+    FileTemplate, Java, KeyType, Method, Profile, Spec, TrustAnchors,
 };
 pub(crate) use trust::{Trust, TrustOrigin, TrustSource, TrustedFile};
 

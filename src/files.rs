@@ -10,6 +10,7 @@ pub(crate) mod rehearsal;
 pub(crate) mod sample;
 mod scope;
 pub(crate) mod status;
+mod variables;
 
 use crate::certificate::Issued;
 use crate::config::layout::{self, CertificatePart, CredentialPart, Entry, Shared};
@@ -101,26 +102,8 @@ pub(crate) fn render(
             files.push(file(entry, contents));
         }
     }
-    let mut variables = Vec::new();
-    for variable in &config.variables {
-        let value = variable
-            .template
-            .render(&scope.all())
-            .map_err(|failure| Error::Template {
-                target: format!("the variable {}", variable.name),
-                reason: failure.reason,
-            })?;
-        if value.expose().contains('\0') {
-            let reason = "whose value holds a NUL byte, as no variable can".to_owned();
-            return Err(Error::Template {
-                target: format!("the variable {}", variable.name),
-                reason,
-            });
-        }
-        if !variable.is_received {
-            variables.push((variable.name.clone(), value));
-        }
-    }
+    let mut variables = variables::of_environment(config, &scope)?;
+    variables.extend(variables::of_fields(config, materials)?);
     Ok(Rendered { files, variables })
 }
 

@@ -196,6 +196,8 @@ pub(crate) struct Dependency {
     pub optional: bool,
     /// The extra files.
     pub files: Vec<File>,
+    /// The beginning of the names of variables, one for each field.
+    pub env_prefix: Option<At<String>>,
     /// The fields that a dry run uses in place of an answer.
     pub sample: Vec<(At<String>, At<serde_json::Value>)>,
     /// The ready-made files, if any.
@@ -434,6 +436,7 @@ fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistak
         fields: t.texts("fields"),
         refresh: t.text("refresh"),
         optional: t.flag("optional"),
+        env_prefix: t.text("env_prefix"),
         files: files.unwrap_or_default(),
         sample: sample.unwrap_or_default(),
         preset: read_preset(&mut t, mistakes),

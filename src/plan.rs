@@ -150,6 +150,18 @@ pub(crate) fn text(config: &Config) -> String {
     for variable in &config.variables {
         row("variable", &variable.name);
     }
+    for dependency in &config.dependencies {
+        let Some(prefix) = &dependency.env_prefix else {
+            continue;
+        };
+        for field in dependency.known_fields() {
+            row("variable", &prefix.variable(field));
+        }
+        if dependency.fields.is_none() {
+            let text = format!("{}… one for each field of {}", prefix.text, dependency.name);
+            row("variable", &text);
+        }
+    }
     row("deadline", &format!("{} s", config.deadline.as_secs_f64()));
     row(
         "lifecycle",

@@ -31,6 +31,7 @@ mod files {
     pub(crate) mod secrets_dir;
     mod templates;
     mod trust;
+    mod variables;
 }
 
 /// The process beside a living application, which renews, replaces and warns.

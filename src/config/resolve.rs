@@ -7,6 +7,7 @@ mod names;
 mod presets;
 mod process;
 mod trust;
+mod variables;
 mod vault;
 
 use std::cell::RefCell;
@@ -285,6 +286,7 @@ impl Resolver<'_> {
         }
         self.check_distinct_names(manifest, java.as_ref(), &dependencies, &files);
         let variables = self.variables(manifest, &known);
+        self.check_field_variables(&dependencies, &variables);
         self.samples(manifest, &dependencies, &files, &variables);
         let secrets_dir = self.secrets_dir(cli, manifest);
         let delivery = self.delivery(cli, &manifest.token, secrets_dir.as_deref());

@@ -262,6 +262,8 @@ pub(crate) struct Dependency {
     pub is_optional: bool,
     /// The extra files.
     pub templates: Vec<FileTemplate>,
+    /// The beginning of the names of variables, one for each field.
+    pub env_prefix: Option<EnvPrefix>,
     /// The fields that a dry run uses in place of an answer.
     pub sample: Vec<(String, Value)>,
 }
@@ -270,6 +272,17 @@ impl Dependency {
     /// Returns the name in templates, where a dash would be a minus.
     pub(crate) fn identifier(&self) -> String {
         template::identifier(&self.name)
+    }
+
+    /// Lists the fields that are known before there is an answer.
+    pub(crate) fn known_fields(&self) -> impl Iterator<Item = &str> {
+        let fields = self.fields.iter().flatten().map(String::as_str);
+        fields.chain(self.optional_fields.iter().copied())
+    }
+
+    /// Says whether a field of the answer is written.
+    pub(crate) fn is_wanted(&self, field: &str) -> bool {
+        self.fields.is_none() || self.known_fields().any(|known| known == field)
     }
 
     /// Says whether an engine may lease its answers, as every engine other than KV version 2 may; a start refuses a lease
@@ -321,6 +334,29 @@ impl FileTemplate {
             Some(source) => format!("{path} ({})", source.display()),
             None => path.to_owned(),
         }
+    }
+}
+
+/// The beginning of the names of a dependency's variables.
+#[derive(Debug, Clone)]
+pub(crate) struct EnvPrefix {
+    pub text: String,
+    /// The prefix's place in the manifest.
+    pub place: Place,
+}
+
+impl EnvPrefix {
+    /// Returns the name of a field's variable: in capitals, with `_` for what no variable's name has.
+    pub(crate) fn variable(&self, field: &str) -> String {
+        let fitting = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_uppercase()
+            } else {
+                '_'
+            }
+        };
+        let field = field.chars().map(fitting);
+        self.text.chars().chain(field).collect()
     }
 }
 

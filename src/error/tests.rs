@@ -167,6 +167,7 @@ fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
 
         ("a field is not there", 78, FAILED, Some("fields and templates"), Error::Files(files::Error::MissingField { dependency: x(), path: x(), field: x(), present: Vec::new() })),
         ("a field cannot be a file", 78, FAILED, Some("fields and templates"), Error::Files(files::Error::FieldName { dependency: x(), field: x(), reason: x() })),
+        ("a field cannot be a variable", 78, FAILED, Some("fields and templates"), Error::Files(files::Error::Variable { dependency: x(), field: x(), name: x(), reason: "x" })),
         ("a template cannot be filled in", 78, FAILED, Some("fields and templates"), Error::Files(files::Error::Template { target: x(), reason: x() })),
         ("the Java stores cannot be made", 70, FAILED, Some("[java]"), Error::Files(files::Error::KeyStore { reason: x() })),
 

@@ -27,6 +27,15 @@ pub enum Error {
         /// The mistake, without any value.
         reason: String,
     },
+    /// A field cannot become a variable.
+    Variable {
+        dependency: String,
+        field: String,
+        /// The name of the variable.
+        name: String,
+        /// The obstacle, without any value.
+        reason: &'static str,
+    },
     /// The Java stores could not be written.
     KeyStore {
         /// The library's reason.
@@ -61,6 +70,16 @@ impl fmt::Display for Error {
                 )
             }
             Error::Template { target, reason } => write!(f, "the template of {target}, {reason}"),
+            Error::Variable {
+                dependency,
+                field,
+                name,
+                reason,
+            } => write!(
+                f,
+                "the field `{}` of dependency {dependency} cannot be the variable {name}: {reason}",
+                field.escape_default()
+            ),
             Error::KeyStore { reason } => write!(f, "cannot write the Java stores: {reason}"),
         }
     }

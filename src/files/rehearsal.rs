@@ -1,7 +1,7 @@
 //! The rehearsal: every template is rendered with samples, so that mistakes are found while the token is untouched.
 
 use super::scope::Scope;
-use super::{Credential, Material, sample};
+use super::{Credential, Error, Material, sample, variables};
 use crate::config::{Config, Purpose};
 use crate::manifest::{Mistake, Place};
 use crate::template::{Failure, Template};
@@ -93,6 +93,24 @@ fn rehearse_all(
         let target = format!("the variable {}", variable.name);
         let failure = variable.template.render(&values).err();
         rehearse(&variable.template, &target, failure, variable.place);
+    }
+    // A start has real fields, and those that are declared were looked at before.
+    if purpose != Purpose::Start
+        && let Err(error) = variables::of_fields(config, &materials.iter().collect::<Vec<_>>())
+    {
+        let dependencies = config.dependencies.iter();
+        let places =
+            dependencies.filter_map(|spec| Some((&spec.name, spec.env_prefix.as_ref()?.place)));
+        let place = match &error {
+            Error::Variable { dependency, .. } => {
+                places.clone().find(|(name, _)| *name == dependency)
+            }
+            _ => None,
+        };
+        mistakes.push(Mistake {
+            place: place.map(|(_, place)| place),
+            text: format!("{error}; {circumstance}"),
+        });
     }
     mistakes
 }

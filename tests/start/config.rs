@@ -408,6 +408,43 @@ fn two_outputs_with_one_name_are_a_mistake() {
 }
 
 #[test]
+fn variables_of_fields_that_cannot_be_are_a_mistake() {
+    let fields = |fields: Value, prefix: &str| json!({"path": "secret/x", "fields": fields, "env_prefix": prefix});
+    assert_mistakes(&[
+        (
+            "dependencies/legacy/env_prefix",
+            json!("1DB_"),
+            "cannot begin the name of a variable",
+        ),
+        (
+            "dependencies/legacy/env_prefix",
+            json!(""),
+            "cannot begin the name of a variable",
+        ),
+        (
+            "dependencies/legacy/env_prefix",
+            json!("DB-"),
+            "cannot begin the name of a variable",
+        ),
+        (
+            "dependencies/legacy",
+            fields(json!(["a-b", "a_b"]), "DB_"),
+            "the field `a_b` of legacy and the field `a-b` of legacy both give the variable DB_A_B",
+        ),
+        (
+            "dependencies",
+            json!({"one": fields(json!(["b_c"]), "A_"), "two": fields(json!(["c"]), "A_B_")}),
+            "the field `c` of two and the field `b_c` of one both give the variable A_B_C",
+        ),
+        (
+            "dependencies/legacy",
+            fields(json!(["token"]), "VAULT_"),
+            "VAULT_TOKEN never reaches the application",
+        ),
+    ]);
+}
+
+#[test]
 fn file_of_the_manifest_that_cannot_be_is_a_mistake() {
     let file = |name: &str, file: Value| json!({name: file});
     let mode = |mode: &str| json!({"app.json": {"template": "x", "mode": mode}});

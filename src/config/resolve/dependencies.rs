@@ -1,13 +1,12 @@
-//! `[dependencies]` and `[environment]`.
+//! `[dependencies]`.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
 use super::Resolver;
 use super::presets::Others;
-use crate::config::expand::{Names, expand, is_variable_name};
+use crate::config::expand::{Names, expand};
 use crate::config::{Dependency, FileTemplate, Method, Purpose, Variable};
-use crate::environment::TOKEN_VARIABLES;
 use crate::manifest::{self, At, Manifest};
 use crate::spelling::meant;
 use crate::template::{self, Known, Template};
@@ -90,6 +89,8 @@ impl Resolver<'_> {
             None => fields,
         };
         templates.extend(self.own_files(table, &known));
+        let env_prefix = table.env_prefix.as_ref();
+        let env_prefix = env_prefix.and_then(|written| self.env_prefix(written));
         let sample = table
             .sample
             .iter()
@@ -108,6 +109,7 @@ impl Resolver<'_> {
             refresh,
             is_optional: table.optional,
             templates,
+            env_prefix,
             sample,
         })
     }
@@ -224,48 +226,6 @@ impl Resolver<'_> {
                 self.report_mistake(Some(field.place), text);
             }
         }
-    }
-
-    pub(super) fn variables(&mut self, manifest: &Manifest, known: &Known) -> Vec<Variable> {
-        let mut variables = Vec::new();
-        for (name, source) in &manifest.environment {
-            let is_received = self.surroundings.environment.value(&name.value).is_some();
-            if !is_variable_name(&name.value) {
-                self.report_mistake(
-                    Some(name.place),
-                    format!(
-                        "`{}` cannot be the name of a variable",
-                        name.value.escape_default()
-                    ),
-                );
-            } else if TOKEN_VARIABLES.contains(&name.value.as_str()) {
-                self.report_mistake(
-                    Some(name.place),
-                    format!("{} never reaches the application", name.value),
-                );
-            } else if is_received && self.purpose == Purpose::DryRun {
-                self.notices.push(format!(
-                    "{} is set in the environment here and wins over [environment], since this is a dry run; a start would refuse it",
-                    name.value
-                ));
-            } else if is_received && self.purpose.is_here() {
-                self.report_mistake(
-                    Some(name.place),
-                    format!("{} is already set in the environment anteroom received; drop one of the two", name.value),
-                );
-            }
-            let target = format!("the variable {}", name.value.escape_default());
-            let Some(template) = self.template(source, &target, known) else {
-                continue;
-            };
-            variables.push(Variable {
-                name: name.value.clone(),
-                template,
-                place: source.place,
-                is_received,
-            });
-        }
-        variables
     }
 }
 

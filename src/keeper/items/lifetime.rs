@@ -213,6 +213,7 @@ mod tests {
             optional_fields: &[],
             is_optional: false,
             templates: Vec::new(),
+            env_prefix: None,
             sample: Vec::new(),
         }
     }
