@@ -191,26 +191,26 @@ impl Image {
         words.iter().map(|word| self.localised(word)).collect()
     }
 
-    /// A start of the image's command, as `ENTRYPOINT` and `CMD` say, with the variables of `ENV`.
+    /// A start of the image's command, as `ENTRYPOINT` and `CMD` say.
     pub(super) fn call(&self) -> Anteroom {
         let entrypoint = self.words("ENTRYPOINT");
         assert_eq!(entrypoint, ["/anteroom", "--"], "{}.md", self.page.name);
-        let mut call = self.anteroom().command(self.words("CMD"));
-        for line in self.page.instructions(&self.dockerfile, "ENV") {
-            let (name, value) = line.split_once('=').expect("one variable in a line");
-            call = call.env(name, self.localised(value));
-        }
-        call
+        self.anteroom().command(self.words("CMD"))
     }
 
-    /// A call with the image's manifest.
+    /// A call with the image's manifest and the variables of `ENV`.
     pub(super) fn anteroom(&self) -> Anteroom {
         let manifest = fs::read_to_string(self.path(MANIFEST)).expect("the page copies it");
-        Anteroom::new()
+        let call = Anteroom::new()
             .manifest(manifest)
             .secrets_dir(self.secrets())
             .env("ENVIRONMENT", ENVIRONMENT)
-            .env("PATH", path())
+            .env("PATH", path());
+        let lines = self.page.instructions(&self.dockerfile, "ENV");
+        lines.iter().fold(call, |call, line| {
+            let (name, value) = line.split_once('=').expect("one variable in a line");
+            call.env(name, self.localised(value))
+        })
     }
 }
 
