@@ -281,7 +281,7 @@ pub(crate) static PRESETS: [Preset; 10] = [
         values: &[],
         bare_if: None,
         fields: &["access_key", "secret_key"],
-        optional_fields: &["security_token"],
+        optional_fields: &["security_token", "expiration"],
         files: &[
             (
                 "credentials",
@@ -294,7 +294,8 @@ pub(crate) static PRESETS: [Preset; 10] = [
             (
                 "credentials.json",
                 "{\"Version\": 1, \"AccessKeyId\": {{ access_key | tojson }}, \"SecretAccessKey\": {{ secret_key | tojson }}\
-                 {% if security_token is defined %}, \"SessionToken\": {{ security_token | tojson }}{% endif %}}\n",
+                 {% if security_token is defined %}, \"SessionToken\": {{ security_token | tojson }}{% endif %}\
+                 {% if expiration is defined %}, \"Expiration\": {{ expiration | tojson }}{% endif %}}\n",
             ),
             (
                 "config",

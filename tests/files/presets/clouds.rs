@@ -3,14 +3,15 @@
 use serde_json::{Value, json};
 
 use super::{PASSWORD, run_java, run_python, service, start};
-use crate::support::Anteroom;
+use crate::support::{Anteroom, repository};
 
 /// Prints what AWS's own library finds, and where.
 const FIND_AWS: &str = "
 import json, botocore.session
 session = botocore.session.Session()
 it = session.get_credentials()
-print(json.dumps([it.method, it.access_key, it.secret_key, it.token, session.get_config_variable('region')]))
+end = getattr(it, '_expiry_time', None)
+print(json.dumps([end and end.isoformat(), it.method, it.access_key, it.secret_key, it.token, session.get_config_variable('region')]))
 ";
 
 #[test]
@@ -23,6 +24,7 @@ fn botocore_finds_the_credentials_of_aws() {
             "access_key": "AKIA%(x)s",
             "secret_key": secret,
             "security_token": token,
+            "expiration": token.as_ref().map(|_| "2099-01-02T03:04:05Z"),
             "arn": "arn:aws:iam::1:user/x",
         });
         let keys = json!({"as": "aws", "region": "eu-central-1"});
@@ -45,9 +47,12 @@ fn botocore_finds_the_credentials_of_aws() {
                 .run();
             run.assert_code(0);
             let found: Value = serde_json::from_str(&run.stdout).expect("JSON");
+            // A file of keys has no place for an end.
+            let ends = token.is_some() && file == "config";
+            let end = ends.then_some("2099-01-02T03:04:05+00:00");
             assert_eq!(
                 found,
-                json!([method, "AKIA%(x)s", secret, token, "eu-central-1"])
+                json!([end, method, "AKIA%(x)s", secret, token, "eu-central-1"])
             );
             let files: Vec<String> = run.files().into_keys().collect();
             assert_eq!(
@@ -66,19 +71,33 @@ fn spring_reads_the_properties_of_spring() {
     let user = "${user.name}ü";
     let url = "jdbc:postgresql://db:5432/orders?a=b";
     let answer = json!({"username": user, "password": password});
-    let jars = "/usr/share/java/spring3-core.jar:/usr/share/java/commons-logging.jar";
-    for prefix in [None, Some("app.data-sources.orders")] {
+    let boot = repository().join(".cache/spring/*").display().to_string();
+    let location = "--spring.config.additional-location=file:";
+    for (program, option, jars, prefix) in [
+        (
+            "ReadSpring.java",
+            "",
+            "/usr/share/java/spring3-core.jar:/usr/share/java/commons-logging.jar",
+            None,
+        ),
+        (
+            "BootProperties.java",
+            location,
+            &boot,
+            Some("app.data-sources.orders"),
+        ),
+    ] {
         let mut keys = json!({"as": "spring", "url": url});
         if let Some(prefix) = prefix {
             keys["prefix"] = prefix.into();
         }
         let run = start("orders-db", keys, answer.clone());
         let file = run.secrets_dir.join("orders-db/application.properties");
-        let file = file.display().to_string();
+        let file = format!("{option}{}", file.display());
         let names = ["url", "username", "password"];
         let names = names.map(|name| format!("{}.{name}", prefix.unwrap_or("spring.datasource")));
         let [first, second, third] = &names;
-        let read = run_java(&[], "ReadSpring.java", jars, &[&file, first, second, third]);
+        let read = run_java(&[], program, jars, &[&file, first, second, third]);
         assert_eq!(read, format!("{url}\0{user}\0{password}\0"));
     }
 }
