@@ -214,7 +214,8 @@ impl Vault {
 /// The way to Vault as far as it is known without a start.
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
-    /// Vault's URL; none where only the container's environment will say.
+    /// Vault's URL, or what stands for it where a variable in it is not set here; none where only the container's
+    /// environment will say.
     pub address: Option<String>,
     /// The file with the CAs that are trusted; none where that is the system's.
     pub ca: Option<PathBuf>,

@@ -255,8 +255,10 @@ impl Resolver<'_> {
         let namespace = self.namespace(&manifest.vault);
         let ca_cert = self.ca_cert(&manifest.vault);
         let vault = self.vault(&manifest.vault, namespace.clone(), ca_cert.clone());
+        let written = manifest.vault.address.as_ref();
+        let written = written.map(|address| address.value.clone());
         let way = Way {
-            address: vault.as_ref().map(|vault| vault.address.url()),
+            address: vault.as_ref().map(|vault| vault.address.url()).or(written),
             ca: ca_cert.or_else(|| self.system_bundle(&manifest.vault)),
         };
         let promise = self.promise(&manifest.token, namespace);

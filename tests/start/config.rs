@@ -840,6 +840,44 @@ fn variable_that_is_not_set_is_named_with_the_nearest() {
 }
 
 #[test]
+fn address_that_the_start_alone_knows_is_no_mistake_before() {
+    for address in ["${VAULT_URL}", "https://vault.example.io:${VAULT_URL}"] {
+        let manifest = bare(address);
+        let checked = check(manifest.clone()).run();
+        checked.assert_code(0);
+        for text in [
+            &format!("vault         {address}\n"),
+            "the variable VAULT_URL is not set here; what it stands for in [vault] is left to the start",
+        ] {
+            assert!(checked.stdout.contains(text), "{text}\n{checked:?}");
+        }
+        let lower = checked.stdout.contains("vault-url");
+        assert!(!lower, "an invented address\n{checked:?}");
+        let dry = Anteroom::new()
+            .manifest(manifest.clone())
+            .without_secrets_dir()
+            .arg("--dry-run")
+            .shell("echo started")
+            .run();
+        dry.assert_code(0);
+        let token = mint();
+        let started = start(manifest).token(&token).run();
+        started
+            .assert_refused(78)
+            .assert_stderr("the variable VAULT_URL is not set");
+        SERVICE.assert_unused(&token, "an address that is not there");
+    }
+    // One that is right with any name is shown with it.
+    let checked = check(bare("https://${VAULT_HOST}:8200")).run();
+    checked.assert_code(0);
+    assert!(
+        checked.stdout.contains("https://vault-host:8200"),
+        "{checked:?}"
+    );
+    check(bare("ftp://vault.example.io")).run().assert_code(78);
+}
+
+#[test]
 fn template_that_samples_do_not_fit_fails_where_they_are_used() {
     let manifest = bare("https://vault.example.io")
         .set(

@@ -1,8 +1,10 @@
 //! `[vault]` and `[token]`: where Vault is and what the token must be, against the environment.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::{CLIENT_TIMEOUT, MIN_TTL, Resolver};
+use crate::config::expand::meant;
 use crate::config::{Promise, Purpose, Vault};
 use crate::manifest::{self, At, Place};
 use crate::spelling::is_slip;
@@ -48,6 +50,8 @@ const IGNORED: [(&[&str], &str); 4] = [
 struct Chosen {
     text: String,
     from: Origin,
+    /// The variables in it that are not set where the manifest is looked at.
+    invented: BTreeSet<String>,
 }
 
 enum Origin {
@@ -70,7 +74,9 @@ impl Resolver<'_> {
     pub(super) fn ca_cert(&mut self, table: &manifest::Vault) -> Option<PathBuf> {
         let names = ["BAO_CACERT", "VAULT_CACERT"];
         let chosen = self.chosen(table.pin, names, table.ca_cert.as_ref());
-        chosen.map(|chosen| PathBuf::from(chosen.text))
+        let chosen = chosen?;
+        self.invented.borrow_mut().extend(chosen.invented);
+        Some(PathBuf::from(chosen.text))
     }
 
     /// Finds the bundle that is tried before the system's own places, unless the manifest is pinned.
@@ -196,11 +202,18 @@ impl Resolver<'_> {
             (Some((name, text)), _) if !pin => Some(Chosen {
                 text,
                 from: Origin::Variable(name),
+                invented: BTreeSet::new(),
             }),
-            (_, Some(value)) => Some(Chosen {
-                text: self.text(value)?,
-                from: Origin::Manifest(value.place),
-            }),
+            (_, Some(value)) => {
+                let invented = self.invented.take();
+                let text = self.text(value);
+                let invented = self.invented.replace(invented);
+                Some(Chosen {
+                    text: text?,
+                    from: Origin::Manifest(value.place),
+                    invented,
+                })
+            }
             _ => None,
         }
     }
@@ -211,7 +224,19 @@ impl Resolver<'_> {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         match (parse(&chosen.text), chosen.from) {
-            (Ok(value), _) => return Some(value),
+            (Ok(value), _) => {
+                self.invented.borrow_mut().extend(chosen.invented);
+                return Some(value);
+            }
+            // The start alone knows what is written there.
+            (Err(_), _) if !chosen.invented.is_empty() => {
+                for name in chosen.invented {
+                    let meant = meant(&name, &self.surroundings.environment);
+                    self.notices.push(format!(
+                        "the variable {name} is not set here{meant}; what it stands for in [vault] is left to the start"
+                    ));
+                }
+            }
             (Err(text), Origin::Manifest(place)) => self.report_mistake(Some(place), text),
             (Err(text), Origin::Variable(name)) => {
                 self.report_mistake(None, format!("in the environment, {name}: {text}"));
