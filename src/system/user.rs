@@ -2,6 +2,8 @@
 //!
 //! A static glibc would load the image's name service modules, which crash when they were built for another glibc.
 
+use crate::spelling::meant;
+
 /// A user with its groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
@@ -80,9 +82,11 @@ pub(crate) fn group_id(text: &str, group: &str) -> Result<u32, String> {
         .find(|fields| fields.len() >= 3 && fields[0] == text)
         .and_then(|fields| fields[2].parse().ok())
         .ok_or_else(|| {
+            let names = group.lines().filter_map(|line| line.split(':').next());
             format!(
-                "the group `{}` is not in /etc/group; write its number",
-                text.escape_default()
+                "the group `{}` is not in /etc/group{}; write its number",
+                text.escape_default(),
+                meant(text, names)
             )
         })
 }

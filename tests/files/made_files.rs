@@ -301,6 +301,8 @@ fn template_of_the_image_that_cannot_be_used_is_78() {
     image.write("large.j2", large);
     image.write("latin.j2", b"stra\xdfe");
     image.write("typo.j2", "a\n\n{{ payment.api_kee }}{{ 1 | tojsn }}");
+    image.write("typo3.j2", "\n{{ paymentt.api_key }}");
+    image.write("typo4.j2", "\n\n{{ env }}");
     image.write("typo2.j2", "a\n\n{{ payment.api_kee }}");
     nix::unistd::mkfifo(&image.join("pipe.j2"), nix::sys::stat::Mode::S_IRUSR).expect("made");
     let token = service.mint();
@@ -314,6 +316,11 @@ fn template_of_the_image_that_cannot_be_used_is_78() {
             "typo.j2",
             "typo.j2), line 3: unknown filter `tojsn`; is `tojson` meant?",
         ),
+        (
+            "typo3.j2",
+            "typo3.j2), line 2: `paymentt` is no dependency; is `payment` meant?",
+        ),
+        ("typo4.j2", "typo4.j2), line 3: `env` is a whole table"),
         (
             "typo2.j2",
             "typo2.j2), line 3: `api_kee` is none of the `fields` of `payment`; is `api_key` meant?",

@@ -534,6 +534,11 @@ fn file_of_the_manifest_that_cannot_be_is_a_mistake() {
         ),
         (
             "files",
+            file("app.json", json!({"template": "x", "group": "deamon"})),
+            "the group `deamon` is not in /etc/group; is `daemon` meant?; write its number",
+        ),
+        (
+            "files",
             file("app.json", json!("a\n{{ password | uper }}")),
             "the template of app.json, line 2: unknown filter `uper`; is `upper` meant?",
         ),
@@ -678,6 +683,7 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
     };
     let file = |text: &str| sound().set("dependencies.db.files", json!({"conf": text}));
     let variable = |text: &str| sound().set("environment", json!({"CONF": text}));
+    let own = |text: &str| sound().set("files", json!({"conf.d/app.json": text}));
     vec![
         (
             file("a\n{{ password | tojsn }}"),
@@ -755,6 +761,32 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
             "`supervize` is not one of exec, supervise; is `supervise` meant?",
         ),
         (
+            own("a\n{% if app == 'x' %}\n{{ db.password | tojsn }}{% endif %}"),
+            "the template of conf.d/app.json, line 3: unknown filter `tojsn`; is `tojson` meant?",
+        ),
+        (
+            own("\n{{ dbx.password }}{{ orders.x }}"),
+            "the template of conf.d/app.json, line 2: `dbx` is no dependency; known are",
+        ),
+        (
+            own("\n{{ db.passwort | default('') }}{{ db.passwort }}{{ db.usrname.first }}"),
+            "line 2: `usrname` is none of the `fields` of `db`; is `username` meant?",
+        ),
+        (
+            sound().set("dependencies.db.env_prefx", "DB_"),
+            "unknown key `env_prefx` in [dependencies.db]; is `env_prefix` meant?",
+        ),
+        (
+            sound()
+                .set("dependencies.db.env_prefix", "DB_")
+                .set("dependencies.db.sample", json!({"pasword": "p"})),
+            "the sample `pasword` is none of the `fields` of db; is `password` meant?",
+        ),
+        (
+            sound().set("file", json!({"app.json": "x"})),
+            "unknown table [file]; is `files` meant?",
+        ),
+        (
             sound().set("dependencies.db.sample", json!({"pasword": "p"})),
             "the sample `pasword` is none of the `fields` of db; is `password` meant?",
         ),
@@ -792,6 +824,19 @@ fn typing_error_in_a_template_is_a_mistake_before_the_token() {
     }
     assert_eq!(proxy.connections(), 0, "Vault was spoken to");
     SERVICE.assert_unused(&wrapped, "a typing error");
+}
+
+#[test]
+fn sample_that_only_a_file_of_the_manifest_names_is_right() {
+    let with = |template: &str| {
+        let dependency = json!({"path": "secret/x", "fields": ["a"], "sample": {"note": "x"}});
+        let manifest = bare("https://vault.example.io").set("dependencies.db", dependency);
+        check(manifest.set("files", json!({"app.json": template}))).run()
+    };
+    with("{{ db.note | default('') }}").assert_code(0);
+    with("{{ db.a }}")
+        .assert_code(78)
+        .assert_stderr("the sample `note` is none of the `fields` of db");
 }
 
 #[test]
