@@ -36,6 +36,7 @@ mod files {
 
 /// The process beside a living application, which renews, replaces and warns.
 mod keeper {
+    mod all_outputs;
     mod certificates;
     mod ends;
     mod occupied;
