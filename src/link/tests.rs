@@ -1,0 +1,79 @@
+use super::*;
+
+#[test]
+fn variables_arrive_whole_and_once_and_orders_after_them() {
+    let (mut parent, mut keeper) = pair().expect("sockets");
+    assert!(matches!(parent.read(), Ok(News::Nothing)));
+    let variables = [
+        ("A".to_owned(), Secret::new("1=2\n".to_owned())),
+        ("B".to_owned(), Secret::new(String::new())),
+    ];
+    keeper.send_ready(&variables, true).expect("sent");
+    keeper.send_signal(Signal::SIGHUP).expect("sent");
+    keeper.tell(Signal::SIGUSR1).expect("sent");
+    keeper.terminate().expect("sent");
+    let Ok(News::Ready(ready)) = parent.read() else {
+        panic!("not ready")
+    };
+    let variables: Vec<_> = ready
+        .variables
+        .iter()
+        .map(|variable| variable.expose().clone())
+        .collect();
+    assert_eq!(variables, [b"A=1=2\n".to_vec(), b"B=".to_vec()]);
+    assert!(ready.stays);
+    parent.release().expect("sent");
+    assert!(keeper.await_release());
+    drop(keeper);
+    assert!(matches!(parent.read(), Ok(News::Signal(Signal::SIGHUP))));
+    assert!(matches!(parent.read(), Ok(News::Tell(Signal::SIGUSR1))));
+    assert!(matches!(parent.read(), Ok(News::Terminate)));
+    assert!(matches!(parent.read(), Ok(News::Ended)));
+}
+
+#[test]
+fn pause_ends_when_the_parent_does_and_not_before_its_time() {
+    let (mut parent, keeper) = pair().expect("sockets");
+    let began = Instant::now();
+    assert!(keeper.is_quiet_for(Duration::from_millis(20)));
+    assert!(began.elapsed() >= Duration::from_millis(20));
+    parent.call_off();
+    assert!(!keeper.is_quiet_for(Duration::from_secs(600)));
+    assert!(!keeper.is_quiet_for(Duration::ZERO));
+}
+
+// f34
+#[test]
+fn parent_that_is_gone_has_called_the_start_off() {
+    let (parent, mut keeper) = pair().expect("sockets");
+    drop(parent);
+    assert!(!keeper.await_release());
+}
+
+#[test]
+fn successful_start_is_told_from_a_failed_one() {
+    for (is_started, is_lost) in [(true, false), (false, false), (false, true)] {
+        let (mut parent, mut keeper) = pair().expect("sockets");
+        parent.release().expect("sent");
+        if is_started {
+            parent.report_start();
+        }
+        if is_lost {
+            drop(parent);
+        } else {
+            parent.call_off();
+        }
+        assert!(keeper.await_release());
+        assert_eq!(keeper.await_start(), is_started, "{is_lost}");
+    }
+}
+
+#[test]
+fn successful_exec_is_told_from_a_failed_one() {
+    let (parent, mut keeper) = pair().expect("sockets");
+    drop(parent);
+    assert!(keeper.await_exec());
+    let (mut parent, mut keeper) = pair().expect("sockets");
+    parent.call_off();
+    assert!(!keeper.await_exec());
+}
