@@ -156,6 +156,13 @@ pub(crate) enum OnRotate {
         /// True where the command runs for the first generation too.
         runs_at_start: bool,
     },
+    /// PID 1 ends the application and starts it again with the new variables.
+    Restart {
+        /// The longest wait before it, which differs from one container to the next.
+        splay: Duration,
+        /// The longest time from the order to the new start.
+        limit: Duration,
+    },
 }
 
 /// The action at the end of the token's life.

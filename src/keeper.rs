@@ -352,7 +352,7 @@ impl<'a> Start<'a> {
     /// Lets go of everything that belongs to the application, which runs now.
     fn step_aside(self) -> (&'a mut SecretsDir, Application) {
         replace_stdin();
-        exec::close_inherited();
+        exec::close_inherited(0);
         let application = match self.config.lifecycle {
             Lifecycle::Exec => Application::Beside {
                 pid: self.application.0,

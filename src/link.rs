@@ -1,7 +1,7 @@
 //! The link between PID 1 and the keeper: few and short messages, and an end that either side notices.
 //!
 //! Up go the variables for the application, which are all that PID 1 ever learns; where PID 1 stays, also what the
-//! application is to be told. Down go the leave to go on, the news that the application runs, and the order to give
+//! application is to be told, and the variables that it starts again with. Down go the leave to go on, the news that the application runs, and the order to give
 //! everything back. An exec closes PID 1's end.
 
 use std::io::{self, Read, Write};
@@ -22,6 +22,7 @@ const END: u8 = b'e';
 const SIGNAL: u8 = b's';
 const TELL: u8 = b'h';
 const TERMINATE: u8 = b't';
+const RESTART: u8 = b'v';
 /// The most bytes of a message: more than an exec takes.
 const MESSAGE_MAX: usize = 16 << 20;
 
@@ -49,6 +50,8 @@ pub(crate) enum News {
     Tell(Signal),
     /// The application is to be ended.
     Terminate,
+    /// The application is to be ended, and started again with these variables, each as `NAME=value`.
+    Restart(Vec<Secret<Vec<u8>>>),
     /// The keeper is gone.
     Ended,
 }
@@ -80,7 +83,7 @@ impl ParentEnd {
     pub(crate) fn read(&mut self) -> io::Result<News> {
         let ended = self.receive()?;
         let news = if self.is_ready {
-            self.order()
+            self.order()?
         } else {
             self.first()?
         };
@@ -127,11 +130,7 @@ impl ParentEnd {
             return Ok(News::Nothing);
         };
         let ready = Ready {
-            variables: variables
-                .split(|byte| *byte == 0)
-                .filter(|variable| !variable.is_empty())
-                .map(|variable| Secret::new(variable.to_vec()))
-                .collect(),
+            variables: split(variables),
             stays: *stays != 0,
         };
         // What follows are orders; the old buffer is zeroed with its secrets.
@@ -140,17 +139,37 @@ impl ParentEnd {
         Ok(News::Ready(ready))
     }
 
-    fn order(&mut self) -> News {
+    fn order(&mut self) -> io::Result<News> {
         let [kind, number, ..] = self.message[..] else {
-            return News::Nothing;
+            return Ok(News::Nothing);
         };
+        if kind == RESTART {
+            return self.restart();
+        }
         self.message.drain(..2);
-        match (kind, Signal::try_from(i32::from(number))) {
+        Ok(match (kind, Signal::try_from(i32::from(number))) {
             (SIGNAL, Ok(signal)) => News::Signal(signal),
             (TELL, Ok(signal)) => News::Tell(signal),
             (TERMINATE, _) => News::Terminate,
             _ => News::Nothing,
+        })
+    }
+
+    fn restart(&mut self) -> io::Result<News> {
+        let Some((length, body)) = self.message[1..].split_first_chunk::<4>() else {
+            return Ok(News::Nothing);
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MESSAGE_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
         }
+        let Some((variables, rest)) = body.split_at_checked(length) else {
+            return Ok(News::Nothing);
+        };
+        let variables = split(variables);
+        // The old buffer is zeroed with its secrets.
+        self.message = Zeroizing::new(rest.to_vec());
+        Ok(News::Restart(variables))
     }
 
     /// Lets the keeper go on: from now on the application runs.
@@ -196,24 +215,13 @@ impl KeeperEnd {
         variables: &[(String, Secret)],
         stays: bool,
     ) -> io::Result<()> {
-        let length: usize = variables
-            .iter()
-            .map(|(name, value)| name.len() + value.expose().len() + 2)
-            .sum::<usize>()
-            + 1;
-        if length > MESSAGE_MAX {
-            return Err(io::ErrorKind::ArgumentListTooLong.into());
-        }
-        let mut message = Zeroizing::new(Vec::with_capacity(length + 4));
-        let length = u32::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?;
-        message.extend_from_slice(&length.to_le_bytes());
-        message.push(stays.into());
-        for (name, value) in variables {
-            message.extend_from_slice(name.as_bytes());
-            message.push(b'=');
-            message.extend_from_slice(value.expose().as_bytes());
-            message.push(0);
-        }
+        let message = message(&[], &[stays.into()], variables)?;
+        self.stream.write_all(&message)
+    }
+
+    /// Has PID 1 end the application and start it again with these variables, unless they are too long for any exec.
+    pub(crate) fn restart(&mut self, variables: &[(String, Secret)]) -> io::Result<()> {
+        let message = message(&[RESTART], &[], variables)?;
         self.stream.write_all(&message)
     }
 
@@ -281,6 +289,41 @@ impl KeeperEnd {
     pub(crate) fn terminate(&mut self) -> io::Result<()> {
         self.stream.write_all(&[TERMINATE, 0])
     }
+}
+
+/// Makes a message of a kind, the length of what follows, and that: a prefix and the variables.
+fn message(
+    kind: &[u8],
+    prefix: &[u8],
+    variables: &[(String, Secret)],
+) -> io::Result<Zeroizing<Vec<u8>>> {
+    let sizes = variables
+        .iter()
+        .map(|(name, value)| name.len() + value.expose().len() + 2);
+    let length = prefix.len() + sizes.sum::<usize>();
+    if length > MESSAGE_MAX {
+        return Err(io::ErrorKind::ArgumentListTooLong.into());
+    }
+    let mut message = Zeroizing::new(Vec::with_capacity(kind.len() + 4 + length));
+    let length = u32::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?;
+    message.extend_from_slice(kind);
+    message.extend_from_slice(&length.to_le_bytes());
+    message.extend_from_slice(prefix);
+    for (name, value) in variables {
+        message.extend_from_slice(name.as_bytes());
+        message.push(b'=');
+        message.extend_from_slice(value.expose().as_bytes());
+        message.push(0);
+    }
+    Ok(message)
+}
+
+fn split(variables: &[u8]) -> Vec<Secret<Vec<u8>>> {
+    variables
+        .split(|byte| *byte == 0)
+        .filter(|variable| !variable.is_empty())
+        .map(|variable| Secret::new(variable.to_vec()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -231,12 +231,14 @@ pub(crate) struct Process {
     pub lifecycle: Option<At<String>>,
     /// The application's user.
     pub user: Option<At<String>>,
-    /// The way in which the application learns of a new generation: a signal, or a command.
+    /// The way in which the application learns of a new generation: a signal, a restart, or a command.
     pub on_rotate: Option<Words>,
     /// The time limit of that command.
     pub on_rotate_timeout: Option<At<String>>,
     /// True where that command runs for the first generation too.
     pub on_rotate_at_start: bool,
+    /// The longest wait before a restart.
+    pub restart_splay: Option<At<String>>,
     /// The action at the end of the token's life.
     pub on_expiry: Option<At<String>>,
     /// The signal that tells the application of that end.
@@ -343,6 +345,7 @@ pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
             on_rotate: t.words("on_rotate"),
             on_rotate_timeout: t.text("on_rotate_timeout"),
             on_rotate_at_start: t.flag("on_rotate_at_start"),
+            restart_splay: t.text("restart_splay"),
             on_expiry: t.text("on_expiry"),
             expiry_signal: t.text("expiry_signal"),
             stop_timeout: t.text("stop_timeout"),

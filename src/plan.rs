@@ -175,6 +175,10 @@ pub(crate) fn text(config: &Config) -> String {
         &match &config.renewal.on_rotate {
             OnRotate::Nothing => "the application is not told".to_owned(),
             OnRotate::Signal(signal) => format!("it gets {signal}, once it has a handler for it"),
+            OnRotate::Restart { splay, .. } => format!(
+                "it is ended and started again with the new variables, after a random wait of up to {} s",
+                splay.as_secs_f64()
+            ),
             OnRotate::Command {
                 words,
                 timeout,

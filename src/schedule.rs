@@ -232,6 +232,20 @@ pub(crate) fn is_worn(whole: Duration, left: Duration) -> bool {
     left.is_zero() || left < spare(whole)
 }
 
+/// Computes the time of a restart of the application that takes `limit` at the longest: after a wait of up to `splay`, but
+/// before the first end of what it still uses.
+pub(crate) fn restart(
+    now: Moment,
+    splay: Duration,
+    limit: Duration,
+    first_end: Option<Moment>,
+    jitter: f64,
+) -> Moment {
+    let due = now + splay.mul_f64(jitter.clamp(0.0, 1.0));
+    let last = first_end.map_or(due, |end| end.saturating_sub(limit));
+    due.min(last).max(now)
+}
+
 /// Computes the part of a life after which something is done: 0.60 to 0.72.
 fn part(jitter: f64) -> f64 {
     0.60 + 0.12 * jitter.clamp(0.0, 1.0)

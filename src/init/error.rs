@@ -69,6 +69,19 @@ pub enum Failure {
     Keeper(keeper::Error),
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Ended(error) => error.fmt(f),
+            Failure::System(error) | Failure::User(error) => error.fmt(f),
+            Failure::Command(error) => error.fmt(f),
+            Failure::SecretsDir(error) => error.fmt(f),
+            Failure::Exec(error) => error.fmt(f),
+            Failure::Keeper(error) => error.fmt(f),
+        }
+    }
+}
+
 from! { Failure:
     Error: Ended, system::Error: System, command::Error: Command, secrets_dir::Error: SecretsDir, exec::Error: Exec,
     keeper::Error: Keeper

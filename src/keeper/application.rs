@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
 use crate::link::KeeperEnd;
+use crate::secret::Secret;
 use crate::system::signal::{Disposition, Waiting};
 use crate::system::user::User;
 use crate::system::{self, process, refused};
@@ -89,6 +90,15 @@ impl Application {
         match self {
             Application::Beside { pid, .. } => Disposition::of(*pid, signal),
             Application::Below(_) => Disposition::Unknown,
+        }
+    }
+
+    /// Has the application end, and start again with these variables.
+    pub(super) fn restart(&mut self, variables: &[(String, Secret)]) -> Result<(), system::Error> {
+        match self {
+            // The configuration refuses a restart where there is no PID 1 to do it.
+            Application::Beside { .. } => Ok(()),
+            Application::Below(link) => link.restart(variables).map_err(told),
         }
     }
 

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, chdir, setsid};
+use nix::unistd::{ForkResult, Pid, setsid};
 use zeroize::Zeroize;
 
 use crate::command::Command;
@@ -136,16 +136,8 @@ fn run(
     if let Err(errno) = nix::unistd::dup2_stdout(&stderr) {
         return refused("replace standard output")(errno).into();
     }
-    // Either of the two may be the one who can go there: it was received, and not entered.
-    let go = || working_directory.map_or(Ok(()), chdir);
-    let gone = go();
-    if let Some(user) = user
-        && let Err(error) = exec::become_user(user)
-    {
+    if let Err(error) = exec::become_user_in(working_directory, user) {
         return error.into();
-    }
-    if let Err(errno) = gone.or_else(|_| go()) {
-        return refused("enter the working directory")(errno).into();
     }
     let (path, arguments) = (&command.path, &command.arguments);
     match exec::exec(path, arguments, environment, 0, signal::received()) {

@@ -12,6 +12,7 @@ mod publication;
 mod reading;
 mod replacement;
 mod request;
+mod restart;
 mod token;
 
 use std::os::fd::AsFd;
@@ -104,6 +105,7 @@ enum Job {
     End,
     StopHook,
     Tell,
+    Restart,
     Ended(usize),
 }
 
@@ -225,6 +227,7 @@ impl<'a> Renewal<'a> {
         jobs.extend(self.publication.due().map(|due| (due, Job::Publish)));
         jobs.extend(self.notice.hook_until().map(|until| (until, Job::StopHook)));
         jobs.extend(self.notice.signal_due().map(|due| (due, Job::Tell)));
+        jobs.extend(self.notice.restart_due().map(|due| (due, Job::Restart)));
         let ends = self.items.ends();
         jobs.extend(ends.map(|(end, place)| (end, Job::Ended(place))));
         let token = self.items.token.as_ref();
@@ -288,6 +291,7 @@ impl<'a> Renewal<'a> {
             Job::TellOfTheEnd => self.tell_of_the_end(),
             Job::End => self.lose_token(Loss::Expired),
             Job::Tell => self.tell_waiting(),
+            Job::Restart => self.restart(),
             Job::Ended(place) => self.say_ended(place),
             Job::StopHook => self.stop_hook(),
         }

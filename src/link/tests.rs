@@ -32,6 +32,41 @@ fn variables_arrive_whole_and_once_and_orders_after_them() {
 }
 
 #[test]
+fn restart_comes_with_all_variables_among_other_orders() {
+    let (mut parent, mut keeper) = pair().expect("sockets");
+    keeper.send_ready(&[], true).expect("sent");
+    assert!(matches!(parent.read(), Ok(News::Ready(_))));
+    // Longer than what is read at once, with the byte of another order in each place.
+    let long = "te".repeat(4000);
+    let variables = [("A".to_owned(), Secret::new(long.clone()))];
+    keeper.send_signal(Signal::SIGHUP).expect("sent");
+    keeper.restart(&variables).expect("sent");
+    keeper.restart(&[]).expect("sent");
+    keeper.terminate().expect("sent");
+    assert!(matches!(parent.read(), Ok(News::Signal(Signal::SIGHUP))));
+    let Ok(News::Restart(found)) = parent.read() else {
+        panic!("no restart")
+    };
+    assert_eq!(*found[0].expose(), format!("A={long}").into_bytes());
+    assert!(matches!(parent.read(), Ok(News::Restart(none)) if none.is_empty()));
+    assert!(matches!(parent.read(), Ok(News::Terminate)));
+    // A part of a message is none yet.
+    for part in [&[RESTART][..], &[5, 0], &[0, 0, b'B', b'='], &[b'1', 0]] {
+        assert!(matches!(parent.read(), Ok(News::Nothing)));
+        keeper.stream.write_all(part).expect("sent");
+    }
+    assert!(matches!(parent.read(), Ok(News::Nothing)));
+    keeper.stream.write_all(&[0]).expect("sent");
+    let Ok(News::Restart(found)) = parent.read() else {
+        panic!("no restart")
+    };
+    assert_eq!(*found[0].expose(), b"B=1");
+    let too_long = [&[RESTART][..], &[255; 4]].concat();
+    keeper.stream.write_all(&too_long).expect("sent");
+    assert!(parent.read().is_err());
+}
+
+#[test]
 fn pause_ends_when_the_parent_does_and_not_before_its_time() {
     let (mut parent, keeper) = pair().expect("sockets");
     let began = Instant::now();

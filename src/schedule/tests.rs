@@ -298,3 +298,25 @@ fn answer_that_names_its_end_is_read_before_after_a_pause() {
         assert_eq!(over.due, now + PAUSE_MIN);
     }
 }
+
+#[test]
+fn restart_comes_after_the_splay_or_before_the_first_end() {
+    let secs = Duration::from_secs;
+    let (now, splay, limit) = (secs(100), secs(30), secs(9));
+    for (first_end, jitter, due) in [
+        (None, 0.0, 100),
+        (None, 0.5, 115),
+        (None, 1.0, 130),
+        (Some(1000), 1.0, 130),
+        (Some(139), 1.0, 130),
+        (Some(129), 1.0, 120),
+        (Some(129), 0.5, 115),
+        (Some(109), 1.0, 100),
+        (Some(101), 1.0, 100),
+        (Some(50), 1.0, 100),
+    ] {
+        let found = restart(now, splay, limit, first_end.map(secs), jitter);
+        assert_eq!(found, secs(due), "{first_end:?} {jitter}");
+    }
+    assert_eq!(restart(now, Duration::ZERO, limit, None, 1.0), now);
+}

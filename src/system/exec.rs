@@ -16,7 +16,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, chdir, setgid, setgroups, setuid};
 
 use super::signal::Received;
 use super::user::User;
@@ -110,6 +110,21 @@ pub(crate) fn become_user(user: &User) -> Result<(), system::Error> {
     make_non_dumpable()
 }
 
+/// Enters a directory, if one is given, and becomes the user, if there is one.
+pub(crate) fn become_user_in(
+    directory: Option<&Path>,
+    user: Option<&User>,
+) -> Result<(), system::Error> {
+    // Either of the two may be the one who can go there: it was received, and not entered.
+    let go = || directory.map_or(Ok(()), chdir);
+    let gone = go();
+    if let Some(user) = user {
+        become_user(user)?;
+    }
+    gone.or_else(|_| go())
+        .map_err(refused("enter the working directory"))
+}
+
 /// Becomes the application; it returns only when that did not happen.
 pub(crate) fn exec(
     path: &Path,
@@ -159,11 +174,11 @@ fn close_descriptors(first: u32) {
     }
 }
 
-/// Closes the descriptors behind standard error that this process was born with.
+/// Closes the descriptors that this process was born with, but the standard ones and so many behind them.
 ///
 /// None of its own is among them: an exec closes each of those.
-pub(crate) fn close_inherited() {
-    for descriptor in open_descriptors(3) {
+pub(crate) fn close_inherited(kept: u32) {
+    for descriptor in open_descriptors(3 + kept as RawFd) {
         // SAFETY: with F_GETFD nothing is changed, and a closed descriptor gives an error.
         if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == 0 {
             // SAFETY: it has survived the exec that made this process, so that nothing in it owns it.

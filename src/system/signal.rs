@@ -28,7 +28,7 @@ use nix::unistd::{Pid, getpid};
 pub use handler::{Disposition, Next, Waiting};
 
 /// Signals that end a start, unless they were blocked or ignored already.
-const ENDING: [Signal; 4] = [
+pub const ENDING: [Signal; 4] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
@@ -116,6 +116,11 @@ impl Received {
     /// Opens a descriptor that is readable when a signal has come that ends the start.
     pub fn listen(&self) -> Result<SignalFd, Errno> {
         SignalFd::with_flags(&self.ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+    }
+
+    /// Says whether this signal ends a start.
+    pub fn ends_a_start(&self, signal: Signal) -> bool {
+        self.ending.contains(signal)
     }
 
     /// Gives the application what was received; to be called when nothing but the exec follows.

@@ -5,9 +5,9 @@
     reason = "a test writes files, and prints the table"
 )]
 
-mod init;
+pub(super) mod init;
 mod measure;
-mod terminal;
+pub(super) mod terminal;
 
 use std::fmt::Display;
 use std::fs;

@@ -7,14 +7,20 @@ use nix::sys::signal::Signal;
 
 use super::Resolver;
 use crate::cli;
-use crate::config::{Lifecycle, OnExpiry, OnRotate, Renewal, Supervision};
+use crate::config::{Lifecycle, OnExpiry, OnRotate, Purpose, Renewal, Supervision};
 use crate::manifest::{self, At, Manifest, Words};
+use crate::spelling::meant;
 use crate::system::user::User;
 use crate::text::{duration, named, positive};
 
+/// The word of `on_rotate` for a new start.
+const RESTART: &str = "restart";
 const ON_ROTATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The default time from TERM to KILL: Docker waits 10 s, of which the revocation needs some.
 const STOP_TIMEOUT: Duration = Duration::from_secs(7);
+const RESTART_SPLAY: Duration = Duration::from_secs(30);
+/// The time of a restart besides `stop_timeout`: for what the application leaves behind, and for the new start.
+const RESTART_REST: Duration = Duration::from_secs(2);
 const REVOCATION_CHECK: Duration = Duration::from_secs(60);
 const REVOKE_AFTER: Duration = Duration::from_secs(300);
 
@@ -37,6 +43,8 @@ impl Resolver<'_> {
         };
         match cli.lifecycle.or(written) {
             Some(cli::Lifecycle::Supervise) => Lifecycle::Supervise(supervision),
+            // A flag of the start may have chosen it, which a health check does not know.
+            _ if self.purpose == Purpose::Health => Lifecycle::Supervise(supervision),
             Some(cli::Lifecycle::Exec) | None => Lifecycle::Exec,
         }
     }
@@ -54,7 +62,7 @@ impl Resolver<'_> {
             REVOCATION_CHECK,
         );
         Renewal {
-            on_rotate: self.on_rotate(table, timeout),
+            on_rotate: self.on_rotate(table, timeout, lifecycle),
             on_expiry: self.on_expiry(table, lifecycle),
             revocation_check: Some(check).filter(|check| !check.is_zero()),
             revoke_after: self.or_default(
@@ -65,7 +73,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn on_rotate(&mut self, table: &manifest::Process, timeout: Duration) -> OnRotate {
+    fn on_rotate(
+        &mut self,
+        table: &manifest::Process,
+        timeout: Duration,
+        lifecycle: &Lifecycle,
+    ) -> OnRotate {
+        let splay = self.or_default(table.restart_splay.as_ref(), duration, RESTART_SPLAY);
         let runs_at_start = table.on_rotate_at_start;
         if runs_at_start && !matches!(table.on_rotate, Some(Words::List(_))) {
             let place = match &table.on_rotate {
@@ -79,9 +93,10 @@ impl Resolver<'_> {
         }
         match &table.on_rotate {
             None => OnRotate::Nothing,
-            Some(Words::One(name)) => self
-                .parsed(name, signal)
-                .map_or(OnRotate::Nothing, OnRotate::Signal),
+            Some(Words::One(name)) => {
+                let told = self.parsed(name, |text| told(text, splay, lifecycle));
+                told.unwrap_or(OnRotate::Nothing)
+            }
             Some(Words::List(words)) => {
                 if words.value.is_empty() {
                     self.report_mistake(
@@ -157,6 +172,22 @@ fn seconds_or_never(text: &str) -> Result<Duration, String> {
             Err("more often than once a second is too often; `0s` is never".to_owned())
         }
     })
+}
+
+/// Reads the one word that says how the application is told.
+fn told(text: &str, splay: Duration, lifecycle: &Lifecycle) -> Result<OnRotate, String> {
+    match (text, lifecycle) {
+        (RESTART, Lifecycle::Supervise(supervision)) => Ok(OnRotate::Restart {
+            splay,
+            limit: supervision.stop_timeout + RESTART_REST,
+        }),
+        (RESTART, Lifecycle::Exec) => Err(
+            "`on_rotate = \"restart\"` needs the lifecycle `supervise`: no process in the container can start an application again that is PID 1; set `lifecycle = \"supervise\"`, or tell the application by a signal or a command".to_owned(),
+        ),
+        _ => signal(text)
+            .map(OnRotate::Signal)
+            .map_err(|error| format!("{error}, nor `{RESTART}`{}", meant(text, [RESTART]))),
+    }
 }
 
 /// Reads the name of a signal, with `SIG` or without.

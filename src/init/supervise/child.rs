@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -14,80 +15,133 @@ use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pip
 use zeroize::Zeroize;
 
 use super::terminal::Terminal;
-use crate::application::passed_descriptors;
+use crate::application::{environment, passed_descriptors};
 use crate::command::Command;
-use crate::config::Config;
-use crate::init::Failure;
+use crate::config::{Config, OnRotate};
+use crate::init::{Failure, stack_limit};
+use crate::secret::Secret;
 use crate::system::descriptors::open_null;
 use crate::system::fork::{fork_child, leave};
 use crate::system::memory::trim_memory;
-use crate::system::process::leave_working_directory;
-use crate::system::user::User;
+use crate::system::process::{as_user, leave_working_directory};
 use crate::system::{self, exec, refused, signal};
 
 /// The time that an exec mostly takes at the most, in milliseconds.
 const STOPPED: u8 = 20;
 
-/// Starts the application in a process group of its own.
-pub(super) fn start(
-    command: &Command,
-    mut environment: Vec<CString>,
-    config: &Config,
-    terminal: Option<&Terminal>,
-) -> Result<Pid, Failure> {
-    let (failure, reporter) = pipe2(OFlag::O_CLOEXEC).map_err(refused("make a pipe"))?;
-    let (passed, parent, own_group) = (passed_descriptors(config), getpid(), getpgrp());
-    match fork_child().map_err(refused("fork"))? {
-        ForkResult::Child => {
-            if passed > 0 {
-                readdress(&mut environment, parent, getpid());
-            }
-            let Err(error) = detach(own_group, terminal, config.user.as_ref())
-                .map_err(exec::Error::System)
-                .and_then(|()| {
-                    let (path, arguments) = (&command.path, &command.arguments);
-                    exec::exec(path, arguments, &environment, passed, signal::received())
-                });
-            report_failure(reporter, &error);
-            leave(0)
-        }
-        ForkResult::Parent { child } => {
-            let closed = nix::unistd::close(reporter);
-            for variable in environment {
-                variable.into_bytes().zeroize();
-            }
-            if let Err(errno) = closed {
-                // Held open here too it would have no end, and the exec could not be told from one that is to come.
-                let _ = signal::send(child, Signal::SIGKILL as i32);
-                let _ = waitpid(child, None);
-                return Err(refused("close a pipe")(errno).into());
-            }
-            match read_failure(failure, child).map_err(refused("hear from the application"))? {
-                None => {
-                    let_go();
-                    Ok(child)
-                }
-                Some(error) => {
-                    let _ = waitpid(child, None);
-                    Err(Failure::Exec(error))
-                }
-            }
-        }
-    }
+/// The things that a start of the application needs.
+pub(super) struct Launch<'a> {
+    command: &'a Command,
+    config: &'a Config,
+    terminal: Option<Terminal>,
+    /// The directory in which the application starts, when this process is in another one.
+    working_directory: Option<PathBuf>,
 }
 
-/// Detaches the child: its own process group, which gets the terminal, and its own user.
-fn detach(
-    parent_group: Pid,
-    terminal: Option<&Terminal>,
-    user: Option<&User>,
-) -> Result<(), system::Error> {
-    let here = Pid::from_raw(0);
-    setpgid(here, here).map_err(refused("make a process group"))?;
-    if let Some(terminal) = terminal.filter(|terminal| terminal.is_whole) {
-        terminal.pass(parent_group, getpid());
+impl<'a> Launch<'a> {
+    pub(super) fn new(command: &'a Command, config: &'a Config) -> Launch<'a> {
+        Launch {
+            command,
+            config,
+            terminal: Terminal::find(),
+            working_directory: None,
+        }
     }
-    user.map_or(Ok(()), exec::become_user)
+
+    pub(super) fn terminal(&self) -> Option<&Terminal> {
+        self.terminal.as_ref()
+    }
+
+    /// Starts the application for the first time.
+    pub(super) fn start(&mut self, environment: Vec<CString>) -> Result<Pid, Failure> {
+        let child = self.fork(environment)?;
+        self.let_go();
+        Ok(child)
+    }
+
+    /// Starts the application again.
+    pub(super) fn start_again(&self, variables: &[Secret<Vec<u8>>]) -> Result<Pid, Failure> {
+        let child = self.fork(environment(self.config, variables)?)?;
+        trim_memory();
+        Ok(child)
+    }
+
+    /// Fails where the application could not be started with these variables.
+    pub(super) fn check(&self, variables: &[Secret<Vec<u8>>]) -> Result<(), Failure> {
+        let user = self.config.user.as_ref();
+        as_user(user, || self.command.check()).map_err(Failure::User)??;
+        let environment = environment(self.config, variables)?;
+        Ok(self.command.check_size(&environment, stack_limit())?)
+    }
+
+    /// Starts the application in a process group of its own.
+    fn fork(&self, mut environment: Vec<CString>) -> Result<Pid, Failure> {
+        let (failure, reporter) = pipe2(OFlag::O_CLOEXEC).map_err(refused("make a pipe"))?;
+        let (passed, parent, own_group) = (passed_descriptors(self.config), getpid(), getpgrp());
+        match fork_child().map_err(refused("fork"))? {
+            ForkResult::Child => {
+                if passed > 0 {
+                    readdress(&mut environment, parent, getpid());
+                }
+                let Err(error) = self
+                    .detach(own_group)
+                    .map_err(exec::Error::System)
+                    .and_then(|()| {
+                        let (path, arguments) = (&self.command.path, &self.command.arguments);
+                        exec::exec(path, arguments, &environment, passed, signal::received())
+                    });
+                report_failure(reporter, &error);
+                leave(0)
+            }
+            ForkResult::Parent { child } => {
+                let closed = nix::unistd::close(reporter);
+                for variable in environment {
+                    variable.into_bytes().zeroize();
+                }
+                if let Err(errno) = closed {
+                    // Held open here too it would have no end, and the exec could not be told from one that is to come.
+                    let _ = signal::send(child, Signal::SIGKILL as i32);
+                    let _ = waitpid(child, None);
+                    return Err(refused("close a pipe")(errno).into());
+                }
+                match read_failure(failure, child).map_err(refused("hear from the application"))? {
+                    None => Ok(child),
+                    Some(error) => {
+                        let _ = waitpid(child, None);
+                        Err(Failure::Exec(error))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Detaches the child: its own process group, which gets the terminal, its own directory and its own user.
+    fn detach(&self, parent_group: Pid) -> Result<(), system::Error> {
+        let here = Pid::from_raw(0);
+        setpgid(here, here).map_err(refused("make a process group"))?;
+        let terminal = self.terminal.as_ref();
+        if let Some(terminal) = terminal.filter(|terminal| terminal.is_whole) {
+            terminal.pass(parent_group, getpid());
+        }
+        exec::become_user_in(self.working_directory.as_deref(), self.config.user.as_ref())
+    }
+
+    /// Lets go of what the application holds, so that the application's end alone closes it; standard error stays, since
+    /// this process writes to it too. What an application that starts again must find stays, too.
+    fn let_go(&mut self) {
+        if let OnRotate::Restart { .. } = self.config.renewal.on_rotate {
+            exec::close_inherited(passed_descriptors(self.config));
+            self.working_directory = leave_working_directory(true);
+        } else {
+            if let Ok(null) = open_null() {
+                let _ = dup2_stdin(&null);
+                let _ = dup2_stdout(&null);
+            }
+            exec::close_inherited(0);
+            leave_working_directory(false);
+        }
+        trim_memory();
+    }
 }
 
 /// Makes descriptors that were handed in the child's, by its number (sd_listen_fds(3)).
@@ -140,23 +194,11 @@ fn read_failure(failure: OwnedFd, child: Pid) -> Result<Option<exec::Error>, Err
     Ok(Some(match step {
         [] => exec::Error::Refused(errno),
         _ => exec::Error::System(system::Error {
-            // Once, and the process ends with it.
+            // Once, and the process ends with it; or some times, as often as a restart is tried.
             step: String::from_utf8_lossy(step).into_owned().leak(),
             errno,
         }),
     }))
-}
-
-/// Lets go of what the application holds, so that the application's end alone closes it; standard error stays, since
-/// this process writes to it too.
-fn let_go() {
-    if let Ok(null) = open_null() {
-        let _ = dup2_stdin(&null);
-        let _ = dup2_stdout(&null);
-    }
-    exec::close_inherited();
-    leave_working_directory(false);
-    trim_memory();
 }
 
 #[cfg(test)]

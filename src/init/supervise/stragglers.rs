@@ -26,12 +26,42 @@ const LOOK: u8 = 10;
 /// All processes that this one may signal (kill(2)).
 const ALL: Pid = Pid::from_raw(-1);
 
+/// The processes that are stragglers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Every process that this one may signal: as PID 1, at its own end.
+    Everything,
+    /// The application's process group, and orphans of other groups that were adopted.
+    Adopted,
+    /// The application's process group.
+    Group,
+}
+
+impl Reach {
+    /// Returns the reach at the end of this process.
+    pub(super) fn of_all(is_subreaper: bool) -> Reach {
+        if is_first() {
+            Reach::Everything
+        } else {
+            Reach::of_application(is_subreaper)
+        }
+    }
+
+    /// Returns the reach where only the application ends: what others have started in its container goes on.
+    pub(super) fn of_application(is_subreaper: bool) -> Reach {
+        if is_subreaper || is_first() {
+            Reach::Adopted
+        } else {
+            Reach::Group
+        }
+    }
+}
+
 /// The places where stragglers are found.
 pub(super) struct Stragglers<'a> {
-    /// The application, whose process group is one of the places.
-    pub(super) application: Pid,
-    /// True where orphans of other groups were adopted.
-    pub(super) adopted: bool,
+    /// The application, whose process group is one of the places; none where that has been cleared already.
+    pub(super) application: Option<Pid>,
+    pub(super) reach: Reach,
     /// The keeper, a child of this process that is no straggler.
     pub(super) keeper: Pid,
     /// The application's user, where that is not the user of this process.
@@ -39,17 +69,26 @@ pub(super) struct Stragglers<'a> {
 }
 
 impl Stragglers<'_> {
-    /// Ends the stragglers; a signal that asks this process to end cuts their time short.
-    pub(super) fn end(&self, signals: &SignalFd) {
-        self.tell_and_wait(Signal::SIGTERM, PATIENCE, signals);
-        if !is_first() {
-            self.tell_and_wait(Signal::SIGKILL, KILLED, signals);
+    /// Ends the stragglers. A signal that asks this process to end cuts their time short; the last one of those that could
+    /// end a start is returned.
+    pub(super) fn end(&self, signals: &SignalFd) -> Option<Signal> {
+        let asked = self.tell_and_wait(Signal::SIGTERM, PATIENCE, signals);
+        if self.reach == Reach::Everything {
+            return asked;
         }
+        let again = self.tell_and_wait(Signal::SIGKILL, KILLED, signals);
+        again.or(asked)
     }
 
-    fn tell_and_wait(&self, signal: Signal, patience: Duration, signals: &SignalFd) {
+    fn tell_and_wait(
+        &self,
+        signal: Signal,
+        patience: Duration,
+        signals: &SignalFd,
+    ) -> Option<Signal> {
         let until = Instant::now() + patience;
         let mut told = HashSet::new();
+        let mut asked = None;
         loop {
             // The end of one makes orphans of others.
             for straggler in self.addressees() {
@@ -58,9 +97,10 @@ impl Stragglers<'_> {
                 }
             }
             let is_any_left = self.reap_and_look();
-            let is_hurried = is_hurried(signals);
+            asked = end_signal(signals).or(asked);
+            let is_hurried = asked.is_some_and(is_hurry);
             if !is_any_left || is_hurried || Instant::now() >= until {
-                return;
+                return asked;
             }
             let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut ready, PollTimeout::from(LOOK));
@@ -77,13 +117,13 @@ impl Stragglers<'_> {
     }
 
     fn addressees(&self) -> Vec<Pid> {
-        if is_first() {
+        if self.reach == Reach::Everything {
             // The keeper has blocked what can be blocked, and does not mind. A straggler that does not get the signal
             // ends with this process.
             return vec![ALL];
         }
-        let mut addressees = vec![self.group()];
-        if self.adopted {
+        let mut addressees: Vec<Pid> = self.group().into_iter().collect();
+        if self.reach == Reach::Adopted {
             let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
             let children = children
                 .split_whitespace()
@@ -105,15 +145,18 @@ impl Stragglers<'_> {
                 Err(_) => break false,
             }
         };
-        if is_first() {
-            return has_children;
-        }
         // Signal 0 only tells whether there is a process (kill(2)).
-        (self.adopted && has_children) || signal::send(self.group(), 0) != Err(Errno::ESRCH)
+        let is_there = |group| signal::send(group, 0) != Err(Errno::ESRCH);
+        match self.reach {
+            Reach::Everything => has_children,
+            Reach::Adopted => has_children || self.group().is_some_and(is_there),
+            Reach::Group => self.group().is_some_and(is_there),
+        }
     }
 
-    fn group(&self) -> Pid {
-        Pid::from_raw(-self.application.as_raw())
+    fn group(&self) -> Option<Pid> {
+        let application = self.application?;
+        Some(Pid::from_raw(-application.as_raw()))
     }
 }
 
@@ -130,13 +173,20 @@ fn is_first() -> bool {
     getpid() == Pid::from_raw(1)
 }
 
-/// Says whether a signal asks this process to end; all that have come are taken, since there is no other reader left.
-fn is_hurried(signals: &SignalFd) -> bool {
-    let mut hurried = false;
+/// Returns a signal that asks this process to end; all that have come are taken, since no application is there for them.
+fn end_signal(signals: &SignalFd) -> Option<Signal> {
+    let mut found = None;
     while let Ok(Some(info)) = signals.read_signal() {
-        hurried |= [Signal::SIGTERM, Signal::SIGINT]
-            .iter()
-            .any(|signal| *signal as u32 == info.ssi_signo);
+        let signal = i32::try_from(info.ssi_signo).ok();
+        let signal = signal.and_then(|number| Signal::try_from(number).ok());
+        if !found.is_some_and(is_hurry) {
+            found = signal.filter(|it| signal::ENDING.contains(it)).or(found);
+        }
     }
-    hurried
+    found
+}
+
+/// Says whether a signal leaves stragglers no more time.
+fn is_hurry(signal: Signal) -> bool {
+    [Signal::SIGTERM, Signal::SIGINT].contains(&signal)
 }

@@ -3,7 +3,10 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::unistd::{Pid, tcgetpgrp, tcsetpgrp};
+use nix::errno::Errno;
+use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+
+use crate::system::signal::send;
 
 /// The terminal of this session, if a standard descriptor leads to it.
 pub(super) struct Terminal {
@@ -29,5 +32,16 @@ impl Terminal {
     /// Makes the second group the one in the foreground, if the first one is; SIGTTOU must be blocked.
     pub(super) fn pass(&self, from: Pid, to: Pid) -> bool {
         tcgetpgrp(&self.descriptor) == Ok(from) && tcsetpgrp(&self.descriptor, to).is_ok()
+    }
+
+    /// Takes the terminal back from a group, or from one that is gone: a job of an application that was a shell may have had
+    /// it. SIGTTOU must be blocked.
+    pub(super) fn take_back(&self, from: Pid) {
+        let foreground = tcgetpgrp(&self.descriptor);
+        // Signal 0 only tells whether there is a process (kill(2)).
+        let is_gone = |group: Pid| send(Pid::from_raw(-group.as_raw()), 0) == Err(Errno::ESRCH);
+        if foreground.is_ok_and(|group| group == from || is_gone(group)) {
+            let _ = tcsetpgrp(&self.descriptor, getpgrp());
+        }
     }
 }

@@ -26,6 +26,6 @@ impl<'a> Renewal<'a> {
             }
         }
         self.take_material(place, new, moment());
-        self.publish_soon(spec.name.as_str(), moment());
+        self.publish_soon(spec.name.as_str(), Some(term.end), moment());
     }
 }

@@ -164,7 +164,7 @@ impl<'a> Renewal<'a> {
             end: term.end,
             due: None,
         }));
-        self.publish_soon(&spec.name, now);
+        self.publish_soon(&spec.name, Some(term.end), now);
     }
 
     /// Begins the grace of each replaced lease, since readers find the new credential now.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::super::error::Error;
 use super::super::hook::{self, Hook};
 use super::Renewal;
+use super::publication::Changes;
 use crate::application::environment;
 use crate::clock::moment;
 use crate::command;
@@ -23,7 +24,7 @@ const CHANGED: &str = "ANTEROOM_CHANGED";
 /// The news that the application is still to be told.
 #[derive(Default)]
 pub(super) struct Notice {
-    /// The variables of the last generation, for a command.
+    /// The variables of the last generation, for a command or a restart.
     variables: Vec<(String, Secret)>,
     /// The command that runs, and the end of the time that it may take.
     hook: Option<(Hook, Moment)>,
@@ -31,6 +32,8 @@ pub(super) struct Notice {
     waiting: Option<(Waiting, Moment)>,
     /// The names of the items that changed since the command was started; none where nothing is new.
     untold: Option<BTreeSet<String>>,
+    /// The moment of the restart that is planned.
+    restart: Option<Moment>,
 }
 
 impl Notice {
@@ -46,6 +49,25 @@ impl Notice {
     /// The descriptor that is readable when the running command has ended.
     pub(super) fn hook_end(&self) -> Option<BorrowedFd<'_>> {
         self.hook.as_ref().map(|(hook, _)| hook.as_fd())
+    }
+
+    /// Hands over the variables of the last generation.
+    pub(super) fn take_variables(&mut self) -> Vec<(String, Secret)> {
+        std::mem::take(&mut self.variables)
+    }
+
+    /// The moment of the restart that is planned.
+    pub(super) fn restart_due(&self) -> Option<Moment> {
+        self.restart
+    }
+
+    /// Plans a restart for this moment, unless one is planned that comes before.
+    pub(super) fn plan_restart(&mut self, due: Moment) {
+        self.restart = self.restart.into_iter().chain([due]).min();
+    }
+
+    pub(super) fn forget_restart(&mut self) {
+        self.restart = None;
     }
 
     /// The next look whether the application has a handler for the signal that waits.
@@ -65,11 +87,15 @@ impl Renewal<'_> {
             self.notice.set_variables(variables);
             let items = self.items.all.iter();
             let names = items.map(|item| item.material.name().to_owned());
-            self.tell(names.collect());
+            let changes = Changes {
+                names: names.collect(),
+                first_end: None,
+            };
+            self.tell(changes);
         }
     }
 
-    pub(super) fn tell(&mut self, changed: BTreeSet<String>) {
+    pub(super) fn tell(&mut self, changes: Changes) {
         match &self.config.renewal.on_rotate {
             OnRotate::Nothing => {}
             OnRotate::Signal(signal) => match self.application.tell(*signal) {
@@ -82,10 +108,13 @@ impl Renewal<'_> {
             },
             OnRotate::Command { .. } => {
                 let untold = self.notice.untold.get_or_insert_default();
-                untold.extend(changed);
+                untold.extend(changes.names);
                 if self.notice.hook.is_none() {
                     self.start_hook();
                 }
+            }
+            OnRotate::Restart { splay, limit } => {
+                self.plan_restart(*splay, *limit, changes.first_end);
             }
         }
     }
@@ -112,7 +141,7 @@ impl Renewal<'_> {
         }
     }
 
-    fn report_untold(&self, error: &system::Error) {
+    pub(super) fn report_untold(&self, error: &system::Error) {
         self.log
             .event(Level::Warn, "on_rotate_failed", &error.to_string(), &[]);
     }

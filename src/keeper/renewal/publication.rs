@@ -9,7 +9,7 @@ use super::super::error::Error;
 use super::Renewal;
 use super::outage::Outage;
 use crate::clock::{calendar, moment};
-use crate::config::CertificateName;
+use crate::config::{CertificateName, OnRotate};
 use crate::files::status::rfc3339;
 use crate::files::{File, Material, Rendered};
 use crate::log::{Level, Value};
@@ -27,8 +27,7 @@ const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
 /// The changes since the last generation, and the time for the next one.
 #[derive(Default)]
 pub(super) struct Publication {
-    /// The names of items, as the application is told of them.
-    changed: BTreeSet<String>,
+    changes: Changes,
     changed_since: Moment,
     due: Option<Moment>,
     /// The room that was missing, and the moment to try all the same.
@@ -36,12 +35,23 @@ pub(super) struct Publication {
     failing_since: Option<OffsetDateTime>,
 }
 
+/// The items that changed.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// The names of the items, as the application is told of them.
+    pub(super) names: BTreeSet<String>,
+    /// The first end of all that was replaced, as far as they have one.
+    pub(super) first_end: Option<Moment>,
+}
+
 impl Publication {
-    fn add(&mut self, name: &str, now: Moment) {
-        if self.changed.is_empty() {
+    fn add(&mut self, name: &str, old_end: Option<Moment>, now: Moment) {
+        let changes = &mut self.changes;
+        if changes.names.is_empty() {
             self.changed_since = now;
         }
-        self.changed.insert(name.to_owned());
+        changes.names.insert(name.to_owned());
+        changes.first_end = changes.first_end.into_iter().chain(old_end).min();
         self.due = Some(now);
     }
 
@@ -56,7 +66,7 @@ impl Publication {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.changed.contains(name)
+        self.changes.names.contains(name)
     }
 
     /// Whether the changes so far may wait for this moment.
@@ -94,15 +104,16 @@ impl Publication {
         first
     }
 
-    /// Forgets the changes, which are published now, and returns their names.
-    fn complete(&mut self) -> BTreeSet<String> {
-        std::mem::take(self).changed
+    /// Forgets the changes, which are published now, and returns them.
+    fn complete(&mut self) -> Changes {
+        std::mem::take(self).changes
     }
 }
 
 impl Renewal<'_> {
-    pub(super) fn publish_soon(&mut self, name: &str, now: Moment) {
-        self.publication.add(name, now);
+    /// Has an item published that changed; `old_end` is the end of what it was before.
+    pub(super) fn publish_soon(&mut self, name: &str, old_end: Option<Moment>, now: Moment) {
+        self.publication.add(name, old_end, now);
     }
 
     /// The moment to publish the changes: together with those that come soon, but before a replaced lease ends.
@@ -150,18 +161,23 @@ impl Renewal<'_> {
         match published {
             Ok((variables, shown)) => {
                 self.report_names(&shown);
-                if self.on_rotate.is_some() {
-                    self.notice.set_variables(variables);
-                }
-                let changed = self.publication.complete();
+                let changes = self.publication.complete();
                 self.items.rendered = calendar();
-                self.retire(moment());
+                match self.config.renewal.on_rotate {
+                    OnRotate::Nothing | OnRotate::Signal(_) => self.retire(moment()),
+                    OnRotate::Command { .. } => {
+                        self.notice.set_variables(variables);
+                        self.retire(moment());
+                    }
+                    // The application uses what was replaced until it starts again.
+                    OnRotate::Restart { .. } => self.notice.set_variables(variables),
+                }
                 self.write_status();
-                let names: Vec<&str> = changed.iter().map(String::as_str).collect();
+                let names: Vec<&str> = changes.names.iter().map(String::as_str).collect();
                 let mut fields = vec![];
                 let names = names.join(" ");
                 fields.push(("changed", Value::Text(&names)));
-                let (main, further) = self.serial_numbers(&changed);
+                let (main, further) = self.serial_numbers(&changes.names);
                 fields.extend(main.map(|serial| ("serial_number", Value::Text(serial))));
                 if !further.is_empty() {
                     fields.push(("serial_numbers", Value::Text(&further)));
@@ -172,7 +188,7 @@ impl Renewal<'_> {
                     "published a new generation",
                     &fields,
                 );
-                self.tell(changed);
+                self.tell(changes);
             }
             Err(error) => {
                 let first = self.publication.fail(moment(), calendar());

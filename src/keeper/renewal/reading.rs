@@ -71,6 +71,7 @@ impl<'a> Renewal<'a> {
         let new = Material::Credential { spec, credential };
         let next = Lifetime::new(&new, asked, Times::now(self.session.clock_skew()));
         let present = &item.lifetime;
+        let old_end = present.end();
         let is_stuck = match answer_end {
             Some(OwnEnd::Rotation { life, .. }) => is_late(life, present.overdue(asked)),
             Some(OwnEnd::In { .. } | OwnEnd::At(_)) => !present.is_outlived_by(&next),
@@ -86,7 +87,7 @@ impl<'a> Renewal<'a> {
         if let Some(before) = before {
             match self.items.preview(self.config, &path) {
                 Ok(after) if before.is_ok_and(|before| before == after) => {}
-                Ok(_) => self.publish_soon(&spec.name, asked),
+                Ok(_) => self.publish_soon(&spec.name, old_end, asked),
                 Err(error) => {
                     // Everything else must still be published.
                     self.items.all[place].material = old;

@@ -40,18 +40,18 @@ pub(super) enum Wish {
 }
 
 /// The place of the init in its PID namespace.
-#[derive(Clone, Copy)]
-pub(super) enum Place {
+#[derive(Debug, Clone, Copy)]
+pub(in crate::supervise) enum Place {
     First,
     Other,
 }
 
-pub(super) const PLACES: [Place; 2] = [Place::First, Place::Other];
+pub(in crate::supervise) const PLACES: [Place; 2] = [Place::First, Place::Other];
 pub(super) const NAMESPACE: [&str; 5] =
     ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
 impl Place {
-    pub(super) fn words(self) -> &'static [&'static str] {
+    pub(in crate::supervise) fn words(self) -> &'static [&'static str] {
         match self {
             Place::First => &NAMESPACE,
             Place::Other => &[],
@@ -187,7 +187,7 @@ impl Init {
 }
 
 /// The words that start the application with this task.
-pub(super) fn command(task: &[&str]) -> Vec<String> {
+pub(in crate::supervise) fn command(task: &[&str]) -> Vec<String> {
     let program = application().display().to_string();
     let words = task.iter().map(|word| (*word).to_owned());
     std::iter::once(program).chain(words).collect()
@@ -240,7 +240,7 @@ impl Started {
 /// The signal that is taken from a queue last.
 pub(super) const MARK: i32 = 64;
 
-pub(super) fn child(pid: i32) -> i32 {
+pub(in crate::supervise) fn child(pid: i32) -> i32 {
     *children(pid).first().expect("it has a child")
 }
 
@@ -258,7 +258,7 @@ pub(super) fn within(patience: Duration, mut done: impl FnMut() -> bool) -> bool
 
 /// Sends a signal by its number, which the real-time ones have only.
 #[allow(unsafe_code, reason = "kill(2) is to be called with any number")]
-pub(super) fn send(pid: i32, number: i32) {
+pub(in crate::supervise) fn send(pid: i32, number: i32) {
     // SAFETY: kill(2) takes two integers.
     let done = unsafe { libc::kill(pid, number) };
     assert_eq!(done, 0, "our own descendant can be signalled");

@@ -16,10 +16,11 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use super::init::{Init, MARK, NAMESPACE, PLACES, Place, child, command, send, within};
 use super::measure::in_both;
 use crate::support::probe::application;
-use crate::support::{Running, lock};
+use crate::support::{Anteroom, Running, lock};
 
 const ON_TERMINAL: [&str; 2] = ["setsid", "--ctty"];
-const BASH: [&str; 5] = ["bash", "--norc", "--noprofile", "--noediting", "-i"];
+pub(in crate::supervise) const BASH: [&str; 5] =
+    ["bash", "--norc", "--noprofile", "--noediting", "-i"];
 
 /// A terminal from the side of the user who sits before it; it is hung up on Drop.
 struct Line {
@@ -75,8 +76,8 @@ fn open(path: impl AsRef<OsStr>) -> File {
 }
 
 /// An init that leads the session of a terminal, as under `docker run -it`.
-struct Terminal {
-    running: Running,
+pub(in crate::supervise) struct Terminal {
+    pub(in crate::supervise) running: Running,
     line: Line,
     shown: Arc<Mutex<Vec<u8>>>,
     patience: Duration,
@@ -88,9 +89,19 @@ impl Terminal {
         under: &[&str],
         words: impl IntoIterator<Item = A>,
     ) -> Self {
+        Self::of(init.plain(), init.patience, under, words)
+    }
+
+    /// The same with this call of an init.
+    pub(in crate::supervise) fn of<A: AsRef<OsStr>>(
+        call: Anteroom,
+        patience: Duration,
+        under: &[&str],
+        words: impl IntoIterator<Item = A>,
+    ) -> Self {
         let line = Line::open();
         let own = open(&line.device);
-        let call = init.plain().env("HISTFILE", "/dev/null").under(under);
+        let call = call.env("HISTFILE", "/dev/null").under(under);
         let running = call
             .command(words)
             .pre_exec(move || {
@@ -112,11 +123,11 @@ impl Terminal {
             running,
             line,
             shown,
-            patience: init.patience,
+            patience,
         }
     }
 
-    fn types(&mut self, keys: &str) {
+    pub(in crate::supervise) fn types(&mut self, keys: &str) {
         let typed = self.line.keyboard.write_all(keys.as_bytes());
         typed.expect("the terminal takes what is typed");
     }
@@ -130,7 +141,7 @@ impl Terminal {
     }
 
     /// Whether the terminal shows the text in time, so often.
-    fn shows(&self, text: &str, times: usize) -> bool {
+    pub(in crate::supervise) fn shows(&self, text: &str, times: usize) -> bool {
         within(self.patience, || self.count(text) >= times)
     }
 
@@ -139,7 +150,13 @@ impl Terminal {
     }
 
     /// Types, and waits for an answer; without one the error is the one that is given.
-    fn ask(&mut self, keys: &str, answer: &str, times: usize, error: &str) -> Result<(), String> {
+    pub(in crate::supervise) fn ask(
+        &mut self,
+        keys: &str,
+        answer: &str,
+        times: usize,
+        error: &str,
+    ) -> Result<(), String> {
         self.types(keys);
         if self.shows(answer, times) {
             return Ok(());
@@ -151,7 +168,7 @@ impl Terminal {
 
 impl Place {
     /// The words that give the init a terminal.
-    fn terminal(self) -> Vec<&'static str> {
+    pub(in crate::supervise) fn terminal(self) -> Vec<&'static str> {
         match self {
             Place::First => [&NAMESPACE[..], &ON_TERMINAL].concat(),
             Place::Other => [&ON_TERMINAL[..], &["--wait"]].concat(),
@@ -242,7 +259,7 @@ pub(super) fn hang_up(init: &Init) -> String {
 }
 
 /// Works in a shell as a user does who sits before it; the error says what does not work.
-fn work(terminal: &mut Terminal) -> Result<(), String> {
+pub(in crate::supervise) fn work(terminal: &mut Terminal) -> Result<(), String> {
     let job = format!("{} wait\n", application().display());
     terminal.ask("echo alive-$((40+2))\n", "alive-42", 1, "no prompt")?;
     for complaint in ["job control", "access tty", "process group", "ioctl"] {
