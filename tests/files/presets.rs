@@ -119,6 +119,26 @@ fn files_of_a_preset_are_named_by_check() {
 }
 
 #[test]
+fn dry_run_writes_the_files_of_a_preset() {
+    let manifest = super::dry_run::manifest()
+        .set("dependencies.db.as", "mysql")
+        .set("dependencies.db.host", "db")
+        .set("dependencies.db.dbname", "orders")
+        .set("dependencies.cache.path", "secret/data/cache")
+        .set("dependencies.cache.as", "redis")
+        .set("dependencies.cache.host", "cache");
+    let run = super::dry_run::dry_run()
+        .manifest(manifest)
+        .shell("echo started")
+        .run();
+    run.assert_code(0);
+    let expected = "mysql://dev:canary-sample-1234@db:3306/orders";
+    assert_eq!(run.file("db/url").text(), expected);
+    let expected = "redis://sample-cache-username:sample-cache-password@cache:6379/0";
+    assert_eq!(run.file("cache/url").text(), expected);
+}
+
+#[test]
 fn preset_that_lacks_a_key_is_78_with_the_token_unused() {
     let service = Service::new();
     let token = service.mint();

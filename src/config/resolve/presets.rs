@@ -40,7 +40,12 @@ impl Resolver<'_> {
     ) -> Vec<FileTemplate> {
         let name = &table.name;
         self.check_item_name(name, "a dependency");
-        let fetching = [&table.path, &table.method, &table.refresh];
+        let fetching = [
+            &table.path,
+            &table.method,
+            &table.refresh,
+            &table.env_prefix,
+        ];
         let fetching = fetching.into_iter().flatten().map(|at| at.place);
         let fields = table.fields.iter().flatten().map(|field| field.place);
         let data = table.data.iter().map(|(field, _)| field.place);

@@ -243,6 +243,10 @@ fn kafka_without_a_login_fetches_nothing() {
         ),
         ("refresh = '1s'", "line 7, column 11: nothing is fetched"),
         (
+            "env_prefix = 'KAFKA_'",
+            "line 7, column 14: nothing is fetched",
+        ),
+        (
             "fields = ['username']",
             "line 7, column 11: nothing is fetched",
         ),
