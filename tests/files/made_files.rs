@@ -250,6 +250,59 @@ fn group_that_the_process_is_not_in_is_78_before_the_token() {
 }
 
 #[test]
+fn dry_run_of_another_user_goes_without_the_group() {
+    let service = Service::new();
+    for group in [&GROUP.to_string(), "no-such-group-here"] {
+        let file = json!({"template": "x", "group": group});
+        let run = dry_run()
+            .manifest(shared(&service, file))
+            .uid(USER)
+            .shell("echo started")
+            .run();
+        run.assert_code(0)
+            .assert_stderr("`group` of app.txt does not apply in this dry run: ");
+        let file = run.file("app.txt");
+        assert_eq!((file.mode, file.gid), (0o440, USER));
+    }
+}
+
+#[test]
+fn file_may_be_made_without_an_optional_secret() {
+    let service = Service::new();
+    let with = |template: &str| {
+        let path = format!("{}/not-there", service.kv1);
+        let policy = service.policy_hcl().replace(&service.legacy_path(), &path);
+        service.admin.policy(&service.policy, &policy);
+        service
+            .manifest()
+            .bare()
+            .set(
+                "dependencies.extra",
+                json!({"path": path, "optional": true}),
+            )
+            .set("files", json!({"conf.d/app.txt": template}))
+    };
+    let run = Anteroom::new()
+        .manifest(with(
+            "{% if extra %}{{ extra.key }}{% else %}none{% endif %}",
+        ))
+        .token(service.mint())
+        .shell("echo started")
+        .keep_files()
+        .run();
+    run.assert_code(0);
+    assert_eq!(run.file("conf.d/app.txt").text(), "none");
+    let run = Anteroom::new()
+        .manifest(with("{{ extra.key }}"))
+        .without_secrets_dir()
+        .arg("check")
+        .run();
+    run.assert_code(78)
+        .assert_stderr("the template of conf.d/app.txt, line 1 uses a value that is not there")
+        .assert_stderr("where no dependency that is `optional` is there");
+}
+
+#[test]
 fn root_without_chown_is_told_before_the_token() {
     let service = Service::new();
     let file = json!({"template": "x", "group": GROUP.to_string()});
