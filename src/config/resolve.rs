@@ -267,7 +267,10 @@ impl Resolver<'_> {
             .iter()
             .map(|(name, table)| self.certificate(name, table))
             .collect();
-        let trust = manifest.trust.as_ref().map(|table| self.trust(table));
+        let trust = manifest
+            .trust
+            .as_ref()
+            .map(|table| self.trust(table, manifest));
         let java = match &manifest.java {
             Some(java) => self.java(java, manifest),
             None => None,

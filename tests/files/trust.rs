@@ -48,6 +48,7 @@ fn text(path: &Path) -> &str {
 fn curl(anchors: &Path, address: &str) -> bool {
     let output = Command::new("curl")
         .args(["--silent", "--show-error", "--capath", "/nonexistent"])
+        .args(["--noproxy", "*"])
         .arg("--cacert")
         .arg(anchors)
         .arg(address)
@@ -68,6 +69,17 @@ fn ca_bundle_opens_connections_that_ca_crt_does_not() {
     let at = |name: &str| run.secrets_dir.join(name);
     assert!(curl(&at("ca-bundle.crt"), &server.address()));
     assert!(!curl(&at("ca.crt"), &server.address()));
+    let python = |anchors: &str| {
+        let get = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])";
+        let mut python = Command::new("python3");
+        python.args(["-c", get, &server.address()]);
+        let output = python
+            .envs([("no_proxy", "*".into()), ("SSL_CERT_FILE", at(anchors))])
+            .output();
+        output.expect("python3 is installed").status.success()
+    };
+    assert!(python("ca-bundle.crt"));
+    assert!(!python("ca.crt"));
     // The certificate's own anchors are trusted too.
     for anchors in ["ca.crt", "ca-bundle.crt"] {
         openssl(&[
@@ -310,6 +322,13 @@ fn assert_refused(service: &Service, token: &Wrapped, table: &Value, words: &str
     service.assert_unused(token, words);
 }
 
+#[test]
+fn policy_is_printed_where_the_files_of_trust_are_missing() {
+    let trust = json!({"system": true, "files": ["/nowhere/*.pem"], "java": true});
+    let run = Anteroom::new().manifest(manifest().set("trust", trust));
+    run.arg("policy").run().assert_code(0);
+}
+
 /// A letter of base64.
 fn letter(number: usize) -> char {
     let letters = ('a'..='z').chain('A'..='Z');
@@ -385,6 +404,9 @@ fn trust_that_cannot_be_read_is_found_before_the_token() {
     ] {
         assert_refused(&service, &token, &json!({"files": [file]}), words);
     }
+    let empty = manifest().remove("certificate").set("trust", json!({}));
+    let run = Anteroom::new().manifest(empty).arg("check").run();
+    run.assert_refused(78).assert_stderr("[trust] names no CA");
 }
 
 #[test]

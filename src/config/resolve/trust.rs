@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Resolver;
+use super::{Resolver, certificate};
 use crate::config::{Trust, TrustOrigin, TrustSource};
-use crate::manifest::{self, FlagOrText, Place};
+use crate::manifest::{self, FlagOrText, Manifest, Place};
 
 impl Resolver<'_> {
-    pub(super) fn trust(&mut self, table: &manifest::Trust) -> Trust {
+    pub(super) fn trust(&mut self, table: &manifest::Trust, manifest: &Manifest) -> Trust {
         let mut sources = Vec::new();
         let mut add = |place, origin| sources.push(TrustSource { place, origin });
         if table.system {
@@ -32,6 +32,10 @@ impl Resolver<'_> {
                 self.refuse_without_java(text.place);
             }
             Some(FlagOrText::Flag(_)) | None => {}
+        }
+        let is_empty = !table.system && table.files.is_empty() && sources.is_empty();
+        if is_empty && certificate::tables(manifest).is_empty() {
+            self.report_mistake(Some(table.place), "[trust] names no CA, and there is no certificate whose trust anchors would be in the bundle: give `system`, `files` or `java`");
         }
         Trust {
             sources,
