@@ -69,9 +69,11 @@ mod recipes {
     mod kafka;
     mod load;
     mod mariadb;
+    mod migrate;
     mod nginx;
     mod page;
     mod postgresql;
+    mod python;
     mod spring;
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Page {
 
 impl Page {
     /// Reads `docs/<name>.md`.
-    fn read(name: &str) -> Self {
+    pub(super) fn read(name: &str) -> Self {
         let path = repository().join(format!("docs/{name}.md"));
         let text =
             fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -38,7 +38,7 @@ impl Page {
 
     /// The block below the line that holds this name alone, as in `` `nginx.conf`: ``.
     #[track_caller]
-    fn block(&self, name: &str) -> &str {
+    pub(super) fn block(&self, name: &str) -> &str {
         let title = format!("\n`{name}`:\n\n```");
         let mut found = self.text.split(&*title).skip(1);
         let block = found.next().and_then(|rest| {
