@@ -10,6 +10,7 @@ pub(crate) mod fuzzing;
 pub(crate) mod layout;
 mod resolve;
 mod spec;
+mod stale;
 mod trust;
 
 use std::ffi::OsString;

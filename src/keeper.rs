@@ -372,6 +372,7 @@ impl<'a> Start<'a> {
         timer: TimerFd,
         variables: Vec<(String, Secret)>,
     ) -> Ended {
+        warn_of_stale_variables(self.config, &items, self.log);
         let (config, log) = (self.config, self.log);
         let (on_rotate, umask) = (self.on_rotate, self.umask);
         let (directory, application) = self.step_aside();
@@ -447,6 +448,14 @@ fn revoke(session: &Session, log: Log) {
             );
             log.event(Level::Warn, "not_revoked", &text, &accessor);
         }
+    }
+}
+
+/// Says which variables of the application stay what they are when their items change.
+fn warn_of_stale_variables(config: &Config, items: &Items<'_>, log: Log) {
+    for (item, text) in config.stale_variables(|spec| items.has_change(spec.name())) {
+        let fields = [("name", Value::Text(&item))];
+        log.event(Level::Warn, "stale_variables", &text, &fields);
     }
 }
 

@@ -110,6 +110,16 @@ impl Template {
         behind.collect()
     }
 
+    /// Says whether the template reads this value, one name behind the other, or something in it.
+    pub(crate) fn reads(&self, names: &[&str]) -> bool {
+        self.paths.iter().any(|path| {
+            let whole = std::iter::once(&path.root).chain(&path.fields);
+            // What holds the value holds it too.
+            let mut pairs = whole.zip(names);
+            pairs.all(|(one, other)| one == other)
+        })
+    }
+
     /// Says whether the template names this value, one name behind the other.
     pub(crate) fn mentions(&self, names: &[&str]) -> bool {
         self.paths.iter().any(|path| {

@@ -13,6 +13,7 @@ mod start {
     pub(crate) mod process;
     mod seccomp;
     mod secrecy;
+    mod stale_variables;
     mod token;
     mod wait;
     mod whole;

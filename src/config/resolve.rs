@@ -105,9 +105,16 @@ pub(crate) fn resolve(
         received: surroundings.environment,
         ..config
     });
-    if let Some(config) = config
+    if let Some(mut config) = config
         && mistakes.is_empty()
     {
+        // A start knows it from the answers.
+        if matches!(purpose, Purpose::Check | Purpose::DryRun) {
+            let stale = config.stale_variables(|spec| spec.may_change());
+            config
+                .notices
+                .extend(stale.into_iter().map(|(_, text)| text));
+        }
         return Ok(config);
     }
     mistakes.sort_by_key(|mistake| mistake.place);

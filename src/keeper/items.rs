@@ -152,6 +152,14 @@ impl<'a> Items<'a> {
             .filter_map(|(place, item)| Some((item.lifetime.told_end()?, place)))
     }
 
+    /// Whether the item of this name changes while the application runs.
+    pub(super) fn has_change(&self, name: &str) -> bool {
+        let mut items = self.all.iter();
+        items.any(|item| {
+            item.material.name() == name && item.lifetime.kept() != status::Kept::FetchedOnce
+        })
+    }
+
     fn terms(&self) -> impl Iterator<Item = &Term> {
         let token = self.token.iter().map(|token| &token.term);
         let others = self

@@ -227,7 +227,7 @@ fn sample_takes_its_value_from_the_environment_or_a_default() {
     // What a dry run alone uses is no notice to a strict check.
     let run = Anteroom::new()
         .without_secrets_dir()
-        .manifest(sampled())
+        .manifest(sampled().set("process.on_rotate", "SIGHUP"))
         .args(["check", "--strict"])
         .run();
     run.assert_code(0);
