@@ -82,6 +82,8 @@ impl RabbitMq {
             .env("HOME", directory.path())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_EPMD_PORT", names.to_string())
+            // The script becomes the server then, so that no child of it outlives the test.
+            .env("RUNNING_UNDER_SYSTEMD", "1")
             .env("RABBITMQ_NODENAME", "anteroom@localhost")
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", port.to_string())
