@@ -32,6 +32,7 @@ fn restarting(manifest: Manifest) -> Manifest {
         .remove("certificate")
         .remove("dependencies.legacy")
         .set("dependencies.payment.refresh", "1s")
+        .set("dependencies.payment.env_prefix", "BY_PREFIX_")
         .set("environment.KEY", "{{ payment.api_key }}")
         .set("process.lifecycle", "supervise")
         .set("process.on_rotate", "restart")
@@ -169,6 +170,7 @@ fn restart_brings_new_variables_and_keeps_the_token() {
         let new = told.application();
         let environment = environ(new);
         assert!(environment.contains("\0KEY=second\0") || environment.starts_with("KEY=second\0"));
+        assert!(environment.contains("BY_PREFIX_API_KEY=second\0"));
         assert!(!environment.contains(Service::API_KEY), "{place:?}");
         told.assert_healthy();
         told.set("third");
@@ -471,7 +473,11 @@ fn application_that_could_not_start_again_goes_on() {
     fs::copy("/bin/sh", &application).expect("it can be copied");
     told.set(&"x".repeat(200_000));
     told.run.wait_for_events("on_rotate_failed", 2);
-    assert!(told.run.stderr().contains("the variable `KEY` has"));
+    assert!(
+        told.run
+            .stderr()
+            .contains("the variable `BY_PREFIX_API_KEY` has")
+    );
     told.set("fourth");
     told.wait_for_up("fourth");
     told.signal(Signal::SIGTERM);
