@@ -388,7 +388,7 @@ fn read_main_certificate(mut t: Table<'_>, manifest: &mut Manifest, mistakes: &m
         mistakes.push(Mistake {
             place: Some(name.place),
             text: format!(
-                "unknown table [certificate.{0}]; is [certificates.{0}] meant?",
+                "unknown table [certificate.{0}] (is [certificates.{0}] meant?)",
                 name.value
             ),
         });
@@ -514,7 +514,7 @@ mod tests {
     #[test]
     fn certificate_in_the_wrong_table_is_one_mistake() {
         let kafka =
-            "line 1, column 14: unknown table [certificate.kafka]; is [certificates.kafka] meant?";
+            "line 1, column 14: unknown table [certificate.kafka] (is [certificates.kafka] meant?)";
         let own = "each certificate below [certificates] has a table of its own with a name, such as [certificates.kafka]";
         for (text, expected) in [
             ("[certificate.kafka]\nrole = 'x'", vec![kafka.to_owned()]),
@@ -522,7 +522,7 @@ mod tests {
                 "[certificate.kafka]\nrloe = 'x'\n[certificate]\nrole = 'y'",
                 vec![
                     kafka.to_owned(),
-                    "line 2, column 1: unknown key `rloe` in [certificate.kafka]; is `role` meant?; known are ca_file, ca_path, common_name, der, dns_names, ip_addresses, key_type, mount, role, ttl, uris".to_owned(),
+                    "line 2, column 1: unknown key `rloe` in [certificate.kafka] (is `role` meant?); known are ca_file, ca_path, common_name, der, dns_names, ip_addresses, key_type, mount, role, ttl, uris".to_owned(),
                 ],
             ),
             (

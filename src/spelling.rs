@@ -1,8 +1,8 @@
 //! Typing errors: which known name was meant, and whether two names may be meant to be one.
 
-/// Asks in the words of a message whether the nearest known name was meant; nothing where none is near.
+/// Asks in the words of a message, in brackets, whether the nearest known name was meant; nothing where none is near.
 pub(crate) fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(name, known).map_or_else(String::new, |near| format!("; is `{near}` meant?"))
+    nearest(name, known).map_or_else(String::new, |near| format!(" (is `{near}` meant?)"))
 }
 
 /// Finds the known name that this one was most probably meant to be.

@@ -185,14 +185,14 @@ impl Known {
             }
             if parts.len() > 1 && (is_end(parts.first()) || is_end(parts.last())) {
                 return format!(
-                    "; is `{name}` meant? In templates a `-` or `.` of a name is a `_`"
+                    " (is `{name}` meant? In templates a `-` or `.` of a name is a `_`)"
                 );
             }
             if let Fields::These(fields) = fields
                 && !is_read
                 && fields.contains(root)
             {
-                return format!("; is `{name}.{root}` meant?");
+                return format!(" (is `{name}.{root}` meant?)");
             }
         }
         String::new()

@@ -107,11 +107,11 @@ fn typing_error_is_found_in_every_branch() {
     for (source, text) in [
         (
             "{{ password | uper }}",
-            "line 1: unknown filter `uper`; is `upper` meant?",
+            "line 1: unknown filter `uper` (is `upper` meant?)",
         ),
         (
             "a\nb {{ password | tojsn }}",
-            "line 2: unknown filter `tojsn`; is `tojson` meant?",
+            "line 2: unknown filter `tojsn` (is `tojson` meant?)",
         ),
         (
             "{% filter uper %}x{% endfilter %}",
@@ -125,11 +125,11 @@ fn typing_error_is_found_in_every_branch() {
         ("{{ [app] | select('od') }}", "unknown test `od`"),
         (
             "{% if password is defind %}{% endif %}",
-            "unknown test `defind`; is `defined` meant?",
+            "unknown test `defind` (is `defined` meant?)",
         ),
         (
             "{{ rang(3) }}",
-            "unknown function `rang`; is `range` meant?",
+            "unknown function `rang` (is `range` meant?)",
         ),
         ("{{ password() }}", "unknown function `password`"),
         (
@@ -152,11 +152,11 @@ fn typing_error_is_found_in_every_branch() {
         ("{{ range() }}", "the function `range` lacks an argument"),
         (
             "{{ passwort }}",
-            "`passwort` is not known; is `password` meant?",
+            "`passwort` is not known (is `password` meant?)",
         ),
         (
             "{{ db.passwort }}",
-            "`passwort` is none of the `fields` of `db`; is `password` meant?",
+            "`passwort` is none of the `fields` of `db` (is `password` meant?)",
         ),
         (
             "{{ db['passwort'] }}",
@@ -165,7 +165,7 @@ fn typing_error_is_found_in_every_branch() {
         ("{{ dbb.password }}", "`dbb` is no dependency"),
         (
             "{{ opendb.password }}",
-            "`opendb` is no dependency; is `open_db` meant?",
+            "`opendb` is no dependency (is `open_db` meant?)",
         ),
         (
             "{{ app.length }}",
@@ -177,7 +177,7 @@ fn typing_error_is_found_in_every_branch() {
         ),
         (
             "{{ db.passwort.a }}",
-            "`passwort` is none of the `fields` of `db`; is `password` meant?",
+            "`passwort` is none of the `fields` of `db` (is `password` meant?)",
         ),
         (
             "{{ db }}",
@@ -195,7 +195,7 @@ fn typing_error_is_found_in_every_branch() {
         ("{{ app.name }}", "`app` is a text"),
         (
             "{{ env.HOMM }}",
-            "the variable HOMM is not set; is `HOME` meant?",
+            "the variable HOMM is not set (is `HOME` meant?)",
         ),
         ("{{ env.VAULT_TOKEN }}", "never there"),
         (

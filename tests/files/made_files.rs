@@ -367,16 +367,16 @@ fn template_of_the_image_that_cannot_be_used_is_78() {
         ("latin.j2", "it is not UTF-8"),
         (
             "typo.j2",
-            "typo.j2), line 3: unknown filter `tojsn`; is `tojson` meant?",
+            "typo.j2), line 3: unknown filter `tojsn` (is `tojson` meant?)",
         ),
         (
             "typo3.j2",
-            "typo3.j2), line 2: `paymentt` is no dependency; is `payment` meant?",
+            "typo3.j2), line 2: `paymentt` is no dependency (is `payment` meant?)",
         ),
         ("typo4.j2", "typo4.j2), line 3: `env` is a whole table"),
         (
             "typo2.j2",
-            "typo2.j2), line 3: `api_kee` is none of the `fields` of `payment`; is `api_key` meant?",
+            "typo2.j2), line 3: `api_kee` is none of the `fields` of `payment` (is `api_key` meant?)",
         ),
     ] {
         let file = json!({"app.json": {"template_file": image.join(name)}});

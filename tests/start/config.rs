@@ -280,7 +280,7 @@ fn typing_error_in_a_value_of_a_certificate_is_a_mistake() {
     for (template, mistake) in [
         (
             "{{ certificate.chian }}",
-            "`certificate` has no `chian`; is `chain` meant?; known are ca, chain, key, not_after, pem, serial_number",
+            "`certificate` has no `chian` (is `chain` meant?); known are ca, chain, key, not_after, pem, serial_number",
         ),
         (
             "{{ certificates.kafka.key }}",
@@ -288,7 +288,7 @@ fn typing_error_in_a_value_of_a_certificate_is_a_mistake() {
         ),
         (
             "{{ certificates.kafka_eu.kye }}",
-            "`certificates.kafka_eu` has no `kye`; is `key` meant?",
+            "`certificates.kafka_eu` has no `kye` (is `key` meant?)",
         ),
         (
             "{{ certificates.kafka_eu.key.x }}",
@@ -296,7 +296,7 @@ fn typing_error_in_a_value_of_a_certificate_is_a_mistake() {
         ),
         (
             "{{ java.keystor }}",
-            "`java` has no `keystor`; is `keystore` meant?",
+            "`java` has no `keystor` (is `keystore` meant?)",
         ),
     ] {
         for key in ["environment.X", "dependencies.payment.files.x"] {
@@ -495,7 +495,7 @@ fn file_of_the_manifest_that_cannot_be_is_a_mistake() {
         (
             "files",
             file("app.json", json!({"tempalte": "x"})),
-            "unknown key `tempalte` in [files.app.json]; is `template` meant?",
+            "unknown key `tempalte` in [files.app.json] (is `template` meant?)",
         ),
         (
             "files",
@@ -535,17 +535,17 @@ fn file_of_the_manifest_that_cannot_be_is_a_mistake() {
         (
             "files",
             file("app.json", json!({"template": "x", "group": "deamon"})),
-            "the group `deamon` is not in /etc/group; is `daemon` meant?; write its number",
+            "the group `deamon` is not in /etc/group (is `daemon` meant?); write its number",
         ),
         (
             "files",
             file("app.json", json!("a\n{{ password | uper }}")),
-            "the template of app.json, line 2: unknown filter `uper`; is `upper` meant?",
+            "the template of app.json, line 2: unknown filter `uper` (is `upper` meant?)",
         ),
         (
             "dependencies/payment/files",
             file("x", json!({"template": "{{ api_kee }}", "mode": "0440"})),
-            "the template of payment/x, line 1: `api_kee` is not known; is `api_key` meant?",
+            "the template of payment/x, line 1: `api_kee` is not known (is `api_key` meant?)",
         ),
     ]);
 }
@@ -687,19 +687,19 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
     vec![
         (
             file("a\n{{ password | tojsn }}"),
-            "the template of db/conf, line 2: unknown filter `tojsn`; is `tojson` meant?",
+            "the template of db/conf, line 2: unknown filter `tojsn` (is `tojson` meant?)",
         ),
         (
             file("{% if app == 'x' %}{{ password | uper }}{% endif %}"),
-            "unknown filter `uper`; is `upper` meant?",
+            "unknown filter `uper` (is `upper` meant?)",
         ),
         (
             file("{% if password is defind %}{% endif %}"),
-            "unknown test `defind`; is `defined` meant?",
+            "unknown test `defind` (is `defined` meant?)",
         ),
         (
             file("{{ rang(1) }}"),
-            "unknown function `rang`; is `range` meant?",
+            "unknown function `rang` (is `range` meant?)",
         ),
         (file("{{ password.upper() }}"), "unknown method `upper`"),
         (
@@ -708,11 +708,11 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
         ),
         (
             file("{{ passwort }}"),
-            "`passwort` is not known; is `password` meant?",
+            "`passwort` is not known (is `password` meant?)",
         ),
         (
             variable("{{ db.passwort }}"),
-            "the template of the variable CONF, line 1: `passwort` is none of the `fields` of `db`; is `password` meant?",
+            "the template of the variable CONF, line 1: `passwort` is none of the `fields` of `db` (is `password` meant?)",
         ),
         (
             variable("{{ dbx.password }}"),
@@ -737,7 +737,7 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
         (variable("{{ app + 1 }}"), "line 1: invalid operation"),
         (
             variable("\n{{ password }}"),
-            "the template of the variable CONF, line 2: `password` is not known; is `db.password` meant?",
+            "the template of the variable CONF, line 2: `password` is not known (is `db.password` meant?)",
         ),
         (
             sound()
@@ -746,23 +746,23 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
                     json!({"path": "database/creds/y"}),
                 )
                 .set("environment", json!({"CONF": "{{ orders-db.password }}"})),
-            "`orders` is not known; is `orders_db` meant? In templates",
+            "`orders` is not known (is `orders_db` meant? In templates",
         ),
         (
             sound().set("dependencies.db.feilds", json!(["username"])),
-            "unknown key `feilds` in [dependencies.db]; is `fields` meant?; known are",
+            "unknown key `feilds` in [dependencies.db] (is `fields` meant?); known are",
         ),
         (
             sound().set("proces", json!({"lifecycle": "exec"})),
-            "unknown table [proces]; is `process` meant?; known are",
+            "unknown table [proces] (is `process` meant?); known are",
         ),
         (
             sound().set("process.lifecycle", "supervize"),
-            "`supervize` is not one of exec, supervise; is `supervise` meant?",
+            "`supervize` is not one of exec, supervise (is `supervise` meant?)",
         ),
         (
             own("a\n{% if app == 'x' %}\n{{ db.password | tojsn }}{% endif %}"),
-            "the template of conf.d/app.json, line 3: unknown filter `tojsn`; is `tojson` meant?",
+            "the template of conf.d/app.json, line 3: unknown filter `tojsn` (is `tojson` meant?)",
         ),
         (
             own("\n{{ dbx.password }}{{ orders.x }}"),
@@ -770,25 +770,25 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
         ),
         (
             own("\n{{ db.passwort | default('') }}{{ db.passwort }}{{ db.usrname.first }}"),
-            "line 2: `usrname` is none of the `fields` of `db`; is `username` meant?",
+            "line 2: `usrname` is none of the `fields` of `db` (is `username` meant?)",
         ),
         (
             sound().set("dependencies.db.env_prefx", "DB_"),
-            "unknown key `env_prefx` in [dependencies.db]; is `env_prefix` meant?",
+            "unknown key `env_prefx` in [dependencies.db] (is `env_prefix` meant?)",
         ),
         (
             sound()
                 .set("dependencies.db.env_prefix", "DB_")
                 .set("dependencies.db.sample", json!({"pasword": "p"})),
-            "the sample `pasword` is none of the `fields` of db; is `password` meant?",
+            "the sample `pasword` is none of the `fields` of db (is `password` meant?)",
         ),
         (
             sound().set("file", json!({"app.json": "x"})),
-            "unknown table [file]; is `files` meant?",
+            "unknown table [file] (is `files` meant?)",
         ),
         (
             sound().set("dependencies.db.sample", json!({"pasword": "p"})),
-            "the sample `pasword` is none of the `fields` of db; is `password` meant?",
+            "the sample `pasword` is none of the `fields` of db (is `password` meant?)",
         ),
         (
             sound().set("dependencies.db.sample", json!({"password": 1e300})),
@@ -848,12 +848,12 @@ fn variable_that_is_not_set_is_named_with_the_nearest() {
         (
             "${REGOIN}",
             "REGION",
-            "the variable REGOIN is not set here; is `REGION` meant?",
+            "the variable REGOIN is not set here (is `REGION` meant?)",
         ),
         (
             "${enviroment}",
             "X",
-            "the variable enviroment is not set here; is `environment` meant?",
+            "the variable enviroment is not set here (is `environment` meant?)",
         ),
         (
             "${ENVIRONMENT}",

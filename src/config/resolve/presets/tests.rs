@@ -137,7 +137,7 @@ fn mistake_in_a_preset_is_named_with_its_place() {
     for (dependency, text) in [
         (
             "as = 'postgres'",
-            "line 4, column 6: `postgres` is no preset; is `postgresql` meant?; known are",
+            "line 4, column 6: `postgres` is no preset (is `postgresql` meant?); known are",
         ),
         (
             "as = 'redis'",
@@ -145,7 +145,7 @@ fn mistake_in_a_preset_is_named_with_its_place() {
         ),
         (
             "as = 'redis'\nhost = 'a'\nhots = 'b'",
-            "line 6, column 1: unknown key `hots` in [dependencies.orders-db]; is `host` meant?; known are",
+            "line 6, column 1: unknown key `hots` in [dependencies.orders-db] (is `host` meant?); known are",
         ),
         (
             "host = 'a'",
@@ -185,7 +185,7 @@ fn mistake_in_a_preset_is_named_with_its_place() {
         ),
         (
             "as = 'postgresql'\nhost = 'a'\ndbname = 'a'\nsslmode = 'verify_full'",
-            "line 7, column 11: `sslmode`: `verify_full` is not one of disable, allow, prefer, require, verify-ca, verify-full; is `verify-full` meant?",
+            "line 7, column 11: `sslmode`: `verify_full` is not one of disable, allow, prefer, require, verify-ca, verify-full (is `verify-full` meant?)",
         ),
         (
             "as = 'redis'\nhost = 'a'\nfields = ['pasword']",
@@ -197,11 +197,11 @@ fn mistake_in_a_preset_is_named_with_its_place() {
         ),
         (
             "as = 'redis'\nhost = 'a'\nsample = { pasword = 'x' }",
-            "line 6, column 12: the sample `pasword` is none of the `fields` of orders-db; is `password` meant?",
+            "line 6, column 12: the sample `pasword` is none of the `fields` of orders-db (is `password` meant?)",
         ),
         (
             "as = 'redis'\nhost = 'a'\nfiles = { x = '{{ pasword }}' }",
-            "line 6, column 15: the template of orders-db/x, line 1: `pasword` is not known; is `password` meant?",
+            "line 6, column 15: the template of orders-db/x, line 1: `pasword` is not known (is `password` meant?)",
         ),
     ] {
         let error = resolved(dependency, Purpose::Policy).err();
@@ -283,7 +283,7 @@ fn key_of_kafka_names_what_the_manifest_has() {
         (
             "'a:9093'\ncertificate = 'kafak'",
             "",
-            Some("is not one of kafka; is `kafka` meant?"),
+            Some("is not one of kafka (is `kafka` meant?)"),
         ),
         (
             "'a:9093'\nstores = 'pkcs12'",
