@@ -192,7 +192,6 @@ fn restart_brings_new_variables_and_keeps_the_token() {
     }
 }
 
-// t6
 #[test]
 fn init_forgets_the_variables_of_a_restart_that_succeeded() {
     let script = "trap 'exit 3' TERM; echo up ${KEY%% *}; while :; do sleep 0.05; done";
@@ -613,7 +612,9 @@ fn replaced_lease_lives_until_the_application_started_again() {
         run.named("lease_revoked").iter().any(revoke)
     });
     assert!(!Postgres::shared().role_exists(&old));
-    scene.run.kill(Signal::SIGKILL);
+    scene.run.kill(Signal::SIGTERM);
+    fs::write(&gate, "").expect("it is read");
+    scene.run.wait().assert_code(9);
 }
 
 #[test]
@@ -636,6 +637,7 @@ fn restart_does_not_wait_beyond_the_end_of_what_was_replaced() {
     let wait = scene.events("restart_planned")[0]["wait_ms"].as_u64();
     assert!(wait.is_some_and(|wait| wait <= 5000), "{wait:?}");
     scene.run.kill(Signal::SIGTERM);
+    scene.run.wait().assert_code(143);
 }
 
 #[test]

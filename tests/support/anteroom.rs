@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -271,6 +272,7 @@ impl Anteroom {
                 scratch,
                 own_secrets_dir,
                 kept: None,
+                outputs: [stdout.clone(), stderr.clone()],
                 has_ended: false,
             }),
             child,
@@ -328,13 +330,17 @@ fn copy_of(directory: &Path) -> TempDir {
 /// Reads a pipe to its end in a thread.
 #[derive(Clone)]
 struct Collector {
+    /// The name of the pipe in /proc.
+    pipe: PathBuf,
     bytes: Arc<Mutex<Vec<u8>>>,
     open: Arc<AtomicBool>,
 }
 
 impl Collector {
-    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+    fn of(mut pipe: impl AsFd + Read + Send + 'static) -> Self {
+        let own = format!("/proc/self/fd/{}", pipe.as_fd().as_raw_fd());
         let collector = Self {
+            pipe: fs::read_link(own).expect("it is open"),
             bytes: Arc::default(),
             open: Arc::new(AtomicBool::new(true)),
         };
@@ -356,6 +362,19 @@ impl Collector {
         self.open.load(Ordering::Acquire)
     }
 
+    /// Whether this process can write to the pipe.
+    fn is_held_by(&self, pid: i32) -> bool {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return false;
+        };
+        descriptors.filter_map(Result::ok).any(|descriptor| {
+            let path = descriptor.path();
+            let is_writable =
+                fs::symlink_metadata(&path).is_ok_and(|link| link.mode() & 0o200 != 0);
+            is_writable && fs::read_link(&path).is_ok_and(|target| target == self.pipe)
+        })
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&lock(&self.bytes)).into_owned()
     }
@@ -368,6 +387,7 @@ struct Left {
     own_secrets_dir: Option<TempDir>,
     /// The files that [`Anteroom::keep_files`] has kept.
     kept: Option<TempDir>,
+    outputs: [Collector; 2],
     /// Whether no process is left that could be killed, but for those that hold no output.
     has_ended: bool,
 }
@@ -396,6 +416,34 @@ impl Left {
     }
 }
 
+impl Left {
+    /// Kills every process below this one and its group, but for a keeper, which tidies up.
+    fn kill_below(&self, pid: i32) {
+        let keepers = self.started_with_manifest();
+        let mut below = children(pid);
+        while let Some(pid) = below.pop() {
+            below.extend(children(pid));
+            if !keepers.contains(&pid) {
+                // A group of this number is the process's own.
+                let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// The process ids of those that hold an output, wherever they have gone.
+    fn holders(&self) -> Vec<i32> {
+        let open: Vec<&Collector> = self.outputs.iter().filter(|pipe| pipe.is_open()).collect();
+        let mut found = if open.is_empty() {
+            Vec::new()
+        } else {
+            processes()
+        };
+        found.retain(|pid| open.iter().any(|pipe| pipe.is_held_by(*pid)));
+        found
+    }
+}
+
 impl Drop for Left {
     fn drop(&mut self) {
         // An empty group gives an error that means nothing.
@@ -403,19 +451,22 @@ impl Drop for Left {
         // A keeper tidies up when its application has ended.
         let patience = Instant::now() + LAST_WORDS;
         while !self.has_ended {
-            let left = self.started_with_manifest();
+            let (mut left, keepers) = (self.holders(), self.started_with_manifest());
             if Instant::now() > patience {
-                for pid in &left {
-                    let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-                }
+                left.extend(&keepers);
+            } else {
+                left.retain(|pid| !keepers.contains(pid));
             }
-            self.has_ended = left.is_empty();
+            for pid in &left {
+                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+            }
+            self.has_ended = left.is_empty() && keepers.is_empty();
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-/// The binary while it runs; killed with its process group on Drop.
+/// The binary while it runs; killed on Drop, with every process that it has started.
 pub struct Running {
     child: Child,
     /// None after [`Running::wait`].
@@ -605,6 +656,10 @@ impl Drop for Running {
         if let Some(left) = self.left.take() {
             if std::thread::panicking() {
                 eprintln!("{}", self.outputs());
+            }
+            // One that has ended has no children any more, and its number may be another's.
+            if self.is_running() {
+                left.kill_below(self.pid());
             }
             drop(left);
             let _ = self.child.wait();

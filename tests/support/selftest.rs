@@ -379,6 +379,47 @@ fn harness_runs_a_program_and_sees_its_files() {
 }
 
 #[test]
+fn harness_ends_each_process_of_a_run_in_other_groups() {
+    let start = |outputs: &str| {
+        let script = format!("setsid sleep 600 {outputs} & echo $!; wait");
+        let mut running = Anteroom::new()
+            .program("/bin/sh")
+            .without_secrets_dir()
+            .args(["-c", &script])
+            .spawn();
+        running.wait_for_stdout("\n");
+        wait_for("it to leave the group", Duration::from_secs(5), || {
+            let group = anteroom::group_members(running.pid());
+            (group == [running.pid()]).then_some(())
+        });
+        let pid = running.stdout().trim().parse().expect("a number");
+        (running, pid)
+    };
+    let assert_ended = |pid: i32| {
+        wait_for("its end", Duration::from_secs(5), || {
+            anteroom::has_ended(pid).then_some(())
+        });
+    };
+    let (running, pid) = start(">/dev/null 2>&1");
+    drop(running);
+    assert_ended(pid);
+
+    // What has lost its parent is known by the outputs that it holds.
+    let (running, pid) = start("");
+    running.kill(Signal::SIGKILL);
+    drop(running);
+    assert_ended(pid);
+
+    let (running, pid) = start("");
+    running.kill(Signal::SIGKILL);
+    let run = running.wait();
+    run.assert_signal(Signal::SIGKILL);
+    assert!(!run.output_closed);
+    drop(run);
+    assert_ended(pid);
+}
+
+#[test]
 fn harness_builds_and_runs_a_container() {
     docker::require!();
     let busybox = Path::new("/bin/busybox");
