@@ -873,12 +873,12 @@ fn variable_that_is_not_set_is_named_with_the_nearest() {
             .env(set, "eu")
             .arg("policy")
             .run();
-        let (begin, meant) = expected.split_once(" here; ").expect("both parts");
+        let (begin, meant) = expected.split_once(" here").expect("both parts");
         policy.assert_code(78).assert_stderr(begin);
         let is_meant = policy.stderr.contains(meant);
         assert_eq!(
             is_meant,
-            meant.starts_with("is "),
+            meant.starts_with(" (is "),
             "{reference}: {policy:?}"
         );
     }
