@@ -502,9 +502,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                "line 2, column 7: `app` in [service] must be a string, not an integer",
+                "line 2, column 7: `app` in [service] must be a string, not an integer: put it in quotes",
                 "line 3, column 1: unknown key `nmae` in [service]; known are app, environment",
-                "line 5, column 19: `dns_names` in [certificate] must be a list of strings; this entry is an integer",
+                "line 5, column 19: `dns_names` in [certificate] must be a list of strings; this entry is an integer: put it in quotes",
                 "line 6, column 2: unknown table [nonsense]; known are certificate, certificates, dependencies, environment, files, java, process, secrets, service, token, trust, vault",
                 "line 8, column 7: `pin` in [vault] must be true or false, not a string",
             ]

@@ -213,7 +213,7 @@ fn kept(dependency: &Dependency) -> String {
             interval.as_secs_f64()
         ),
         None if dependency.may_have_lease() => {
-            "as the answer says: a lease is renewed, then replaced; what names its end is had anew before; else fetched once"
+            "as the answer says: a lease is renewed, then replaced; an answer that names its end is replaced before that; any other is fetched once"
                 .to_owned()
         }
         None => "fetched once; `refresh` reads it again".to_owned(),

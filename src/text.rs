@@ -176,8 +176,11 @@ pub(crate) fn file_name(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("a file name must not be empty".to_owned());
     }
-    if text.contains('/') || text.starts_with("..") || text == "." {
-        return Err("a file name must stay in its directory: no `/`, no leading `..`".to_owned());
+    if text.contains('/') {
+        return Err("a file name here holds no `/`".to_owned());
+    }
+    if text.starts_with("..") || text == "." {
+        return Err("a file name must stay in its directory: no leading `..`".to_owned());
     }
     if text.len() > 255 {
         return Err("a file name has at most 255 bytes".to_owned());

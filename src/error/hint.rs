@@ -97,6 +97,13 @@ const LIVES_TOO_SHORT: &str =
 fn of_certificate(error: &certificate::Error) -> Option<String> {
     let table = error.certificate.table();
     let hint = match &error.cause {
+        certificate::Cause::Vault(error)
+            if error.class() == Class::Refused
+                && error.is_not_found()
+                && !error.is_about_the_namespace() =>
+        {
+            format!("are `mount` and `ca_path` in [{table}] right?")
+        }
         certificate::Cause::Vault(error) => return of_answer(error, &format!("[{table}]")),
         certificate::Cause::Check { .. } => format!(
             "compare [{table}] with the PKI role: names it may give, its longest ttl, use_csr_common_name and use_csr_sans"
@@ -149,7 +156,7 @@ fn of_handover(error: &handover::Error) -> Option<String> {
             revoke(wrapped_accessor)
         ),
         handover::Error::NotPromised { .. } => {
-            "do not retry: either [token] in the manifest is wrong, or an attacker has put another token in the place of the right one. Look in Vault's audit log".to_owned()
+            "do not retry: either [service] or [token] in the manifest, a variable in them, or what mints the token is wrong, or an attacker has put another token in the place of the right one. Look in Vault's audit log".to_owned()
         }
         handover::Error::Misspelt { key, .. } => format!(
             "correct {key}, or what mints the token, wherever the typing error is. If there is none, do not retry: an attacker has put another token in the place of the right one. Look in Vault's audit log"
@@ -191,7 +198,7 @@ fn of_answer_to_mint(error: &vault::Error) -> Option<String> {
         Class::Away if matches!(error, vault::Error::Unknown { .. }) => return None,
         Class::Away | Class::Failed => "is Vault up, unsealed and reachable from this host?",
         Class::Untrusted => {
-            "is VAULT_CACERT the CA of this Vault, the address the name on its certificate, and this machine's clock right?"
+            "does Vault speak https there (a dev server speaks http), is VAULT_CACERT its CA, the address the name on its certificate, and this machine's clock right?"
         }
         Class::Denied => {
             let (_, path) = error.request()?;
@@ -222,7 +229,7 @@ fn of_answer(error: &vault::Error, table: &str) -> Option<String> {
             "is Vault up, unsealed and reachable from this container? Start again with a new wrapping token"
         }
         Class::Untrusted => {
-            "is `ca_cert` the CA of this Vault, the address the name on its certificate, and this machine's clock right?"
+            "does Vault speak https there (a dev server speaks http), is `ca_cert` its CA, the address the name on its certificate, and this machine's clock right?"
         }
         Class::Denied => {
             let (method, path) = error.request()?;

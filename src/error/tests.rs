@@ -151,8 +151,8 @@ fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
 
         ("no key or request", 70, FAILED, Some("[certificate]"), of_certificate(cert::Cause::Request { reason: x() })),
         ("no file of trust anchors", 78, FAILED, Some("[certificate]"), of_certificate(cert::Cause::AnchorFile(ca_file()))),
-        ("the PKI role is not there", 78, FAILED, Some("the path in [certificate]"), of_certificate(cert::Cause::Vault(status(404, "POST x", "")))),
-        ("the PKI role of another certificate is not there", 78, FAILED, Some("the path in [certificates.kafka]"), of_certificate_kafka(cert::Cause::Vault(status(404, "POST x", "")))),
+        ("the PKI role is not there", 78, FAILED, Some("`mount` and `ca_path` in [certificate]"), of_certificate(cert::Cause::Vault(status(404, "POST x", "")))),
+        ("the PKI role of another certificate is not there", 78, FAILED, Some("`mount` and `ca_path` in [certificates.kafka]"), of_certificate_kafka(cert::Cause::Vault(status(404, "POST x", "")))),
         ("no file of another certificate's trust anchors", 78, FAILED, Some("[certificates.kafka]"), of_certificate_kafka(cert::Cause::AnchorFile(ca_file()))),
         ("another certificate is not the one asked for", 76, FAILED, Some("compare [certificates.kafka]"), of_certificate_kafka(cert::Cause::Check { reason: x() })),
         ("the certificate ends too early", 78, FAILED, Some("live longer"), of_certificate(cert::Cause::Ended)),

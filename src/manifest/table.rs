@@ -104,9 +104,14 @@ impl<'a> Table<'a> {
 
     fn wrong(&self, key: &str, wanted: &str, value: &Spanned<DeValue<'_>>) {
         let text = format!(
-            "`{key}` in [{}] must be {wanted}, not {}",
+            "`{key}` in [{}] must be {wanted}, not {}{}",
             self.name,
-            kind(value.get_ref())
+            kind(value.get_ref()),
+            if wanted == "a string" {
+                in_quotes(value.get_ref())
+            } else {
+                ""
+            }
         );
         self.document.mistake(value.span(), text);
     }
@@ -215,9 +220,10 @@ impl<'a> Table<'a> {
                 Some(text) => texts.push(text),
                 None => {
                     let text = format!(
-                        "`{key}` in [{}] must be a list of strings; this entry is {}",
+                        "`{key}` in [{}] must be a list of strings; this entry is {}{}",
                         self.name,
-                        kind(entry.get_ref())
+                        kind(entry.get_ref()),
+                        in_quotes(entry.get_ref())
                     );
                     self.document.mistake(entry.span(), text);
                 }
@@ -444,6 +450,16 @@ fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
             serde_json::Value::Object(members.collect::<Option<_>>()?)
         }
     })
+}
+
+/// Says how a value that TOML knows without quotes becomes a string.
+fn in_quotes(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+            ": put it in quotes"
+        }
+        _ => "",
+    }
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {

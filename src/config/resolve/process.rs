@@ -182,11 +182,14 @@ fn told(text: &str, splay: Duration, lifecycle: &Lifecycle) -> Result<OnRotate, 
             limit: supervision.stop_timeout + RESTART_REST,
         }),
         (RESTART, Lifecycle::Exec) => Err(
-            "`on_rotate = \"restart\"` needs the lifecycle `supervise`: no process in the container can start an application again that is PID 1; set `lifecycle = \"supervise\"`, or tell the application by a signal or a command".to_owned(),
+            "`on_rotate = \"restart\"` needs the lifecycle `supervise`: in `exec` the application is PID 1, and no process can start it again; set `lifecycle = \"supervise\"`, over which --lifecycle and ANTEROOM_LIFECYCLE win, or tell the application by a signal or a command".to_owned(),
         ),
         _ => signal(text)
             .map(OnRotate::Signal)
-            .map_err(|error| format!("{error}, nor `{RESTART}`{}", meant(text, [RESTART]))),
+            .map_err(|error| format!(
+                "{error}, nor `{RESTART}`{}; a command is a list of words, such as [\"/app/reload\"]",
+                meant(text, [RESTART])
+            )),
     }
 }
 

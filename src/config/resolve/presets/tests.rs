@@ -260,7 +260,7 @@ fn kafka_without_a_login_fetches_nothing() {
         ),
         (
             "files = { 'client.properties' = '', 'a/b' = '' }",
-            "a file name must stay in its directory",
+            "a file name here holds no `/`",
         ),
     ] {
         let error = kafka(&format!("{servers}security = 'ssl'\n{rest}"), "").err();
