@@ -109,8 +109,9 @@ fn of_certificate(error: &certificate::Error) -> Option<String> {
             "compare [{table}] with the PKI role: names it may give, its longest ttl, use_csr_common_name and use_csr_sans"
         ),
         certificate::Cause::Ended => LIVES_TOO_SHORT.to_owned(),
-        certificate::Cause::Request { .. } | certificate::Cause::AnchorFile(_) => {
-            format!("look at [{table}] in the manifest")
+        certificate::Cause::Request { .. } => format!("look at [{table}] in the manifest"),
+        certificate::Cause::AnchorFile(_) => {
+            format!("it is named by `ca_file` in [{table}], and holds PEM certificates")
         }
     };
     Some(hint)

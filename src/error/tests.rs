@@ -150,7 +150,7 @@ fn failures() -> Vec<(&'static str, u8, &'static str, Words, Error)> {
         ("Vault denies the hand-over", 77, FAILED, Some("`read` on x"), Error::HandOver(hand::Error::Vault(status(403, "GET x", "")))),
 
         ("no key or request", 70, FAILED, Some("[certificate]"), of_certificate(cert::Cause::Request { reason: x() })),
-        ("no file of trust anchors", 78, FAILED, Some("[certificate]"), of_certificate(cert::Cause::AnchorFile(ca_file()))),
+        ("no file of trust anchors", 78, FAILED, Some("`ca_file` in [certificate]"), of_certificate(cert::Cause::AnchorFile(ca_file()))),
         ("the PKI role is not there", 78, FAILED, Some("`mount` and `ca_path` in [certificate]"), of_certificate(cert::Cause::Vault(status(404, "POST x", "")))),
         ("the PKI role of another certificate is not there", 78, FAILED, Some("`mount` and `ca_path` in [certificates.kafka]"), of_certificate_kafka(cert::Cause::Vault(status(404, "POST x", "")))),
         ("no file of another certificate's trust anchors", 78, FAILED, Some("[certificates.kafka]"), of_certificate_kafka(cert::Cause::AnchorFile(ca_file()))),
