@@ -97,10 +97,12 @@ pub(crate) fn text(config: &Config) -> String {
     for file in config.trust.iter().flat_map(|trust| &trust.files) {
         let left_out = match file.left_out {
             0 => String::new(),
+            1 => ", without 1 that has expired or cannot be read".to_owned(),
             count => format!(", without {count} that have expired or cannot be read"),
         };
         let (path, count) = (file.path.display(), file.certificates.len());
-        row("trust", &format!("{path}: {count} CAs{left_out}"));
+        let cas = if count == 1 { "CA" } else { "CAs" };
+        row("trust", &format!("{path}: {count} {cas}{left_out}"));
     }
     if let Some(java) = &config.java {
         let (profile, limits) = (java.profile.name(), java.profile.limits());

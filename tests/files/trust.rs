@@ -5,10 +5,11 @@
 )]
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use serde_json::{Value, json};
 
 use super::certificate::openssl;
@@ -126,6 +127,55 @@ fn ca_bundle_holds_anchors_and_each_ca_of_the_image_once() {
 }
 
 #[test]
+fn expired_ca_that_is_alone_in_its_file_is_left_out() {
+    let directory = TempDir::new();
+    let (current, old) = (
+        Authority::new("current"),
+        Authority::with_validity("old", Validity::PAST),
+    );
+    let current = directory.write("current.pem", current.pem());
+    let old = directory.write("old.pem", old.pem());
+    for files in [
+        json!([text(&directory.join("*.pem"))]),
+        json!([text(&old), text(&current)]),
+    ] {
+        let manifest = manifest().remove("certificate").set("trust.files", files);
+        let run = publish(manifest.clone());
+        let expected = fs::read_to_string(&current).expect("ours");
+        assert_eq!(
+            certificates(run.file("ca-bundle.crt").text()),
+            certificates(&expected)
+        );
+        let run = Anteroom::new().manifest(manifest).arg("check").run();
+        run.assert_code(0);
+        let row = format!("trust         {}: 0 CAs, without 1 ", old.display());
+        assert!(run.stdout.contains(&row), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn files_of_trust_have_16_mib_together() {
+    let directory = TempDir::new();
+    let mut params = CertificateParams::default();
+    let note = CustomExtension::from_oid_content(&[2, 5, 29, 99], vec![0; 2_900_000]);
+    params.custom_extensions.push(note);
+    let key = KeyPair::generate().expect("a key can be made");
+    let large = params.self_signed(&key).expect("it signs itself").pem();
+    let file = directory.write("0.pem", large);
+    for number in 1..6 {
+        symlink(&file, directory.join(format!("{number}.pem"))).expect("ours");
+    }
+    let check = |files: &str| {
+        let manifest = manifest().set("trust.files", json!([text(&directory.join(files))]));
+        Anteroom::new().manifest(manifest).arg("check").run()
+    };
+    check("0.pem").assert_code(0);
+    check("*.pem")
+        .assert_refused(78)
+        .assert_stderr("5.pem, [trust] names more than 16 MiB of certificates");
+}
+
+#[test]
 fn trust_needs_no_certificate() {
     let own = Authority::new("own");
     let directory = TempDir::new();
@@ -209,8 +259,8 @@ fn counted(run: &Run) -> Vec<(usize, usize)> {
         head.rsplit(' ').next()?.parse().ok()
     };
     rows.map(|row| {
-        let trusted = number(row, " CAs").expect("a count");
-        (trusted, number(row, " that have").unwrap_or_default())
+        let trusted = number(row, " CA").expect("a count");
+        (trusted, number(row, " that ha").unwrap_or_default())
     })
     .collect()
 }
@@ -369,6 +419,26 @@ fn trust_that_cannot_be_read_is_found_before_the_token() {
         let path = directory.write("ca.pem", content);
         let words = format!("the CA file {} cannot be used: {words}", path.display());
         assert_refused(&service, &token, &json!({"files": [text(&path)]}), &words);
+    }
+    let one = directory.write("old-1.pem", old.pem());
+    let two = directory.write("old-2.pem", old.pem());
+    let words = format!(
+        "the CA files {} cannot be used: every certificate in them has expired",
+        at("old-*.pem")
+    );
+    assert_refused(
+        &service,
+        &token,
+        &json!({"files": [at("old-*.pem")]}),
+        &words,
+    );
+    for path in [&one, &two] {
+        let both = json!({"files": [text(&one), text(&two)]});
+        let words = format!(
+            "the CA file {} cannot be used: every certificate in it has expired",
+            path.display()
+        );
+        assert_refused(&service, &token, &both, &words);
     }
     // All differ in two characters of the signature, which no reader of a bundle looks at.
     let end = ca.find("-----END").expect("PEM") - 1;
