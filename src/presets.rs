@@ -1,7 +1,8 @@
 //! Presets: the ready-made files of a dependency, for `as = "…"` in the manifest.
 //!
 //! A preset is a row of data: its keys in the manifest, the fields that the answer must have, and its files as templates. A
-//! template begins with the values of the keys, so that it needs nothing that templates do not have anyway.
+//! template begins with the values of the keys, so that it needs nothing else but the fields, and what is in `_anteroom`: the
+//! directory of the files, and the password of the stores. A dependency or a field may have any other name.
 
 /// A ready-made set of files for one kind of service.
 #[derive(Debug)]
@@ -234,7 +235,7 @@ pub(crate) static PRESETS: [Preset; 10] = [
         values: &[
             (
                 "folder",
-                "secrets_dir ~ ('' if certificate == 'certificate' else '/' ~ certificate)",
+                "_anteroom.secrets_dir ~ ('' if certificate == 'certificate' else '/' ~ certificate)",
             ),
             (
                 "module",
@@ -255,19 +256,19 @@ pub(crate) static PRESETS: [Preset; 10] = [
              {% elif certificate %}\
              ssl.keystore.type=PKCS12\n\
              ssl.keystore.location={{ (folder ~ '/' ~ keystore) | properties }}\n\
-             ssl.keystore.password={{ java.password | properties }}\n\
-             ssl.key.password={{ java.password | properties }}\n\
+             ssl.keystore.password={{ _anteroom.store_password | properties }}\n\
+             ssl.key.password={{ _anteroom.store_password | properties }}\n\
              {% endif %}\
              {% if trust == 'bundle' %}\
              ssl.truststore.type=PEM\n\
-             ssl.truststore.location={{ (secrets_dir ~ '/ca-bundle.crt') | properties }}\n\
+             ssl.truststore.location={{ (_anteroom.secrets_dir ~ '/ca-bundle.crt') | properties }}\n\
              {% elif certificate and stores == 'pem' %}\
              ssl.truststore.type=PEM\n\
              ssl.truststore.location={{ (folder ~ '/ca.crt') | properties }}\n\
              {% elif certificate %}\
              ssl.truststore.type=PKCS12\n\
              ssl.truststore.location={{ (folder ~ '/' ~ truststore) | properties }}\n\
-             ssl.truststore.password={{ java.password | properties }}\n\
+             ssl.truststore.password={{ _anteroom.store_password | properties }}\n\
              {% endif %}\
              {% if security == 'sasl_ssl' %}\
              sasl.mechanism={{ mechanism }}\n\
@@ -300,7 +301,7 @@ pub(crate) static PRESETS: [Preset; 10] = [
             (
                 "config",
                 "[default]\n\
-                 credential_process = cat {{ (secrets_dir ~ '/' ~ name ~ '/credentials.json') | shell }}\n\
+                 credential_process = cat {{ (_anteroom.secrets_dir ~ '/' ~ name ~ '/credentials.json') | shell }}\n\
                  {% if region %}region = {{ region }}\n{% endif %}",
             ),
         ],

@@ -30,6 +30,10 @@ pub(crate) use value::{list, number, object, table};
 /// Names that every template knows besides the dependencies.
 pub(crate) const RESERVED: [&str; 4] = ["app", "env", "environment", "secrets_dir"];
 
+/// The name of what the templates of presets need besides keys and fields, and no template of the manifest knows: that of a
+/// dependency begins with a letter, and a field of this name gives way.
+pub(crate) const OF_PRESETS: &str = "_anteroom";
+
 /// The names of the values that come of `[certificate]`, `[certificates]` and `[java]`. A dependency of such a name takes
 /// the place of them.
 pub(crate) const CERTIFICATE: &str = "certificate";
@@ -248,6 +252,7 @@ impl Values {
         let mut names = Vec::new();
         for (name, value) in &self.0 {
             match value::names_in(value) {
+                Some(_) if name == OF_PRESETS => {}
                 Some(fields) if name != "env" => {
                     names.extend(fields.map(|field| format!("{name}.{field}")))
                 }

@@ -85,6 +85,13 @@ impl Scope {
             let java = table(java_values(config, java, password, access.secrets_dir));
             values.insert(template::JAVA.to_owned(), java);
         }
+        let mut of_presets =
+            BTreeMap::from([("secrets_dir".to_owned(), Value::from(access.secrets_dir))]);
+        of_presets.extend(access.store_password.map(|password| {
+            let password = Value::from(password.expose().as_str());
+            ("store_password".to_owned(), password)
+        }));
+        values.insert(template::OF_PRESETS.to_owned(), table(of_presets));
         // Last, so that a dependency keeps its name.
         for material in materials {
             if let Material::Credential { spec, credential } = material {
@@ -113,7 +120,9 @@ impl Scope {
     /// Returns everything for a file of one dependency, its own fields also without the dependency's name before them.
     pub(super) fn within(&self, credential: &Credential) -> Values {
         let mut values = self.0.clone();
-        values.extend(fields(credential));
+        let mut fields = fields(credential);
+        fields.remove(template::OF_PRESETS);
+        values.extend(fields);
         Values(values)
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::dry_run::{dry_run, manifest as dry_manifest};
 use super::{PASSWORD, service};
 use crate::support::{Anteroom, Manifest, Run, Service, repository};
 
@@ -109,4 +110,54 @@ fn kafka_client_reads_the_login_of_either_mechanism() {
                 .contains("store")
         );
     }
+}
+
+#[test]
+fn preset_takes_no_value_of_a_dependency_for_its_own() {
+    let manifest = dry_manifest()
+        .set("dependencies.java", json!({"path": "secret/data/java", "fields": ["password", "secrets_dir"]}))
+        .set(
+            "dependencies.broker",
+            json!({"as": "kafka", "bootstrap_servers": SERVERS, "security": "ssl", "certificate": "certificate", "stores": "pkcs12"}),
+        )
+        .set(
+            "dependencies.events",
+            json!({
+                "path": "secret/data/kafka", "as": "kafka", "bootstrap_servers": SERVERS, "security": "sasl_ssl",
+                "certificate": "certificate", "stores": "pkcs12", "trust": "bundle",
+                "fields": ["username", "password", "java", "secrets_dir", "keystore", "folder"],
+            }),
+        )
+        .set(
+            "dependencies.cloud",
+            json!({"path": "aws/creds/x", "as": "aws", "fields": ["access_key", "secret_key", "secrets_dir", "name"]}),
+        )
+        .set("trust", json!({}));
+    let run = dry_run()
+        .manifest(manifest)
+        .shell("echo \"$SECRETS\"")
+        .run();
+    run.assert_code(0);
+    let directory = run.stdout.trim();
+    let password = run.file("keystore.password").text().to_owned();
+    for name in ["broker", "events"] {
+        let file = run.file(&format!("{name}/client.properties"));
+        for line in [
+            format!("ssl.keystore.location={directory}/keystore.p12"),
+            format!("ssl.keystore.password={password}"),
+            format!("ssl.key.password={password}"),
+        ] {
+            let text = file.text();
+            assert!(text.lines().any(|found| found == line), "{text}");
+        }
+        assert!(!file.text().contains("sample-java"), "{}", file.text());
+    }
+    let bundle = format!("ssl.truststore.location={directory}/ca-bundle.crt\n");
+    assert!(
+        run.file("events/client.properties")
+            .text()
+            .contains(&bundle)
+    );
+    let process = format!("credential_process = cat '{directory}/cloud/credentials.json'\n");
+    assert!(run.file("cloud/config").text().contains(&process));
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::cli::Cli;
 use crate::config::{Config, Purpose, Surroundings, resolve};
 use crate::presets::PRESETS;
-use crate::template::{Known, Value, Values};
+use crate::template::{Known, OF_PRESETS, Value, Values, table};
 
 /// Resolves the manifest of a service with this dependency.
 fn resolved(dependency: &str, purpose: Purpose) -> Result<Config, String> {
@@ -24,7 +24,7 @@ fn file(dependency: &str, name: &str) -> String {
     let mut files = config.dependencies[0].templates.iter();
     let file = files.find(|file| file.name == name);
     let file = file.unwrap_or_else(|| panic!("there is no {name}"));
-    let values = [("username", "u"), ("password", "p"), ("secrets_dir", "/s")];
+    let values = [("username", "u"), ("password", "p")];
     let values = values.map(|(name, value)| (name.to_owned(), Value::from(value)));
     let rendered = file.template.render(&Values(BTreeMap::from(values)));
     let rendered = rendered.unwrap_or_else(|failure| panic!("{}", failure.reason));
@@ -41,8 +41,7 @@ fn templates_need_keys_fields_and_the_directory_alone() {
         values.extend(derived.map(|(name, source)| (*name, (*source).to_owned())));
         let fields: Vec<String> = preset.all_fields().map(str::to_owned).collect();
         let mut known = Known::new(None);
-        // A preset names these only where there is [java].
-        known.add_texts("java", ["password"]);
+        known.add_texts(OF_PRESETS, ["secrets_dir", "store_password"]);
         let known = known.within(Some(&fields));
         values.extend(["keystore", "truststore"].map(|name| (name, literal(name))));
         for (name, source) in preset.files {
@@ -370,7 +369,8 @@ fn kafka_names_the_stores_where_they_lie() {
         );
         let config = resolve(&cli, &manifest, Surroundings::bare(), Purpose::Check);
         let config = config.unwrap_or_else(|error| panic!("{error}"));
-        let values = BTreeMap::from([("secrets_dir".to_owned(), Value::from("/s"))]);
+        let directory = BTreeMap::from([("secrets_dir".to_owned(), Value::from("/s"))]);
+        let values = BTreeMap::from([(OF_PRESETS.to_owned(), table(directory))]);
         let rendered = config.files[0].template.render(&Values(values));
         let rendered = rendered.unwrap_or_else(|failure| panic!("{}", failure.reason));
         let found: Vec<&str> = rendered.expose().lines().skip(2).collect();
