@@ -93,7 +93,15 @@ pub(crate) fn run(inheritance: Inheritance<'_>, origin: Origin<'_>) -> Result<()
     let application = (application, pidfd(application).ok().map(Arc::new));
     warn_of_swap(&directory, log);
     let generation = directory.prepare(&layout::visible_names(config))?;
-    directory.try_groups(&generation, &layout::groups(config))?;
+    let groups = layout::groups(config);
+    match origin {
+        Origin::Vault(..) => directory.try_groups(&generation, &groups)?,
+        Origin::Samples => {
+            for text in directory.drop_groups(&generation, &groups) {
+                log.event(Level::Warn, "notice", &text, &[]);
+            }
+        }
+    }
     warn_of_reach(&directory, config, log);
     let start = Start {
         config,

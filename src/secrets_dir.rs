@@ -66,6 +66,8 @@ pub(crate) struct SecretsDir {
     lock: Option<Lock>,
     /// True where the lock was lost, and is there again.
     lock_is_new: bool,
+    /// The groups that a dry run goes without.
+    dropped_groups: Vec<u32>,
 }
 
 impl SecretsDir {

@@ -90,6 +90,7 @@ impl SecretsDir {
             id: u32::from_ne_bytes(random::bytes()),
             lock: None,
             lock_is_new: false,
+            dropped_groups: Vec::new(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use nix::errno::Errno;
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{Gid, fchown, getegid, geteuid};
 
@@ -26,6 +27,7 @@ impl SecretsDir {
     /// Returns the group of a file that is shared.
     pub(super) fn group_of(&self, shared: &Shared) -> u32 {
         let named = shared.group.as_ref().and_then(|group| group.id);
+        let named = named.filter(|group| !self.dropped_groups.contains(group));
         let own = || self.owner.map_or(getegid().as_raw(), |owner| owner.gid);
         named.unwrap_or_else(own)
     }
@@ -55,25 +57,48 @@ impl SecretsDir {
 
     /// Tries whether files can be given to these groups, while there is none.
     pub(crate) fn try_groups(&self, generation: &Generation, groups: &[u32]) -> Result<(), Error> {
-        let directory = &generation.directory;
-        let unusable = |reason: String| Error::Unusable {
-            path: self.path.clone(),
-            reason,
-        };
-        let give = |group: u32| fchown(directory, None, Some(Gid::from_raw(group)));
-        for group in groups {
-            give(*group).map_err(|errno| {
-                unusable(format!(
-                    "no file there can be given to the group {group}: {}; root needs the capability CHOWN for it",
-                    errno.desc()
-                ))
-            })?;
+        match self.refusals(generation, groups).into_iter().next() {
+            None => Ok(()),
+            Some((_, reason)) => Err(Error::Unusable {
+                path: self.path.clone(),
+                reason,
+            }),
         }
+    }
+
+    /// Tries the same in a dry run, goes without the groups that are refused, and says why.
+    pub(crate) fn drop_groups(&mut self, generation: &Generation, groups: &[u32]) -> Vec<String> {
+        let refusals = self.refusals(generation, groups);
+        let texts = refusals.iter().map(|(group, reason)| {
+            format!("the group {group} does not apply in this dry run: {reason}")
+        });
+        let texts = texts.collect();
+        self.dropped_groups = refusals.into_iter().map(|(group, _)| group).collect();
+        texts
+    }
+
+    /// Lists those of these groups that no file can be given to, with the reasons.
+    fn refusals(&self, generation: &Generation, groups: &[u32]) -> Vec<(u32, String)> {
+        let directory = &generation.directory;
+        let give = |group: u32| fchown(directory, None, Some(Gid::from_raw(group)));
+        let refusals = groups.iter().filter_map(|&group| {
+            let errno = give(group).err()?;
+            let why = match errno {
+                Errno::EINVAL => "no such group is mapped in this user namespace",
+                _ => "root needs the capability CHOWN for it",
+            };
+            let text = format!(
+                "no file there can be given to the group {group}: {}; {why}",
+                errno.desc()
+            );
+            Some((group, text))
+        });
+        let refusals = refusals.collect();
         if !groups.is_empty() {
             // Nothing depends on it: where readers pass through, the group is set once more.
             let _ = give(getegid().as_raw());
         }
-        Ok(())
+        refusals
     }
 
     /// Says for which of these files their readers cannot come to the directory or follow the links in it;

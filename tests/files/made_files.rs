@@ -267,6 +267,35 @@ fn dry_run_of_another_user_goes_without_the_group() {
 }
 
 #[test]
+fn dry_run_of_a_root_that_may_not_give_goes_without_the_group() {
+    let service = Service::new();
+    let file = json!({"template": "x", "group": GROUP.to_string()});
+    let without_chown = &["setpriv", "--bounding-set=-chown", "--inh-caps=-chown"];
+    for (under, why) in [
+        (&without_chown[..], "root needs the capability CHOWN for it"),
+        (
+            &["unshare", "--map-root-user"],
+            "no such group is mapped in this user namespace",
+        ),
+    ] {
+        let run = dry_run()
+            .manifest(
+                shared(&service, file.clone()).set("environment.SECRETS", "{{ secrets_dir }}"),
+            )
+            .without_secrets_dir()
+            .under(under.iter().copied())
+            .shell("stat -L -c '%a %g' \"$SECRETS/app.txt\"")
+            .run();
+        run.assert_code(0)
+            .assert_stderr(
+                "does not apply in this dry run: no file there can be given to the group 42000: ",
+            )
+            .assert_stderr(why);
+        assert_eq!(run.stdout, "440 0\n");
+    }
+}
+
+#[test]
 fn file_may_be_made_without_an_optional_secret() {
     let service = Service::new();
     let with = |template: &str| {
