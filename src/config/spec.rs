@@ -255,7 +255,7 @@ pub(crate) struct Dependency {
     /// The fields that must be there, and the only ones written; without them every field is written.
     pub fields: Option<Vec<String>>,
     /// The fields that are written too, where they come.
-    pub optional_fields: &'static [&'static str],
+    pub optional_fields: Vec<&'static str>,
     /// The interval at which an answer without a lease is read again.
     pub refresh: Option<Duration>,
     /// True where the secret, or one of its fields, may be missing.

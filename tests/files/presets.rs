@@ -139,6 +139,54 @@ fn dry_run_writes_the_files_of_a_preset() {
 }
 
 #[test]
+fn fields_that_may_come_are_used_beside_declared_ones() {
+    let keys = json!({"as": "aws", "fields": ["access_key", "secret_key", "arn"]});
+    let answer = json!({"access_key": "A", "secret_key": "S", "security_token": "T", "arn": "R", "more": "M"});
+    let run = start("cloud", keys, answer);
+    let credentials = run.file("cloud/credentials");
+    assert!(credentials.text().contains("\naws_session_token = T\n"));
+    let names: Vec<String> = run.files().into_keys().collect();
+    for (name, is_there) in [
+        ("security_token", true),
+        ("arn", true),
+        ("expiration", false),
+        ("more", false),
+    ] {
+        assert_eq!(
+            names.contains(&format!("cloud/{name}")),
+            is_there,
+            "{names:?}"
+        );
+    }
+    let own = json!({"user.txt": "{{ username | default('none') }}"});
+    let keys = json!({"as": "redis", "host": "cache", "fields": ["password"], "files": own, "sample": {"username": "x"}});
+    for (answer, url, user) in [
+        (
+            json!({"username": "u", "password": "p"}),
+            "redis://u:p@cache:6379/0",
+            "u",
+        ),
+        (
+            json!({"password": "p"}),
+            "redis://default:p@cache:6379/0",
+            "none",
+        ),
+    ] {
+        let run = start("cache", keys.clone(), answer);
+        assert_eq!(run.file("cache/url").text(), url);
+        assert_eq!(run.file("cache/user.txt").text(), user);
+    }
+    // A field that is declared must be there, also one that the preset goes without.
+    let keys = json!({"as": "redis", "host": "cache", "fields": ["password", "username"]});
+    let (service, manifest) = service("cache", keys, json!({"password": "p"}));
+    let token = service.mint();
+    let call = Anteroom::new().manifest(manifest).token(&token);
+    let run = call.shell("echo started").run();
+    run.assert_stderr("`username`");
+    assert_revoked(&run, 78, &service, &token);
+}
+
+#[test]
 fn preset_that_lacks_a_key_is_78_with_the_token_unused() {
     let service = Service::new();
     let token = service.mint();

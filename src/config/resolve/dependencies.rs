@@ -16,8 +16,9 @@ use crate::vault::Value;
 impl Resolver<'_> {
     /// Collects the declared fields, or those of the preset, without reporting what is wrong with them.
     pub(super) fn declared(&self, table: &manifest::Dependency) -> Option<Vec<String>> {
+        let preset = table.preset.as_ref().map(|chosen| chosen.preset.value);
         let Some(fields) = &table.fields else {
-            let preset = table.preset.as_ref()?.preset.value;
+            let preset = preset?;
             if !self.is_fetched(table) {
                 return Some(Vec::new());
             }
@@ -26,7 +27,11 @@ impl Resolver<'_> {
         let text = |field: &At<String>| {
             expand(&field.value, &self.names()).unwrap_or_else(|_| field.value.clone())
         };
-        Some(fields.iter().map(text).collect())
+        let mut declared: Vec<String> = fields.iter().map(text).collect();
+        let more = preset.map_or(&[][..], |preset| preset.optional_fields);
+        let more = beside(&declared, more);
+        declared.extend(more.into_iter().map(str::to_owned));
+        Some(declared)
     }
 
     pub(super) fn dependency(
@@ -82,12 +87,11 @@ impl Resolver<'_> {
         }
         let known = known.within(self.declared(table).as_deref());
         let mut templates = self.preset_files(table, others);
-        let preset = table.preset.as_ref().filter(|_| fields.is_none());
-        let preset = preset.map(|chosen| chosen.preset.value);
-        let fields = match preset {
-            Some(preset) => Some(preset.fields.iter().map(|&it| it.to_owned()).collect()),
-            None => fields,
-        };
+        let preset = table.preset.as_ref().map(|chosen| chosen.preset.value);
+        let of_preset = preset.map(|it| it.fields.iter().map(|&it| it.to_owned()).collect());
+        let fields = fields.or(of_preset);
+        let optional_fields = preset.map_or(&[][..], |preset| preset.optional_fields);
+        let optional_fields = beside(fields.as_deref().unwrap_or_default(), optional_fields);
         templates.extend(self.own_files(table, &known));
         let env_prefix = table.env_prefix.as_ref();
         let env_prefix = env_prefix.and_then(|written| self.env_prefix(written));
@@ -105,7 +109,7 @@ impl Resolver<'_> {
                 Method::Read
             },
             fields,
-            optional_fields: preset.map_or(&[], |preset| preset.optional_fields),
+            optional_fields,
             refresh,
             is_optional: table.optional,
             templates,
@@ -227,6 +231,13 @@ impl Resolver<'_> {
             }
         }
     }
+}
+
+/// Lists the fields that a preset's answer may have, but those that are declared, which must be there.
+fn beside(declared: &[String], fields: &'static [&'static str]) -> Vec<&'static str> {
+    let is_declared = |field: &str| declared.iter().any(|known| known == field);
+    let fields = fields.iter().copied();
+    fields.filter(|field| !is_declared(field)).collect()
 }
 
 /// Expands every text in a sample.

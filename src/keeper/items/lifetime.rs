@@ -210,7 +210,7 @@ mod tests {
             method: Method::Read,
             fields: None,
             refresh: None,
-            optional_fields: &[],
+            optional_fields: Vec::new(),
             is_optional: false,
             templates: Vec::new(),
             env_prefix: None,
