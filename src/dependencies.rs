@@ -1,6 +1,7 @@
 //! One credential for each dependency, from any engine that answers `data`.
 
 mod end;
+pub(crate) mod ssh_certificate;
 
 use std::fmt;
 

@@ -14,6 +14,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("vault_answer", crate::vault::fuzzing::answer),
     ("vault_value", crate::vault::fuzzing::value),
     ("redirect", crate::vault::fuzzing::redirect),
+    (
+        "ssh_certificate",
+        crate::dependencies::ssh_certificate::fuzzing::ssh_certificate,
+    ),
     ("certificate", crate::certificate::fuzzing::certificate),
     ("pem", crate::pem::fuzzing::pem),
     #[cfg(feature = "java")]

@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::ssh_certificate;
 use crate::files::OwnEnd;
 use crate::text;
 use crate::vault::Value;
@@ -13,6 +14,9 @@ const ROTATION: [&str; 3] = [
     "rotation_schedule",
     "last_vault_rotation",
 ];
+
+/// The field in which SSH engines answer a certificate.
+const SSH_CERTIFICATE: &str = "signed_key";
 
 /// The earliest time that counts as an end (2001); a smaller number is a life, or whatever else an engine counts.
 const FIRST_END: i64 = 1_000_000_000;
@@ -46,7 +50,11 @@ pub(super) fn own_end(
             Some(OwnEnd::Rotation { life, whole })
         }
         Some(life) if is_identity && !has_lease => Some(OwnEnd::In { life, whole: life }),
-        _ => field("expiration").and_then(time_of).map(OwnEnd::At),
+        _ => {
+            let expiration = field("expiration").and_then(time_of);
+            let expiration = expiration.or_else(|| field(SSH_CERTIFICATE).and_then(end_of_ssh));
+            expiration.map(OwnEnd::At)
+        }
     }
 }
 
@@ -77,6 +85,13 @@ fn time_of(value: &Value) -> Option<i64> {
         _ => None,
     };
     time.filter(|time| *time >= FIRST_END)
+}
+
+fn end_of_ssh(value: &Value) -> Option<i64> {
+    match value {
+        Value::Text(text) => ssh_certificate::valid_before(text.expose()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

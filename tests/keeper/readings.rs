@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use serde_json::{Value, json};
 use super::ends::{allow, static_role};
 use crate::support::scene::{LONG, STAY, Scene};
 use crate::support::{
-    Anteroom, Cut, Fault, FaultProxy, Manifest, Postgres, Service, assert_revoked, wait_for,
+    Anteroom, Cut, Fault, FaultProxy, Manifest, Postgres, Service, TempDir, assert_revoked, unique,
+    wait_for,
 };
 
 /// An application that says which generation it finds whenever SIGHUP comes.
@@ -263,6 +265,60 @@ fn certificate_without_a_lease_is_replaced_before_it_ends() {
     for pair in requests.windows(2) {
         assert!(pair[1].at - pair[0].at >= Duration::from_secs(3));
     }
+}
+
+#[test]
+fn signed_ssh_key_is_replaced_before_it_ends() {
+    let service = Service::new();
+    let ssh = unique("ssh");
+    service.admin.mount("ssh", &ssh, json!({}));
+    let ca = json!({"generate_signing_key": true, "key_type": "ed25519"});
+    service.admin.ok("POST", &format!("{ssh}/config/ca"), ca);
+    let role = json!({
+        "key_type": "ca",
+        "allow_user_certificates": true,
+        "allowed_users": "deploy",
+        "ttl": "12s",
+    });
+    service
+        .admin
+        .ok("POST", &format!("{ssh}/roles/deploy"), role);
+    let sign = format!("{ssh}/sign/deploy");
+    allow(&service, &[(&sign, "update")]);
+
+    let keys = TempDir::new();
+    let key = keys.join("key");
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-N", "", "-t", "ed25519", "-f"]);
+    assert!(keygen.arg(&key).status().expect("it is there").success());
+    let public = fs::read_to_string(keys.join("key.pub")).expect("it is text");
+    let data = json!({"public_key": public, "valid_principals": "deploy"});
+    let mut scene = Scene::start(service, STAY, |manifest| {
+        let signed = json!({"path": sign, "method": "write", "data": data});
+        manifest
+            .remove("certificate")
+            .remove("dependencies")
+            .set("dependencies", json!({"signed": signed}))
+    });
+    assert_eq!(dependency(&scene, "signed")["kept"], "replaced");
+    let first = scene.file("signed/signed_key");
+    scene.wait_for_change("signed");
+    assert_ne!(scene.file("signed/signed_key"), first);
+    assert_eq!(scene.events("ended"), Vec::<Value>::new());
+    scene.assert_well();
+    wait_for("status.json to say what OpenSSH reads", LONG, || {
+        let certificate = keys.write("key-cert.pub", scene.file("signed/signed_key"));
+        let mut list = Command::new("ssh-keygen");
+        list.arg("-Lf").arg(certificate).env("TZ", "UTC");
+        let shown = list.output().expect("it is there").stdout;
+        let shown = String::from_utf8(shown).expect("it is text");
+        let expires = dependency(&scene, "signed")["expires"].clone();
+        let end = expires
+            .as_str()
+            .expect("it has an end")
+            .trim_end_matches('Z');
+        shown.contains(&format!(" to {end}\n")).then_some(())
+    });
 }
 
 #[test]
