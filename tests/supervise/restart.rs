@@ -387,6 +387,76 @@ fn end_of_the_token_in_the_pause_ends_with_75() {
 }
 
 #[test]
+fn signal_that_is_no_stop_leaves_a_restart_its_retries() {
+    let script = "trap 'exit 7' USR1; trap 'echo other' HUP QUIT; trap 'exit 3' TERM; \
+        echo up $KEY; while :; do sleep 0.05; done";
+    for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
+        let mut told = Told::start(Place::Other, script, |manifest| manifest);
+        told.set("second");
+        told.wait_for_up("second");
+        told.run.wait_for_events("restarted", 1);
+        told.signal(signal);
+        told.run.wait_for_stdout("other\n");
+        told.signal(Signal::SIGUSR1);
+        told.run.wait_for_events("restarted", 2);
+        told.run.wait_until("another", |run| {
+            run.stdout().matches("up second\n").count() == 2
+        });
+        told.signal(Signal::SIGTERM);
+        let run = told.wait(3);
+        assert_eq!(run.named("restart_failed").len(), 1, "{run:?}");
+    }
+}
+
+#[test]
+fn signal_of_the_tokens_end_reaches_the_next_start() {
+    let directory = TempDir::new();
+    let obstacle = directory.join("obstacle");
+    let script = format!(
+        "test -e {} && exit 4; trap 'echo told' USR1; trap 'exit 3' TERM; echo up $KEY; \
+         while :; do sleep 0.05; done",
+        obstacle.display()
+    );
+    let start = |signal: &str| {
+        let mut told = Told::start(Place::Other, &script, |manifest| {
+            manifest
+                .set("process.on_expiry", "signal")
+                .set("process.expiry_signal", signal)
+        });
+        fs::write(&obstacle, "").expect("our own directory can be written");
+        told.set("second");
+        told.run.wait_for_events("restart_failed", 2);
+        kill(Pid::from_raw(told.keeper()), Signal::SIGKILL).expect("it is there");
+        told
+    };
+    let mut told = start("SIGUSR1");
+    told.run.wait_for_events("keeper_lost", 1);
+    fs::remove_file(&obstacle).expect("it is there");
+    told.wait_for_up("second");
+    told.run.wait_for_stdout("told\n");
+    told.signal(Signal::SIGTERM);
+    told.run.wait().assert_code(3).assert_no_files();
+    // What asks for the end ends the pause.
+    let run = start("SIGTERM").run.wait();
+    run.assert_code(75).assert_no_files();
+    assert_eq!(run.stdout.matches("up ").count(), 1, "{run:?}");
+}
+
+#[test]
+fn application_that_ends_at_the_tokens_end_starts_no_more() {
+    let mut told = Told::start(Place::Other, MODEL, |manifest| {
+        manifest.set("process.on_expiry", "signal")
+    });
+    told.set("second");
+    told.run.wait_for_events("restarted", 1);
+    told.wait_for_up("second");
+    kill(Pid::from_raw(told.keeper()), Signal::SIGKILL).expect("it is there");
+    let run = told.run.wait();
+    run.assert_code(3).assert_no_files();
+    assert_eq!(run.named("restart_failed"), Vec::<Value>::new());
+}
+
+#[test]
 fn success_soon_after_a_restart_is_an_end_like_any_other() {
     let script =
         "case $KEY in done) exit 0;; remapped) exit 6;; esac; echo up $KEY; exec sleep 600";

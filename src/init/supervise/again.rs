@@ -9,7 +9,7 @@ use super::restarts::Variables;
 use super::stragglers::Reach;
 use crate::init::Failure;
 use crate::log::{Level, Value};
-use crate::system::signal;
+use crate::system::signal::{self, Waiting};
 
 impl Life<'_> {
     /// Ends the application, so that it starts again with these variables, unless it is to end anyway or could not start.
@@ -35,6 +35,9 @@ impl Life<'_> {
         match self.launch.start_again(self.state.restarts.variables()) {
             Ok(application) => {
                 self.application = Some(application);
+                // At this moment the application has no handler for it yet.
+                let expiry = self.state.expiry.map(Waiting::new);
+                self.state.waiting = expiry.map(|waiting| (waiting, Instant::now()));
                 let count = self.state.restarts.note_start(Instant::now());
                 let text =
                     "the application was started again, with the variables of the last generation";
@@ -70,6 +73,19 @@ impl Life<'_> {
         self.log
             .event(Level::Warn, "restart_failed", &text, &fields);
         pause.is_some()
+    }
+
+    /// Has no other start follow, where a signal asks for the end; true where it does. A signal that would end a start also
+    /// ends a restart, but SIGHUP and SIGQUIT may mean something else to an application that runs.
+    pub(super) fn stop_restarts(&mut self, signal: Signal) -> bool {
+        let is_stop = [Signal::SIGTERM, Signal::SIGINT].contains(&signal)
+            || self.state.restarts.is_under_way();
+        let is_stop = is_stop && signal::received().ends_a_start(signal);
+        if is_stop {
+            self.state.restarts.call_off();
+            self.state.asked_by = Some(signal);
+        }
+        is_stop
     }
 
     /// Ends what the application left behind before another one starts, and takes the terminal back; returns a signal that

@@ -43,7 +43,9 @@ pub(super) struct State {
     /// The time of the KILL, once the application was told to end.
     kill_at: Option<Instant>,
     /// A signal for which the application has no handler yet, and the time of the next look.
-    waiting: Option<(Waiting, Instant)>,
+    pub(super) waiting: Option<(Waiting, Instant)>,
+    /// The signal by which applications are told that the token's life is over, once it is.
+    pub(super) expiry: Option<Signal>,
     /// True once the application was told to end because the token's life is over.
     pub(super) is_expired: bool,
     /// The signal by which another process has asked the application to end.
@@ -69,7 +71,7 @@ impl Life<'_> {
                 self.report_loss(keeper);
                 match self.config.renewal.on_expiry {
                     OnExpiry::Ignore => {}
-                    OnExpiry::Signal(signal) => self.tell(signal as i32),
+                    OnExpiry::Signal(signal) => self.tell_of_expiry(signal),
                     OnExpiry::Terminate => self.terminate(),
                 }
             }
@@ -115,7 +117,7 @@ impl Life<'_> {
         loop {
             match keeper.link.read() {
                 Ok(News::Nothing | News::Ready(_)) => return true,
-                Ok(News::Signal(signal)) => self.tell(signal as i32),
+                Ok(News::Signal(signal)) => self.tell_of_expiry(signal),
                 Ok(News::Tell(signal)) => {
                     // Of several generations it is told once.
                     let waiting = (Waiting::new(signal), Instant::now());
@@ -139,24 +141,24 @@ impl Life<'_> {
         self.log.event(Level::Warn, "keeper_lost", &text, &[]);
     }
 
-    /// Hands a signal of another process on; returns an exit code where it ends what has no application. A signal that would
-    /// end a start also ends a restart.
+    /// Hands a signal of another process on; returns an exit code where it ends what has no application.
     fn forward(&mut self, number: i32) -> Option<u8> {
-        if let Ok(signal) = Signal::try_from(number)
-            && signal::received().ends_a_start(signal)
-        {
-            let is_restart = self.state.restarts.is_under_way();
-            self.state.restarts.call_off();
-            if self.application.is_none() {
-                return Some(by_signal(number));
-            }
-            // The others may mean something else to an application that runs.
-            if is_restart || [Signal::SIGTERM, Signal::SIGINT].contains(&signal) {
-                self.state.asked_by = Some(signal);
-            }
+        let signal = Signal::try_from(number);
+        if signal.is_ok_and(|signal| self.stop_restarts(signal)) && self.application.is_none() {
+            return Some(by_signal(number));
         }
         self.tell(number);
         None
+    }
+
+    /// Tells the application, and each that starts after it, that the token's life is over. Between two starts a signal that
+    /// asks for the end has no other addressee than this process.
+    fn tell_of_expiry(&mut self, signal: Signal) {
+        self.state.expiry = Some(signal);
+        if self.stop_restarts(signal) && self.application.is_none() {
+            self.state.is_expired = true;
+        }
+        self.tell(signal as i32);
     }
 
     /// Sends the application a signal. An application that has ended and was not reaped yet does not get it.
@@ -187,7 +189,11 @@ impl Life<'_> {
             Next::Look(pause) => {
                 *due = now + pause;
                 if let Some(text) = waiting.notice() {
-                    self.log.event(Level::Warn, "on_rotate_waits", &text, &[]);
+                    let event = match self.state.expiry {
+                        Some(_) => "on_expiry_waits",
+                        None => "on_rotate_waits",
+                    };
+                    self.log.event(Level::Warn, event, &text, &[]);
                 }
             }
             Next::Send => {
