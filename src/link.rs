@@ -1,8 +1,9 @@
 //! The link between PID 1 and the keeper: few and short messages, and an end that either side notices.
 //!
 //! Up go the variables for the application, which are all that PID 1 ever learns; where PID 1 stays, also what the
-//! application is to be told, and the variables that it starts again with. Down go the leave to go on, the news that the application runs, and the order to give
-//! everything back. An exec closes PID 1's end.
+//! application is to be told, and the variables that it starts again with. Down go the leave to go on, the news that the
+//! application runs, the answer to an order to start it again, and the order to give everything back. An exec closes PID
+//! 1's end.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +19,8 @@ use crate::secret::Secret;
 
 const RELEASE: u8 = b'r';
 const RUNS: u8 = b'a';
+const ACCEPTED: u8 = b'y';
+const REFUSED: u8 = b'n';
 const END: u8 = b'e';
 const SIGNAL: u8 = b's';
 const TELL: u8 = b'h';
@@ -183,6 +186,17 @@ impl ParentEnd {
         let _ = self.stream.write_all(&[RUNS]);
     }
 
+    /// Tells the keeper that the application is started again, as ordered.
+    pub(crate) fn accept(&mut self) {
+        // A keeper that is gone needs no answer, here and below.
+        let _ = self.stream.write_all(&[ACCEPTED]);
+    }
+
+    /// Tells the keeper that the application is not started again.
+    pub(crate) fn refuse(&mut self) {
+        let _ = self.stream.write_all(&[REFUSED]);
+    }
+
     /// Orders the keeper to give back what it has, and to end.
     pub(crate) fn call_off(&mut self) {
         // A keeper that is gone already needs no order.
@@ -204,7 +218,8 @@ impl AsFd for KeeperEnd {
 
 impl KeeperEnd {
     /// Returns a descriptor that is readable or closed when everything is to be given back; not between
-    /// [`KeeperEnd::send_ready`] and the last of [`KeeperEnd::await_release`] and [`KeeperEnd::await_start`].
+    /// [`KeeperEnd::send_ready`] and the last of [`KeeperEnd::await_release`] and [`KeeperEnd::await_start`], and not between
+    /// [`KeeperEnd::restart`] and [`KeeperEnd::await_answer`].
     pub(crate) fn ending(&self) -> io::Result<Arc<OwnedFd>> {
         Ok(Arc::new(self.stream.as_fd().try_clone_to_owned()?))
     }
@@ -255,6 +270,12 @@ impl KeeperEnd {
     /// Waits until PID 1 has started the application as its child; false when that did not succeed.
     pub(crate) fn await_start(&mut self) -> bool {
         self.is_told(RUNS)
+    }
+
+    /// Waits for PID 1's answer to an order to start the application again; false when that is refused. While another
+    /// process has stopped PID 1, this waits too.
+    pub(crate) fn await_answer(&mut self) -> bool {
+        self.is_told(ACCEPTED)
     }
 
     fn is_told(&mut self, news: u8) -> bool {

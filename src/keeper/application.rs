@@ -93,12 +93,18 @@ impl Application {
         }
     }
 
-    /// Has the application end, and start again with these variables.
-    pub(super) fn restart(&mut self, variables: &[(String, Secret)]) -> Result<(), system::Error> {
+    /// Has the application end, and start again with these variables; false where PID 1 refuses that, and says why.
+    pub(super) fn restart(
+        &mut self,
+        variables: &[(String, Secret)],
+    ) -> Result<bool, system::Error> {
         match self {
             // The configuration refuses a restart where there is no PID 1 to do it.
-            Application::Beside { .. } => Ok(()),
-            Application::Below(link) => link.restart(variables).map_err(told),
+            Application::Beside { .. } => Ok(false),
+            Application::Below(link) => {
+                link.restart(variables).map_err(told)?;
+                Ok(link.await_answer())
+            }
         }
     }
 

@@ -49,6 +49,11 @@ fn restart_comes_with_all_variables_among_other_orders() {
     };
     assert_eq!(*found[0].expose(), format!("A={long}").into_bytes());
     assert!(matches!(parent.read(), Ok(News::Restart(none)) if none.is_empty()));
+    parent.accept();
+    parent.refuse();
+    assert!(keeper.await_answer());
+    assert!(!keeper.await_answer());
+    assert!(!keeper.is_ending());
     assert!(matches!(parent.read(), Ok(News::Terminate)));
     // A part of a message is none yet.
     for part in [&[RESTART][..], &[5, 0], &[0, 0, b'B', b'='], &[b'1', 0]] {

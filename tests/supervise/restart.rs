@@ -688,6 +688,54 @@ fn replaced_lease_lives_until_the_application_started_again() {
 }
 
 #[test]
+fn replaced_lease_lives_on_where_the_restart_is_refused() {
+    let service = Service::with_database();
+    let mount = service.database.clone().expect("it has one");
+    let lives = json!({"default_ttl": "24s", "max_ttl": "24s"});
+    service.admin.database_role(&mount, &service.app, lives);
+    let path = service.payment_path();
+    let mut scene = Scene::start(service, "echo up; exec sleep 600", |manifest| {
+        manifest
+            .remove("certificate")
+            .remove("dependencies.legacy")
+            .set("dependencies.payment.refresh", "1s")
+            .set("environment.KEY", "{{ payment.api_key }}")
+            .set("environment.USER", "{{ db.username }}")
+            .set("secrets.revoke_after", "0s")
+            .set("process.lifecycle", "supervise")
+            .set("process.on_rotate", "restart")
+            .set("process.restart_splay", "0s")
+            .set("process.stop_timeout", "100ms")
+    });
+    let set = |scene: &Scene, key: &str| {
+        let data = json!({"data": {"api_key": key}});
+        scene.service.admin.kv_put(&path, data);
+    };
+    // Longer than what an exec takes.
+    set(&scene, &"x".repeat(200_000));
+    scene.wait_for_events("on_rotate_failed", 1);
+    let (old, lease) = (scene.user(), scene.lease("db"));
+    scene.wait_for_change("db");
+    scene.wait_for_events("on_rotate_failed", 2);
+    // For longer than a restart would have taken.
+    let readings = scene.proxy.count(&path);
+    scene.wait_for_requests(&path, readings + 4);
+    assert!(
+        Postgres::shared().role_exists(&old),
+        "{}",
+        scene.run.stderr()
+    );
+    set(&scene, "second");
+    let revoke = |event: &Value| event["lease_id"] == lease.as_str();
+    scene.run.wait_until("the old lease to be revoked", |run| {
+        run.named("lease_revoked").iter().any(revoke)
+    });
+    assert_eq!(scene.events("restarted").len(), 1);
+    assert_eq!(scene.events("on_rotate_failed").len(), 2);
+    scene.end(Signal::SIGTERM).run.assert_code(143);
+}
+
+#[test]
 fn restart_does_not_wait_beyond_the_end_of_what_was_replaced() {
     let service = Service::new();
     let mut scene = Scene::start(service, "echo up; exec sleep 600", |manifest| {

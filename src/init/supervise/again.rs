@@ -12,10 +12,11 @@ use crate::log::{Level, Value};
 use crate::system::signal::{self, Waiting};
 
 impl Life<'_> {
-    /// Ends the application, so that it starts again with these variables, unless it is to end anyway or could not start.
-    pub(super) fn order_restart(&mut self, variables: Variables) {
+    /// Ends the application, so that it starts again with these variables, unless it is to end anyway or could not start:
+    /// then returns false.
+    pub(super) fn order_restart(&mut self, variables: Variables) -> bool {
         let obstacle = match self.state.asked_by {
-            _ if self.state.is_expired => return,
+            _ if self.state.is_expired => return false,
             Some(signal) => Some(format!("{signal} has asked it to end")),
             None => {
                 let checked = self.launch.check(&variables);
@@ -25,9 +26,12 @@ impl Life<'_> {
         if let Some(obstacle) = obstacle {
             let text = format!("the application is not started again: {obstacle}");
             self.log.event(Level::Warn, "on_rotate_failed", &text, &[]);
-        } else if self.state.restarts.order(variables) {
+            return false;
+        }
+        if self.state.restarts.order(variables) {
             self.end_in_time();
         }
+        true
     }
 
     /// Starts the application again; returns an exit code where that was in vain for the last time.

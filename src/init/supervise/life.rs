@@ -123,7 +123,13 @@ impl Life<'_> {
                     let waiting = (Waiting::new(signal), Instant::now());
                     self.state.waiting.get_or_insert(waiting);
                 }
-                Ok(News::Restart(variables)) => self.order_restart(variables),
+                Ok(News::Restart(variables)) => {
+                    if self.order_restart(variables) {
+                        keeper.link.accept();
+                    } else {
+                        keeper.link.refuse();
+                    }
+                }
                 Ok(News::Terminate) => self.terminate(),
                 Ok(News::Ended) | Err(_) => return false,
             }

@@ -28,16 +28,18 @@ impl Renewal<'_> {
             .event(Level::Info, "restart_planned", &text, &fields);
     }
 
-    /// Orders the restart that is due. What was replaced is of use to the application until it has ended.
+    /// Orders the restart that is due. What was replaced is of use to the application until it has ended, and where it goes on
+    /// as it is, until another restart.
     pub(super) fn restart(&mut self) {
         self.notice.forget_restart();
         let OnRotate::Restart { limit, .. } = self.config.renewal.on_rotate else {
             return;
         };
         let variables = self.notice.take_variables();
-        if let Err(error) = self.application.restart(&variables) {
-            self.report_untold(&error);
+        match self.application.restart(&variables) {
+            Ok(true) => self.retire(moment() + limit),
+            Ok(false) => {}
+            Err(error) => self.report_untold(&error),
         }
-        self.retire(moment() + limit);
     }
 }
