@@ -10,6 +10,7 @@ use clap::{Arg, CommandFactory, FromArgMatches};
 
 use super::Cli;
 use crate::log;
+use crate::spelling::meant;
 
 /// The mistakes in a command line, or the answer to a question for help.
 #[derive(Debug)]
@@ -182,14 +183,22 @@ fn stray(words: &[OsString], error: &clap::Error) -> Option<usize> {
 /// Writes the line that makes this command the application; none behind a task, which has no application.
 fn line_with_dashes(before: &[OsString], command: &OsStr) -> Option<String> {
     let tasks = Cli::command();
-    let mut tasks = tasks.get_subcommands().map(clap::Command::get_name);
-    if tasks.any(|task| before.iter().skip(1).any(|word| word == task)) {
+    let tasks: Vec<&str> = tasks
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
+    if before
+        .iter()
+        .skip(1)
+        .any(|word| tasks.iter().any(|task| word == task))
+    {
         return None;
     }
     let (entrypoint, before) = entrypoint(before);
+    let command = command.to_string_lossy();
+    let meant = meant(&command, tasks);
     let text = format!(
-        "the command stands behind `--`: ENTRYPOINT {entrypoint} in the image, or {before} -- {} ...",
-        command.to_string_lossy(),
+        "`{command}` is no task of anteroom{meant}; the application's command stands behind `--`: ENTRYPOINT {entrypoint} in the image, or {before} -- {command} ...",
     );
     Some(log::sanitised(&text, 1024))
 }
@@ -370,6 +379,11 @@ mod tests {
                 r#"ENTRYPOINT ["/anteroom","--log","json","--"]"#,
             ),
             ("/anteroom --nonsense java --help", r#"["/anteroom","--"]"#),
+            (
+                "/anteroom chek",
+                "`chek` is no task of anteroom (is `check` meant?); ",
+            ),
+            ("/anteroom java -jar x", "`java` is no task of anteroom; "),
         ] {
             let words = words.split(' ').map(OsString::from).collect();
             let refusal = Cli::read(words).expect_err("a mistake");
