@@ -33,6 +33,7 @@
 //! | the environment as received, and the tokens in it | [`environment`] |
 //! | random bytes and passwords, and waits that differ from one container to the next | [`random`] |
 //! | texts that become durations, paths, addresses and names | [`text`], with [`spelling`] |
+//! | numbers and texts of JSON | `json` |
 //! | templates, before and with their values | [`template`] |
 //! | a mutex that stays usable after a panic | `mutex` |
 //! | the sum of all errors | [`error`], made like other sums by `sum` |
@@ -77,6 +78,7 @@ pub mod fuzzing;
 mod handover;
 mod health;
 mod init;
+mod json;
 mod keeper;
 mod link;
 pub mod log;

@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use super::{At, Mistake, Place};
+use crate::json::is_exact;
 use crate::spelling::meant;
 
 /// The document's text and the mistakes found so far, shared by all tables of one document.
@@ -360,7 +361,9 @@ impl<'a> Table<'a> {
     fn as_plain(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<At<String>> {
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
-            DeValue::Integer(number) => number.to_string(),
+            DeValue::Integer(number) => {
+                integer(number).map_or_else(|| number.to_string(), |number| number.to_string())
+            }
             DeValue::Float(number) => number.to_string(),
             DeValue::Boolean(flag) => flag.to_string(),
             _ => {
@@ -386,11 +389,21 @@ impl<'a> Table<'a> {
             .into_iter()
             .filter_map(|(key, value)| {
                 let place = self.document.place(value.span());
-                let Some(json) = json(value.get_ref()) else {
-                    self.wrong(&key.value, "a value that JSON has", &value);
-                    return None;
-                };
-                Some((key, At { value: json, place }))
+                match json(value.get_ref()) {
+                    Ok(json) => Some((key, At { value: json, place })),
+                    Err(NoJson::Kind) => {
+                        self.wrong(&key.value, "a value that JSON has", &value);
+                        None
+                    }
+                    Err(NoJson::Number) => {
+                        let text = format!(
+                            "`{}` in [{}] has a number that JSON does not hold exactly; write it as a string",
+                            key.value, self.name
+                        );
+                        self.document.mistake(value.span(), text);
+                        None
+                    }
+                }
             })
             .collect()
     }
@@ -423,33 +436,47 @@ impl<'a> Table<'a> {
     }
 }
 
+/// The reasons why a value is none of JSON's.
+enum NoJson {
+    /// JSON has no such kind of value.
+    Kind,
+    /// A number, which JSON cannot hold as it is.
+    Number,
+}
+
 /// Reads a value of one of JSON's kinds.
-fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
-    Some(match value {
+fn json(value: &DeValue<'_>) -> Result<serde_json::Value, NoJson> {
+    Ok(match value {
         DeValue::String(text) => text.as_ref().into(),
         DeValue::Integer(number) => {
-            let (text, radix) = (number.as_str(), number.radix());
-            let signed = i64::from_str_radix(text, radix).map(serde_json::Value::from);
-            signed
-                .or_else(|_| u64::from_str_radix(text, radix).map(serde_json::Value::from))
-                .ok()?
+            let number = integer(number).ok_or(NoJson::Number)?;
+            let number = serde_json::Number::from_i128(number);
+            number.ok_or(NoJson::Number)?.into()
         }
         DeValue::Float(number) => {
-            serde_json::Number::from_f64(number.as_str().parse().ok()?)?.into()
+            let number = number.as_str().parse().ok();
+            let number = number.filter(|number| is_exact(*number));
+            let number = number.and_then(serde_json::Number::from_f64);
+            number.ok_or(NoJson::Number)?.into()
         }
         DeValue::Boolean(flag) => (*flag).into(),
-        DeValue::Datetime(_) => return None,
+        DeValue::Datetime(_) => return Err(NoJson::Kind),
         DeValue::Array(items) => {
             let items = items.iter().map(|item| json(item.get_ref()));
-            serde_json::Value::Array(items.collect::<Option<_>>()?)
+            serde_json::Value::Array(items.collect::<Result<_, _>>()?)
         }
         DeValue::Table(members) => {
-            let members = members.iter();
             let members = members
-                .map(|(name, member)| Some((name.get_ref().to_string(), json(member.get_ref())?)));
-            serde_json::Value::Object(members.collect::<Option<_>>()?)
+                .iter()
+                .map(|(name, member)| Ok((name.get_ref().to_string(), json(member.get_ref())?)));
+            serde_json::Value::Object(members.collect::<Result<_, _>>()?)
         }
     })
+}
+
+/// Reads a whole number, in whatever base it is written.
+fn integer(number: &DeInteger<'_>) -> Option<i128> {
+    i128::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 /// Says how a value that TOML knows without quotes becomes a string.

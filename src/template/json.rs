@@ -4,6 +4,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
 use super::unfit::Unfit;
+use crate::json::quoted;
 
 /// The deepest value: one that holds itself has no end.
 const DEPTH_MAX: usize = 100;
@@ -25,7 +26,7 @@ fn write_to(json: &mut String, value: &Value, depth: usize) -> Result<(), Error>
         ValueKind::Bool if value.is_true() => json.push_str("true"),
         ValueKind::Bool => json.push_str("false"),
         ValueKind::Number => json.push_str(&number(value)?.to_string()),
-        ValueKind::String => write_text(json, value.as_str().unwrap_or_default()),
+        ValueKind::String => json.push_str(&quoted(value.as_str().unwrap_or_default())),
         ValueKind::Seq | ValueKind::Iterable => {
             json.push('[');
             for (index, item) in value.try_iter()?.enumerate() {
@@ -46,7 +47,7 @@ fn write_to(json: &mut String, value: &Value, depth: usize) -> Result<(), Error>
                     let reason = "an object for `tojson` has a name that is no text";
                     return Err(Unfit(reason).into());
                 };
-                write_text(json, text);
+                json.push_str(&quoted(text));
                 json.push(':');
                 write_to(json, &value.get_item(&name)?, depth + 1)?;
             }
@@ -55,10 +56,6 @@ fn write_to(json: &mut String, value: &Value, depth: usize) -> Result<(), Error>
         _ => return Err(Unfit("a value for `tojson` is nothing that JSON has").into()),
     }
     Ok(())
-}
-
-fn write_text(json: &mut String, text: &str) {
-    json.push_str(&serde_json::Value::from(text).to_string());
 }
 
 fn number(value: &Value) -> Result<serde_json::Number, Unfit> {

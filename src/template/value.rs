@@ -9,9 +9,7 @@ use minijinja::{Environment, Error, Output, State, Value, escape_formatter};
 
 use super::json;
 use super::unfit::Unfit;
-
-/// The largest number up to which a fraction holds each integer.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+use crate::json::is_exact;
 
 /// The mistake of a template that writes a table of names, such as a whole dependency.
 pub(super) const WHOLE: Unfit = Unfit(
@@ -41,9 +39,7 @@ pub(crate) fn number(number: &serde_json::Number) -> Option<Value> {
     match (number.as_i64(), number.as_u64(), number.as_f64()) {
         (Some(number), ..) => Some(Value::from(number)),
         (_, Some(number), _) => Some(Value::from(number)),
-        (.., Some(number)) if number.abs() <= EXACT || number.fract() != 0.0 => {
-            Some(Value::from(number))
-        }
+        (.., Some(number)) if is_exact(number) => Some(Value::from(number)),
         _ => None,
     }
 }

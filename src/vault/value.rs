@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
+use crate::json::{is_exact, quoted};
 use crate::secret::Secret;
 
 /// A JSON value; objects keep their order and refuse a name that comes twice.
@@ -26,9 +27,6 @@ pub(crate) enum Value {
 
 /// Most names in one object: each would become a file.
 const NAMES_MAX: usize = 4096;
-
-/// Integers above this are not exact in a JSON number that came as a float.
-const EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Value {
     /// The text that a file or a template gets: strings as they are, numbers and booleans as in JSON, objects and lists
@@ -79,10 +77,6 @@ impl Value {
     }
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
@@ -116,8 +110,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Value, E> {
         match serde_json::Number::from_f64(number) {
-            Some(exact) if number.abs() < EXACT => Ok(Value::Number(exact)),
-            // A rounded number would be a wrong secret.
+            Some(exact) if is_exact(number) => Ok(Value::Number(exact)),
             _ => Err(E::custom("a number that has no exact form")),
         }
     }

@@ -792,7 +792,7 @@ fn typing_errors() -> Vec<(Manifest, &'static str)> {
         ),
         (
             sound().set("dependencies.db.sample", json!({"password": 1e300})),
-            "the sample `password` is nothing that Vault can answer",
+            "`password` in [dependencies.db.sample] has a number that JSON does not hold exactly; write it as a string",
         ),
     ]
 }

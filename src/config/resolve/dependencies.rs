@@ -177,7 +177,7 @@ impl Resolver<'_> {
         let sample = serde_json::from_value(sample);
         if sample.is_err() {
             let text = format!(
-                "the sample `{}` is nothing that Vault can answer: a number has no exact form, or it is nested too deep",
+                "the sample `{}` is nothing that Vault can answer",
                 field.value.escape_default()
             );
             self.report_mistake(Some(value.place), text);

@@ -97,6 +97,11 @@ dbname = '%}{{ "a\" }}{#'"#
             "[orders-db]\nhost=db\nport=5432\ndbname=%}{{ \"a\\\" }}{#\nuser=u\npassword=p\n",
         ),
         (
+            "as = 'redis'\nhost = 'a'\nport = 0x18_EB\ndb = 0o11\n".to_owned(),
+            "url",
+            "redis://u:p@a:6379/9",
+        ),
+        (
             "as = 'redis'\nhost = '::1'\n".to_owned(),
             "url",
             "redis://u:p@[::1]:6379/0",
@@ -197,6 +202,26 @@ fn mistake_in_a_preset_is_named_with_its_place() {
         (
             "as = 'redis'\nhost = 'a'\nsample = { pasword = 'x' }",
             "line 6, column 12: the sample `pasword` is none of the `fields` of orders-db (is `password` meant?)",
+        ),
+        (
+            "as = 'redis'\nhost = 'a'\nsample = { password = 18446744073709551616 }",
+            "line 6, column 23: `password` in [dependencies.orders-db.sample] has a number that JSON does not hold exactly; write it as a string",
+        ),
+        (
+            "as = 'redis'\nhost = 'a'\nsample = { password = [1e308] }",
+            "line 6, column 23: `password` in [dependencies.orders-db.sample] has a number that",
+        ),
+        (
+            "as = 'redis'\nhost = 'a'\nsample = { password = { a = inf } }",
+            "line 6, column 23: `password` in [dependencies.orders-db.sample] has a number that",
+        ),
+        (
+            "as = 'redis'\nhost = 'a'\nsample = { password = 9007199254740993.0 }",
+            "line 6, column 23: `password` in [dependencies.orders-db.sample] has a number that",
+        ),
+        (
+            "as = 'redis'\nhost = 'a'\nsample = { password = 2030-01-01 }",
+            "line 6, column 23: `password` in [dependencies.orders-db.sample] must be a value that JSON has, not a date",
         ),
         (
             "as = 'redis'\nhost = 'a'\nfiles = { x = '{{ pasword }}' }",
