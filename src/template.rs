@@ -11,6 +11,7 @@ mod tree;
 mod unfit;
 mod value;
 mod whole;
+mod whole_tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -206,6 +207,10 @@ impl Failure {
                 "line {line} uses a value that is not there; known are {}",
                 values.known()
             ),
+            (ErrorKind::InvalidOperation, _) => format!(
+                "line {line}: {}: a value is of another kind than what is done with it needs, such as a number in the place of a text; `| string` makes a text of it",
+                error.kind()
+            ),
             // Details of other errors may quote the value that was operated on.
             (kind, _) => format!("line {line}: {kind}"),
         };
@@ -239,6 +244,7 @@ fn engine() -> Environment<'static> {
             .build()
             .unwrap_or_default(),
     );
+    whole_tables::add(&mut engine);
     filters::add(&mut engine);
     value::add_formatter(&mut engine);
     engine

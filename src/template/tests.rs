@@ -420,3 +420,103 @@ fn value_is_what_it_was_in_the_answer_and_printed_as_json() {
         Ok(r#"x{"password"}"#)
     );
 }
+
+/// Fills a template in with a dependency `orders`, whose fields are a text and an object.
+fn with_orders(source: &str) -> Result<String, Failure> {
+    let config = object(vec![("user".to_owned(), Value::from("canary-u"))]);
+    let fields = [
+        ("cfg", config),
+        ("password", Value::from("canary-p")),
+        ("port", Value::from(5432)),
+    ];
+    let fields = fields.map(|(name, value)| (name.to_owned(), value));
+    let values = BTreeMap::from([("orders".to_owned(), table(BTreeMap::from(fields)))]);
+    let template =
+        Template::parse(source).unwrap_or_else(|mistakes| panic!("{source}: {mistakes:?}"));
+    template
+        .render(&Values(values))
+        .map(|text| text.expose().clone())
+}
+
+#[test]
+fn whole_table_is_written_in_no_way_but_tojson() {
+    for source in [
+        "{{ orders }}",
+        "{{ orders | string }}",
+        "{{ orders | upper }}",
+        "{{ orders | trim | safe }}",
+        "{{ orders | safe }}",
+        "{{ orders | pprint }}",
+        "{{ orders | join(',') }}",
+        "{{ '%s' | format(orders) }}",
+        "{{ 'a' | replace('a', orders) }}",
+        "{{ [orders] }}",
+        "{{ [[1, {'a': orders}]] }}",
+        "{{ [orders] | string }}",
+        "{{ [orders] | join(',') }}",
+        "{{ orders | items }}",
+        "{{ orders | items | list }}",
+        "{{ orders | items | string }}",
+        "{{ orders | dictsort }}",
+        "{{ orders | dictsort | first }}",
+        "{{ orders | dictsort(by='value') | join(',') }}",
+        "{{ orders | chain({'a': 1}) }}",
+        "{% set o = orders %}{{ o | lower }}",
+        "{% for pair in orders | items %}{{ pair }}{% endfor %}",
+    ] {
+        let failure = with_orders(source).expect_err(source);
+        let expected = "line 1: a whole table is written";
+        assert!(
+            failure.reason.starts_with(expected),
+            "{source}: {}",
+            failure.reason
+        );
+        assert!(failure.is_certain, "{source}");
+    }
+    // What is joined cannot fail, and holds no value.
+    for source in ["{{ '' ~ [orders] }}", "{{ (orders | items | list) ~ '' }}"] {
+        let text = with_orders(source).unwrap_or_else(|failure| panic!("{}", failure.reason));
+        assert!(!text.contains("canary"), "{source}: {text}");
+    }
+    for (source, expected) in [
+        (
+            "{{ orders | length }}{{ orders | list | join('+') }}",
+            "3cfg+password+port",
+        ),
+        (
+            "{% for name, value in orders | items %}{{ name }}={{ value }};{% endfor %}",
+            "cfg={\"user\":\"canary-u\"};password=canary-p;port=5432;",
+        ),
+        (
+            "{% for name, value in orders | dictsort(reverse=true) %}{{ name }} {% endfor %}",
+            "port password cfg ",
+        ),
+        ("{{ (orders | chain({'a': 1})).a }}", "1"),
+        ("{{ orders.cfg | items }}", "[('user', 'canary-u')]"),
+        ("{{ [orders.port, 'x'] | join('-') | upper }}", "5432-X"),
+        ("{{ [1, 'a'] }}", "[1, 'a']"),
+        (
+            "{{ orders | tojson }}",
+            r#"{"cfg":{"user":"canary-u"},"password":"canary-p","port":5432}"#,
+        ),
+    ] {
+        assert_eq!(
+            with_orders(source).ok().as_deref(),
+            Some(expected),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn number_where_a_text_is_needed_is_named_as_what_it_is() {
+    for source in [
+        "{{ orders.port | length }}",
+        "{{ orders.port | split('3') }}",
+        "{{ orders.port + 'x' }}",
+    ] {
+        let failure = with_orders(source).expect_err(source);
+        let expected = "line 1: invalid operation: a value is of another kind than what is done with it needs, such as a number in the place of a text; `| string` makes a text of it";
+        assert_eq!(failure.reason, expected, "{source}");
+    }
+}

@@ -11,6 +11,9 @@ use super::json;
 use super::unfit::Unfit;
 use crate::json::is_exact;
 
+/// The deepest list that is looked through: one that holds itself has no end.
+const DEPTH_MAX: usize = 100;
+
 /// The mistake of a template that writes a table of names, such as a whole dependency.
 pub(super) const WHOLE: Unfit = Unfit(
     "a whole table is written, with every value in it; name one of its values, or use `| tojson` if that is meant",
@@ -22,6 +25,11 @@ const NULL: Unfit = Unfit("a value is null; ask with `if`, or use `default(…, 
 /// Makes a table of names, such as a dependency with its fields.
 pub(crate) fn table(values: BTreeMap<String, Value>) -> Value {
     Value::from_object(Table(values))
+}
+
+/// Makes a pair of a name of a table and its value, which is a part of the table still.
+pub(super) fn pair_of_table(name: Value, value: Value) -> Value {
+    Value::from_object(Pair([name, value]))
 }
 
 /// Makes a list.
@@ -91,10 +99,10 @@ pub(super) fn add_formatter(engine: &mut Environment<'_>) {
 /// Returns the text of a value that is no string: one of an answer is printed as compact JSON.
 pub(super) fn printed(value: &Value) -> Result<String, Error> {
     match value.kind() {
-        _ if names_in(value).is_some() => Err(WHOLE.into()),
         ValueKind::None => Err(NULL.into()),
         ValueKind::Number | ValueKind::Bool => json::write(value),
         _ if is_of_an_answer(value) => json::write(value),
+        _ if is_whole(value) => Err(WHOLE.into()),
         _ => Ok(value.to_string()),
     }
 }
@@ -103,6 +111,30 @@ pub(super) fn printed(value: &Value) -> Result<String, Error> {
 pub(super) fn is_of_an_answer(value: &Value) -> bool {
     value.downcast_object_ref::<Items>().is_some()
         || value.downcast_object_ref::<Members>().is_some()
+}
+
+/// Says whether a value is a table, or a list or an object of the template with one in it.
+pub(super) fn is_whole(value: &Value) -> bool {
+    holds_table(value, 0)
+}
+
+fn holds_table(value: &Value, depth: usize) -> bool {
+    if names_in(value).is_some() || value.downcast_object_ref::<Pair>().is_some() {
+        return true;
+    }
+    if is_of_an_answer(value) || depth > DEPTH_MAX {
+        return false;
+    }
+    let below = |item: &Value| holds_table(item, depth + 1);
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => value
+            .try_iter()
+            .is_ok_and(|mut items| items.any(|item| below(&item))),
+        ValueKind::Map => value.try_iter().is_ok_and(|mut names| {
+            names.any(|name| value.get_item(&name).is_ok_and(|item| below(&item)))
+        }),
+        _ => false,
+    }
 }
 
 /// A table of names.
@@ -123,6 +155,30 @@ impl Object for Table {
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Where no error can be told, no value is.
         f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A name of a table and its value.
+#[derive(Debug)]
+struct Pair([Value; 2]);
+
+impl Object for Pair {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.0.get(key.as_usize()?).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.0.len())
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Where no error can be told, no value is.
+        let [name, _] = &self.0;
+        write!(f, "{name}")
     }
 }
 
