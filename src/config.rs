@@ -32,7 +32,7 @@ pub(crate) use resolve::{
 };
 pub(crate) use spec::{
     Certificate, CertificateName, CertificateValue, DefaultTrust, Dependency, EnvPrefix,
-    FileTemplate, Java, KeyType, Method, Profile, Spec, TrustAnchors,
+    FileTemplate, Java, KeyType, Method, Profile, Spec, TemplateSource, TrustAnchors,
 };
 pub(crate) use trust::{Trust, TrustOrigin, TrustSource, TrustedFile};
 

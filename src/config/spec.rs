@@ -292,6 +292,17 @@ impl Dependency {
     }
 }
 
+/// The holder of a template.
+#[derive(Debug, Clone)]
+pub(crate) enum TemplateSource {
+    /// The manifest holds the text.
+    Manifest,
+    /// A file of the image holds it.
+    Image(PathBuf),
+    /// The preset of this name brings it.
+    Preset(&'static str),
+}
+
 /// A file made of a template: one of `[files]`, or an extra file of a dependency.
 #[derive(Debug, Clone)]
 pub(crate) struct FileTemplate {
@@ -299,8 +310,7 @@ pub(crate) struct FileTemplate {
     pub name: String,
     /// The file's content.
     pub template: Template,
-    /// The file in the image that holds the template, where the manifest does not.
-    pub source: Option<PathBuf>,
+    pub source: TemplateSource,
     /// The place in the manifest of the template, or of its path.
     pub place: Place,
     /// The permission bits.
@@ -315,7 +325,7 @@ impl FileTemplate {
         FileTemplate {
             name,
             template,
-            source: None,
+            source: TemplateSource::Manifest,
             place,
             mode: PRIVATE,
             shared: None,
@@ -328,11 +338,12 @@ impl FileTemplate {
         Some(folder)
     }
 
-    /// Names the file at this path in messages about its template, with the file that holds it.
+    /// Names the file at this path in messages about its template, with what holds that.
     pub(crate) fn described(&self, path: &str) -> String {
         match &self.source {
-            Some(source) => format!("{path} ({})", source.display()),
-            None => path.to_owned(),
+            TemplateSource::Manifest => path.to_owned(),
+            TemplateSource::Image(source) => format!("{path} ({})", source.display()),
+            TemplateSource::Preset(name) => format!("{path} (of the preset {name})"),
         }
     }
 }

@@ -206,11 +206,11 @@ fn value_that_a_preset_cannot_hold_is_78_with_its_file() {
     for (value, file) in [
         (
             "canary\nx",
-            "legacy/pgpass, line 1: a value for `pgpass` holds a line end",
+            "legacy/pgpass (of the preset postgresql), line 1: a value for `pgpass` holds a line end",
         ),
         (
             "canary ",
-            "legacy/pg_service.conf, line 6: a value for `pgservice`",
+            "legacy/pg_service.conf (of the preset postgresql), line 6: a value for `pgservice`",
         ),
     ] {
         let service = Service::new();

@@ -194,6 +194,10 @@ impl Resolver<'_> {
         variables: &[Variable],
     ) {
         for table in &manifest.dependencies {
+            // Where nothing is fetched, a sample is a mistake already.
+            if !self.is_fetched(table) {
+                continue;
+            }
             let Some(fields) = self.declared(table) else {
                 continue;
             };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Resolver;
 use crate::config::layout::{Group, PRIVATE, Shared};
-use crate::config::{FileTemplate, Purpose};
+use crate::config::{FileTemplate, Purpose, TemplateSource};
 use crate::manifest::{self, At, Manifest, Source};
 use crate::system::user::group_id;
 use crate::template::{Known, Template};
@@ -62,10 +62,14 @@ impl Resolver<'_> {
         }
         let group = group.map(|(_, group)| group);
         let (source, place, template) = match file.source.as_ref()? {
-            Source::Template(text) => (None, text.place, self.template(text, &path, known)?),
+            Source::Template(text) => (
+                TemplateSource::Manifest,
+                text.place,
+                self.template(text, &path, known)?,
+            ),
             Source::TemplateFile(written) => {
                 let (source, template) = self.template_file(written, &path, known)?;
-                (Some(source), written.place, template)
+                (TemplateSource::Image(source), written.place, template)
             }
         };
         let file = FileTemplate {

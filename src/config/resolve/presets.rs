@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::{Resolver, certificate};
 use crate::config::expand::{Names, expand};
-use crate::config::{FileTemplate, Java};
+use crate::config::{FileTemplate, Java, TemplateSource};
 use crate::manifest::{self, At, Manifest};
 use crate::presets::{Key, Kind, Preset};
 use crate::template::{Known, Template};
@@ -22,13 +22,27 @@ impl Resolver<'_> {
         let Some(chosen) = &table.preset else {
             return true;
         };
-        let preset = chosen.preset.value;
-        !preset.keys.iter().zip(&chosen.values).any(|(key, value)| {
-            let text = value.as_ref().map(|at| expand(&at.value, &self.names()));
-            preset
-                .bare_if
-                .is_some_and(|(name, bare)| key.name == name && text == Some(Ok(bare.to_owned())))
-        })
+        let Some((name, bare)) = chosen.preset.value.bare_if else {
+            return true;
+        };
+        let mut values = chosen.preset.value.keys.iter().zip(&chosen.values);
+        let Some((_, Some(value))) = values.find(|(key, _)| key.name == name) else {
+            return true;
+        };
+        match self.known_text(value) {
+            Some(text) => text != bare,
+            // A value that only the start knows goes with the rest of the table.
+            None => table.path.is_some(),
+        }
+    }
+
+    /// Expands a text, unless a variable in it is not set.
+    fn known_text(&self, value: &At<String>) -> Option<String> {
+        let set = Names {
+            invented: None,
+            ..self.names()
+        };
+        expand(&value.value, &set).ok()
     }
 
     /// Makes the files of a table for which nothing is fetched.
@@ -48,13 +62,16 @@ impl Resolver<'_> {
         ];
         let fetching = fetching.into_iter().flatten().map(|at| at.place);
         let fields = table.fields.iter().flatten().map(|field| field.place);
-        let data = table.data.iter().map(|(field, _)| field.place);
-        for place in fetching.chain(fields).chain(data) {
-            let text = format!(
-                "nothing is fetched for [dependencies.{}]: leave out what belongs to a `path`",
-                name.value
-            );
+        let more = table.data.iter().map(|(field, _)| field.place);
+        let more = more.chain(table.sample.iter().map(|(field, _)| field.place));
+        let here = format!("nothing is fetched for [dependencies.{}]", name.value);
+        for place in fetching.chain(fields).chain(more) {
+            let text = format!("{here}: leave out what belongs to a `path`");
             self.report_mistake(Some(place), text);
+        }
+        if table.optional {
+            let text = format!("{here}: leave out `optional`, which belongs to a `path`");
+            self.report_mistake(Some(name.place), text);
         }
         let mut files = self.preset_files(table, others);
         files.extend(self.own_files(table, known));
@@ -77,7 +94,7 @@ impl Resolver<'_> {
         let mut values = vec![("name", literal(&table.name.value))];
         for (key, value) in preset.keys.iter().zip(&chosen.values) {
             let expression = match (value, key.default) {
-                (Some(value), _) => self.expression(key, value, others),
+                (Some(value), _) => self.expression(table, key, value, others),
                 (None, Some(default)) => Some(default.to_owned()),
                 (None, None) => {
                     let here = format!("`{}` in [dependencies.{}]", key.name, table.name.value);
@@ -109,7 +126,10 @@ impl Resolver<'_> {
         let files = files.filter_map(|(name, source)| {
             // What is not right was reported above.
             let template = Template::parse(&with(&values, source)).ok()?;
-            Some(FileTemplate::private((*name).to_owned(), template, place))
+            Some(FileTemplate {
+                source: TemplateSource::Preset(preset.name),
+                ..FileTemplate::private((*name).to_owned(), template, place)
+            })
         });
         files.collect()
     }
@@ -131,15 +151,22 @@ impl Resolver<'_> {
     }
 
     /// Reads the value of a key, and writes it as an expression of the template language.
-    fn expression(&mut self, key: &Key, value: &At<String>, others: &Others<'_>) -> Option<String> {
-        let set = Names {
-            invented: None,
-            ..self.names()
-        };
-        let is_invented = expand(&value.value, &set).is_err();
+    fn expression(
+        &mut self,
+        table: &manifest::Dependency,
+        key: &Key,
+        value: &At<String>,
+        others: &Others<'_>,
+    ) -> Option<String> {
+        let is_invented = self.known_text(value).is_none();
+        let bare = table.preset.as_ref().and_then(|it| it.preset.value.bare_if);
+        let bare = bare.filter(|(name, _)| *name == key.name && !self.is_fetched(table));
         self.parsed(value, |text| match expression(key.kind, text, others) {
             // A variable that is not set yet may hold what is right.
-            Err(_) if is_invented => Ok(stand_in(key.kind).to_owned()),
+            Err(_) if is_invented => Ok(match bare {
+                Some((_, word)) => literal(word),
+                None => stand_in(key.kind),
+            }),
             other => other.map_err(|text| format!("`{}`: {text}", key.name)),
         })
     }
@@ -211,13 +238,16 @@ fn expression(kind: Kind, text: &str, others: &Others<'_>) -> Result<String, Str
 }
 
 /// Returns an expression for a value that only the variable at a start will say.
-fn stand_in(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Port | Kind::Number => "1",
-        Kind::Flag => "false",
-        Kind::Trust => "'anchors'",
-        _ => "'sample'",
-    }
+fn stand_in(kind: Kind) -> String {
+    let word = match kind {
+        Kind::Port | Kind::Number => return "1".to_owned(),
+        Kind::Flag => return "false".to_owned(),
+        Kind::Trust => "anchors",
+        Kind::Stores => "pem",
+        Kind::Choice([.., last]) => last,
+        _ => "sample",
+    };
+    literal(word)
 }
 
 /// Reads one of these words as an expression.

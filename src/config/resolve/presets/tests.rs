@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::cli::Cli;
 use crate::config::{Config, Purpose, Surroundings, resolve};
+use crate::files::rehearsal;
 use crate::presets::PRESETS;
 use crate::template::{Known, OF_PRESETS, Value, Values, table};
 
@@ -36,7 +37,7 @@ fn templates_need_keys_fields_and_the_directory_alone() {
     for preset in &PRESETS {
         let mut values = vec![("name", literal("x"))];
         let keys = preset.keys.iter();
-        values.extend(keys.map(|key| (key.name, stand_in(key.kind).to_owned())));
+        values.extend(keys.map(|key| (key.name, stand_in(key.kind))));
         let derived = preset.values.iter();
         values.extend(derived.map(|(name, source)| (*name, (*source).to_owned())));
         let fields: Vec<String> = preset.all_fields().map(str::to_owned).collect();
@@ -241,6 +242,10 @@ fn mistake_in_a_preset_is_named_with_its_place() {
 
 /// Resolves the manifest of a service with a certificate, and with this preset for Kafka and these tables.
 fn kafka(keys: &str, tables: &str) -> Result<Config, String> {
+    kafka_for(keys, tables, Purpose::Check)
+}
+
+fn kafka_for(keys: &str, tables: &str, purpose: Purpose) -> Result<Config, String> {
     let cli = Cli::read(["anteroom", "check"].map(Into::into).to_vec());
     let cli = cli.unwrap_or_else(|_| panic!("a command line"));
     let manifest = format!(
@@ -248,7 +253,7 @@ fn kafka(keys: &str, tables: &str) -> Result<Config, String> {
          certificates.kafka = {{ role = 'x', common_name = 'x.example' }}\n\
          [dependencies.broker]\nas = 'kafka'\n{keys}\n{tables}"
     );
-    let config = resolve(&cli, &manifest, Surroundings::bare(), Purpose::Check);
+    let config = resolve(&cli, &manifest, Surroundings::bare(), purpose);
     config.map_err(|error| error.to_string())
 }
 
@@ -276,7 +281,11 @@ fn kafka_without_a_login_fetches_nothing() {
         ),
         (
             "sample = { username = 'x' }",
-            "the sample `username` is none of the `fields` of broker",
+            "line 7, column 12: nothing is fetched for [dependencies.broker]",
+        ),
+        (
+            "optional = true",
+            "line 3, column 15: nothing is fetched for [dependencies.broker]: leave out `optional`",
         ),
         (
             "files = { x = '{{ username }}' }",
@@ -290,6 +299,7 @@ fn kafka_without_a_login_fetches_nothing() {
         let error = kafka(&format!("{servers}security = 'ssl'\n{rest}"), "").err();
         let error = error.unwrap_or_else(|| panic!("{rest} is taken"));
         assert!(error.contains(text), "{rest}: {error}");
+        assert_eq!(error.matches(", column ").count(), 1, "{rest}: {error}");
     }
 }
 
@@ -425,6 +435,37 @@ fn variable_that_is_not_set_is_no_mistake_of_a_check() {
         Purpose::Check,
     );
     assert!(error.is_err_and(|error| error.contains("`x` is no port")));
+}
+
+#[test]
+fn variables_of_kafka_that_are_not_set_ask_for_nothing() {
+    let servers = "bootstrap_servers = 'a:1'\ncertificate = 'kafka'\nstores = '${STORES}'\n";
+    let keys = format!("{servers}security = '${{SEC}}'\nmechanism = '${{MECHANISM}}'");
+    // Without a path only `ssl` is right, and with one only a login.
+    let config = kafka(&keys, "").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((config.dependencies.len(), config.files.len()), (0, 1));
+    assert_eq!(rehearsal::mistakes(&config, Purpose::Check), vec![]);
+    let config = kafka(&format!("{keys}\npath = 'a/b'"), "");
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((config.dependencies.len(), config.files.len()), (1, 0));
+    assert_eq!(rehearsal::mistakes(&config, Purpose::Check), vec![]);
+    let error = kafka_for(&keys, "", Purpose::Start).err().expect("not set");
+    assert!(error.contains("the variable SEC is not set"), "{error}");
+    assert!(!error.contains("`path`"), "{error}");
+}
+
+#[test]
+fn template_of_a_preset_is_named_with_the_preset() {
+    let dependency =
+        "as = 'postgresql'\nhost = 'db'\ndbname = 'x'\nsample = { password = \"a\\nb\" }";
+    let config = resolved(dependency, Purpose::Check).unwrap_or_else(|error| panic!("{error}"));
+    let mistakes = rehearsal::mistakes(&config, Purpose::Check);
+    let texts: Vec<&str> = mistakes.iter().map(|mistake| &*mistake.text).collect();
+    let expected = "the template of orders-db/pgpass (of the preset postgresql), line 1: ";
+    assert!(
+        texts.iter().any(|text| text.starts_with(expected)),
+        "{texts:?}"
+    );
 }
 
 #[test]
