@@ -35,12 +35,16 @@ pub(super) fn read(mut t: Table<'_>, mistakes: &mut Vec<Mistake>) -> Vec<File> {
     let mut files: Vec<File> = tables
         .map(|(name, inner)| read_table(name, inner, mistakes))
         .collect();
-    files.extend(t.entries().into_iter().map(|(name, template)| File {
-        name,
-        source: Some(Source::Template(template)),
-        mode: None,
-        group: None,
-    }));
+    files.extend(
+        t.entries_as("a string or a table")
+            .into_iter()
+            .map(|(name, template)| File {
+                name,
+                source: Some(Source::Template(template)),
+                mode: None,
+                group: None,
+            }),
+    );
     files.sort_by_key(|file| file.name.place);
     t.finish(mistakes);
     files

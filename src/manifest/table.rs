@@ -343,10 +343,15 @@ impl<'a> Table<'a> {
 
     /// Takes all entries, whatever their names: strings, and numbers and booleans in their own text.
     pub(crate) fn entries(&mut self) -> Vec<(At<String>, At<String>)> {
+        self.entries_as("a string")
+    }
+
+    /// Takes the same, where a mistake says that something else would do too.
+    pub(crate) fn entries_as(&mut self, wanted: &str) -> Vec<(At<String>, At<String>)> {
         self.rest()
             .into_iter()
             .filter_map(|(key, value)| {
-                let text = self.as_plain(&key.value, &value)?;
+                let text = self.as_plain(&key.value, wanted, &value)?;
                 Some((key, text))
             })
             .collect()
@@ -355,10 +360,15 @@ impl<'a> Table<'a> {
     /// Takes a string, or a number or a boolean in its own text.
     pub(crate) fn plain(&mut self, key: &'static str) -> Option<At<String>> {
         let value = self.take(key)?;
-        self.as_plain(key, &value)
+        self.as_plain(key, "a string", &value)
     }
 
-    fn as_plain(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<At<String>> {
+    fn as_plain(
+        &self,
+        key: &str,
+        wanted: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<At<String>> {
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(number) => {
@@ -367,7 +377,7 @@ impl<'a> Table<'a> {
             DeValue::Float(number) => number.to_string(),
             DeValue::Boolean(flag) => flag.to_string(),
             _ => {
-                self.wrong(key, "a string", value);
+                self.wrong(key, wanted, value);
                 return None;
             }
         };

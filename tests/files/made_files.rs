@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use super::dry_run::dry_run;
+use super::dry_run::{dry_run, manifest as dry_manifest};
 use crate::support::scene::{STAY, Scene};
 use crate::support::{
     Anteroom, Manifest, Run, Service, TempDir, assert_revoked, open_tmpfs_dir, tmpfs_dir,
@@ -519,4 +519,22 @@ fn secret_for_every_user_is_noticed() {
             .assert_stderr("app.txt holds secrets, and its mode 0444 lets every user read it");
         with(json!({"template": template, "mode": "0440"})).assert_code(0);
     }
+}
+
+#[test]
+fn mistake_of_a_file_is_told_once_with_what_would_do() {
+    let check = |files: Value| {
+        let manifest = dry_manifest().set("files", files);
+        let run = Anteroom::new().manifest(manifest).arg("check").run();
+        run.assert_code(78);
+        run
+    };
+    let run = check(json!({"tls.key/a": "x", "tls.key/b": "y", "tls.key/c": "z"}));
+    let text = "`tls.key` is already the name of a file, and no folder";
+    assert_eq!(run.stderr.matches(text).count(), 1, "{}", run.stderr);
+    let run = check(json!({"a": "x", "a/b": "y", "a/c": "z"}));
+    let text = "`a` is already the name of a file, and no folder";
+    assert_eq!(run.stderr.matches(text).count(), 1, "{}", run.stderr);
+    let run = check(json!({"app.txt": ["x"]}));
+    run.assert_stderr("`app.txt` in [files] must be a string or a table, not a list");
 }

@@ -1,5 +1,7 @@
 //! Names: those that templates may use, and those of files, folders and items that would meet.
 
+use std::collections::BTreeSet;
+
 use super::{Resolver, certificate};
 use crate::config::layout::CredentialPart;
 use crate::config::{CertificateName, CertificateValue, Dependency, FileTemplate, Java, layout};
@@ -142,6 +144,7 @@ impl Resolver<'_> {
             .collect();
         folders.extend(files.iter().filter_map(FileTemplate::folder));
         let paths: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        let mut no_folders = BTreeSet::new();
         for layout::Entry {
             name, source: file, ..
         } in layout::of_files(files)
@@ -153,9 +156,10 @@ impl Resolver<'_> {
                 Some(folder)
                     if paths.contains(&folder) || taken.iter().any(|taken| taken == folder) =>
                 {
-                    Some(format!(
-                        "`{folder}` is already the name of a file, and no folder"
-                    ))
+                    // Once for all files in it.
+                    no_folders
+                        .insert(folder)
+                        .then(|| format!("`{folder}` is already the name of a file, and no folder"))
                 }
                 _ if taken.contains(&name) => {
                     Some(format!("`{name}` is already the name of a file"))
