@@ -98,17 +98,16 @@ fn rehearse_all(
     if purpose != Purpose::Start
         && let Err(error) = variables::of_fields(config, &materials.iter().collect::<Vec<_>>())
     {
-        let dependencies = config.dependencies.iter();
-        let places =
-            dependencies.filter_map(|spec| Some((&spec.name, spec.env_prefix.as_ref()?.place)));
-        let place = match &error {
+        let spec = match &error {
             Error::Variable { dependency, .. } => {
-                places.clone().find(|(name, _)| *name == dependency)
+                let mut specs = config.dependencies.iter();
+                specs.find(|spec| spec.name == *dependency)
             }
             _ => None,
         };
+        let prefix = spec.and_then(|spec| spec.env_prefix.as_ref());
         mistakes.push(Mistake {
-            place: place.map(|(_, place)| place),
+            place: prefix.map(|prefix| prefix.place),
             text: format!("{error}; {circumstance}"),
         });
     }
