@@ -609,7 +609,7 @@ impl Mounted {
         fs::create_dir(&directory).expect("ours");
         let script = format!(
             "#!/bin/sh\n\
-             if test -z \"$INSIDE\"; then INSIDE=1 exec unshare --mount \"$0\" \"$@\"; fi\n\
+             if test -z \"$INSIDE\"; then INSIDE=1 exec unshare --mount /bin/sh \"$0\" \"$@\"; fi\n\
              unset INSIDE\n\
              mount -t tmpfs -o {options} none {directory} || exit 99\n\
              {words} {anteroom} \"$@\"\n\
@@ -622,14 +622,15 @@ impl Mounted {
             left = scratch.join("left").display(),
             files = scratch.join("files").display(),
         );
-        let program = scratch.write("program", script);
-        fs::set_permissions(program, Permissions::from_mode(0o755)).expect("ours");
+        scratch.write("program", script);
         Self { scratch }
     }
 
     fn start(&self, manifest: Manifest, token: &Wrapped) -> Run {
         Anteroom::new()
             .program(self.scratch.join("program"))
+            // Not executed itself: another thread may fork while ours holds it open for writing.
+            .under(["/bin/sh"])
             .secrets_dir(self.scratch.join("secrets"))
             .manifest(manifest)
             .token(token)
