@@ -12,6 +12,7 @@ mod readers;
 mod room;
 mod withdrawal;
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,8 @@ pub(crate) struct SecretsDir {
     is_private: bool,
     /// The number that tells this start's generations from others'.
     id: u32,
+    /// The visible names of the last generation.
+    shown: BTreeSet<String>,
     /// The lock, held while the directory is this start's, and this process has to do with it.
     lock: Option<Lock>,
     /// True where the lock was lost, and is there again.

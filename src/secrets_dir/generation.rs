@@ -33,8 +33,8 @@ impl Generation {
 /// The visible names after a publication.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
-    /// The names that were missing; at a first publication that is all of them.
-    pub made: Vec<String>,
+    /// The names that were missing although this start has shown them before.
+    pub restored: Vec<String>,
     /// The names that something else has, which is left alone.
     pub taken: Vec<String>,
 }
@@ -83,8 +83,8 @@ impl SecretsDir {
         Ok(Generation { name, directory })
     }
 
-    /// Writes the files of a generation, makes it the one that readers see, removes those before the last, and makes
-    /// the visible names that are missing; after a failure to write readers see what they saw before.
+    /// Writes the files of a generation, makes it the one that readers see, removes those before the last, and sees to
+    /// the visible names; after a failure to write readers see what they saw before.
     ///
     /// Fails where another start has the directory by now.
     pub(crate) fn publish(
@@ -100,7 +100,7 @@ impl SecretsDir {
         self.remove_all_but(&[Some(generation.name), last]);
         let mut shown = self.show(files)?;
         if std::mem::take(&mut self.lock_is_new) {
-            shown.made.push(KEEPER.to_owned());
+            shown.restored.push(KEEPER.to_owned());
         }
         Ok(shown)
     }
@@ -160,20 +160,27 @@ impl SecretsDir {
             .map_err(|errno| self.failed(DATA, errno))
     }
 
-    /// Makes the visible names that are missing; they lead to whatever generation is the current one.
-    fn show(&self, files: &[File]) -> Result<Shown, Error> {
-        let mut names: Vec<&str> = files.iter().map(|file| top(&file.path)).collect();
-        names.push(layout::STATUS);
-        names.dedup();
+    /// Makes the visible names that are missing, which lead to whatever generation is the current one, and removes those
+    /// that lead nowhere any more.
+    fn show(&mut self, files: &[File]) -> Result<Shown, Error> {
+        let names = files.iter().map(|file| top(&file.path));
+        let names: BTreeSet<&str> = names.chain([layout::STATUS]).collect();
+        for gone in self.shown.iter().filter(|name| !names.contains(&***name)) {
+            if self.is_ours(gone) {
+                let _ = unlinkat(&self.directory, gone.as_str(), UnlinkatFlags::NoRemoveDir);
+            }
+        }
         let mut shown = Shown::default();
-        for name in names {
+        for &name in &names {
             match symlinkat(target(name).as_str(), &self.directory, name) {
-                Ok(()) => shown.made.push(name.to_owned()),
+                Ok(()) if self.shown.contains(name) => shown.restored.push(name.to_owned()),
+                Ok(()) => {}
                 Err(Errno::EEXIST) if self.is_free(name)? => {}
                 Err(Errno::EEXIST) => shown.taken.push(name.to_owned()),
                 Err(errno) => return Err(self.failed(name, errno)),
             }
         }
+        self.shown = names.into_iter().map(str::to_owned).collect();
         Ok(shown)
     }
 

@@ -1,5 +1,6 @@
 //! The opening of the directory, or of a new private one: whether secrets may be written there.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -88,6 +89,7 @@ impl SecretsDir {
             owner,
             is_private: false,
             id: u32::from_ne_bytes(random::bytes()),
+            shown: BTreeSet::new(),
             lock: None,
             lock_is_new: false,
             dropped_groups: Vec::new(),

@@ -203,7 +203,10 @@ fn publication_makes_missing_names_and_the_lock_again() {
     let generation = directory.prepare(&names).expect("free");
     let files = [file("a", "1"), file("db/user", "1")];
     let shown = directory.publish(generation, &files).expect("written");
-    assert_eq!(shown.made, ["a", "db", "status.json"]);
+    assert!(shown.restored.is_empty(), "the first are no news");
+    for name in ["a", "db", "status.json"] {
+        assert!(path.join(name).is_symlink(), "{name}");
+    }
     for name in directory.names() {
         if !name.starts_with(GENERATION) {
             std::fs::remove_file(path.join(name)).expect("ours");
@@ -213,7 +216,7 @@ fn publication_makes_missing_names_and_the_lock_again() {
     let generation = directory.next().expect("writable");
     let files = [file("a", "2"), file("db/user", "2")];
     let shown = directory.publish(generation, &files).expect("written");
-    assert_eq!(shown.made, ["a", "status.json", KEEPER]);
+    assert_eq!(shown.restored, ["a", "status.json", KEEPER]);
     assert_eq!(shown.taken, ["db"]);
     assert_eq!(read(&path.join("a")), "2");
     assert!(is_kept(&path));

@@ -463,8 +463,27 @@ fn optional_secret_may_come_later_and_go_again() {
     scene.service.admin.ok("DELETE", &path, Value::Null);
     scene.wait_for_events("rotated", 2);
     assert!(!has_folder(&scene));
+    let name = fs::symlink_metadata(scene.directory.join("later"));
+    assert!(name.is_err(), "a link that leads nowhere: {name:?}");
     assert_eq!(scene.warnings("secret_missing"), 0);
     scene.assert_well();
+
+    scene
+        .service
+        .admin
+        .kv_put(&path, json!({"data": {"key": "here again"}}));
+    scene.wait_for_events("rotated", 3);
+    let visible = fs::read_to_string(scene.directory.join("later/key"));
+    assert_eq!(visible.ok().as_deref(), Some("here again"));
+    // Its name was not missing; what another process removes is.
+    assert_eq!(scene.events("names_restored"), Vec::<Value>::new());
+    fs::remove_file(scene.directory.join("later")).expect("it is there");
+    scene
+        .service
+        .admin
+        .kv_put(&path, json!({"data": {"key": "restored"}}));
+    scene.wait_for_events("names_restored", 1);
+    assert_eq!(scene.events("names_restored")[0]["names"], "later");
 }
 
 #[test]

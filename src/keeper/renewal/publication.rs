@@ -240,7 +240,7 @@ impl Renewal<'_> {
         for (event, names, text) in [
             (
                 "names_restored",
-                &shown.made,
+                &shown.restored,
                 "names were missing in the secrets directory and are there again: what removes them?",
             ),
             (
