@@ -34,6 +34,7 @@ pub(crate) use spec::{
     Certificate, CertificateName, CertificateValue, DefaultTrust, Dependency, EnvPrefix,
     FileTemplate, Java, KeyType, Method, Profile, Spec, TemplateSource, TrustAnchors,
 };
+pub(crate) use stale::{Change, Stale};
 pub(crate) use trust::{Trust, TrustOrigin, TrustSource, TrustedFile};
 
 /// The purpose of the configuration, which decides what must be there.
@@ -104,6 +105,8 @@ pub(crate) struct Config {
     pub received: Environment,
     /// The decisions that the user may not expect.
     pub notices: Vec<String>,
+    /// The notices that may be wrong, so that no check fails for them.
+    pub guesses: Vec<String>,
 }
 
 /// The lifecycle of anteroom once the application runs.

@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 
 use crate::clock;
 use crate::command::{self, Command};
-use crate::config::{Config, Lifecycle, OnRotate, Promise, Vault, layout};
+use crate::config::{Change, Config, Lifecycle, OnRotate, Promise, Spec, Stale, Vault, layout};
 use crate::dependencies;
 use crate::dry_run;
 use crate::fetch::{Fetched, Job, fetch};
@@ -461,7 +461,14 @@ fn revoke(session: &Session, log: Log) {
 
 /// Says which variables of the application stay what they are when their items change.
 fn warn_of_stale_variables(config: &Config, items: &Items<'_>, log: Log) {
-    for (item, text) in config.stale_variables(|spec| items.has_change(spec.name())) {
+    let change = |spec: Spec<'_>| {
+        if items.has_change(spec.name()) {
+            Change::Certain
+        } else {
+            Change::No
+        }
+    };
+    for Stale { item, text, .. } in config.stale_variables(change) {
         let fields = [("name", Value::Text(&item))];
         log.event(Level::Warn, "stale_variables", &text, &fields);
     }

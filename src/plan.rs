@@ -18,7 +18,7 @@ pub(crate) fn text(config: &Config) -> String {
         "service",
         &format!("{} in {}", config.app, config.environment),
     );
-    for notice in &config.notices {
+    for notice in config.notices.iter().chain(&config.guesses) {
         row("note", notice);
     }
     let address = config.way.address.as_deref();

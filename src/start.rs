@@ -81,7 +81,7 @@ pub fn run(cli: &Cli, log: Log, began: Instant) -> Result<u8, Error> {
             _ => Ok(0),
         };
     }
-    for notice in &config.notices {
+    for notice in config.notices.iter().chain(&config.guesses) {
         log.event(Level::Warn, "notice", notice, &[]);
     }
     let variable = tokens.take("ANTEROOM_TOKEN");
@@ -194,7 +194,7 @@ fn health(directory: &Path) -> Result<u8, Error> {
     }
 }
 
-/// Fails where the plan has notices, each of which is named.
+/// Fails where the plan has notices that are no guess, each of which is named.
 fn refuse_notices(cli: &Cli, config: &Config) -> Result<(), Error> {
     if config.notices.is_empty() {
         return Ok(());

@@ -110,10 +110,14 @@ pub(crate) fn resolve(
     {
         // A start knows it from the answers.
         if matches!(purpose, Purpose::Check | Purpose::DryRun) {
-            let stale = config.stale_variables(|spec| spec.may_change());
-            config
-                .notices
-                .extend(stale.into_iter().map(|(_, text)| text));
+            for stale in config.stale_variables(|spec| spec.change()) {
+                let notices = if stale.is_guess {
+                    &mut config.guesses
+                } else {
+                    &mut config.notices
+                };
+                notices.push(stale.text);
+            }
         }
         return Ok(config);
     }
@@ -328,6 +332,7 @@ impl Resolver<'_> {
             command: Vec::new(),
             received: Environment::default(),
             notices: Vec::new(),
+            guesses: Vec::new(),
         })
     }
 

@@ -15,32 +15,60 @@ const SHORT_LIVED: [&str; 9] = [
     "static-creds",
     "sts",
 ];
-/// The begin of the paths of identity tokens.
+/// The beginning of the paths of identity tokens.
 const IDENTITY: &str = "identity/oidc/token/";
 
+/// The knowledge of whether an item changes while the application runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The item stays as it is.
+    No,
+    /// The item changes if its engine is the one that its path looks like.
+    Likely,
+    /// The item changes.
+    Certain,
+}
+
+/// Variables that go stale with one item.
+pub(crate) struct Stale {
+    /// The name of the item.
+    pub item: String,
+    /// True where the item may as well stay as it is.
+    pub is_guess: bool,
+    /// The variables, the reason, and what to do about it.
+    pub text: String,
+}
+
 impl Config {
-    /// Names for each item that changes, by its name, the variables that hold its values, where nothing tells the application
-    /// of that; with what to do about it.
-    pub(crate) fn stale_variables(
-        &self,
-        changes: impl Fn(Spec<'_>) -> bool,
-    ) -> Vec<(String, String)> {
-        if self.renewal.on_rotate != OnRotate::Nothing {
-            return Vec::new();
-        }
-        let specs = self.specs().filter(|spec| changes(*spec));
-        let stale = specs.filter_map(|spec| {
+    /// Names for each item that changes the variables that hold its values, where the application does not get the new ones. A
+    /// command of `on_rotate` gets them, and can hand them on.
+    pub(crate) fn stale_variables(&self, change: impl Fn(Spec<'_>) -> Change) -> Vec<Stale> {
+        let why = match &self.renewal.on_rotate {
+            OnRotate::Nothing => "nothing tells the application".to_owned(),
+            OnRotate::Signal(signal) => format!("{signal} changes no environment"),
+            OnRotate::Command { .. } | OnRotate::Restart { .. } => return Vec::new(),
+        };
+        let stale = self.specs().filter_map(|spec| {
             let names = self.variables_of(spec);
+            let (will, is_guess) = match change(spec) {
+                _ if names.is_empty() => return None,
+                Change::No => return None,
+                Change::Likely => ("may", true),
+                Change::Certain => ("will", false),
+            };
             let what = match spec {
                 Spec::Certificate(certificate) => certificate.name.to_string(),
                 Spec::Credential(dependency) => format!("the dependency {}", dependency.name),
             };
-            (!names.is_empty()).then(|| {
-                let names = names.join(", ");
-                let text = format!(
-                    "{names} in the environment will go stale: {what} changes while the application runs, and nothing tells the application; set `on_rotate = \"restart\"` with `lifecycle = \"supervise\"` in [process], or give it the path of a file instead"
-                );
-                (spec.name().to_owned(), text)
+            let of_path = if is_guess { ", as its path looks" } else { "" };
+            let names = names.join(", ");
+            let text = format!(
+                "{names} in the environment {will} go stale: {what} changes while the application runs{of_path}, and {why}; set `on_rotate = \"restart\"` with `lifecycle = \"supervise\"` in [process], or give it the path of a file instead"
+            );
+            Some(Stale {
+                item: spec.name().to_owned(),
+                is_guess,
+                text,
             })
         });
         stale.collect()
@@ -76,18 +104,19 @@ impl Config {
 }
 
 impl Spec<'_> {
-    /// Says whether the item changes while the application runs, as far as its path tells: only an answer has a lease.
-    pub(crate) fn may_change(self) -> bool {
-        match self {
-            Spec::Certificate(_) => true,
-            Spec::Credential(dependency) => {
-                let path = &dependency.path;
-                let mut parts = path.split('/').skip(1);
-                dependency.refresh.is_some()
-                    || path.starts_with(IDENTITY)
-                    || (dependency.may_have_lease()
-                        && parts.any(|part| SHORT_LIVED.contains(&part)))
-            }
+    /// Says whether the item changes while the application runs, as far as the manifest tells: only an answer has a lease.
+    pub(crate) fn change(self) -> Change {
+        let Spec::Credential(dependency) = self else {
+            return Change::Certain;
+        };
+        let path = &dependency.path;
+        let mut parts = path.split('/').skip(1);
+        if dependency.refresh.is_some() || path.starts_with(IDENTITY) {
+            Change::Certain
+        } else if dependency.may_have_lease() && parts.any(|part| SHORT_LIVED.contains(&part)) {
+            Change::Likely
+        } else {
+            Change::No
         }
     }
 }
