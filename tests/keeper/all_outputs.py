@@ -92,21 +92,44 @@ def contexts():
     return server, client_context(path("ca-bundle.crt"), path("kafka/tls.pem"))
 
 
+def generation():
+    return os.readlink(path("..data"))
+
+
+def read_at_once():
+    """A file that is made of several items, and the files of these items, out of one generation."""
+    while True:
+        shown = generation()
+        app = json.loads(read("app.json"))
+        parts = {"user": read("orders-db/username"), "limit": read("settings/limit"),
+                 "serial": serial_of("tls.crt")}
+        if generation() == shown:
+            return app, parts
+
+
+def serial_of(name):
+    """The serial number of the first certificate in a file, as Vault writes it."""
+    answer = subprocess.run(["openssl", "x509", "-in", path(name), "-noout", "-serial"],
+                            capture_output=True, text=True, check=True)
+    number = answer.stdout.strip().removeprefix("serial=").lower()
+    return ":".join(number[at:at + 2] for at in range(0, len(number), 2))
+
+
 def use(stranger):
     server, client = contexts()
     own, kafka = shake_hands(server, client, "localhost")
     shake_hands(server_context(stranger), client, "stranger.example.io")
-    app = json.loads(read("app.json"))
-    # Both files are of one generation, but two reads may find two of them.
-    limits = {str(app["limit"]), read("settings/limit")}
+    app, parts = read_at_once()
+    made = {"user": app["user"], "limit": str(app["limit"]), "serial": app["serial"]}
+    assert made == parts, (made, parts)
     user = query("orders-db", "SELECT current_user")
-    static = query_exchanged("reports-db", "SELECT current_user")
+    query_exchanged("reports-db", "SELECT current_user")
     assert app["hosts"] == ["a", "b"], app
     health = subprocess.run([os.environ["ANTEROOM"], "health"], capture_output=True, text=True,
                             env={"ANTEROOM_SECRETS_DIR": DIRECTORY})
     assert health.returncode == 0, health.stdout + health.stderr
-    return {"server": own, "kafka": kafka, "user": user, "static": static,
-            "password": hash(read("reports-db/password")), "limit": max(limits, key=int)}
+    return {"server": own, "kafka": kafka, "user": user, "password": hash(read("reports-db/password")),
+            "limit": parts["limit"], "made_limit": made["limit"]}
 
 
 def parse():

@@ -160,9 +160,9 @@ fn application_that_uses_every_output_never_fails() {
             ("server", 2),
             ("kafka", 2),
             ("user", 2),
-            ("static", 1),
             ("password", 3),
             ("limit", 4),
+            ("made_limit", 4),
         ];
         for (name, least) in most {
             let found = seen(name);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::page::Image;
+use super::page::{Image, Page};
 use crate::support::repository;
 
 /// The names of the pages.
@@ -25,17 +25,29 @@ fn pages() -> Vec<String> {
 
 #[test]
 fn manifest_of_each_page_passes_a_strict_check() {
+    let mut checked = Vec::new();
     for page in pages() {
-        let image = Image::build(&page, &[]);
-        let check = image.anteroom().args(["check", "--strict"]).run();
-        assert_eq!(check.code, Some(0), "{page}\n{check:?}");
+        for dockerfile in Page::read(&format!("recipes/{page}")).dockerfiles() {
+            let image = Image::of(&dockerfile, &page, &[]);
+            let check = image.anteroom().args(["check", "--strict"]).run();
+            assert_eq!(check.code, Some(0), "{page}, {dockerfile}\n{check:?}");
+            checked.push(format!("{page} {dockerfile}"));
+        }
     }
+    assert!(checked.len() > pages().len(), "{checked:?}");
+    assert!(checked.contains(&"haproxy Dockerfile.api".to_owned()));
 }
 
 #[test]
 fn each_page_has_a_test_of_its_name() {
+    let main = fs::read_to_string(repository().join("tests/main.rs")).expect("it is there");
+    let (_, recipes) = main.split_once("mod recipes {\n").expect("the modules");
     for page in pages() {
         let test = repository().join(format!("tests/recipes/{page}.rs"));
-        assert!(test.exists(), "{} is missing", test.display());
+        let test = fs::read_to_string(&test).expect("a file of this name");
+        assert!(test.contains("#[test]"), "{page} has no test");
+        // Else the file is compiled into nothing.
+        let module = format!("    mod {page};\n");
+        assert!(recipes.contains(&module), "{page} is no module");
     }
 }

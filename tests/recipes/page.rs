@@ -59,6 +59,15 @@ impl Page {
         found.0
     }
 
+    /// The names of the page's Dockerfiles.
+    pub(super) fn dockerfiles(&self) -> Vec<String> {
+        let titles = self.text.lines().filter_map(|line| {
+            let name = line.strip_prefix('`')?.strip_suffix("`:")?;
+            name.starts_with("Dockerfile").then(|| name.to_owned())
+        });
+        titles.collect()
+    }
+
     /// The instructions of the Dockerfile with this word, without it.
     fn instructions(&self, dockerfile: &str, word: &str) -> Vec<String> {
         let lines = self.block(dockerfile).lines();
