@@ -1,4 +1,4 @@
-//! Clients that ask a server without a pause, on new connections and on such that stay, and count what was lost.
+//! Clients that ask a server without a pause, on new connections and on those that stay, and count what was lost.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

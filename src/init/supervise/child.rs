@@ -194,7 +194,7 @@ fn read_failure(failure: OwnedFd, child: Pid) -> Result<Option<exec::Error>, Err
     Ok(Some(match step {
         [] => exec::Error::Refused(errno),
         _ => exec::Error::System(system::Error {
-            // Once, and the process ends with it; or some times, as often as a restart is tried.
+            // Few bytes, and few times: the process ends with it, or a restart is tried a few times more.
             step: String::from_utf8_lossy(step).into_owned().leak(),
             errno,
         }),
