@@ -282,6 +282,11 @@ impl Auditor<'_> {
                 };
             }
             Expr::Test(it) => self.test(it.name, expression.span()),
+            Expr::Slice(it) if !it.step.as_ref().is_none_or(is_forward) => {
+                let text =
+                    "the step of a slice is a positive number; `| reverse` turns a value around";
+                self.report_mistake(expression.span(), text);
+            }
             Expr::Call(it) => match &it.expr {
                 Expr::Var(name) if self.own.contains(name.id) => {}
                 Expr::Var(name) if self.is_function(name.id) => {
@@ -423,6 +428,11 @@ impl Auditor<'_> {
             self.findings.mistakes.push(text);
         }
     }
+}
+
+/// Says whether the step of a slice is a positive number as it stands. The engine panics at others where a value is empty.
+fn is_forward(step: &Expr<'_>) -> bool {
+    matches!(step, Expr::Const(step) if i64::try_from(step.value.clone()).is_ok_and(|step| step > 0))
 }
 
 fn line(span: Span) -> usize {

@@ -34,6 +34,10 @@ pub(crate) fn template(input: &[u8]) {
     known.add("orders_db".to_owned(), Some(&["password".to_owned()]));
     for mistake in template.unknown(&known) {
         assert!(mistake.starts_with("line "), "{mistake}");
+        // The engine panics at others, so that no such template is ever filled in.
+        if mistake.contains("step of a slice") {
+            return;
+        }
     }
     for name in template.names() {
         assert!(!name.is_empty());

@@ -122,6 +122,18 @@ fn typing_error_is_found_in_every_branch() {
             "line 1: unknown filter `uper`",
         ),
         ("{{ [app] | map('uper') }}", "unknown filter `uper`"),
+        (
+            "{{ app[::-1] }}",
+            "line 1: the step of a slice is a positive number; `| reverse` turns",
+        ),
+        (
+            "{{ app[0:9:0] }}",
+            "the step of a slice is a positive number",
+        ),
+        (
+            "{{ app[::app] }}",
+            "the step of a slice is a positive number",
+        ),
         ("{{ [app] | select('od') }}", "unknown test `od`"),
         (
             "{% if password is defind %}{% endif %}",
