@@ -5,6 +5,7 @@
 
 mod error;
 mod expand;
+mod file_template;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod layout;
@@ -27,12 +28,13 @@ use crate::text::Address;
 use crate::vault::{Endpoint, Roots};
 
 pub(crate) use error::Error;
+pub(crate) use file_template::{FileTemplate, TemplateSource};
 pub(crate) use resolve::{
     DEADLINE, SECRETS_DIR, Surroundings, resolve, vault_alone, vault_from_environment,
 };
 pub(crate) use spec::{
-    Certificate, CertificateName, CertificateValue, DefaultTrust, Dependency, EnvPrefix,
-    FileTemplate, Java, KeyType, Method, Profile, Spec, TemplateSource, TrustAnchors,
+    Certificate, CertificateName, CertificateValue, DefaultTrust, Dependency, EnvPrefix, Java,
+    KeyType, Method, Profile, Spec, TrustAnchors,
 };
 pub(crate) use stale::{Change, Stale};
 pub(crate) use trust::{Trust, TrustOrigin, TrustSource, TrustedFile};
