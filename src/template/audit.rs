@@ -2,111 +2,20 @@
 //!
 //! The tree comes from the template library's own parser, whose types have no semver.
 
+mod anything;
+mod names;
+
 use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::Arc;
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, Stmt};
 use minijinja::machinery::{Span, parse};
-use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 
 use super::tree::{callee, constant, inner, parts, path, value};
 use crate::spelling::meant;
 
-/// Functions of the library, for suggestions.
-pub(super) const FUNCTIONS: [&str; 4] = ["debug", "dict", "namespace", "range"];
-/// Filters that a typing error may have been meant for.
-pub(super) const FILTERS: [&str; 59] = [
-    "abs",
-    "attr",
-    "b64decode",
-    "b64encode",
-    "batch",
-    "bool",
-    "capitalize",
-    "chain",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "escape",
-    "first",
-    "float",
-    "format",
-    "fromjson",
-    "groupby",
-    "indent",
-    "int",
-    "items",
-    "jaas",
-    "join",
-    "last",
-    "length",
-    "lines",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "mycnf",
-    "pgpass",
-    "pgservice",
-    "pprint",
-    "properties",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "safe",
-    "select",
-    "selectattr",
-    "shell",
-    "slice",
-    "sort",
-    "split",
-    "string",
-    "sum",
-    "title",
-    "tojson",
-    "trim",
-    "unique",
-    "upper",
-    "urlencode",
-    "yaml",
-    "zip",
-    "e",
-];
-/// Tests that a typing error may have been meant for.
-pub(super) const TESTS: [&str; 26] = [
-    "boolean",
-    "defined",
-    "divisibleby",
-    "endingwith",
-    "eq",
-    "even",
-    "false",
-    "float",
-    "ge",
-    "gt",
-    "in",
-    "integer",
-    "iterable",
-    "le",
-    "lower",
-    "lt",
-    "mapping",
-    "ne",
-    "none",
-    "number",
-    "odd",
-    "sequence",
-    "startingwith",
-    "string",
-    "true",
-    "undefined",
-];
+use anything::Anywhere;
+pub(super) use names::{FILTERS, FUNCTIONS, TESTS};
 
 /// A value that a template names: `root`, or `root.field`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -437,38 +346,4 @@ fn is_forward(step: &Expr<'_>) -> bool {
 
 fn line(span: Span) -> usize {
     span.start_line.into()
-}
-
-/// A scope in which every name but those of functions is there.
-#[derive(Debug)]
-struct Anywhere(Vec<String>);
-
-impl Object for Anywhere {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let name = key.as_str()?;
-        (!self.0.iter().any(|function| function == name))
-            .then(|| Value::from_object(Anything(name.to_owned())))
-    }
-}
-
-/// A text of which every field is there.
-#[derive(Debug)]
-pub(super) struct Anything(pub(super) String);
-
-impl Object for Anything {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        Some(Value::from(key.as_str()?))
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::NonEnumerable
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
