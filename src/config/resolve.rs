@@ -1,69 +1,34 @@
 //! From what was typed, set and written to a [`Config`].
 
 mod certificate;
+mod delivery;
 mod dependencies;
 mod files;
 mod names;
 mod presets;
 mod process;
+mod surroundings;
 mod trust;
 mod variables;
 mod vault;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+pub(crate) use self::delivery::SECRETS_DIR;
 use self::presets::Others;
+pub(crate) use self::surroundings::Surroundings;
 use super::expand::{Names, expand, meant};
-use super::{Config, Delivery, Error, Purpose, Way, layout};
+use super::{Config, Error, Purpose, Way};
 use crate::cli::Cli;
 use crate::environment::Environment;
 use crate::manifest::{self, At, Manifest, Mistake};
-use crate::text::{label, named, positive};
-use crate::text_file;
+use crate::text::{label, positive};
 
-/// The surroundings of the process, as plain values.
-pub(crate) struct Surroundings {
-    /// The environment as received.
-    pub environment: Environment,
-    /// The text of `/etc/passwd`, empty when there is none.
-    pub passwd: String,
-    /// The text of `/etc/group`, empty when there is none.
-    pub group: String,
-    /// The effective user id.
-    pub uid: u32,
-    /// The effective group id.
-    pub gid: u32,
-    /// The supplementary groups.
-    pub groups: Vec<u32>,
-    /// The way in which a template is read from the image.
-    pub read_template: fn(&Path) -> Result<String, text_file::Error>,
-}
-
-impl Surroundings {
-    /// Makes the surroundings of a process that root started without any variable, in an image without a file.
-    pub(crate) fn bare() -> Surroundings {
-        Surroundings {
-            environment: Environment::default(),
-            passwd: String::new(),
-            group: String::new(),
-            uid: 0,
-            gid: 0,
-            groups: Vec::new(),
-            read_template: |_| Err(text_file::Error::System(io::ErrorKind::NotFound.into())),
-        }
-    }
-}
-
-/// The default directory of the files.
-pub(crate) const SECRETS_DIR: &str = "/run/secrets";
 /// The default time from start to exec.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(25);
-/// The default wait for an agent's token.
-const AGENT_WAIT: Duration = Duration::from_secs(20);
 const MIN_TTL: Duration = Duration::from_secs(10);
 /// The default wait for one answer, as in the Vault CLI.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -347,64 +312,5 @@ impl Resolver<'_> {
             cli.deadline.or(written)
         };
         Some(chosen.unwrap_or(DEADLINE))
-    }
-
-    /// Chooses where the token arrives: one that is handed in another way wins over the agent's.
-    fn delivery(
-        &mut self,
-        cli: &Cli,
-        table: &manifest::Token,
-        secrets_dir: Option<&Path>,
-    ) -> Delivery {
-        let from = table.from.as_ref();
-        let from_agent = from.is_some_and(|value| {
-            self.parsed(value, |text| named(text, &[("agent", ())]))
-                .is_some()
-        });
-        let received = &self.surroundings.environment;
-        let expects_agent = from_agent && !received.has_token("ANTEROOM_TOKEN");
-        let agents = || Some(secrets_dir?.join(layout::TOKEN));
-        let default = if from_agent {
-            AGENT_WAIT
-        } else {
-            Duration::ZERO
-        };
-        Delivery {
-            path: (cli.token_file.clone()).or_else(|| expects_agent.then(agents).flatten()),
-            wait: cli.token_wait.unwrap_or(default),
-        }
-    }
-
-    fn secrets_dir(&mut self, cli: &Cli, manifest: &Manifest) -> Option<PathBuf> {
-        let written = match &manifest.secrets.directory {
-            Some(value) => self.text(value).map(PathBuf::from),
-            None => None,
-        };
-        let directory = match (&cli.secrets_dir, written, self.purpose) {
-            (Some(typed), ..) => typed.clone(),
-            (None, _, Purpose::DryRun) => return None,
-            (None, written, _) => written.unwrap_or_else(|| SECRETS_DIR.into()),
-        };
-        if !directory.is_absolute()
-            || directory
-                .components()
-                .any(|part| part == std::path::Component::ParentDir)
-        {
-            let written = manifest.secrets.directory.as_ref();
-            let place = written
-                .filter(|_| cli.secrets_dir.is_none())
-                .map(|at| at.place);
-            self.report_mistake(
-                place,
-                format!(
-                    "the secrets directory `{}` must be an absolute path without `..`",
-                    directory.display()
-                ),
-            );
-        }
-        if directory == Path::new("/") {
-            self.report_mistake(None, "the secrets directory cannot be `/`");
-        }
-        Some(directory)
     }
 }
