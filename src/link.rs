@@ -6,6 +6,7 @@
 //! 1's end.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -275,7 +276,16 @@ impl KeeperEnd {
     /// Waits for PID 1's answer to an order to start the application again; false when that is refused. While another
     /// process has stopped PID 1, this waits too.
     pub(crate) fn await_answer(&mut self) -> bool {
-        self.is_told(ACCEPTED)
+        let mut byte = [0];
+        match (self.stream.read_exact(&mut byte), byte) {
+            (Ok(()), [ACCEPTED]) => true,
+            (Ok(()), [REFUSED]) => false,
+            _ => {
+                // It is the order to give everything back, which is taken now: its descriptor is to tell of it all the same.
+                let _ = self.stream.shutdown(Shutdown::Read);
+                false
+            }
+        }
     }
 
     fn is_told(&mut self, news: u8) -> bool {

@@ -117,3 +117,15 @@ fn successful_exec_is_told_from_a_failed_one() {
     parent.call_off();
     assert!(!keeper.await_exec());
 }
+
+#[test]
+fn end_that_comes_instead_of_an_answer_is_heard() {
+    let (mut parent, mut keeper) = pair().expect("a socket");
+    let ending = keeper.ending().expect("a descriptor");
+    keeper.restart(&[]).expect("there is room");
+    parent.call_off();
+    assert!(!keeper.await_answer());
+    assert!(keeper.is_ending());
+    let mut ready = [PollFd::new(ending.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut ready, PollTimeout::ZERO), Ok(1));
+}

@@ -457,6 +457,29 @@ fn application_that_ends_at_the_tokens_end_starts_no_more() {
 }
 
 #[test]
+fn application_that_ends_as_a_restart_is_ordered_ends_all() {
+    for place in PLACES {
+        let told = Told::start(place, MODEL, |manifest| manifest);
+        let (application, keeper) = (told.application(), told.keeper());
+        told.signal(Signal::SIGSTOP);
+        told.set("second");
+        // The order lies there, and the keeper waits for the answer.
+        wait_for("the order", LONG, || {
+            let waits_for = fs::read_to_string(format!("/proc/{keeper}/wchan"));
+            waits_for
+                .is_ok_and(|name| name.contains("unix_stream"))
+                .then_some(())
+        });
+        kill(Pid::from_raw(application), Signal::SIGKILL).expect("it is there");
+        told.signal(Signal::SIGCONT);
+        let run = told.wait(137);
+        for event in ["keeper_lost", "restarted"] {
+            assert_eq!(run.named(event), Vec::<Value>::new(), "{run:?}");
+        }
+    }
+}
+
+#[test]
 fn success_soon_after_a_restart_is_an_end_like_any_other() {
     let script =
         "case $KEY in done) exit 0;; remapped) exit 6;; esac; echo up $KEY; exec sleep 600";

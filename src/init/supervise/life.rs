@@ -92,16 +92,13 @@ impl Life<'_> {
             let Some(arrival) = signal::next(&self.listened, self.patience()) else {
                 continue;
             };
-            let last = match Signal::try_from(arrival.number) {
-                Ok(Signal::SIGCHLD) => {
-                    // Between an end and another start the keeper's news may be missed.
+            let last = match (Signal::try_from(arrival.number), arrival.code) {
+                // What a process sends has a code that is not positive.
+                (Ok(Signal::SIGCHLD), _) | (Ok(Signal::SIGIO), 1..) => {
+                    // Between an end and another start the keeper's news may be missed. And what the keeper says now does
+                    // not start an application again that has ended by itself.
                     link_is_ready = true;
                     self.reap_and_judge()?
-                }
-                // What a process sends has a code that is not positive.
-                Ok(Signal::SIGIO) if arrival.code > 0 => {
-                    link_is_ready = true;
-                    None
                 }
                 _ if is_for_application(&arrival, getpid()) => self.forward(arrival.number),
                 _ => None,
