@@ -18,8 +18,20 @@ const REVOKE_AGAIN: Duration = Duration::from_secs(10);
 pub(super) struct Retired {
     lease: String,
     pub(super) end: Moment,
+    /// True once the generation with the new credential is published.
+    is_published: bool,
     /// The moment to revoke the lease; none while readers still find its credential.
     pub(super) due: Option<Moment>,
+}
+
+impl Retired {
+    /// Has the lease revoked at this moment. Where the new credential could not be published yet, its grace has not begun: a
+    /// restart brings the application what is published.
+    fn begin_grace(&mut self, due: Moment) {
+        if self.is_published {
+            self.due.get_or_insert(due);
+        }
+    }
 }
 
 impl<'a> Renewal<'a> {
@@ -162,16 +174,24 @@ impl<'a> Renewal<'a> {
         self.retired.extend(old.lease.map(|lease| Retired {
             lease: lease.id,
             end: term.end,
+            is_published: false,
             due: None,
         }));
         self.publish_soon(&spec.name, Some(term.end), now);
     }
 
-    /// Begins the grace of each replaced lease, since readers find the new credential now.
+    /// Notes that readers find the new credentials of all that was replaced.
+    pub(super) fn note_publication(&mut self) {
+        for retired in &mut self.retired {
+            retired.is_published = true;
+        }
+    }
+
+    /// Begins the grace of each replaced lease whose new credential is in use now.
     pub(super) fn retire(&mut self, now: Moment) {
         let due = now + self.config.renewal.revoke_after;
         for retired in &mut self.retired {
-            retired.due.get_or_insert(due);
+            retired.begin_grace(due);
         }
     }
 
@@ -214,4 +234,26 @@ fn is_gone(reason: &str) -> bool {
     ["lease not found", "invalid lease", "lease expired"]
         .iter()
         .any(|text| reason.contains(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grace_begins_once_and_not_before_the_publication() {
+        let after = |seconds| Moment::ZERO + Duration::from_secs(seconds);
+        let mut retired = Retired {
+            lease: "database/creds/role/id".to_owned(),
+            end: after(60),
+            is_published: false,
+            due: None,
+        };
+        retired.begin_grace(after(1));
+        assert_eq!(retired.due, None);
+        retired.is_published = true;
+        retired.begin_grace(after(2));
+        retired.begin_grace(after(3));
+        assert_eq!(retired.due, Some(after(2)));
+    }
 }

@@ -163,6 +163,7 @@ impl Renewal<'_> {
                 self.report_names(&shown);
                 let changes = self.publication.complete();
                 self.items.rendered = calendar();
+                self.note_publication();
                 match self.config.renewal.on_rotate {
                     OnRotate::Nothing | OnRotate::Signal(_) => self.retire(moment()),
                     OnRotate::Command { .. } => {
