@@ -1,6 +1,7 @@
 //! Templates for extra files and for variables: Jinja's language, without includes and without the file system.
 
 mod audit;
+mod beside;
 mod filters;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -245,6 +246,8 @@ fn engine() -> Environment<'static> {
             .unwrap_or_default(),
     );
     whole_tables::add(&mut engine);
+    // It writes every value that there is.
+    engine.remove_global("debug");
     filters::add(&mut engine);
     value::add_formatter(&mut engine);
     engine

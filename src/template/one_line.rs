@@ -1,7 +1,8 @@
 //! Values beside text: such a value may not end the line, which would begin another entry of the file.
 //!
 //! Only a value that stands alone on its line, such as a certificate, may have lines of its own. Which value stands alone
-//! is seen in the template, before there is any value: each other one is handed to a filter that no template can name.
+//! is seen in the template ([`beside`]), before there is any value: each other one is handed to a filter that no template
+//! can name.
 
 use std::ops::Range;
 
@@ -9,6 +10,7 @@ use minijinja::machinery::{Token, tokenize};
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, Value};
 
+use super::beside;
 use super::unfit::Unfit;
 use super::value::printed;
 
@@ -35,50 +37,32 @@ pub(super) fn guard(engine: &Environment<'_>, source: &str) -> String {
     guarded
 }
 
-/// The values of one line.
-#[derive(Default)]
-struct Line {
-    has_text: bool,
-    values: Vec<Range<usize>>,
-}
-
-impl Line {
-    fn end(&mut self, found: &mut Vec<Range<usize>>) {
-        let line = std::mem::take(self);
-        if line.has_text {
-            found.extend(line.values);
-        }
-    }
-}
-
-/// Finds the expressions that have text beside them, where they lie between their braces.
+/// Finds the expressions that may have text beside them, where they lie between their braces.
 fn beside_text(engine: &Environment<'_>, source: &str) -> Vec<Range<usize>> {
+    let beside = beside::text(engine, source);
     let mut found = Vec::new();
-    let mut line = Line::default();
-    let mut start = 0;
+    let (mut open, mut start) = (0, 0);
     let mut has_name = false;
     let tokens = tokenize(source, false, engine.syntax().clone());
     for (token, span) in tokens.map_while(Result::ok) {
         match token {
-            Token::TemplateData(text) => {
-                for (index, part) in text.split(['\r', '\n']).enumerate() {
-                    if index > 0 {
-                        line.end(&mut found);
-                    }
-                    line.has_text |= !part.trim().is_empty();
-                }
-            }
             Token::VariableStart => {
+                open = span.start_offset as usize;
                 start = span.end_offset as usize;
                 has_name = false;
             }
             Token::Ident(_) => has_name = true,
             // Without a name there is no value, only what the manifest itself says.
-            Token::VariableEnd if has_name => line.values.push(start..span.start_offset as usize),
+            Token::VariableEnd if has_name => {
+                let end = span.start_offset as usize;
+                // The library has some expressions begin with the braces.
+                if beside.range(open..end).next().is_some() {
+                    found.push(start..end);
+                }
+            }
             _ => {}
         }
     }
-    line.end(&mut found);
     found
 }
 
@@ -129,6 +113,53 @@ mod tests {
                 "{% raw %}{{ a }}{% endraw %}x",
             ),
             ("x={{\n a\n}}\n", "x={{(\n a\n) | one_line}}\n"),
+            // A line end that may not be written ends no line.
+            (
+                "x={% if a %}\n{% endif %}{{ b }}",
+                "x={% if a %}\n{% endif %}{{( b ) | one_line}}",
+            ),
+            (
+                "{% if a %}x={% else %}\n{% endif %}{{ b }}",
+                "{% if a %}x={% else %}\n{% endif %}{{( b ) | one_line}}",
+            ),
+            (
+                "{{ a }}{% if b %}\n{% endif %}x",
+                "{{( a ) | one_line}}{% if b %}\n{% endif %}x",
+            ),
+            (
+                "{% if a %}{{ b }}{% else %}x{% endif %}\n",
+                "{% if a %}{{ b }}{% else %}x{% endif %}\n",
+            ),
+            (
+                "x={% for a in b %}\n{% else %}{{ c }}{% endfor %}{{ d }}",
+                "x={% for a in b %}\n{% else %}{{( c ) | one_line}}{% endfor %}{{( d ) | one_line}}",
+            ),
+            // The next round goes on in the line of the last one.
+            (
+                "{% for a in b %}{{ a }}\n- {% endfor %}",
+                "{% for a in b %}{{( a ) | one_line}}\n- {% endfor %}",
+            ),
+            (
+                "{% for a in b %}x\n{{ a }}{% endfor %}",
+                "{% for a in b %}x\n{{( a ) | one_line}}{% endfor %}",
+            ),
+            // A filter may take blanks away, and what is set is written elsewhere.
+            (
+                "x={% filter trim %}\n{{ a }}\n{% endfilter %}",
+                "x={% filter trim %}\n{{( a ) | one_line}}\n{% endfilter %}",
+            ),
+            (
+                "{% filter trim %}x=\n{% endfilter %}{{ a }}",
+                "{% filter trim %}x=\n{% endfilter %}{{( a ) | one_line}}",
+            ),
+            (
+                "key: |\n{% filter indent(2, true) %}\n{{ a }}\n{% endfilter %}\nx",
+                "key: |\n{% filter indent(2, true) %}\n{{ a }}\n{% endfilter %}\nx",
+            ),
+            (
+                "x={% set a %}\n{{ b }}\n{% endset %}{{ a }}",
+                "x={% set a %}\n{{ b }}\n{% endset %}{{( a ) | one_line}}",
+            ),
             ("ü={{ {'a': b} }}", "ü={{( {'a': b} ) | one_line}}"),
         ] {
             assert_eq!(guard(&engine(), source), guarded, "{source}");

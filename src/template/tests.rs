@@ -144,6 +144,7 @@ fn typing_error_is_found_in_every_branch() {
             "unknown function `rang` (is `range` meant?)",
         ),
         ("{{ password() }}", "unknown function `password`"),
+        ("{{ debug() }}", "unknown function `debug`"),
         (
             "{{ password.upper() }}",
             "unknown method `upper`: a value has none; `| upper` is a filter",

@@ -1,7 +1,7 @@
 //! The names that a typing error may have been meant for.
 
 /// Functions of the library, for suggestions.
-pub(in crate::template) const FUNCTIONS: [&str; 4] = ["debug", "dict", "namespace", "range"];
+pub(in crate::template) const FUNCTIONS: [&str; 3] = ["dict", "namespace", "range"];
 /// Filters that a typing error may have been meant for.
 pub(in crate::template) const FILTERS: [&str; 59] = [
     "abs",
