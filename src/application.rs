@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::unistd::getpid;
+use zeroize::Zeroize;
 
 use crate::command;
 use crate::config::Config;
@@ -44,6 +45,13 @@ pub(crate) fn environment(
         .into_iter()
         .map(|variable| CString::new(variable).map_err(|_| command::Error::Nul))
         .collect()
+}
+
+/// Overwrites an environment, whose variables may hold secrets.
+pub(crate) fn forget(environment: Vec<CString>) {
+    for variable in environment {
+        variable.into_bytes().zeroize();
+    }
 }
 
 /// Counts the descriptors behind standard error that were handed in for the application (sd_listen_fds(3)).

@@ -12,8 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, setsid};
-use zeroize::Zeroize;
 
+use crate::application::forget;
 use crate::command::Command;
 use crate::system::fork::{fork_child, leave};
 use crate::system::process::{pidfd, with_their_rights};
@@ -67,9 +67,7 @@ impl Hook {
             }
             ForkResult::Parent { child } => child,
         };
-        for variable in environment {
-            variable.into_bytes().zeroize();
-        }
+        forget(environment);
         match pidfd(child).or_else(|_| signal::child_ended()) {
             Ok(ended) => Ok(Hook { child, ended }),
             Err(errno) => {

@@ -12,10 +12,9 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, getpgrp, getpid, pipe2, setpgid};
-use zeroize::Zeroize;
 
 use super::terminal::Terminal;
-use crate::application::{environment, passed_descriptors};
+use crate::application::{environment, forget, passed_descriptors};
 use crate::command::Command;
 use crate::config::{Config, OnRotate};
 use crate::init::{Failure, stack_limit};
@@ -71,7 +70,9 @@ impl<'a> Launch<'a> {
         let user = self.config.user.as_ref();
         as_user(user, || self.command.check()).map_err(Failure::User)??;
         let environment = environment(self.config, variables)?;
-        Ok(self.command.check_size(&environment, stack_limit())?)
+        let checked = self.command.check_size(&environment, stack_limit());
+        forget(environment);
+        Ok(checked?)
     }
 
     /// Starts the application in a process group of its own.
@@ -95,9 +96,7 @@ impl<'a> Launch<'a> {
             }
             ForkResult::Parent { child } => {
                 let closed = nix::unistd::close(reporter);
-                for variable in environment {
-                    variable.into_bytes().zeroize();
-                }
+                forget(environment);
                 if let Err(errno) = closed {
                     // Held open here too it would have no end, and the exec could not be told from one that is to come.
                     let _ = signal::send(child, Signal::SIGKILL as i32);
