@@ -471,6 +471,10 @@ fn application_that_ends_as_a_restart_is_ordered_ends_all() {
                 .then_some(())
         });
         kill(Pid::from_raw(application), Signal::SIGKILL).expect("it is there");
+        // A killed process is not gone at once, and one that still runs may be ended for a restart.
+        wait_for("the end of the application", LONG, || {
+            has_ended(application).then_some(())
+        });
         told.signal(Signal::SIGCONT);
         let run = told.wait(137);
         for event in ["keeper_lost", "restarted"] {
