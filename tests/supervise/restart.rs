@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -540,6 +541,7 @@ fn generations_during_a_restart_lead_to_no_other_one() {
     told.run.wait_for_events("keeper_lost", 1);
     fs::write(&gate, "").expect("it is read");
     told.wait_for_up("fourth");
+    told.run.wait_for_events("restarted", 1);
     assert_eq!(told.ups(), 2, "{}", told.run.stdout());
     assert_eq!(told.run.named("restarted").len(), 1);
     told.signal(Signal::SIGTERM);
@@ -547,11 +549,17 @@ fn generations_during_a_restart_lead_to_no_other_one() {
     told.run.wait().assert_code(9).assert_no_files();
 }
 
+/// Copies a shell by another process: ours might hold the copy open for writing while another thread forks.
+fn copy_shell(to: &Path) {
+    let copied = Command::new("cp").arg("/bin/sh").arg(to).status();
+    assert!(copied.expect("cp is there").success());
+}
+
 #[test]
 fn application_that_could_not_start_again_goes_on() {
     let directory = TempDir::new();
     let application = directory.join("application");
-    fs::copy("/bin/sh", &application).expect("it can be copied");
+    copy_shell(&application);
     let words = [
         application.display().to_string(),
         "-c".to_owned(),
@@ -566,7 +574,7 @@ fn application_that_could_not_start_again_goes_on() {
     told.set("second");
     told.run.wait_for_events("on_rotate_failed", 1);
     // Longer than what an exec takes.
-    fs::copy("/bin/sh", &application).expect("it can be copied");
+    copy_shell(&application);
     told.set(&"x".repeat(200_000));
     told.run.wait_for_events("on_rotate_failed", 2);
     assert!(
@@ -588,7 +596,7 @@ fn stragglers_end_before_the_next_start_and_others_stay() {
     let mut told = Told::start(Place::First, left, |manifest| manifest);
     let init = told.init();
     // As the engine starts what looks into a container.
-    let look = std::process::Command::new("nsenter")
+    let look = Command::new("nsenter")
         .args(["--target", &init.to_string(), "--pid", "sleep", "604"])
         .spawn();
     let mut look = look.expect("nsenter is there");
