@@ -70,41 +70,13 @@ pub(crate) static PRESETS: [Preset; 10] = [
     },
     Preset {
         name: "mysql",
-        keys: MYSQL_KEYS,
-        values: &[ADDRESS],
-        bare_if: None,
-        fields: USER,
-        optional_fields: &[],
-        files: &[
-            MY_CNF,
-            MYSQL_URL,
-            (
-                "jdbc.properties",
-                "url=jdbc:mysql://{{ address }}/{{ dbname }}\n\
-                 user={{ username | properties }}\n\
-                 password={{ password | properties }}\n\
-                 passwordCharacterEncoding=UTF-8\n",
-            ),
-        ],
+        values: &[ADDRESS, ("jdbc", "'mysql'")],
+        ..MYSQL
     },
     Preset {
         name: "mariadb",
-        keys: MYSQL_KEYS,
-        values: &[ADDRESS],
-        bare_if: None,
-        fields: USER,
-        optional_fields: &[],
-        files: &[
-            MY_CNF,
-            MYSQL_URL,
-            (
-                "jdbc.properties",
-                "url=jdbc:mariadb://{{ address }}/{{ dbname }}\n\
-                 user={{ username | properties }}\n\
-                 password={{ password | properties }}\n\
-                 passwordCharacterEncoding=UTF-8\n",
-            ),
-        ],
+        values: &[ADDRESS, ("jdbc", "'mariadb'")],
+        ..MYSQL
     },
     Preset {
         name: "redis",
@@ -280,29 +252,46 @@ pub(crate) static PRESETS: [Preset; 10] = [
     },
 ];
 
-const MYSQL_KEYS: &[Key] = &[
-    HOST,
-    optional("port", Kind::Port, "3306"),
-    required("dbname", Kind::Word),
-];
-const MY_CNF: (&str, &str) = (
-    "my.cnf",
-    // Only the client itself knows `database`; a dump, for example, fails at it.
-    "[client]\n\
-     host={{ host | mycnf }}\n\
-     port={{ port }}\n\
-     protocol=tcp\n\
-     default-character-set=utf8mb4\n\
-     user={{ username | mycnf }}\n\
-     password={{ password | mycnf }}\n\
-     \n\
-     [mysql]\n\
-     database={{ dbname | mycnf }}\n",
-);
-const MYSQL_URL: (&str, &str) = (
-    "url",
-    "mysql://{{ username | urlencode }}:{{ password | urlencode }}@{{ address }}/{{ dbname }}",
-);
+/// MySQL and MariaDB, which differ in the name of their JDBC driver alone.
+const MYSQL: Preset = Preset {
+    name: "",
+    keys: &[
+        HOST,
+        optional("port", Kind::Port, "3306"),
+        required("dbname", Kind::Word),
+    ],
+    values: &[],
+    bare_if: None,
+    fields: USER,
+    optional_fields: &[],
+    files: &[
+        (
+            "my.cnf",
+            // Only the client itself knows `database`; a dump, for example, fails at it.
+            "[client]\n\
+             host={{ host | mycnf }}\n\
+             port={{ port }}\n\
+             protocol=tcp\n\
+             default-character-set=utf8mb4\n\
+             user={{ username | mycnf }}\n\
+             password={{ password | mycnf }}\n\
+             \n\
+             [mysql]\n\
+             database={{ dbname | mycnf }}\n",
+        ),
+        (
+            "url",
+            "mysql://{{ username | urlencode }}:{{ password | urlencode }}@{{ address }}/{{ dbname }}",
+        ),
+        (
+            "jdbc.properties",
+            "url=jdbc:{{ jdbc }}://{{ address }}/{{ dbname }}\n\
+             user={{ username | properties }}\n\
+             password={{ password | properties }}\n\
+             passwordCharacterEncoding=UTF-8\n",
+        ),
+    ],
+};
 
 const fn required(name: &'static str, kind: Kind) -> Key {
     Key {
