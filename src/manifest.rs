@@ -3,18 +3,20 @@
 //! Every value keeps its place, and every mistake is collected, so that one run names them all. Nothing is resolved
 //! here: `${NAME}` and templates are text until [`config`](crate::config) looks at them.
 
+mod certificate;
+mod dependency;
 mod file;
 pub(crate) mod table;
 mod trust;
 
 use std::fmt;
 
+pub(crate) use certificate::Certificate;
+pub(crate) use dependency::Dependency;
 pub(crate) use file::{File, Source};
 pub(crate) use table::{FlagOrText, Words};
 pub(crate) use trust::Trust;
 
-use crate::presets::{PRESETS, Preset};
-use crate::spelling::meant;
 use table::Table;
 
 /// A place in the manifest, counted from 1.
@@ -135,33 +137,6 @@ pub(crate) struct Token {
     pub revocation_check: Option<At<String>>,
 }
 
-/// A certificate to ask for: `[certificate]`, or a table below `[certificates]`.
-#[derive(Debug, Default)]
-pub(crate) struct Certificate {
-    /// The mount of the PKI engine.
-    pub mount: Option<At<String>>,
-    /// The role of the PKI engine.
-    pub role: Option<At<String>>,
-    /// The subject's common name.
-    pub common_name: Option<At<String>>,
-    /// Subject alternative names of type DNS.
-    pub dns_names: Vec<At<String>>,
-    /// Subject alternative names of type IP address.
-    pub ip_addresses: Vec<At<String>>,
-    /// Subject alternative names of type URI.
-    pub uris: Vec<At<String>>,
-    /// The life to ask for.
-    pub ttl: Option<At<String>>,
-    /// The kind of key.
-    pub key_type: Option<At<String>>,
-    /// The file with the trust anchors.
-    pub ca_file: Option<At<String>>,
-    /// The Vault path that answers the trust anchors.
-    pub ca_path: Option<At<String>>,
-    /// True where leaf and key are also written in DER.
-    pub der: bool,
-}
-
 /// The Java stores.
 #[derive(Debug)]
 pub(crate) struct Java {
@@ -175,42 +150,6 @@ pub(crate) struct Java {
     pub profile: Option<At<String>>,
     /// The trust store that `java.args` names.
     pub default_trust: Option<At<String>>,
-}
-
-/// A dependency, whose credential is fetched.
-#[derive(Debug)]
-pub(crate) struct Dependency {
-    /// The name of the dependency and of its directory.
-    pub name: At<String>,
-    /// The Vault path of the credential.
-    pub path: Option<At<String>>,
-    /// The method, `read` or `write`.
-    pub method: Option<At<String>>,
-    /// The fields that a `write` sends.
-    pub data: Vec<(At<String>, At<String>)>,
-    /// The fields that must be there; others are not written.
-    pub fields: Option<Vec<At<String>>>,
-    /// The interval at which an answer without a lease is read again.
-    pub refresh: Option<At<String>>,
-    /// True where the secret, or one of its fields, may be missing.
-    pub optional: bool,
-    /// The extra files.
-    pub files: Vec<File>,
-    /// The beginning of the names of variables, one for each field.
-    pub env_prefix: Option<At<String>>,
-    /// The fields that a dry run uses in place of an answer.
-    pub sample: Vec<(At<String>, At<serde_json::Value>)>,
-    /// The ready-made files, if any.
-    pub preset: Option<Chosen>,
-}
-
-/// A preset with the values of its keys, as written.
-#[derive(Debug)]
-pub(crate) struct Chosen {
-    /// The preset.
-    pub preset: At<&'static Preset>,
-    /// The values of the preset's keys, in their order; none where the table has no such key.
-    pub values: Vec<Option<At<String>>>,
 }
 
 /// The secrets directory.
@@ -281,13 +220,13 @@ pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
         t.finish(&mut mistakes);
     }
     if let Some(t) = root.table("certificate") {
-        read_main_certificate(t, &mut manifest, &mut mistakes);
+        certificate::read_main(t, &mut manifest, &mut mistakes);
     }
     if let Some(mut t) = root.table("certificates") {
         for (name, mut inner) in t.inner_tables() {
             manifest
                 .certificates
-                .push((name, read_certificate(&mut inner)));
+                .push((name, certificate::read(&mut inner)));
             inner.finish(&mut mistakes);
         }
         for key in t.keys() {
@@ -316,10 +255,10 @@ pub(crate) fn parse(text: &str) -> (Manifest, Vec<Mistake>) {
         t.finish(&mut mistakes);
     }
     if let Some(mut t) = root.table("dependencies") {
-        for (name, dependency) in t.tables() {
+        for (name, table) in t.tables() {
             manifest
                 .dependencies
-                .push(read_dependency(name, dependency, &mut mistakes));
+                .push(dependency::read(name, table, &mut mistakes));
         }
         t.finish(&mut mistakes);
     }
@@ -373,107 +312,6 @@ pub(crate) fn read_vault(t: &mut Table<'_>) -> Vault {
         allow_http: t.flag("allow_http"),
         pin: t.flag("pin"),
     }
-}
-
-/// Reads `[certificate]`, and takes a table below for one that belongs below `[certificates]`.
-fn read_main_certificate(mut t: Table<'_>, manifest: &mut Manifest, mistakes: &mut Vec<Mistake>) {
-    let entries = t.len();
-    let certificate = read_certificate(&mut t);
-    let misplaced = t.inner_tables();
-    // Without a key of its own the table was not meant, so that it lacks nothing.
-    if misplaced.is_empty() || misplaced.len() < entries {
-        manifest.certificate = Some(certificate);
-    }
-    for (name, mut inner) in misplaced {
-        mistakes.push(Mistake {
-            place: Some(name.place),
-            text: format!(
-                "unknown table [certificate.{0}] (is [certificates.{0}] meant?)",
-                name.value
-            ),
-        });
-        manifest
-            .certificates
-            .push((name, read_certificate(&mut inner)));
-        inner.finish(mistakes);
-    }
-    t.finish(mistakes);
-}
-
-fn read_certificate(t: &mut Table<'_>) -> Certificate {
-    Certificate {
-        mount: t.text("mount"),
-        role: t.text("role"),
-        common_name: t.text("common_name"),
-        dns_names: t.texts("dns_names").unwrap_or_default(),
-        ip_addresses: t.texts("ip_addresses").unwrap_or_default(),
-        uris: t.texts("uris").unwrap_or_default(),
-        ttl: t.text("ttl"),
-        key_type: t.text("key_type"),
-        ca_file: t.text("ca_file"),
-        ca_path: t.text("ca_path"),
-        der: t.flag("der"),
-    }
-}
-
-fn read_dependency(name: At<String>, mut t: Table<'_>, mistakes: &mut Vec<Mistake>) -> Dependency {
-    let mut entries = |key| {
-        t.table(key).map(|mut inner| {
-            let entries = inner.entries();
-            inner.finish(mistakes);
-            entries
-        })
-    };
-    let data = entries("data").unwrap_or_default();
-    let sample = t.table("sample").map(|mut inner| {
-        let values = inner.values();
-        inner.finish(mistakes);
-        values
-    });
-    let files = t.table("files").map(|inner| file::read(inner, mistakes));
-    let dependency = Dependency {
-        name,
-        path: t.text("path"),
-        method: t.text("method"),
-        data,
-        fields: t.texts("fields"),
-        refresh: t.text("refresh"),
-        optional: t.flag("optional"),
-        env_prefix: t.text("env_prefix"),
-        files: files.unwrap_or_default(),
-        sample: sample.unwrap_or_default(),
-        preset: read_preset(&mut t, mistakes),
-    };
-    t.finish(mistakes);
-    dependency
-}
-
-/// Reads `as`, and the keys that come with it.
-fn read_preset(t: &mut Table<'_>, mistakes: &mut Vec<Mistake>) -> Option<Chosen> {
-    let name = t.text("as")?;
-    let known = PRESETS.iter().find(|preset| preset.name == name.value);
-    let Some(preset) = known else {
-        let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
-        mistakes.push(Mistake {
-            place: Some(name.place),
-            text: format!(
-                "`{}` is no preset{}; known are {}",
-                name.value.escape_default(),
-                meant(&name.value, names.iter().copied()),
-                names.join(", ")
-            ),
-        });
-        // Which keys it has is not known.
-        t.skip();
-        return None;
-    };
-    Some(Chosen {
-        preset: At {
-            value: preset,
-            place: name.place,
-        },
-        values: preset.keys.iter().map(|key| t.plain(key.name)).collect(),
-    })
 }
 
 #[cfg(test)]
