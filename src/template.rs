@@ -16,6 +16,7 @@ mod whole_tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
+use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
@@ -63,7 +64,7 @@ pub(crate) struct Template {
 impl Template {
     /// Checks the syntax and, in every branch, what is done with values; each mistake begins with its line.
     pub(crate) fn parse(source: &str) -> Result<Template, Vec<String>> {
-        let engine = engine();
+        let engine = &*ENGINE;
         if let Err(error) = engine.template_from_str(source) {
             // The text is the manifest's, so the library's message can name it.
             return Err(vec![format!(
@@ -72,11 +73,11 @@ impl Template {
                 reason(&error)
             )]);
         }
-        let found = audit::audit(&engine, source);
+        let found = audit::audit(engine, source);
         if found.mistakes.is_empty() {
             Ok(Template {
-                guarded: one_line::guard(&engine, source),
-                encoded: whole::encoded(&engine, source),
+                guarded: one_line::guard(engine, source),
+                encoded: whole::encoded(engine, source),
                 paths: found.paths,
             })
         } else {
@@ -180,10 +181,7 @@ impl Template {
 }
 
 fn fill(source: &str, values: &Values) -> Result<Secret, Failure> {
-    let mut engine = engine();
-    one_line::add(&mut engine);
-    whole::add(&mut engine);
-    engine
+    FILLING
         .render_str(source, &values.0)
         .map(Secret::new)
         .map_err(|error| Failure::new(&error, values))
@@ -234,6 +232,17 @@ fn reason(error: &minijinja::Error) -> String {
         None => error.kind().to_string(),
     }
 }
+
+/// The engine that looks at templates.
+static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(engine);
+
+/// The engine that fills templates in, with the filters that no template can name.
+static FILLING: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut engine = engine();
+    one_line::add(&mut engine);
+    whole::add(&mut engine);
+    engine
+});
 
 fn engine() -> Environment<'static> {
     let mut engine = Environment::new();
