@@ -9,7 +9,7 @@ use crate::json::{is_exact, quoted};
 use crate::secret::Secret;
 
 /// A JSON value; objects keep their order and refuse a name that comes twice.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Value {
     /// `null`
     Null,
@@ -23,6 +23,13 @@ pub(crate) enum Value {
     List(Vec<Value>),
     /// An object.
     Object(Vec<(String, Value)>),
+}
+
+/// A number is a secret as a text is, and the name of a member may tell of one.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
 }
 
 /// Most names in one object: each would become a file.
@@ -152,6 +159,14 @@ impl<'de> Visitor<'de> for ValueVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_value_is_shown() {
+        for json in ["4711", "true", r#""canary""#, r#"[4711]"#, r#"{"a":4711}"#] {
+            let value: Value = serde_json::from_str(json).expect("valid");
+            assert_eq!(format!("{value:?}"), "[redacted]", "{json}");
+        }
+    }
 
     fn text(json: &str) -> Option<String> {
         let value: Value = serde_json::from_str(json).expect("valid");
