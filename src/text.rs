@@ -1,6 +1,6 @@
 //! The texts that may become a URL, a Vault path, a file name or a duration.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::spelling::meant;
@@ -108,6 +108,17 @@ fn has_numeric_end(host: &str) -> bool {
             None => !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()),
         }
     })
+}
+
+/// Returns the host of a URL without the brackets that an IPv6 address has there; brackets elsewhere are a part of the name.
+pub(crate) fn without_brackets(host: &str) -> &str {
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match inner {
+        Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
+        _ => host,
+    }
 }
 
 /// Says whether a text is a DNS name (RFC 1123, and `_`); a leading `*.` is the caller's.

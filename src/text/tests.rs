@@ -2,6 +2,22 @@ use super::*;
 
 // b16, b18
 #[test]
+fn address_alone_loses_its_brackets() {
+    for (host, name) in [
+        ("[::1]", "::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("vault.example", "vault.example"),
+        ("vault.example[]", "vault.example[]"),
+        ("[vault.example]", "[vault.example]"),
+        ("[[::1]]", "[[::1]]"),
+        ("[::1", "[::1"),
+        ("", ""),
+    ] {
+        assert_eq!(without_brackets(host), name);
+    }
+}
+
+#[test]
 fn addresses_are_normalised_or_refused() {
     for (text, url) in [
         ("https://vault.example.io", "https://vault.example.io:443"),

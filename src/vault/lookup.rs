@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,6 +15,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 use crate::mutex::lock;
+use crate::text::without_brackets;
 
 /// Most addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 16;
@@ -189,36 +190,9 @@ impl Resolver for Lookup {
     }
 }
 
-/// Returns the host of a URL without the brackets that an IPv6 address has there; brackets elsewhere are a part of the name.
-pub(super) fn without_brackets(host: &str) -> &str {
-    let inner = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    match inner {
-        Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
-        _ => host,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn address_alone_loses_its_brackets() {
-        for (host, name) in [
-            ("[::1]", "::1"),
-            ("[2001:db8::1]", "2001:db8::1"),
-            ("vault.example", "vault.example"),
-            ("vault.example[]", "vault.example[]"),
-            ("[vault.example]", "[vault.example]"),
-            ("[[::1]]", "[[::1]]"),
-            ("[::1", "[::1"),
-            ("", ""),
-        ] {
-            assert_eq!(without_brackets(host), name);
-        }
-    }
 
     fn uri(text: &'static str) -> Uri {
         Uri::from_static(text)

@@ -11,11 +11,11 @@ use super::call::{Answer, Call, Repeat};
 use super::client::{Client, Connections, Session};
 use super::error::Error;
 use super::exchange::{Silence, TIMED_OUT};
-use super::lookup::without_brackets;
 use super::verdict::{PAUSE_LIMITED, Verdict, destination, judge, parse};
 use super::watch::{Hitch, Watch};
 use crate::log::{Level, Value};
 use crate::random;
+use crate::text::without_brackets;
 
 /// Most tries of a request that creates something at each try.
 const CREATIONS_MAX: u32 = 3;

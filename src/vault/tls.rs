@@ -16,9 +16,9 @@ use ureq::unversioned::transport::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::lookup::without_brackets;
 use super::roots::{Error, Roots, load};
 use super::transport::Socket;
+use crate::text::without_brackets;
 
 /// Wraps connections to https addresses in TLS 1.2 or newer.
 #[derive(Clone)]

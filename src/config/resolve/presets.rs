@@ -1,6 +1,6 @@
 //! `as = "…"` in `[dependencies.NAME]`: from the keys of a preset to its files.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::{Resolver, certificate};
 use crate::config::expand::{Names, expand};
@@ -8,7 +8,7 @@ use crate::config::{FileTemplate, Java, TemplateSource};
 use crate::manifest::{self, At, Manifest};
 use crate::presets::{Key, Kind, Preset};
 use crate::template::{Known, Template};
-use crate::text::{is_host_name, named};
+use crate::text::{is_host_name, named, without_brackets};
 
 /// The rest of the manifest, as far as the keys of a preset may name it.
 pub(super) struct Others<'a> {
@@ -263,13 +263,8 @@ fn is_host(text: &str) -> bool {
 /// Says whether a text is a host and a port, an IPv6 address in brackets.
 fn is_server(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
-        let inner = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let is_right = match inner {
-            Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
-            None => !host.contains(':') && is_host(host),
-        };
+        let has_brackets = without_brackets(host) != host;
+        let is_right = has_brackets || !host.contains(':') && is_host(host);
         is_right && matches!(port.parse::<u16>(), Ok(1..))
     })
 }
