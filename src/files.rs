@@ -12,6 +12,8 @@ mod scope;
 pub(crate) mod status;
 mod variables;
 
+use std::cell::LazyCell;
+
 use crate::certificate::Issued;
 use crate::config::layout::{self, CertificatePart, CredentialPart, Entry, Shared};
 use crate::config::{Certificate, Config, Dependency, FileTemplate};
@@ -95,12 +97,9 @@ pub(crate) fn render(
     if let Some(trust) = &config.trust {
         files.extend(bundle::files(trust, config, materials, access)?);
     }
-    if !config.files.is_empty() {
-        let values = scope.all();
-        for entry in layout::of_files(&config.files) {
-            let contents = fill(entry.source, &entry.name, &values)?;
-            files.push(file(entry, contents));
-        }
+    for entry in layout::of_files(&config.files) {
+        let contents = fill(entry.source, &entry.name, scope.all())?;
+        files.push(file(entry, contents));
     }
     let mut variables = variables::of_environment(config, &scope)?;
     variables.extend(variables::of_fields(config, materials)?);
@@ -134,6 +133,7 @@ fn of_credential(
     if credential.is_absent() && dependency.is_optional {
         return Ok(files);
     }
+    let values = LazyCell::new(|| scope.within(credential));
     for entry in layout::of_credential(dependency) {
         match entry.source {
             CredentialPart::Field(name) => {
@@ -143,11 +143,11 @@ fn of_credential(
                     None => return Err(missing(name, dependency, credential)),
                 };
                 check_field_name(name, dependency)?;
-                files.push(file(entry, content(value)));
+                files.push(file(entry, bytes(&field_text(value))));
             }
             CredentialPart::OptionalField(name) => {
                 if let Some(value) = credential.field(name) {
-                    files.push(file(entry, content(value)));
+                    files.push(file(entry, bytes(&field_text(value))));
                 }
             }
             CredentialPart::EveryField => {
@@ -157,7 +157,7 @@ fn of_credential(
                         path: format!("{}{name}", entry.name),
                         mode: entry.mode,
                         shared: None,
-                        contents: content(value),
+                        contents: bytes(&field_text(value)),
                     });
                 }
             }
@@ -168,7 +168,6 @@ fn of_credential(
                         reason: "whose name is that of a field in the answer".to_owned(),
                     });
                 }
-                let values = scope.within(credential);
                 let contents = fill(template, &entry.name, &values)?;
                 files.push(file(entry, contents));
             }
@@ -194,10 +193,10 @@ fn file<S>(entry: Entry<S>, contents: Secret<Vec<u8>>) -> File {
     }
 }
 
-/// Returns the content of a field's file.
-fn content(value: &Value) -> Secret<Vec<u8>> {
+/// Returns the text of a field's value, for a file or a variable.
+fn field_text(value: &Value) -> Secret {
     // No field is null.
-    bytes(&value.text().unwrap_or(Secret::new(String::new())))
+    value.text().unwrap_or(Secret::new(String::new()))
 }
 
 fn bytes(text: &Secret) -> Secret<Vec<u8>> {

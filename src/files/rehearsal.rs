@@ -81,7 +81,7 @@ fn rehearse_all(
     }
     let values = scope.all();
     for file in &config.files {
-        let failure = file.template.render_file(&values).err();
+        let failure = file.template.render_file(values).err();
         rehearse(
             &file.template,
             &file.described(&file.name),
@@ -91,7 +91,7 @@ fn rehearse_all(
     }
     for variable in &config.variables {
         let target = format!("the variable {}", variable.name);
-        let failure = variable.template.render(&values).err();
+        let failure = variable.template.render(values).err();
         rehearse(&variable.template, &target, failure, variable.place);
     }
     // A start has real fields, and those that are declared were looked at before.

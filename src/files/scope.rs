@@ -17,7 +17,7 @@ use crate::template::{self, RESERVED, Value, Values, table};
 use crate::vault;
 
 /// The values that all templates of a start may use.
-pub(super) struct Scope(BTreeMap<String, Value>);
+pub(super) struct Scope(Values);
 
 impl Scope {
     /// Collects the labels, the environment without tokens, the secrets directory, the certificates, the Java stores, and
@@ -98,7 +98,7 @@ impl Scope {
                 values.insert(spec.identifier(), table(fields(credential)));
             }
         }
-        Scope(values)
+        Scope(Values(values))
     }
 
     /// Says whether the value of a name is the same in every start of this container, unlike a credential's.
@@ -109,17 +109,17 @@ impl Scope {
     /// Sets every variable, for a look at templates where those of the container are not known.
     pub(super) fn invent_variables(&mut self) {
         let any = Value::from_object(AnyVariable);
-        self.0.insert("env".to_owned(), any);
+        self.0.0.insert("env".to_owned(), any);
     }
 
     /// Returns everything, for a variable.
-    pub(super) fn all(&self) -> Values {
-        Values(self.0.clone())
+    pub(super) fn all(&self) -> &Values {
+        &self.0
     }
 
     /// Returns everything for a file of one dependency, its own fields also without the dependency's name before them.
     pub(super) fn within(&self, credential: &Credential) -> Values {
-        let mut values = self.0.clone();
+        let mut values = self.0.0.clone();
         let mut fields = fields(credential);
         fields.remove(template::OF_PRESETS);
         values.extend(fields);

@@ -1,7 +1,7 @@
 //! The variables that the application gets: those of `[environment]`, and those of fields by `env_prefix`.
 
 use super::scope::Scope;
-use super::{Error, Material};
+use super::{Error, Material, field_text};
 use crate::config::Config;
 use crate::environment::TOKEN_VARIABLES;
 use crate::secret::Secret;
@@ -17,7 +17,7 @@ pub(super) fn of_environment(
             target: format!("the variable {}", variable.name),
             reason,
         };
-        let value = variable.template.render(&scope.all());
+        let value = variable.template.render(scope.all());
         let value = value.map_err(|failure| failed(failure.reason))?;
         if value.expose().contains('\0') {
             let reason = "whose value holds a NUL byte, as no variable can";
@@ -48,7 +48,7 @@ pub(super) fn of_fields(
             let name = prefix.variable(field);
             let is_ours = variables.iter().any(|(known, _)| *known == name)
                 || config.variables.iter().any(|known| known.name == name);
-            let value = value.text().unwrap_or(Secret::new(String::new()));
+            let value = field_text(value);
             let reason = if is_ours {
                 "another field, or [environment], gives a variable of this name"
             } else if TOKEN_VARIABLES.contains(&name.as_str()) {
