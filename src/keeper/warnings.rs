@@ -33,8 +33,12 @@ pub(super) fn warn_of_swap(directory: &SecretsDir, log: Log) {
 
 /// Says when the readers that the manifest gives a file to cannot come to it.
 pub(super) fn warn_of_reach(directory: &SecretsDir, config: &Config, log: Log) {
+    let files = layout::files(config);
+    if files.iter().all(|file| file.shared.is_none()) {
+        return;
+    }
     let protected = std::fs::read_to_string("/proc/sys/fs/protected_symlinks").unwrap_or_default();
-    if let Some((names, why)) = directory.unreachable(&layout::files(config), &protected) {
+    if let Some((names, why)) = directory.unreachable(&files, &protected) {
         let text = format!("others than the application's user cannot read {names}: {why}");
         let names = [("names", Value::Text(&names))];
         log.event(Level::Warn, "out_of_reach", &text, &names);
