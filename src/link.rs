@@ -265,21 +265,20 @@ impl KeeperEnd {
 
     /// Waits for leave to go on; false when the start was called off.
     pub(crate) fn await_release(&mut self) -> bool {
-        self.is_told(RELEASE)
+        self.next_word() == Some(RELEASE)
     }
 
     /// Waits until PID 1 has started the application as its child; false when that did not succeed.
     pub(crate) fn await_start(&mut self) -> bool {
-        self.is_told(RUNS)
+        self.next_word() == Some(RUNS)
     }
 
     /// Waits for PID 1's answer to an order to start the application again; false when that is refused. While another
     /// process has stopped PID 1, this waits too.
     pub(crate) fn await_answer(&mut self) -> bool {
-        let mut byte = [0];
-        match (self.stream.read_exact(&mut byte), byte) {
-            (Ok(()), [ACCEPTED]) => true,
-            (Ok(()), [REFUSED]) => false,
+        match self.next_word() {
+            Some(ACCEPTED) => true,
+            Some(REFUSED) => false,
             _ => {
                 // It is the order to give everything back, which is taken now: its descriptor is to tell of it all the same.
                 let _ = self.stream.shutdown(Shutdown::Read);
@@ -288,9 +287,12 @@ impl KeeperEnd {
         }
     }
 
-    fn is_told(&mut self, news: u8) -> bool {
-        let mut byte = [0];
-        matches!(self.stream.read_exact(&mut byte), Ok(()) if byte == [news])
+    /// Waits for the next word of PID 1; none where that is gone.
+    fn next_word(&mut self) -> Option<u8> {
+        let mut word = [0];
+        self.stream.read_exact(&mut word).ok()?;
+        let [word] = word;
+        Some(word)
     }
 
     /// Waits until PID 1 has become the application; false when that did not succeed.

@@ -86,9 +86,8 @@ impl Walk<'_> {
                 line
             }
             Stmt::FilterBlock(it) => {
-                let is_filtered = true;
                 let inner = Line {
-                    is_filtered,
+                    is_filtered: true,
                     ..line
                 };
                 let behind = self.statements(&it.body, inner);

@@ -248,12 +248,11 @@ impl Life<'_> {
             _ if self.state.is_expired => End::Last,
             end => end,
         };
-        if end == End::Last {
-            return Ok(Some(code));
-        }
-        self.state.waiting = None;
-        if let Some(signal) = self.clear_away() {
-            return Ok(Some(by_signal(signal as i32)));
+        if end != End::Last {
+            self.state.waiting = None;
+            if let Some(signal) = self.clear_away() {
+                return Ok(Some(by_signal(signal as i32)));
+            }
         }
         match end {
             End::Last => Ok(Some(code)),
@@ -341,6 +340,7 @@ fn exit_code(status: libc::c_int) -> u8 {
     code as u8
 }
 
+/// Computes the exit code of what this signal ended, whose status is the number itself (wait(2)).
 fn by_signal(number: i32) -> u8 {
     exit_code(number)
 }
