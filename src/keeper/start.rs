@@ -192,8 +192,8 @@ impl<'a> Start<'a> {
         Ok(fetched)
     }
 
-    /// Writes the files, hands the variables over and waits until the application runs. Returns the variables for a command
-    /// that then runs.
+    /// Writes the files, hands the variables over and waits until the application runs. Returns the variables if a command
+    /// of `on_rotate` is to run for this generation.
     fn publish(
         &mut self,
         items: &Items<'_>,
@@ -306,8 +306,8 @@ impl<'a> Start<'a> {
         Ended::AfterTheApplication
     }
 
-    /// Silences an error that comes with PID 1's calling the start off, since PID 1 says why; only those of the hand-over
-    /// that an operator must look into are worth a word.
+    /// Silences an error that comes with PID 1's calling the start off, since PID 1 says why. An error of the hand-over which
+    /// an operator must look into is told all the same.
     fn silenced(&self, error: Error) -> Error {
         match error {
             Error::HandOver(

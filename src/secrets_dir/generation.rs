@@ -160,8 +160,8 @@ impl SecretsDir {
             .map_err(|errno| self.failed(DATA, errno))
     }
 
-    /// Makes the visible names that are missing, which lead to whatever generation is the current one, and removes those
-    /// that lead nowhere any more.
+    /// Makes the visible names that are missing, which lead to whatever generation is the current one, and removes the names
+    /// of files that are gone.
     fn show(&mut self, files: &[File]) -> Result<Shown, Error> {
         let names = files.iter().map(|file| top(&file.path));
         let names: BTreeSet<&str> = names.chain([layout::STATUS]).collect();

@@ -169,8 +169,8 @@ fn has_same_content(old: &Credential, new: &Credential) -> bool {
     old.eq(new.fields.iter().filter(is_content))
 }
 
-/// Whether an engine has still to exchange a value that is as it was, and that was to be exchanged so long ago. An engine
-/// that is late may count already from the time at which it should have done it, so that its word is believed later.
+/// Whether an engine has still to exchange a value, which is as it was and was to be exchanged so long ago. A late engine may
+/// count already from the time of the exchange that it missed, so the keeper believes the engine's word only later.
 fn is_late(life: u64, overdue: Option<Duration>) -> bool {
     overdue.is_some_and(|overdue| life == 0 || overdue < BELIEVED)
 }
