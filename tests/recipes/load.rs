@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::page::Vault;
 use crate::support::openbao::text;
-use crate::support::{Pki, lock, tls};
+use crate::support::{Core, Pki, Running, lock, tls};
 
 /// The clients that keep their connections, and as many that do not.
 const CLIENTS: usize = 3;
@@ -180,6 +180,41 @@ impl Load {
         }
         let (answered, lost) = (*lock(&self.tally.answered), lock(&self.tally.lost));
         assert!(lost.is_empty(), "{answered:?} answered, lost: {lost:#?}");
+    }
+}
+
+/// The peers of a JVM of the service `timeline`, whose certificates this Vault makes.
+pub(super) struct Peers<'a> {
+    pub(super) vault: &'a Vault,
+    pub(super) pki: &'a Pki,
+    pub(super) port: u16,
+}
+
+impl Peers<'_> {
+    /// Fails unless the JVM serves a peer and no stranger, and loses no request of a load while it takes so many new
+    /// certificates. The core is for its start.
+    #[track_caller]
+    pub(super) fn assert_served(
+        &self,
+        run: &mut Running,
+        starting: Core,
+        expected: &'static str,
+        rotations: usize,
+    ) {
+        let (name, own) = ("timeline.production.example.io", "client.example.io");
+        let client =
+            Client::with_certificate(self.vault, self.pki, "timeline", own, name, self.port);
+        run.wait_until("an answer", |_| client.ask().is_ok());
+        drop(starting);
+        let stranger = Client::stranger(self.pki, name, self.port).ask();
+        assert!(stranger.is_err(), "{stranger:?}");
+
+        let load = Load::start(&client, expected);
+        run.wait_until("new certificates", |_| {
+            load.has_lost() || load.has_seen(rotations)
+        });
+        load.assert_nothing_lost();
+        assert!(run.is_running(), "{}", run.stderr());
     }
 }
 

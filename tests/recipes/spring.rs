@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use super::load::{Client, Load};
+use super::load::Peers;
 use super::page::{Image, Vault};
 use crate::support::scene::LONG;
 use crate::support::{core, free_port, repository};
@@ -31,17 +31,15 @@ fn spring_reads_the_tree_and_reloads_its_bundle() {
         .env("SPRING_SSL_BUNDLE_WATCH_FILE_QUIETPERIOD", "200ms");
     let mut run = call.limit(2 * LONG).spawn();
 
-    let (name, own) = ("timeline.production.example.io", "client.example.io");
-    let client = Client::with_certificate(&vault, &pki, "timeline", own, name, port);
-    run.wait_until("an answer", |_| client.ask().is_ok());
-    drop(starting);
-    let stranger = Client::stranger(&pki, name, port).ask();
-    assert!(stranger.is_err(), "{stranger:?}");
-
-    let load = Load::start(&client, "CN=client.example.io, a key of 6 letters");
-    run.wait_until("new certificates", |_| {
-        load.has_lost() || load.has_seen(ROTATIONS)
-    });
-    load.assert_nothing_lost();
-    assert!(run.is_running(), "{}", run.stderr());
+    let peers = Peers {
+        vault: &vault,
+        pki: &pki,
+        port,
+    };
+    peers.assert_served(
+        &mut run,
+        starting,
+        "CN=client.example.io, a key of 6 letters",
+        ROTATIONS,
+    );
 }

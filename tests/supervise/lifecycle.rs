@@ -132,8 +132,8 @@ fn exit_codes_that_the_manifest_names_become_0_and_others_stay() {
     }
 }
 
-/// Whatever reads this FIFO waits until it is opened for writing.
-fn gate(directory: &TempDir) -> String {
+/// A pipe on which an application waits until the test opens it for writing.
+pub(super) fn gate(directory: &TempDir) -> String {
     let path = directory.join("gate");
     mkfifo(&path, Mode::S_IRWXU).expect("our own directory can be written");
     path.display().to_string()

@@ -10,10 +10,10 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use super::lifecycle::gate;
 use super::matrix::init::{PLACES, Place, child, command, send};
 use super::matrix::terminal::{BASH, Terminal, work};
 use crate::support::anteroom::{children, found_in_memory, has_ended};
@@ -150,13 +150,6 @@ fn is_anteroom(pid: i32) -> bool {
 fn environ(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/environ")).expect("root may read it");
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// A pipe on which an application waits until the test opens it.
-fn gate(directory: &TempDir) -> String {
-    let path = directory.join("gate");
-    mkfifo(&path, Mode::S_IRWXU).expect("our own directory can be written");
-    path.display().to_string()
 }
 
 #[test]
